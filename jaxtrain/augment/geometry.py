@@ -1,0 +1,43 @@
+"""Flips and crops: each a function of the drawn value, and a factory that draws it from an explicit key."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxtrain.config.annotations import PositiveInt, Probability
+
+Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
+"""`(key, image[H, W, C]) -> image[H, W, C]`, any dtype, shape and dtype kept; the caller maps it over the batch."""
+
+
+def flip_lr_given(flip: jax.Array, image: jax.Array) -> jax.Array:
+    """`image[H, W, C]` mirrored left to right where the boolean scalar `flip` is true."""
+    return jnp.where(flip, image[:, ::-1], image)
+
+
+def flip_lr(probability: Probability = 0.5) -> Augmentation:
+    """Mirrors left to right with `probability`."""
+
+    def augment(key: jax.Array, image: jax.Array) -> jax.Array:
+        return flip_lr_given(jax.random.bernoulli(key, probability), image)
+
+    return augment
+
+
+def pad_crop_given(offset: jax.Array, image: jax.Array, padding: int, mode: str) -> jax.Array:
+    """Pads `image[H, W, C]` by `padding` on each side and cuts H x W at `offset` int32[2] in [0, 2 * padding]."""
+    widths = ((padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(image, widths, mode="constant" if mode == "zero" else mode)
+    return jax.lax.dynamic_slice(padded, (offset[0], offset[1], jnp.zeros_like(offset[0])), image.shape)
+
+
+def pad_crop(padding: PositiveInt = 4, mode: Literal["zero", "reflect", "edge"] = "zero") -> Augmentation:
+    """Pads by `padding` pixels and crops back to the size at a uniformly drawn offset."""
+
+    def augment(key: jax.Array, image: jax.Array) -> jax.Array:
+        offset = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+        return pad_crop_given(offset, image, padding, mode)
+
+    return augment

@@ -1,0 +1,31 @@
+"""A list of augmentations as one function of a batch, with a key of its own for each example and each place."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxtrain.augment.geometry import Augmentation
+
+BatchAugmentation = Callable[[jax.Array, jax.Array], jax.Array]
+"""`(key, images[N, H, W, C]) -> images[N, H, W, C]`."""
+
+
+def pipeline(augmentations: Sequence[Augmentation]) -> BatchAugmentation:
+    """Applies `augmentations` in order to each image of a batch.
+
+    The draw for example i at place p depends on `(key, i, p)` alone, so it is the same for any batch sharding.
+    """
+
+    def one(key: jax.Array, image: jax.Array) -> jax.Array:
+        for place, augment in enumerate(augmentations):
+            image = augment(jax.random.fold_in(key, place), image)
+        return image
+
+    def batch(key: jax.Array, images: jax.Array) -> jax.Array:
+        if not augmentations:
+            return images
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(images.shape[0], dtype=jnp.uint32))
+        return jax.vmap(one)(keys, images)
+
+    return batch

@@ -1,0 +1,67 @@
+"""Types for the options of components and the fields of the config, with the limits that are checked at load time.
+
+A factory annotates its parameters with these, and every spec that names the factory is held to them.
+To Python, `PositiveInt` is `int` and `Steps` is `int`: calling the factory by hand needs nothing from here.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from jaxtrain.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """Limits of a number: `above` and `below` are strict, `least` and `most` are allowed values."""
+
+    above: float = -math.inf
+    least: float = -math.inf
+    most: float = math.inf
+    below: float = math.inf
+
+    def check(self, value: float, path: str) -> None:
+        """Raises `ConfigError` naming `path` when `value` lies outside."""
+        if not (self.above < value < self.below and self.least <= value <= self.most):
+            raise ConfigError(f"{value!r} is out of range; it must be {self}", path)
+
+    def __str__(self) -> str:
+        signs = (
+            (">", self.above, -math.inf),
+            (">=", self.least, -math.inf),
+            ("<=", self.most, math.inf),
+            ("<", self.below, math.inf),
+        )
+        return " and ".join(f"{sign} {bound:g}" for sign, bound, none in signs if bound != none)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCount:
+    """Marks a number of steps: an int for Python callers, a duration with a unit in a config."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """Marks a parameter that takes another component: in a config, a spec of `kind` (or a plain number)."""
+
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True)
+class NonEmpty:
+    """Marks a string or sequence that must hold something."""
+
+
+PositiveInt = Annotated[int, Interval(least=1)]
+NonNegativeInt = Annotated[int, Interval(least=0)]
+PositiveFloat = Annotated[float, Interval(above=0)]
+NonNegativeFloat = Annotated[float, Interval(least=0)]
+Fraction = Annotated[float, Interval(least=0, below=1)]
+"""A number in [0, 1): momentum, decay rates, label smoothing."""
+Probability = Annotated[float, Interval(least=0, most=1)]
+Steps = Annotated[int, Interval(least=0), StepCount()]
+LearningRate = Annotated[float | Callable[[Any], Any], Interval(least=0), Component("schedule")]
+"""A number, or a schedule `step -> number`."""
+ByPath = tuple[tuple[str, float], ...]
+"""Ordered rules `(regex, value)` over parameter paths such as `Conv_0/kernel`; the first match wins."""

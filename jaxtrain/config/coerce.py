@@ -1,0 +1,164 @@
+"""Holds a value from a config file, an override or JSON to a type annotation, with a sentence when it does not fit."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from jaxtrain.config.annotations import Component, Interval, NonEmpty, StepCount
+from jaxtrain.config.duration import Duration
+from jaxtrain.errors import ConfigError, did_you_mean
+from jaxtrain.tables import table
+
+
+def annotation_marks(hint: Any) -> tuple[Any, ...]:
+    """The marks of an `Annotated` type, through a union with None."""
+    if get_origin(hint) is Annotated:
+        return tuple(hint.__metadata__)
+    if get_origin(hint) in (Union, types.UnionType):
+        return tuple(mark for arm in get_args(hint) for mark in annotation_marks(arm))
+    return ()
+
+
+def suggest(kind: str) -> str:
+    """Two or three names of a kind, for messages."""
+    return ", ".join(repr(n) for n in table(kind).names()[:3])
+
+
+def coerce(value: Any, hint: Any, path: str) -> Any:
+    """`value` as the type `hint` has it, immutable; `ConfigError` naming `path` when it does not fit.
+
+    Lists become tuples, whole numbers become floats where a float is wanted, `"5 epochs"` a `Duration`,
+    `"cosine(peak=0.1)"` a spec; nothing else is converted, and `True` is not a number.
+    """
+    try:
+        return _coerce(value, hint)
+    except ConfigError as error:
+        if not path or error.path == path or error.path.startswith(f"{path}."):
+            raise
+        raise error.under(path) from None
+
+
+def _coerce(value: Any, hint: Any) -> Any:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return _annotated(value, hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _union(value, get_args(hint))
+    if origin is Literal:
+        return _literal(value, get_args(hint))
+    if origin is tuple:
+        return _tuple(value, get_args(hint))
+    if hint is Duration:
+        return Duration.parse(value)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return section(value, hint)
+    if hasattr(hint, "parse"):  # a Spec class; named so, since specs themselves are checked by this module
+        return _parsed(value, hint)
+    return _scalar(value, hint)
+
+
+def section(value: Any, cls: type) -> Any:
+    """A section of the config from itself or from a mapping of its fields."""
+    if isinstance(value, cls):
+        return value
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"expected a {cls.__name__}, got {_shown(value)}")
+    fields = {f.name for f in dataclasses.fields(cls)}
+    for key in value:
+        if key not in fields:
+            raise ConfigError(f"there is no setting {key!r}{did_you_mean(str(key), fields)}", str(key))
+    return cls(**value)
+
+
+def _annotated(value: Any, hint: Any) -> Any:
+    marks = hint.__metadata__
+    component = next((m for m in marks if isinstance(m, Component)), None)
+    if component is not None and not isinstance(value, int | float):
+        return _component(value, component)
+    if any(isinstance(m, StepCount) for m in marks):
+        return Duration.parse(value)
+    result = _coerce(value, float if component is not None else hint.__origin__)
+    for mark in marks:
+        if isinstance(mark, Interval):
+            mark.check(result, "")
+        elif isinstance(mark, NonEmpty) and not result:
+            raise ConfigError("must not be empty")
+    return result
+
+
+def _component(value: Any, mark: Component) -> Any:
+    from jaxtrain.config.spec import SPECS
+
+    if value is None or (callable(value) and not isinstance(value, type)):
+        raise ConfigError(f"expected a number or a {mark.kind} such as {suggest(mark.kind)}, got {_shown(value)}")
+    return _parsed(value, SPECS[mark.kind])
+
+
+def _parsed(value: Any, spec: Any) -> Any:
+    parse: Callable[[Any], Any] = spec.parse
+    try:
+        return parse(value)
+    except ConfigError as error:
+        # The spec knows itself as `model.widths`; the place where it is used knows its own path.
+        kind: str = spec.kind
+        inner = error.path.removeprefix(kind).removeprefix(".") if error.path.startswith(kind) else error.path
+        raise ConfigError(error.message, inner) from None
+
+
+def _union(value: Any, arms: tuple[Any, ...]) -> Any:
+    if value is None and types.NoneType in arms:
+        return None
+    errors = []
+    for arm in arms:
+        if arm is types.NoneType:
+            continue
+        try:
+            return _coerce(value, arm)
+        except ConfigError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    raise ConfigError("; or: ".join(e.message for e in errors))
+
+
+def _literal(value: Any, choices: tuple[Any, ...]) -> Any:
+    for choice in choices:
+        if value == choice and type(value) is type(choice):
+            return choice
+    raise ConfigError(f"unknown value {value!r}{did_you_mean(str(value), [str(c) for c in choices])}")
+
+
+def _tuple(value: Any, arms: tuple[Any, ...]) -> tuple[Any, ...]:
+    if isinstance(value, str) and len(arms) == 2 and arms[1] is Ellipsis and hasattr(arms[0], "parse"):
+        value = [part for part in (p.strip() for p in value.split("|")) if part]
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"expected a list, got {_shown(value)}")
+    if len(arms) == 2 and arms[1] is Ellipsis:
+        return tuple(coerce(v, arms[0], str(i)) for i, v in enumerate(value))
+    if len(value) != len(arms):
+        raise ConfigError(f"expected {len(arms)} values, got {len(value)}: {list(value)!r}")
+    return tuple(coerce(v, arm, str(i)) for i, (v, arm) in enumerate(zip(value, arms, strict=True)))
+
+
+def _scalar(value: Any, hint: Any) -> Any:
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ConfigError(f"expected a finite number, got {value!r}")
+        return float(value)
+    if hint in names and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    if hint not in names:
+        raise TypeError(f"{hint!r} is not a type that a config can hold; see jaxtrain.config.annotations")
+    raise ConfigError(f"expected {names[typing.cast(type, hint)]}, got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else f"{value!r} ({type(value).__name__})"

@@ -1,0 +1,93 @@
+"""Lengths of training with their unit: `"30 epochs"`, `"1000 steps"`, `"50000 examples"`, `"10%"`."""
+
+import dataclasses
+import math
+import re
+from typing import Literal
+
+from jaxtrain.errors import ConfigError, did_you_mean
+
+Unit = Literal["epochs", "steps", "examples", "%"]
+_UNITS: dict[str, Unit] = {
+    "epoch": "epochs",
+    "epochs": "epochs",
+    "step": "steps",
+    "steps": "steps",
+    "example": "examples",
+    "examples": "examples",
+    "%": "%",
+    "percent": "%",
+}
+_PATTERN = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([a-zA-Z%]+)\s*")
+_HELP = "write a number and a unit, such as '30 epochs', '1000 steps', '50000 examples' or '10%'"
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """What turns a duration into steps.
+
+    Attributes:
+      examples: examples in an epoch (of the training split).
+      batch_size: examples in a step.
+      total_steps: steps of the whole run, which `%` refers to; None where that is what is being worked out.
+    """
+
+    examples: int
+    batch_size: int
+    total_steps: int | None = None
+
+    def epoch(self, step: int) -> float:
+        """Epochs completed after `step` steps; batches follow each other without a gap, so this is a plain ratio."""
+        return step * self.batch_size / self.examples
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """An amount of training, `value` of `unit`. `Duration.parse("5 epochs") == Duration(5.0, "epochs")`."""
+
+    value: float
+    unit: Unit
+
+    @classmethod
+    def parse(cls, text: object) -> "Duration":
+        """Reads `"5 epochs"`; raises `ConfigError` when the unit is missing or unknown, or the value negative."""
+        if isinstance(text, Duration):
+            return text
+        if not isinstance(text, str):
+            raise ConfigError(f"{text!r} is not a duration; {_HELP}")
+        match = _PATTERN.fullmatch(text)
+        if match is None:
+            raise ConfigError(f"{text!r} is not a duration; {_HELP}")
+        number, unit = match.groups()
+        if unit.lower() not in _UNITS:
+            raise ConfigError(f"{text!r} has the unknown unit {unit!r}{did_you_mean(unit.lower(), _UNITS)}")
+        value = float(number)
+        if not math.isfinite(value):
+            raise ConfigError(f"{text!r} is not finite; {_HELP}")
+        return cls(value, _UNITS[unit.lower()])
+
+    def __str__(self) -> str:
+        number = f"{self.value:g}" if float(f"{self.value:g}") == self.value else repr(self.value)
+        return f"{number}%" if self.unit == "%" else f"{number} {self.unit}"
+
+    def steps(self, clock: Clock) -> int:
+        """The duration in optimizer steps, rounded to the nearest; never 0 unless the value is."""
+        if self.unit == "steps":
+            exact = self.value
+        elif self.unit == "examples":
+            exact = self.value / clock.batch_size
+        elif self.unit == "epochs":
+            exact = self.value * clock.examples / clock.batch_size
+        elif clock.total_steps is None:
+            raise ConfigError(f"'{self}' refers to the length of the run itself; use epochs, steps or examples here")
+        else:
+            exact = self.value / 100 * clock.total_steps
+        return max(round(exact), 1 if self.value > 0 else 0)
+
+    def examples(self, available: int) -> int:
+        """The duration as a number of examples out of `available`: `examples` as they are, `%` of them."""
+        if self.unit == "examples":
+            return round(self.value)
+        if self.unit == "%":
+            return round(self.value / 100 * available)
+        raise ConfigError(f"'{self}' is not an amount of data; use 'N examples' or 'P%'")

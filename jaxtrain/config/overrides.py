@@ -1,0 +1,96 @@
+"""Overrides `path=value` as typed on a command line: `optimizer.momentum=0.95 model=mlp train_for="5 epochs"`."""
+
+import ast
+import dataclasses
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from jaxtrain.config.coerce import coerce
+from jaxtrain.config.schema import Config, Section
+from jaxtrain.config.spec import Spec
+from jaxtrain.errors import ConfigError, did_you_mean
+from jaxtrain.tables import table
+
+_WORDS = {"none": None, "null": None, "true": True, "false": False}
+
+
+def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
+    """`config` with each `path=value` applied in turn; `ConfigError` names the path that is wrong."""
+    for override in overrides:
+        path, sign, text = override.partition("=")
+        path = path.strip()
+        if not sign or not path:
+            raise ConfigError(f"{override!r} is not an override; write PATH=VALUE, such as optimizer.momentum=0.95")
+        config = _set(config, path.split("."), text, path)
+    return config
+
+
+def _set(node: Any, keys: list[str], text: str, path: str) -> Any:
+    """`node` with the leaf below it at `keys` replaced by what `text` says."""
+    key, rest = keys[0], keys[1:]
+    if isinstance(node, tuple):
+        return _set_item(node, key, rest, text, path)
+    if not isinstance(node, Section | Spec):
+        parent = path.rsplit(".", len(keys))[0]
+        raise ConfigError(f"{parent} is {_shown(node)} and has no setting {key!r}; to replace it, write {parent}=...", path)
+    hint, current = _member(node, key, path)
+    if rest:
+        return _replaced(node, key, _set(current, rest, text, path), path)
+    return _replaced(node, key, read(text, hint, path), path)
+
+
+def _set_item(node: tuple[Any, ...], key: str, rest: list[str], text: str, path: str) -> tuple[Any, ...]:
+    if not key.isdigit() or int(key) >= len(node):
+        choices = [str(i) for i in range(len(node))]
+        raise ConfigError(f"there is no element {key!r}{did_you_mean(key, choices)}", path)
+    index = int(key)
+    old = node[index]
+    new = _set(old, rest, text, path) if rest else read(text, type(old), path)
+    return (*node[:index], new, *node[index + 1 :])
+
+
+def _member(node: Section | Spec, key: str, path: str) -> tuple[Any, Any]:
+    """The annotation and the value of a section's field or a spec's option."""
+    if isinstance(node, Spec):
+        parameters = table(node.kind)[node.name].parameters()
+        if key in parameters:
+            return parameters[key].annotation, node.options.get(key)
+        if key == "name":
+            raise ConfigError(f"a {node.kind} is replaced whole: write {path.removesuffix('.name')}=NAME", path)
+        raise ConfigError(f"{node.kind} {node.name} has no option {key!r}{did_you_mean(key, parameters)}", path)
+    hints = typing.get_type_hints(type(node), include_extras=True)
+    fields = [f.name for f in dataclasses.fields(typing.cast(Any, node))]
+    if key not in fields:
+        raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, fields)}", path)
+    return hints[key], getattr(node, key)
+
+
+def _replaced(node: Section | Spec, key: str, value: Any, path: str) -> Any:
+    try:
+        return node.replace(**{key: value})
+    except ConfigError as error:
+        raise ConfigError(error.message, path) from None
+
+
+def read(text: str, hint: Any, path: str) -> Any:
+    """What `text` says, held to the annotation `hint`: a Python literal where one fits, else the text itself."""
+    text = text.strip()
+    if text.lower() in _WORDS:
+        return coerce(_WORDS[text.lower()], hint, path)
+    try:
+        literal = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return coerce(text, hint, path)
+    try:
+        return coerce(literal, hint, path)
+    except ConfigError:
+        try:
+            return coerce(text, hint, path)  # a text such as 123 where a text is wanted
+        except ConfigError:
+            pass
+        raise
+
+
+def _shown(node: Any) -> str:
+    return "none" if node is None else repr(node)

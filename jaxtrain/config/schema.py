@@ -1,0 +1,149 @@
+"""The config of a run: frozen, typed sections whose every field is checked when it is written."""
+
+import dataclasses
+import typing
+from typing import Any, ClassVar, Literal, Self
+
+from jaxtrain.config.annotations import ByPath, NonNegativeInt, PositiveInt
+from jaxtrain.config.coerce import coerce
+from jaxtrain.config.duration import Duration
+from jaxtrain.config.spec import AugmentationSpec, DatasetSpec, LossSpec, ModelSpec, OptimizerSpec
+from jaxtrain.errors import ConfigError, did_you_mean
+
+_EVERY_PARAMETER: ByPath = ((".*", 1.0),)
+
+
+class Section:
+    """Base of the sections: fields are coerced to their annotations, and unknown ones refused with a hint."""
+
+    path: ClassVar[str] = ""
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        fields = {f.name for f in dataclasses.fields(typing.cast(Any, cls))}
+        for key in settings:
+            if key not in fields:
+                raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, fields)}", _join(cls.path, key))
+        missing = [f.name for f in dataclasses.fields(typing.cast(Any, cls)) if _required(f) and f.name not in settings]
+        if missing:
+            raise ConfigError(f"the setting {missing[0]!r} is needed and has no default", _join(cls.path, missing[0]))
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self), include_extras=True)
+        for field in dataclasses.fields(typing.cast(Any, self)):
+            path = _join(self.path, field.name)
+            object.__setattr__(self, field.name, coerce(getattr(self, field.name), hints[field.name], path))
+
+    def replace(self, **changes: Any) -> Self:
+        """The same section with some settings changed."""
+        return dataclasses.replace(typing.cast(Any, self), **changes)  # type: ignore[no-any-return]
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig(Section):
+    """What is trained on, and how it reaches the model.
+
+    Attributes:
+      dataset: the source, a row of `jaxtrain list datasets`.
+      batch_size: examples in a training step, over all devices.
+      directory: where the data set's files are; none for `--data-dir`, then the variable JAXTRAIN_DATA.
+      validation: what a seeded permutation takes off the training split for validation: "5000 examples", "10%".
+      resize: height and width to which images are resampled (bilinear) when they are loaded; none to leave them.
+      pad: pixels of 0 added on each side when they are loaded (28x28 to 32x32 is 2).
+      normalize: "mean_std" (a channel, fitted on the training split), "mean", or "scale" (to [0, 1] alone).
+      augment: what is done to a training batch inside the step: "pad_crop(4)|flip_lr".
+    """
+
+    path: ClassVar[str] = "data"
+    dataset: DatasetSpec
+    batch_size: PositiveInt
+    directory: str | None = None
+    validation: Duration | None = None
+    resize: tuple[PositiveInt, PositiveInt] | None = None
+    pad: NonNegativeInt = 0
+    normalize: Literal["mean_std", "mean", "scale"] = "mean_std"
+    augment: tuple[AugmentationSpec, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Section):
+    """When the validation split is evaluated, and which of its metrics says what "best" is.
+
+    Attributes:
+      every: time between two evaluations.
+      batch_size: examples in an evaluation step (forward only).
+      best: the metric of the validation split by which the best checkpoint is kept.
+    """
+
+    path: ClassVar[str] = "evaluation"
+    every: Duration = Duration(1.0, "epochs")
+    batch_size: PositiveInt = 500
+    best: Literal["accuracy", "loss"] = "accuracy"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig(Section):
+    """When the state is saved, and how many saved states are kept besides the best one."""
+
+    path: ClassVar[str] = "checkpoint"
+    every: Duration = Duration(1.0, "epochs")
+    keep: PositiveInt = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoggingConfig(Section):
+    """When training metrics are written, and whether TensorBoard events are."""
+
+    path: ClassVar[str] = "logging"
+    every: Duration = Duration(50.0, "steps")
+    tensorboard: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParametersConfig(Section):
+    """Ordered rules `regex -> value` over parameter paths (`Conv_0/kernel`): the first match wins, and every
+    parameter must be matched.
+
+    Attributes:
+      learning_rate: multiplier of the learning rate.
+      frozen: 1 for parameters that stay as initialized, 0 for those that train.
+    """  # noqa: D205
+
+    path: ClassVar[str] = "parameters"
+    learning_rate: ByPath = _EVERY_PARAMETER
+    frozen: ByPath = ((".*", 0.0),)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Section):
+    """A training run. Two runs of equal configs on the same machine end in bitwise the same parameters.
+
+    Attributes:
+      model: a row of `jaxtrain list models`.
+      data: what is trained on.
+      optimizer: a row of `jaxtrain list optimizers`.
+      train_for: length of the run: "30 epochs", "64000 steps".
+      loss: a row of `jaxtrain list losses`.
+      seed: what every random draw of the run is derived from.
+      devices: how many of the machine's devices share a batch; none for all of them.
+    """
+
+    model: ModelSpec
+    data: DataConfig
+    optimizer: OptimizerSpec
+    train_for: Duration
+    loss: LossSpec = dataclasses.field(default_factory=lambda: LossSpec("cross_entropy"))
+    seed: int = 0
+    devices: PositiveInt | None = None
+    parameters: ParametersConfig = dataclasses.field(default_factory=ParametersConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)

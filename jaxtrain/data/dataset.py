@@ -1,0 +1,84 @@
+"""What every source of data gives: splits with random access, and the facts that a model needs before any is read."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from jaxtrain.errors import DataError, did_you_mean
+
+
+class Example(NamedTuple):
+    """One labeled image: `image` uint8[H, W, C], `label` in [0, num_classes)."""
+
+    image: np.ndarray
+    label: int
+
+
+class Source(Protocol):
+    """Random access to the examples of a split."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArraySource:
+    """A split held in memory: `images` uint8[N, H, W, C], `labels` int32[N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Example:
+        return Example(self.images[index], int(self.labels[index]))
+
+    def take(self, indices: np.ndarray) -> "ArraySource":
+        """The examples at `indices`, in that order."""
+        return ArraySource(self.images[indices], self.labels[indices])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """A data set whose files were found, though not read: facts first, arrays on demand.
+
+    Attributes:
+      name: for messages.
+      num_classes: labels lie in [0, num_classes).
+      image_shape: height, width, channels of every image.
+      sizes: number of examples by split; "train" is always there, "test" nearly always.
+      class_names: one a class, in the order of the labels.
+      read: reads a split; call `load`, which checks what it gives.
+    """
+
+    name: str
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    sizes: Mapping[str, int]
+    class_names: tuple[str, ...]
+    read: Callable[[str], ArraySource]
+
+    def load(self, split: str) -> ArraySource:
+        """Reads a split and holds it to what the data set says of itself; `DataError` names what does not fit."""
+        if split not in self.sizes:
+            raise DataError(f"{self.name} has no split {split!r}{did_you_mean(split, self.sizes)}")
+        source = self.read(split)
+        shape = (self.sizes[split], *self.image_shape)
+        if source.images.shape != shape or source.images.dtype != np.uint8:
+            raise DataError(
+                f"{self.name}, split {split}: expected uint8 images of shape {shape}, "
+                f"got {source.images.dtype} of shape {source.images.shape}"
+            )
+        if source.labels.shape != shape[:1]:
+            raise DataError(f"{self.name}, split {split}: {shape[0]} images, but labels of shape {source.labels.shape}")
+        bad = np.flatnonzero((source.labels < 0) | (source.labels >= self.num_classes))
+        if bad.size:
+            raise DataError(
+                f"{self.name}, split {split}: label {int(source.labels[bad[0]])} of example {int(bad[0])} is out of "
+                f"range; with {self.num_classes} classes labels run from 0 to {self.num_classes - 1}"
+            )
+        return source

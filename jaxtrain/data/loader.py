@@ -1,0 +1,120 @@
+"""The in-memory loader: images stay uint8 on the device, and a batch is a function of `(seed, step)` in the step.
+
+The examples form one endless sequence, a fresh permutation of the training split for each epoch, one after the other;
+batch t is the t-th run of `batch_size` examples of it. So every example of an epoch is seen once, no batch is
+short, and resuming is starting at a step. A batch may span two epochs.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Sharding
+
+from jaxtrain.augment.pipeline import BatchAugmentation
+from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.preprocess import Normalization
+
+
+class Batch(NamedTuple):
+    """`images` f32[B, H, W, C], normalized, and `labels` int32[B]."""
+
+    images: jax.Array
+    labels: jax.Array
+
+
+class Arrays(NamedTuple):
+    """A split on the device: `images` uint8[N, H, W, C], `labels` int32[N]."""
+
+    images: jax.Array
+    labels: jax.Array
+
+
+class Order(NamedTuple):
+    """The order of an epoch and of the next: `indices` int32[2N]; the batch of `first_step` starts at `offset`."""
+
+    indices: jax.Array
+    first_step: jax.Array
+    offset: jax.Array
+
+
+def on_device(source: ArraySource, everywhere: Sharding) -> Arrays:
+    """A split, copied whole to every device of the sharding `everywhere`."""
+    return Arrays(*jax.device_put((source.images, source.labels.astype(np.int32)), everywhere))
+
+
+def epoch_of(step: int, examples: int, batch_size: int) -> int:
+    """The epoch in which the batch of `step` begins, counted from 0."""
+    return step * batch_size // examples
+
+
+class Shuffle:
+    """Gives the `Order` that holds a step; computes one an epoch, on the device."""
+
+    def __init__(
+        self, key: Callable[[jax.Array], jax.Array], examples: int, batch_size: int, everywhere: Sharding
+    ):
+        self._examples, self._batch_size = examples, batch_size
+        self._everywhere = everywhere
+        self._indices = jax.jit(
+            lambda epoch: jnp.concatenate(
+                [jax.random.permutation(key(epoch + i), examples).astype(jnp.int32) for i in range(2)]
+            ),
+            out_shardings=everywhere,
+        )
+        self.last_step = -1
+        self._order: Order | None = None
+
+    def order(self, step: int) -> Order:
+        """The order for `step`; afterwards it serves every step up to `last_step`."""
+        if self._order is None or step > self.last_step:
+            n, b = self._examples, self._batch_size
+            epoch = epoch_of(step, n, b)
+            first = -(-epoch * n // b)
+            scalars = jax.device_put((np.int32(first), np.int32(first * b - epoch * n)), self._everywhere)
+            self._order = Order(self._indices(np.int32(epoch)), *scalars)
+            self.last_step = ((epoch + 1) * n - 1) // b
+        return self._order
+
+
+def batch_indices(order: Order, step: jax.Array, batch_size: int) -> jax.Array:
+    """Which examples the batch of `step` holds, int32[batch_size]."""
+    start = (step - order.first_step) * batch_size + order.offset
+    return jax.lax.dynamic_slice(order.indices, (start,), (batch_size,))
+
+
+def normalize(images: jax.Array, normalization: Normalization) -> jax.Array:
+    """`images` uint8[..., C] as f32, `(pixel / 255 - mean) / std` in one multiplication and one addition."""
+    mean, std = np.asarray(normalization.mean), np.asarray(normalization.std)
+    scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+    axes = (1,) * (images.ndim - 1)
+    return images.astype(jnp.float32) * scale.reshape(*axes, -1) + shift.reshape(*axes, -1)
+
+
+def take(arrays: Arrays, indices: jax.Array, divided: Sharding) -> Arrays:
+    """The examples at `indices`, all of them in range, laid out as the sharding `divided` says."""
+    return jax.lax.with_sharding_constraint(
+        Arrays(*(a.at[indices].get(mode="promise_in_bounds") for a in arrays)), divided
+    )
+
+
+Loader = Callable[[Arrays, Order, jax.Array], Batch]
+"""`(split on the device, order, step) -> batch`; runs inside the jitted step."""
+
+
+def training_loader(
+    normalization: Normalization,
+    augment: BatchAugmentation,
+    key: Callable[[jax.Array], jax.Array],
+    batch_size: int,
+    divided: Sharding,
+) -> Loader:
+    """Gathers, augments (with `key(step)`) and normalizes a training batch."""
+
+    def load(arrays: Arrays, order: Order, step: jax.Array) -> Batch:
+        images, labels = take(arrays, batch_indices(order, step, batch_size), divided)
+        return Batch(normalize(augment(key(step), images), normalization), labels)
+
+    return load

@@ -1,0 +1,93 @@
+"""From a data set and a data config to the splits of a run: validation taken off, resized, padded, normalized."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from jaxtrain.config.schema import DataConfig
+from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.preprocess import Normalization, pad_images, resize_images, resized_shape
+from jaxtrain.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitPlan:
+    """The facts of the splits before any image is read.
+
+    Attributes:
+      dataset: where the images come from.
+      config: how they are prepared.
+      image_shape: height, width, channels as the model sees them.
+      sizes: examples by split: "train", then "validation" and "test" where there are such.
+    """
+
+    dataset: Dataset
+    config: DataConfig
+    image_shape: tuple[int, int, int]
+    sizes: Mapping[str, int]
+
+
+def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
+    """Finds the data set's files and works out the splits; `ConfigError` where the config asks for too much."""
+    dataset: Dataset = config.dataset.build(directory=directory)
+    total = dataset.sizes["train"]
+    held_out = config.validation.examples(total) if config.validation is not None else 0
+    if config.validation is not None and not 0 < held_out < total:
+        raise ConfigError(
+            f"'{config.validation}' takes {held_out} of the {total} training examples; both parts must hold some",
+            "data.validation",
+        )
+    sizes = {"train": total - held_out}
+    if held_out:
+        sizes["validation"] = held_out
+    if "test" in dataset.sizes:
+        sizes["test"] = dataset.sizes["test"]
+    if config.batch_size > sizes["train"]:
+        raise ConfigError(
+            f"a batch of {config.batch_size} is larger than the training split of {dataset.name}, "
+            f"which has {sizes['train']} examples",
+            "data.batch_size",
+        )
+    shape = resized_shape(dataset.image_shape, config.resize, config.pad)
+    return SplitPlan(dataset, config, shape, sizes)
+
+
+def validation_indices(total: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """`(training, validation)` indices, each ascending, by a permutation that depends on the seed alone.
+
+    `RandomState` is used because numpy guarantees its stream for ever; that of newer generators may change.
+    """
+    permutation = np.random.RandomState(seed % 2**32).permutation(total)
+    return np.sort(permutation[held_out:]), np.sort(permutation[:held_out])
+
+
+def load_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str, ArraySource]:
+    """Reads the splits called `names`, resized and not yet padded; "train" and "validation" never overlap."""
+    loaded: dict[str, ArraySource] = {}
+    if "test" in names:
+        loaded["test"] = plan.dataset.load("test")
+    if "train" in names or "validation" in names:
+        source = plan.dataset.load("train")
+        held_out = plan.sizes.get("validation", 0)
+        if held_out:
+            training, validation = validation_indices(len(source), held_out, seed)
+            parts = {"train": source.take(training), "validation": source.take(validation)}
+        else:
+            parts = {"train": source}
+        loaded.update({k: v for k, v in parts.items() if k in names})
+    size = plan.config.resize
+    if size is not None:
+        loaded = {k: ArraySource(resize_images(v.images, size), v.labels) for k, v in loaded.items()}
+    return loaded
+
+
+def fit_normalization(plan: SplitPlan, train: ArraySource) -> Normalization:
+    """The normalization of the run, fitted on the training split as loaded (before padding) and nothing else."""
+    return Normalization.fit(train.images, plan.config.normalize)
+
+
+def pad_splits(plan: SplitPlan, splits: Mapping[str, ArraySource]) -> dict[str, ArraySource]:
+    """The splits as they go to the device: padded with 0, the background of the data sets that are padded."""
+    return {k: ArraySource(pad_images(v.images, plan.config.pad), v.labels) for k, v in splits.items()}

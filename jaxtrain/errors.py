@@ -1,0 +1,69 @@
+"""Everything a user can get wrong, as exceptions whose message says what, where and what to do.
+
+The command line prints the message without a traceback and ends with the exception's `exit_code`.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class JaxtrainError(Exception):
+    """Base of every error that a user can cause or cure; `str(error)` is a finished sentence."""
+
+    exit_code = 2
+
+
+class ConfigError(JaxtrainError):
+    """A config, an override or a component's option is wrong. `path` names the place, such as `optimizer.momentum`."""
+
+    def __init__(self, message: str, path: str = ""):
+        super().__init__(message)
+        self.message = message
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+    def under(self, prefix: str) -> "ConfigError":
+        """The same error seen from a level above: `momentum` becomes `optimizer.momentum`."""
+        return ConfigError(self.message, f"{prefix}.{self.path}" if self.path else prefix)
+
+
+class DataError(JaxtrainError):
+    """A data set is missing, damaged or does not fit the config."""
+
+
+class CheckpointError(JaxtrainError):
+    """A checkpoint is damaged, of another model, or could not be written."""
+
+
+class WorkdirError(JaxtrainError):
+    """The run directory cannot be used: it holds another run, or is not readable or writable."""
+
+
+class Diverged(JaxtrainError):
+    """The loss or the parameters are no longer finite; `step` is the first step at which they were not."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
+
+
+class Interrupted(JaxtrainError):
+    """A signal ended the run after its state was saved; the exit code is the shell's 128 + signal."""
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """A hint such as `; did you mean 'momentum'? Known: ...`, or the known names alone when none is near."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+    known = ", ".join(names) if names else "none"
+    if near:
+        return f"; did you mean {' or '.join(repr(n) for n in near)}? Known: {known}"
+    return f". Known: {known}"

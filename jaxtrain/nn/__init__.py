@@ -1,0 +1,1 @@
+"""Layers: what the models are made of beyond flax's own."""

@@ -1,0 +1,95 @@
+"""Weight decay, learning-rate multipliers and freezing by the path of a parameter.
+
+A rule is `(regex, value)`; rules are tried in order, the first whose regex is found in the path decides, and every
+parameter must be decided. Paths join the names of a tree with "/": `conv1/kernel`.
+"""
+
+import re
+from typing import Any
+
+import jax
+import optax
+
+from jaxtrain.config.annotations import ByPath, NonNegativeFloat
+from jaxtrain.errors import ConfigError
+
+WeightDecay = NonNegativeFloat | ByPath
+"""One decay for every parameter, or rules by path."""
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """The path of a leaf as text: `conv1/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def values_by_path(rules: float | ByPath, tree: Any, where: str) -> Any:
+    """A tree like `tree` with the value of the first rule that matches at each leaf; a number is for every leaf.
+
+    Raises `ConfigError` naming `where` when a regex is malformed, matches nothing, or a parameter is not covered.
+    """
+    if isinstance(rules, int | float):
+        return jax.tree.map(lambda _: float(rules), tree)
+    compiled = [(_compiled(pattern, where), float(value)) for pattern, value in rules]
+    used = set()
+
+    def decide(path: tuple[Any, ...], _: Any) -> float:
+        name = path_name(path)
+        for index, (pattern, value) in enumerate(compiled):
+            if pattern.search(name):
+                used.add(index)
+                return value
+        raise ConfigError(f"no rule covers the parameter {name!r}; end the rules with ('.*', VALUE)", where)
+
+    values = jax.tree_util.tree_map_with_path(decide, tree)
+    for index, (text, _) in enumerate(rules):
+        if index not in used and text != ".*":  # a closing catch-all may be left with nothing to catch
+            names = ", ".join(path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(tree)[:4])
+            raise ConfigError(f"the rule {text!r} decides no parameter; they are called {names}, ...", where)
+    return values
+
+
+def _compiled(pattern: str, where: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{pattern!r} is not a regular expression: {error}", where) from error
+
+
+def add_weight_decay(rules: float | ByPath) -> optax.GradientTransformation:
+    """Adds `decay * parameter` to each update, with the decay that `rules` give; a decay of 0 adds nothing."""
+
+    def update(updates: optax.Updates, state: optax.EmptyState, params: optax.Params | None = None) -> Any:
+        if params is None:
+            raise ValueError("weight decay needs the parameters: call update(grads, state, params)")
+        decay = values_by_path(rules, params, "optimizer.weight_decay")
+        return jax.tree.map(lambda u, p, d: u + d * p if d else u, updates, params, decay), state
+
+    if rules == 0.0:
+        return optax.identity()
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def with_rules(
+    tx: optax.GradientTransformationExtraArgs, learning_rate: ByPath, frozen: ByPath
+) -> optax.GradientTransformationExtraArgs:
+    """`tx` with its updates multiplied by path, and none at all, nor any optimizer state, for frozen parameters."""
+    if any(value != 1 for _, value in learning_rate):
+        tx = optax.chain(tx, _multiply(learning_rate))
+    if any(value != 0 for _, value in frozen):
+
+        def labels(params: Any) -> Any:
+            return jax.tree.map(
+                lambda v: "frozen" if v else "trained", values_by_path(frozen, params, "parameters.frozen")
+            )
+
+        tx = optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
+    return optax.with_extra_args_support(tx)
+
+
+def _multiply(rules: ByPath) -> optax.GradientTransformation:
+    def update(updates: optax.Updates, state: optax.EmptyState, params: optax.Params | None = None) -> Any:
+        del params
+        factors = values_by_path(rules, updates, "parameters.learning_rate")
+        return jax.tree.map(lambda u, f: u if f == 1 else u * f, updates, factors), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)

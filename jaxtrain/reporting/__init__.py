@@ -1,0 +1,1 @@
+"""Reporting: what a run tells while it goes on, to its files and to whoever watches."""

@@ -1,0 +1,99 @@
+"""Tables of components: one a kind, `name -> Info`, each written out in the package that owns the kind.
+
+A row names its factory as `"module:function"`, so that listing names and refusing a misspelled one imports
+neither jax nor the component; the factory is imported when its signature or its result is wanted.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from jaxtrain.errors import ConfigError, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Info:
+    """One row of a table.
+
+    Attributes:
+      factory: where the factory lives, as `"package.module:function"`.
+      description: one line for `jaxtrain list`.
+      paper: the source (author, year, title or identifier), empty where there is none.
+      supplied: parameters of the factory that the run fills in when a config leaves them out (`num_classes`, say).
+      facts: published figures of the component that a test holds it to (parameter counts, input shapes).
+    """
+
+    factory: str
+    description: str
+    paper: str = ""
+    supplied: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def load(self) -> Callable[..., Any]:
+        """Imports and returns the factory."""
+        module, _, function = self.factory.partition(":")
+        return typing.cast(Callable[..., Any], getattr(importlib.import_module(module), function))
+
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """The factory's parameters by name, with annotations resolved to types (`Annotated` kept)."""
+        factory = self.load()
+        hints = typing.get_type_hints(factory, include_extras=True)
+        signature = inspect.signature(factory)
+        return {name: p.replace(annotation=hints.get(name, Any)) for name, p in signature.parameters.items()}
+
+
+class Table(Mapping[str, Info]):
+    """An immutable mapping from a component's name to its row, with `create` and `names`."""
+
+    def __init__(self, kind: str, rows: Mapping[str, Info]):
+        self.kind = kind
+        self._rows = dict(rows)
+
+    def __getitem__(self, name: str) -> Info:
+        try:
+            return self._rows[name]
+        except KeyError:
+            raise ConfigError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._rows)}", self.kind) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def names(self) -> list[str]:
+        """The names in the table, sorted."""
+        return sorted(self._rows)
+
+    def create(self, name: str, /, **options: Any) -> Any:
+        """Calls the factory named `name` with `options`, as its Python signature has them."""
+        return self[name].load()(**options)
+
+    def attribute(self, module: str, name: str) -> Callable[..., Any]:
+        """The factory called `name`, for a package's `__getattr__`: `jaxtrain.optim.sgd` without an early import."""
+        if name in self._rows:
+            return self._rows[name].load()
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+
+KINDS: Mapping[str, str] = {
+    "model": "jaxtrain.models:MODELS",
+    "optimizer": "jaxtrain.optim:OPTIMIZERS",
+    "schedule": "jaxtrain.optim:SCHEDULES",
+    "loss": "jaxtrain.optim:LOSSES",
+    "dataset": "jaxtrain.data:DATASETS",
+    "augmentation": "jaxtrain.augment:AUGMENTATIONS",
+}
+"""Where the table of each kind stands; named, not imported, since the tables' packages depend on this module."""
+
+
+def table(kind: str) -> Table:
+    """The table of `kind`, one of `KINDS`."""
+    module, _, name = KINDS[kind].partition(":")
+    return typing.cast(Table, getattr(importlib.import_module(module), name))

@@ -1,0 +1,48 @@
+"""Evaluation that counts every example once: the last batch is padded, the padding masked, the count checked."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxtrain.data.loader import Arrays, normalize, take
+from jaxtrain.data.preprocess import Normalization
+from jaxtrain.optim.losses import Loss
+from jaxtrain.training.metrics import add_pairs, empty_pairs, means, measure
+from jaxtrain.training.parallel import Layout
+
+Evaluate = Callable[[Any, Any, Arrays], dict[str, float]]
+"""`(params, variables, split on the device) -> {"loss": ..., "accuracy": ...}`, means over its examples."""
+
+
+def make_evaluate(
+    model: nn.Module, loss: Loss, normalization: Normalization, batch_size: int, layout: Layout
+) -> Evaluate:
+    """A function that evaluates `model` forward only, in batches of `batch_size` (rounded up to fit the devices)."""
+    size = -(-batch_size // layout.mesh.size) * layout.mesh.size
+
+    def step(params: Any, variables: Any, arrays: Arrays, start: jax.Array, pairs: Any) -> Any:
+        count = arrays.labels.shape[0]
+        indices = start + jnp.arange(size, dtype=jnp.int32)
+        images, labels = take(arrays, jnp.minimum(indices, count - 1), layout.batch)
+        logits = model.apply({"params": params, **variables}, normalize(images, normalization), train=False)
+        return add_pairs(pairs, measure(loss(logits, labels), logits, labels, indices < count))
+
+    everywhere = layout.replicated
+    step = jax.jit(step, donate_argnums=4, in_shardings=everywhere, out_shardings=everywhere)
+    zero = jax.jit(empty_pairs, out_shardings=everywhere)
+
+    def evaluate(params: Any, variables: Any, arrays: Arrays) -> dict[str, float]:
+        count = arrays.labels.shape[0]
+        pairs = zero()
+        for start in range(0, count, size):
+            pairs = step(params, variables, arrays, np.int32(start), pairs)
+        seen = int(pairs["loss"][1])
+        if seen != count:
+            raise AssertionError(f"evaluation counted {seen} examples of {count}")
+        return means(pairs)
+
+    return evaluate

@@ -1,0 +1,221 @@
+"""`fit`: a config and a directory in, a trained model and its result out. The command line calls nothing else."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxtrain.config import Config, config_name, digest, load_config
+from jaxtrain.data.loader import Arrays, Shuffle, on_device, training_loader
+from jaxtrain.data.preprocess import Normalization
+from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits
+from jaxtrain.errors import CheckpointError, Diverged, Interrupted
+from jaxtrain.reporting.reporter import Reporter, quiet
+from jaxtrain.training import checkpoints
+from jaxtrain.training.compilation import enable_compilation_cache
+from jaxtrain.training.evaluation import make_evaluate
+from jaxtrain.training.loop import Hooks, Loop, Tools, make_empty, make_finite
+from jaxtrain.training.plan import Plan, make_plan
+from jaxtrain.training.random import AUGMENT, SHUFFLE, stream
+from jaxtrain.training.result import Metrics, Result, device_names, versions
+from jaxtrain.training.signals import stop_on_signals
+from jaxtrain.training.state import TrainState, initializer, params_sha256
+from jaxtrain.training.step import make_dispatch, make_train_step
+from jaxtrain.training.workdir import Workdir
+
+
+def default_workdir(config: str | Path | Config, resolved: Config) -> Path:
+    """`runs/NAME-DIGEST`: the same command finds its run again, and another config gets another directory."""
+    return Path("runs") / f"{config_name(config)}-{digest(resolved)}"
+
+
+def fit(
+    config: str | Path | Config,
+    workdir: str | Path | None = None,
+    *,
+    overrides: Iterable[str] = (),
+    data_dir: str | Path | None = None,
+    reporter: Reporter | None = None,
+) -> Result:
+    """Trains `config` in `workdir`, or continues the run that is there, to bitwise the same end.
+
+    Args:
+      config: a `Config`, the path of a config file, or the name of a shipped recipe.
+      workdir: the run directory; `runs/NAME-DIGEST` in the current directory for None.
+      overrides: `"path=value"`, as on the command line.
+      data_dir: where data files are looked for, before `data.directory` and the variable JAXTRAIN_DATA.
+      reporter: what is told of the run besides its files; nothing for None.
+
+    Returns:
+      The result, its state included. The same numbers are in `result.json`.
+
+    Raises:
+      JaxtrainError: `ConfigError`, `DataError`, `WorkdirError` and `CheckpointError` for what cannot be run as it
+        stands, `Diverged` for a loss that is not finite, `Interrupted` when SIGTERM or SIGINT ended it.
+    """
+    resolved = load_config(config, overrides)
+    directory = Workdir(Path(workdir) if workdir is not None else default_workdir(config, resolved))
+    reporter = reporter or quiet()
+    directory.check(resolved)
+    enable_compilation_cache()
+    plan = make_plan(resolved, data_dir)
+    with directory.locked(resolved):
+        reporter.note(describe_run(plan, directory))
+        return _train(plan, directory, reporter)
+
+
+def _train(plan: Plan, directory: Workdir, reporter: Reporter) -> Result:
+    checkpoints.clean(directory.checkpoints)
+    restored = _restore(plan, directory, reporter)
+    splits = load_splits(plan.splits, tuple(plan.splits.sizes), plan.config.seed)
+    normalization = fit_normalization(plan.splits, splits["train"])
+    directory.keep_normalization(normalization)
+    everywhere = plan.layout.replicated
+    arrays = {name: on_device(source, everywhere) for name, source in pad_splits(plan.splits, splits).items()}
+    tools = make_tools(plan, normalization, arrays)
+    if restored is None:
+        state: TrainState = jax.jit(_initializer(plan), out_shardings=everywhere)()
+        progress = checkpoints.Progress()
+    else:
+        state, progress = restored
+    step = int(state.step)
+    directory.rewind_metrics(step)
+    events = directory.tensorboard if plan.config.logging.tensorboard else None
+    with (
+        _saver(plan, directory) as saver,
+        reporter.training(directory.metrics_file, events, plan.clock, step),
+    ):
+        hooks = Hooks(reporter.stepped, reporter.write)
+        loop = Loop(plan, tools, saver, hooks, progress)
+        try:
+            with stop_on_signals() as stop:
+                state = loop.run(state, stop)
+            final, best = _final_metrics(plan, tools, loop, directory, reporter, state)
+        except (Interrupted, Diverged) as error:
+            _unfinished(plan, loop, directory, error).write(directory.result_file)
+            raise
+    result = dataclasses.replace(
+        _summary(plan, loop, directory, "finished", plan.total_steps),
+        final=final,
+        best=best,
+        best_step=loop.progress.best_step,
+        params_sha256=params_sha256(state.params),
+        state=state,
+    )
+    result.write(directory.result_file)
+    return result
+
+
+def describe_run(plan: Plan, directory: Workdir) -> str:
+    """One line that says what is trained on what, for how long and where."""
+    sizes = ", ".join(f"{n:,} {split}" for split, n in plan.splits.sizes.items())
+    count = sum(x.size for x in jax.tree.leaves(plan.abstract.params))
+    return (
+        f"{plan.config.model.name} ({count:,} parameters) on {plan.splits.dataset.name} ({sizes}) "
+        f"for {plan.config.train_for} = {plan.total_steps} steps of {plan.config.data.batch_size}; "
+        f"run directory {directory.path}"
+    )
+
+
+def _initializer(plan: Plan) -> Any:
+    return initializer(plan.model, plan.tx, plan.splits.image_shape, plan.config.seed)
+
+
+def make_tools(plan: Plan, normalization: Normalization, arrays: dict[str, Arrays]) -> Tools:
+    """The compiled parts of a run."""
+    config, layout = plan.config, plan.layout
+    key = functools.partial(stream, config.seed)
+    load = training_loader(
+        normalization, plan.augment, functools.partial(key, AUGMENT), config.data.batch_size, layout.batch
+    )
+    step = make_train_step(plan.model, plan.tx, plan.loss, config.seed)
+    shuffle = functools.partial(key, SHUFFLE)
+    return Tools(
+        dispatch=make_dispatch(step, load, plan.schedule, layout),
+        empty=make_empty(plan),
+        finite=make_finite(),
+        evaluate=make_evaluate(plan.model, plan.loss, normalization, config.evaluation.batch_size, layout),
+        shuffle=Shuffle(shuffle, plan.splits.sizes["train"], config.data.batch_size, layout.replicated),
+        arrays=arrays,
+    )
+
+
+def placed(plan: Plan) -> TrainState:
+    """The abstract state with its shardings, which is what restoring needs."""
+    everywhere = plan.layout.replicated
+    state: TrainState = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), plan.abstract
+    )
+    return state
+
+
+def _restore(plan: Plan, directory: Workdir, reporter: Reporter) -> tuple[TrainState, checkpoints.Progress] | None:
+    def damaged(step: int, error: CheckpointError) -> None:
+        moved = checkpoints.set_aside(directory.checkpoints, step)
+        reporter.warn(f"{error}; it is skipped, and kept as {moved.name}")
+
+    restored = checkpoints.restore_newest(directory.checkpoints, placed(plan), damaged)
+    if restored is not None:
+        reporter.note(f"continuing from step {int(restored[0].step)} of {plan.total_steps}")
+    return restored
+
+
+@contextlib.contextmanager
+def _saver(plan: Plan, directory: Workdir) -> Iterator[checkpoints.Saver]:
+    saver = checkpoints.Saver(directory.checkpoints, plan.config.checkpoint.keep)
+    try:
+        yield saver
+    finally:
+        saver.close()
+
+
+def _final_metrics(
+    plan: Plan, tools: Tools, loop: Loop, directory: Workdir, reporter: Reporter, state: TrainState
+) -> tuple[Metrics, Metrics]:
+    """Metrics by split of the final and of the best parameters; the test split is looked at here and only here."""
+    final = {n: tools.evaluate(state.params, state.variables, a) for n, a in tools.arrays.items()}
+    best: Metrics = {}
+    best_step = loop.progress.best_step
+    if best_step is not None:
+        chosen = state
+        if best_step != plan.total_steps:
+            try:
+                chosen, _ = checkpoints.restore(directory.checkpoints, best_step, placed(plan))
+            except CheckpointError as error:
+                reporter.warn(f"the best checkpoint cannot be evaluated: {error}")
+                return final, best
+        best = {n: tools.evaluate(chosen.params, chosen.variables, a) for n, a in tools.arrays.items()}
+    if "test" in final:
+        epoch = round(plan.clock.epoch(plan.total_steps), 4)
+        reporter.write({"step": plan.total_steps, "epoch": epoch, "split": "test", **final["test"]})
+    return final, best
+
+
+def _summary(plan: Plan, loop: Loop, directory: Workdir, status: str, step: int) -> Result:
+    return Result(
+        status=status,
+        workdir=directory.path,
+        step=step,
+        epochs=round(plan.clock.epoch(step), 4),
+        wall_seconds=round(loop.seconds(), 3),
+        compile_seconds=round(loop.compile_seconds, 3),
+        versions=versions(),
+        devices=device_names(plan.layout.mesh),
+    )
+
+
+def _unfinished(plan: Plan, loop: Loop, directory: Workdir, error: Interrupted | Diverged) -> Result:
+    status, step = ("diverged", error.step) if isinstance(error, Diverged) else ("interrupted", loop.saver.last_step)
+    summary = _summary(plan, loop, directory, status, step)
+    return dataclasses.replace(summary, message=str(error), best_step=loop.progress.best_step)
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """The content of a `result.json`."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,22 @@
+"""Named random streams: every key is a function of `(seed, stream name, step)`, and no key is kept in the state."""
+
+import zlib
+
+import jax
+
+SHUFFLE = "shuffle"
+"""Order of the examples; its step is the epoch."""
+AUGMENT = "augment"
+"""Augmentation of a training batch."""
+INIT = "init"
+"""Initial parameters; its step is 0."""
+MODEL_STREAMS = ("dropout",)
+"""Streams that a model may draw from in training, under the names that Linen's `make_rng` uses."""
+
+
+def stream(seed: int, name: str, step: jax.typing.ArrayLike) -> jax.Array:
+    """The typed key of stream `name` at `step`: `fold_in(fold_in(key(seed), hash(name)), step)`.
+
+    The hash is CRC-32, which, unlike Python's, is the same in every process.
+    """
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), step)

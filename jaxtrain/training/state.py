@@ -1,0 +1,65 @@
+"""The state of a run, and how it begins."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from jaxtrain.optim.rules import path_name
+from jaxtrain.training.random import INIT, stream
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """All that a step changes. With the config, it is all there is to a run.
+
+    Attributes:
+      step: int32[], the number of updates made; also where data order, schedules and random streams stand.
+      params: trained parameters.
+      variables: the model's other collections (running statistics, say).
+      opt_state: state of the optimizer.
+    """
+
+    step: jax.Array
+    params: Any
+    variables: Any
+    opt_state: Any
+
+
+def initializer(
+    model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, int, int], seed: int
+) -> Callable[[], TrainState]:
+    """A pure function without arguments that makes the initial state; for `jax.jit` or `jax.eval_shape`."""
+
+    def init() -> TrainState:
+        images = jnp.zeros((1, *image_shape), jnp.float32)
+        variables = dict(model.init(stream(seed, INIT, 0), images, train=False))
+        params = variables.pop("params")
+        return TrainState(step=jnp.int32(0), params=params, variables=variables, opt_state=tx.init(params))
+
+    return init
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """bool[]: whether every inexact leaf is free of NaN and infinity."""
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all() if leaves else jnp.bool_(True)
+
+
+def params_sha256(params: Any) -> str:
+    """A digest of parameters: path, dtype, shape and bytes of each leaf, in the order of the paths.
+
+    Equal digests mean bitwise equal parameters, whatever the devices they lie on.
+    """
+    digest = hashlib.sha256()
+    leaves = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    for name in sorted(leaves):
+        array = np.asarray(leaves[name])
+        digest.update(f"{name}:{array.dtype.name}:{array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,113 @@
+"""The run directory: whose run it is, one process at a time, and metrics that agree with the state restored."""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxtrain.config import Config, difference, dumps, loads
+from jaxtrain.data.preprocess import Normalization
+from jaxtrain.errors import ConfigError, DataError, WorkdirError
+from jaxtrain.training.files import os_errors, write_atomically
+
+
+class Workdir:
+    """Paths of a run directory, and its config and preprocessing on disk."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config_file = path / "config.json"
+        self.preprocessing_file = path / "preprocessing.json"
+        self.metrics_file = path / "metrics.jsonl"
+        self.result_file = path / "result.json"
+        self.checkpoints = path / "checkpoints"
+        self.tensorboard = path / "tensorboard"
+
+    def check(self, config: Config) -> None:
+        """Refuses a directory of another config, or one with files of something else; touches nothing."""
+        with os_errors(f"use the run directory {self.path}"):
+            if self.config_file.exists():
+                self._check_same(config)
+            elif self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+                raise WorkdirError(
+                    f"{self.path} holds files, but no run (there is no config.json); name an empty or new --workdir"
+                )
+
+    def _check_same(self, config: Config) -> None:
+        rows = difference(self.read_config(), config)
+        if rows:
+            shown = "\n".join(f"  {path}: {json.dumps(old)} there, {json.dumps(new)} now" for path, old, new in rows)
+            raise WorkdirError(
+                f"{self.path} holds a run of another config:\n{shown}\n"
+                "Name another --workdir, or remove this one to start anew"
+            )
+
+    def read_config(self) -> Config:
+        """The config of the run; `WorkdirError` when this is not a run directory."""
+        try:
+            text = self.config_file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise WorkdirError(f"{self.path} is not a run directory: it has no config.json") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise WorkdirError(f"cannot read {self.config_file}: {error}") from error
+        try:
+            return loads(text, str(self.config_file))
+        except ConfigError as error:
+            raise WorkdirError(f"{self.config_file} is not a config of this version: {error}") from error
+
+    @contextlib.contextmanager
+    def locked(self, config: Config) -> Iterator[None]:
+        """Makes the directory this process's own and writes the config; the lock goes with the process."""
+        self.check(config)
+        with os_errors(f"create the run directory {self.path}"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise WorkdirError(f"another process is training in {self.path}; wait for it, or stop it") from None
+            if not self.config_file.exists():
+                write_atomically(self.config_file, dumps(config))
+            yield
+
+    def keep_normalization(self, normalization: Normalization) -> None:
+        """Stores what the preprocessing was fitted to; `DataError` when a continued run is fed other data."""
+        if not self.preprocessing_file.exists():
+            content = {"normalization": {"mean": normalization.mean, "std": normalization.std}}
+            write_atomically(self.preprocessing_file, json.dumps(content, indent=2) + "\n")
+        elif self.read_normalization() != normalization:
+            raise DataError(
+                f"the training images are not those with which the run in {self.path} began: their mean and std differ"
+            )
+
+    def read_normalization(self) -> Normalization:
+        """The normalization that the run was trained with."""
+        try:
+            stored = json.loads(self.preprocessing_file.read_text(encoding="utf-8"))["normalization"]
+            return Normalization(tuple(stored["mean"]), tuple(stored["std"]))
+        except FileNotFoundError:
+            raise WorkdirError(f"{self.path} has no preprocessing.json: its run never began to train") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise WorkdirError(f"{self.preprocessing_file} is not readable: {error!r}") from error
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drops the lines of metrics.jsonl after `step`: the steps after it will be made and written again."""
+        if not self.metrics_file.exists():
+            return
+        with os_errors(f"read {self.metrics_file}"):
+            lines = self.metrics_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if _belongs(line, step)]
+        if len(kept) != len(lines):
+            write_atomically(self.metrics_file, "".join(line + "\n" for line in kept))
+
+
+def _belongs(line: str, step: int) -> bool:
+    """Whether a line is whole and of a step already made; the test split is evaluated anew when a run ends."""
+    try:
+        record: dict[str, Any] = json.loads(line)
+        return int(record["step"]) <= step and record["split"] != "test"
+    except (ValueError, KeyError, TypeError):
+        return False
