@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from fractions import Fraction
 from typing import Literal
 
 from jaxtrain.errors import ConfigError, did_you_mean
@@ -70,19 +71,22 @@ class Duration:
         number = f"{self.value:g}" if float(f"{self.value:g}") == self.value else repr(self.value)
         return f"{number}%" if self.unit == "%" else f"{number} {self.unit}"
 
-    def steps(self, clock: Clock) -> int:
-        """The duration in optimizer steps, rounded to the nearest; never 0 unless the value is."""
+    def exact_steps(self, clock: Clock) -> Fraction:
+        """The duration in optimizer steps, as the ratio it is: an epoch of 100 examples by 64 is 25/16 steps."""
+        value = Fraction(repr(self.value))  # of the decimal as written: 0.1 is a tenth
         if self.unit == "steps":
-            exact = self.value
-        elif self.unit == "examples":
-            exact = self.value / clock.batch_size
-        elif self.unit == "epochs":
-            exact = self.value * clock.examples / clock.batch_size
-        elif clock.total_steps is None:
+            return value
+        if self.unit == "examples":
+            return value / clock.batch_size
+        if self.unit == "epochs":
+            return value * clock.examples / clock.batch_size
+        if clock.total_steps is None:
             raise ConfigError(f"'{self}' refers to the length of the run itself; use epochs, steps or examples here")
-        else:
-            exact = self.value / 100 * clock.total_steps
-        return max(round(exact), 1 if self.value > 0 else 0)
+        return value * clock.total_steps / 100
+
+    def steps(self, clock: Clock) -> int:
+        """The first step at which the duration has passed: `exact_steps`, rounded up."""
+        return math.ceil(self.exact_steps(clock))
 
     def examples(self, available: int) -> int:
         """The duration as a number of examples out of `available`: `examples` as they are, `%` of them."""
@@ -91,3 +95,17 @@ class Duration:
         if self.unit == "%":
             return round(self.value / 100 * available)
         raise ConfigError(f"'{self}' is not an amount of data; use 'N examples' or 'P%'")
+
+
+@dataclasses.dataclass(frozen=True)
+class Every:
+    """Something that is due each time `interval` steps have passed, a ratio: so "1 epoch" does not drift."""
+
+    interval: Fraction
+
+    def after(self, step: int) -> int:
+        """The first step after `step` at which it is due."""
+        count = step // self.interval + 1
+        while (due := math.ceil(count * self.interval)) <= step:  # an interval below one step has several a step
+            count += 1
+        return due

@@ -164,7 +164,9 @@ def _images_shape(images: Path, labels: Path) -> tuple[int, ...]:
     with _opened(labels) as stream:
         label_dtype, label_shape = _header(stream, labels)
     if dtype != np.uint8 or len(shape) not in (3, 4) or 0 in shape:
-        raise DataError(f"{images} holds {dtype.name} of shape {shape}; images are uint8 of [N, H, W] or [N, H, W, C], N > 0")
+        raise DataError(
+            f"{images} holds {dtype.name} of shape {shape}; images are uint8 of [N, H, W] or [N, H, W, C], N > 0"
+        )
     if label_dtype.kind not in "iu" or len(label_shape) != 1:
         raise DataError(f"{labels} holds {label_dtype.name} of shape {label_shape}; labels are whole numbers of [N]")
     if label_shape[0] != shape[0]:

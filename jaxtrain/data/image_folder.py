@@ -1,5 +1,6 @@
 """A folder of images by class, SPLIT/CLASS/*.jpg: the layout in which one's own pictures usually lie."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtrain.config.annotations import NonEmpty, PositiveInt
 from jaxtrain.data.dataset import ArraySource, Dataset
 from jaxtrain.data.files import data_directory, is_directory, reading
-from jaxtrain.data.images import decode, stack
+from jaxtrain.data.images import allocate, decode, fill
 from jaxtrain.errors import DataError, did_you_mean
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm")
@@ -52,9 +53,8 @@ def image_folder(
 
     def read(split: str) -> ArraySource:
         paths, labels = splits[split]
-        images = stack(
-            len(paths), (height, width, channels), lambda index: decode(paths[index], paths[index], channels, size)
-        )
+        images = allocate(len(paths), (height, width, channels))
+        fill(images, lambda index: decode(paths[index], paths[index], channels, size), os.cpu_count() or 1)
         return ArraySource(images, labels)
 
     return Dataset(
@@ -92,7 +92,7 @@ def _scan(split: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
     for label, name in enumerate(classes):
         if not is_directory(split / name):
             raise DataError(f"image_folder: {split} has no folder {name!r}, which the train split has; add it")
-        files = [entry for entry in _entries(split / name) if entry.suffix.lower() in _SUFFIXES]
+        files = [split / name / entry for entry in _names(split / name) if entry.lower().endswith(_SUFFIXES)]
         if not files:
             raise DataError(
                 f"image_folder: {split / name} holds no image ({', '.join(_SUFFIXES)}); add some, or remove the class"
@@ -103,10 +103,10 @@ def _scan(split: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
 
 
 def _folders(path: Path) -> list[str]:
-    return [entry.name for entry in _entries(path) if is_directory(entry)]
+    return [name for name in _names(path) if is_directory(path / name)]
 
 
-def _entries(path: Path) -> list[Path]:
-    """What the folder holds, sorted by name, but for hidden files."""
+def _names(path: Path) -> list[str]:
+    """What the folder holds, sorted, but for hidden files."""
     with reading(path):
-        return sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+        return sorted(name for name in os.listdir(path) if not name.startswith("."))

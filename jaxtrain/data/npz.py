@@ -18,6 +18,8 @@ _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, LookupError, MemoryError, OverflowError),
     *(SyntaxError, TypeError, ValueError, tokenize.TokenError),
 )
+# More than any data set has: labels beyond are something else, such as identifiers.
+_MOST_CLASSES = 1_000_000
 
 
 class _Header(NamedTuple):
@@ -25,9 +27,7 @@ class _Header(NamedTuple):
     dtype: np.dtype
 
 
-def npz(
-    *, directory: Path | None, file: Annotated[str, NonEmpty()], num_classes: PositiveInt | None = None
-) -> Dataset:
+def npz(*, directory: Path | None, file: Annotated[str, NonEmpty()], num_classes: PositiveInt | None = None) -> Dataset:
     """Images and labels from the arrays `train_images`, `train_labels` and, if there is a test split, `test_...`.
 
     Args:
@@ -50,9 +50,7 @@ def npz(
             f"{path}: test images are of shape {shapes['test'][1:]}, train images of shape {image_shape}; "
             "the two splits must have images of one shape"
         )
-    classes = num_classes or int(_array(path, "train_labels").max()) + 1
-    if classes < 1:
-        raise DataError(f"{path}: train_labels has negative labels only; labels run from 0")
+    classes = num_classes or _count_classes(path)
 
     def read(split: str) -> ArraySource:
         images = _array(path, f"{split}_images").reshape(shapes[split])
@@ -66,6 +64,16 @@ def npz(
         class_names=tuple(str(label) for label in range(classes)),
         read=read,
     )
+
+
+def _count_classes(path: Path) -> int:
+    greatest = int(_array(path, "train_labels").max())
+    if not 0 <= greatest < _MOST_CLASSES:
+        raise DataError(
+            f"{path}: the greatest of train_labels is {greatest}; labels number the classes from 0. If they are "
+            "right, set dataset.num_classes"
+        )
+    return greatest + 1
 
 
 def _headers(path: Path) -> dict[str, _Header]:

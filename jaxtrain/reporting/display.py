@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -159,7 +158,7 @@ def make_display(console: Console) -> Display:
     return Live(console) if console.is_terminal else Plain(console)
 
 
-def summary_line(workdir: Path, final: Mapping[str, Mapping[str, float]]) -> str:
-    """One line with the accuracies that a run ended at."""
-    accuracies = ", ".join(f"{split} {100 * m['accuracy']:.2f} %" for split, m in final.items())
-    return f"accuracy: {accuracies}  ({workdir})"
+def summary_line(name: str, metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """One line with the accuracy on each split."""
+    accuracies = ", ".join(f"{split} {100 * m['accuracy']:.2f} %" for split, m in metrics.items())
+    return f"{name:<16}accuracy: {accuracies}"

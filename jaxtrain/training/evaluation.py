@@ -21,11 +21,16 @@ Evaluate = Callable[[Any, Any, Arrays], dict[str, float]]
 def make_evaluate(
     model: nn.Module, loss: Loss, normalization: Normalization, batch_size: int, layout: Layout
 ) -> Evaluate:
-    """A function that evaluates `model` forward only, in batches of `batch_size` (rounded up to fit the devices)."""
-    size = -(-batch_size // layout.mesh.size) * layout.mesh.size
+    """A function that evaluates `model` forward only, in equal batches of at most about `batch_size`."""
+
+    def batch_of(count: int) -> int:
+        """The batch that leaves least to pad: a split in as few batches as `batch_size` allows, all of one size."""
+        batches = -(-count // batch_size)
+        return -(-count // (batches * layout.mesh.size)) * layout.mesh.size
 
     def step(params: Any, variables: Any, arrays: Arrays, start: jax.Array, pairs: Any) -> Any:
         count = arrays.labels.shape[0]
+        size = batch_of(count)
         indices = start + jnp.arange(size, dtype=jnp.int32)
         images, labels = take(arrays, jnp.minimum(indices, count - 1), layout.batch)
         logits = model.apply({"params": params, **variables}, normalize(images, normalization), train=False)
@@ -38,7 +43,7 @@ def make_evaluate(
     def evaluate(params: Any, variables: Any, arrays: Arrays) -> dict[str, float]:
         count = arrays.labels.shape[0]
         pairs = zero()
-        for start in range(0, count, size):
+        for start in range(0, count, batch_of(count)):
             pairs = step(params, variables, arrays, np.int32(start), pairs)
         seen = int(pairs["loss"][1])
         if seen != count:

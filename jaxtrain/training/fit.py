@@ -19,12 +19,13 @@ from jaxtrain.reporting.reporter import Reporter, quiet
 from jaxtrain.training import checkpoints
 from jaxtrain.training.compilation import enable_compilation_cache
 from jaxtrain.training.evaluation import make_evaluate
-from jaxtrain.training.loop import Hooks, Loop, Tools, make_empty, make_finite
+from jaxtrain.training.loop import Hooks, Loop, Tools
+from jaxtrain.training.metrics import empty_totals
 from jaxtrain.training.plan import Plan, make_plan
 from jaxtrain.training.random import AUGMENT, SHUFFLE, stream
 from jaxtrain.training.result import Metrics, Result, device_names, versions
 from jaxtrain.training.signals import stop_on_signals
-from jaxtrain.training.state import TrainState, initializer, params_sha256
+from jaxtrain.training.state import TrainState, all_finite, initializer, params_sha256
 from jaxtrain.training.step import make_dispatch, make_train_step
 from jaxtrain.training.workdir import Workdir
 
@@ -137,8 +138,8 @@ def make_tools(plan: Plan, normalization: Normalization, arrays: dict[str, Array
     shuffle = functools.partial(key, SHUFFLE)
     return Tools(
         dispatch=make_dispatch(step, load, plan.schedule, layout),
-        empty=make_empty(plan),
-        finite=make_finite(),
+        empty=jax.jit(empty_totals, out_shardings=layout.replicated),
+        finite=jax.jit(all_finite),
         evaluate=make_evaluate(plan.model, plan.loss, normalization, config.evaluation.batch_size, layout),
         shuffle=Shuffle(shuffle, plan.splits.sizes["train"], config.data.batch_size, layout.replicated),
         arrays=arrays,

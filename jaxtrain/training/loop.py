@@ -1,15 +1,15 @@
 """The training loop. After each step, in this order: metrics are logged, the validation split is evaluated, the state
-is saved; each when it is due. Whatever is due at a step depends on the step alone, so a continued run does the same.
+is saved; each when it is due.
 """  # noqa: D205
 
 import collections
 import dataclasses
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxtrain.data.loader import Arrays, Shuffle
 from jaxtrain.errors import Diverged, Interrupted
@@ -37,7 +37,7 @@ class Tools:
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-    """Where the loop tells what happens: each finished step, and each record of metrics."""
+    """Where the loop tells what happens: each step dispatched, and each record of metrics."""
 
     stepped: Callable[[int], None]
     write: Callable[[Record], None]
@@ -53,6 +53,7 @@ class Loop:
         self.hooks = hooks
         self.progress = progress
         self.compile_seconds = 0.0
+        self._intervals = Intervals(plan.clock, hooks.write)
         self._began = time.perf_counter()
         self._seconds_before = progress.seconds
 
@@ -62,49 +63,55 @@ class Loop:
         Raises `Interrupted` after saving when `stop` asks for it, and `Diverged`, without saving, when the loss or
         the parameters are no longer finite.
         """
-        plan, tools = self.plan, self.tools
-        step, total, train = int(state.step), plan.total_steps, tools.arrays["train"]
-        intervals = Intervals(plan.clock, self.hooks.write)
+        plan, tools, stepped = self.plan, self.tools, self.hooks.stepped
+        train, depth = tools.arrays["train"], plan.layout.in_flight
+        step = start = int(state.step)
         totals = tools.empty()
+        next_event = plan.calendar.after(step)
         in_flight: collections.deque[jax.Array] = collections.deque()
-        intervals.open(step)
-        first = True
-        while step < total:
+        while step < plan.total_steps:
             state, totals, tick = tools.dispatch(state, totals, tools.shuffle.order(step), train)
             step += 1
-            if first:
+            if step == start + 1:  # the call that compiles
                 self.compile_seconds = self._since_began()
-                intervals.open(step)
-                first = False
+                self._intervals.open(step)
             in_flight.append(tick)
-            if len(in_flight) > plan.layout.in_flight:
+            if len(in_flight) > depth:
                 in_flight.popleft().block_until_ready()
-            self.hooks.stepped(step)
-            stopping = stop.signum is not None
-            evaluate = step % plan.evaluate_every == 0 or step == total
-            save = step % plan.checkpoint_every == 0 or step == total or stopping
-            if evaluate or save or step % plan.log_every == 0:
-                intervals.close(step, totals)
+            stepped(step)
+            if step == next_event or stop.signum is not None:
+                self._event(step, state, totals, stop)
                 totals = tools.empty()
-            if evaluate or save:
-                intervals.flush()
-                save |= evaluate and self._evaluate(state, step)
-                if save:
-                    self._save(state, step)
-                intervals.open(step)
-            if stopping and step < total:
-                self._interrupted(step, stop)
+                next_event = plan.calendar.after(step)
         self.saver.wait()
         return state
-
-    def _since_began(self) -> float:
-        return time.perf_counter() - self._began
 
     def seconds(self) -> float:
         """Wall time of the run up to now, over all its sessions."""
         return self._seconds_before + self._since_began()
 
-    def _evaluate(self, state: TrainState, step: int) -> bool:
+    def _since_began(self) -> float:
+        return time.perf_counter() - self._began
+
+    def _event(self, step: int, state: TrainState, totals: Totals, stop: Stop) -> None:
+        """Does what is due after `step`, and what a signal asks for."""
+        due, signum = self.plan.calendar.at(step), stop.signum
+        self._intervals.close(step, totals)
+        if due.evaluate or due.save or signum is not None:
+            self._intervals.flush()
+            best = due.evaluate and self._evaluate(step, state)
+            if due.save or best or signum is not None:
+                self._save(step, state)
+            self._intervals.open(step)
+        if signum is not None and step < self.plan.total_steps:
+            self.saver.wait()
+            raise Interrupted(
+                f"stopped by {signal.Signals(signum).name} after step {step} of {self.plan.total_steps}; "
+                "the state is saved, and the same command continues from there",
+                signum,
+            )
+
+    def _evaluate(self, step: int, state: TrainState) -> bool:
         """Evaluates the validation split, if there is one; whether it is the best so far."""
         if "validation" not in self.tools.arrays:
             return False
@@ -118,7 +125,7 @@ class Loop:
             self.progress = dataclasses.replace(self.progress, best_step=step, best_value=value)
         return better
 
-    def _save(self, state: TrainState, step: int) -> None:
+    def _save(self, step: int, state: TrainState) -> None:
         if not self.tools.finite((state.params, state.variables)):
             raise Diverged(
                 f"the parameters after step {step} are not finite, though the loss before was: training has diverged. "
@@ -127,27 +134,3 @@ class Loop:
             )
         self.progress = dataclasses.replace(self.progress, seconds=self.seconds())
         self.saver.save(state, step, self.progress)
-
-    def _interrupted(self, step: int, stop: Stop) -> None:
-        self.saver.wait()
-        signum = stop.signum or 0
-        name = {2: "SIGINT", 15: "SIGTERM"}.get(signum, f"signal {signum}")
-        raise Interrupted(
-            f"stopped by {name} after step {step} of {self.plan.total_steps}; the state is saved, "
-            "and the same command continues from there",
-            signum,
-        )
-
-
-def make_empty(plan: Plan) -> Callable[[], Totals]:
-    """A compiled maker of fresh totals, laid out as the step gives them, so that the step is compiled once."""
-    from jaxtrain.training.metrics import empty_totals
-
-    return jax.jit(empty_totals, out_shardings=plan.layout.replicated)
-
-
-def make_finite() -> Callable[[Any], jax.Array]:
-    """A compiled check that a tree holds no NaN or infinity."""
-    from jaxtrain.training.state import all_finite
-
-    return jax.jit(lambda tree: all_finite(tree) & jnp.bool_(True))

@@ -11,12 +11,14 @@ from flax import linen as nn
 
 from jaxtrain.augment.pipeline import BatchAugmentation, pipeline
 from jaxtrain.config import Clock, Config, Duration
+from jaxtrain.config.duration import Every
 from jaxtrain.config.spec import Spec
 from jaxtrain.data.splits import SplitPlan, plan_splits
 from jaxtrain.errors import ConfigError, JaxtrainError
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.rules import values_by_path, with_rules
 from jaxtrain.optim.schedules import Schedule, as_schedule
+from jaxtrain.training.calendar import Calendar
 from jaxtrain.training.parallel import Layout, make_layout
 from jaxtrain.training.state import TrainState, initializer
 
@@ -36,7 +38,7 @@ class Plan:
       loss: a value an example.
       augment: of a training batch.
       abstract: the state as `jax.ShapeDtypeStruct`s.
-      evaluate_every: steps between evaluations; `checkpoint_every` and `log_every` likewise.
+      calendar: what is due at which step.
     """
 
     config: Config
@@ -49,9 +51,7 @@ class Plan:
     loss: Loss
     augment: BatchAugmentation
     abstract: TrainState
-    evaluate_every: int
-    checkpoint_every: int
-    log_every: int
+    calendar: Calendar
 
     @property
     def total_steps(self) -> int:
@@ -87,9 +87,12 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
         loss=config.loss.build(clock=clock),
         augment=pipeline([spec.build(clock=clock) for spec in config.data.augment]),
         abstract=_abstract_state(config, model, tx, splits),
-        evaluate_every=_steps(config.evaluation.every, clock, "evaluation.every"),
-        checkpoint_every=_steps(config.checkpoint.every, clock, "checkpoint.every"),
-        log_every=_steps(config.logging.every, clock, "logging.every"),
+        calendar=Calendar(
+            log=_every(config.logging.every, clock, "logging.every"),
+            evaluate=_every(config.evaluation.every, clock, "evaluation.every"),
+            save=_every(config.checkpoint.every, clock, "checkpoint.every"),
+            total=total,
+        ),
     )
 
 
@@ -101,6 +104,11 @@ def _steps(duration: Duration, clock: Clock, path: str) -> int:
     if steps < 1:
         raise ConfigError(f"'{duration}' is no time at all; it must be one step at least", path)
     return steps
+
+
+def _every(duration: Duration, clock: Clock, path: str) -> Every:
+    _steps(duration, clock, path)
+    return Every(duration.exact_steps(clock))
 
 
 def _optimizer(config: Config, clock: Clock) -> tuple[optax.GradientTransformationExtraArgs, Schedule]:

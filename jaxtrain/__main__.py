@@ -1,0 +1,6 @@
+"""`python -m jaxtrain`."""
+
+from jaxtrain.cli.main import run
+
+if __name__ == "__main__":
+    run()

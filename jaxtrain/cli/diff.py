@@ -1,0 +1,38 @@
+"""Show how two configs or run directories differ: settings path by path, and results side by side."""
+
+import argparse
+
+NAME = "diff"
+HELP = "show how two configs or run directories differ"
+EXAMPLES = """\
+  jaxtrain diff digits_lenet5 digits_mlp
+  jaxtrain diff runs/a runs/b
+  jaxtrain diff runs/a/config.json my_config.py
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("a", metavar="A", help="a config, a recipe or a run directory")
+    parser.add_argument("b", metavar="B", help="another")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from jaxtrain.config import difference, load_config
+    from jaxtrain.reporting.tables import difference_table, result_rows
+
+    console = Console()
+    rows = difference(load_config(args.a), load_config(args.b))
+    if rows:
+        console.print(difference_table(rows, args.a, args.b, "setting"))
+    else:
+        console.print("the configs are equal")
+    files = [Path(x) / "result.json" for x in (args.a, args.b)]
+    if all(f.is_file() for f in files):
+        console.print(difference_table(result_rows(*files), args.a, args.b, "result"))
+    return 0

@@ -1,0 +1,40 @@
+"""Evaluate a checkpoint of a run directory on one of its splits."""
+
+import argparse
+
+from jaxtrain.cli.arguments import add_data_dir
+
+NAME = "eval"
+HELP = "evaluate a run's checkpoint on a split"
+EXAMPLES = """\
+  jaxtrain eval runs/digits_lenet5-1a2b3c4d
+  jaxtrain eval runs/digits_lenet5-1a2b3c4d --split validation --checkpoint last
+  jaxtrain eval runs/digits_lenet5-1a2b3c4d --checkpoint 300 --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("workdir", metavar="WORKDIR", help="a run directory")
+    parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
+    parser.add_argument("--checkpoint", default="best", help="best, last or a step (default: best, else last)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_data_dir(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    import json
+    from pathlib import Path
+
+    from jaxtrain.training.evaluate_run import evaluate_run
+
+    record = evaluate_run(Path(args.workdir), args.split, args.checkpoint, args.data_dir)
+    if args.json:
+        print(json.dumps(record))
+    else:
+        print(
+            f"step {record['step']}  {record['split']} ({record['examples']} examples)  "
+            f"loss {record['loss']:.4f}  accuracy {100 * record['accuracy']:.2f} %"
+        )
+    return 0

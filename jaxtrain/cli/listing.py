@@ -1,0 +1,63 @@
+"""List the components that a config can name, or the shipped recipes."""
+
+import argparse
+
+NAME = "list"
+HELP = "list models, optimizers, schedules, losses, datasets, augmentations or configs"
+EXAMPLES = """\
+  jaxtrain list models
+  jaxtrain list optimizers --json
+  jaxtrain list configs
+"""
+_KINDS = {
+    "models": "model",
+    "optimizers": "optimizer",
+    "schedules": "schedule",
+    "losses": "loss",
+    "datasets": "dataset",
+    "augmentations": "augmentation",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("kind", metavar="KIND", choices=[*_KINDS, "configs"], help=", ".join([*_KINDS, "configs"]))
+    parser.add_argument("--json", action="store_true", help="print a JSON array")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    import json
+
+    rows = _configs() if args.kind == "configs" else _components(_KINDS[args.kind])
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        paper = f"  [{row['paper']}]" if row.get("paper") else ""
+        print(f"{row['name']:<{width}}  {row['description']}{paper}")
+    return 0
+
+
+def _components(kind: str) -> list[dict[str, str]]:
+    from jaxtrain.tables import table
+
+    rows = table(kind)
+    return [{"name": n, "description": rows[n].description, "paper": rows[n].paper} for n in rows.names()]
+
+
+def _configs() -> list[dict[str, str]]:
+    """The recipes with the first line of their headers, read without running them."""
+    import ast
+
+    from jaxtrain.config.load import shipped
+
+    return [
+        {
+            "name": name,
+            "description": (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0],
+            "path": str(path),
+        }
+        for name, path in shipped().items()
+    ]

@@ -1,0 +1,82 @@
+"""The `jaxtrain` command: finds the subcommand, and turns errors of the user into a sentence and an exit code."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from jaxtrain import __version__
+from jaxtrain.cli import check, diff, doctor, evaluate, listing, train
+from jaxtrain.errors import ConfigError, JaxtrainError
+
+_COMMANDS = (train, check, evaluate, listing, diff, doctor)
+
+_EPILOG = """\
+examples:
+  jaxtrain train digits_lenet5                     train a shipped recipe; run again to continue
+  jaxtrain train digits_lenet5 optimizer.momentum=0.95 train_for="5 epochs"
+  jaxtrain check my_config.py                      refuse a wrong config in seconds, without compiling
+  jaxtrain eval runs/digits_lenet5-1a2b3c4d        evaluate a run's best checkpoint
+  jaxtrain list configs                            the shipped recipes
+
+exit codes: 0 done, 2 bad usage, config or data, 3 diverged, 130 or 143 interrupted after saving
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    main = argparse.ArgumentParser(
+        prog="jaxtrain",
+        description="Config-driven training of image classifiers in JAX, with exact resume.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    main.add_argument("--version", action="version", version=f"jaxtrain {__version__}")
+    commands = main.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in _COMMANDS:
+        sub = commands.add_parser(
+            module.NAME,
+            help=module.HELP,
+            description=module.__doc__,
+            epilog=f"examples:\n{module.EXAMPLES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(command=module.run)
+    return main
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parses, with overrides allowed anywhere among the options."""
+    main = parser()
+    namespace, rest = main.parse_known_args(arguments)
+    overrides = getattr(namespace, "overrides", None)
+    unknown = [r for r in rest if r.startswith("-") or overrides is None]
+    if unknown:
+        main.error(f"unknown arguments: {' '.join(unknown)}")
+    if overrides is not None:
+        namespace.overrides = [*overrides, *rest]
+    return namespace
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line `arguments` (those of the process for None) and returns the exit code."""
+    namespace = _parse(arguments)
+    try:
+        code: int = namespace.command(namespace)
+        return code
+    except JaxtrainError as error:
+        kind = "config error" if isinstance(error, ConfigError) else "error"
+        print(f"jaxtrain: {kind}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("jaxtrain: interrupted before training began", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def run() -> NoReturn:
+    """Entry point of the console script."""
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Train a config, or continue the run that its directory holds, to bitwise the same end."""
+
+import argparse
+
+from jaxtrain.cli.arguments import add_config, add_data_dir
+
+NAME = "train"
+HELP = "train a config, or continue its run"
+EXAMPLES = """\
+  jaxtrain train digits_lenet5
+  jaxtrain train digits_lenet5 seed=1 optimizer.momentum=0.95 --workdir runs/trial
+  jaxtrain train mnist_lenet5 --data-dir ~/data train_for="2 epochs"
+  jaxtrain train my_config.py optimizer="adamw(learning_rate=1e-3)"
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    add_config(parser)
+    parser.add_argument("--workdir", metavar="DIR", help="run directory (default: runs/NAME-DIGEST)")
+    add_data_dir(parser)
+    parser.add_argument("--quiet", action="store_true", help="show nothing but the result and errors")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from jaxtrain.config import load_config
+
+    load_config(args.config, args.overrides)  # a wrong config is refused before jax is set up
+    from rich.console import Console
+
+    from jaxtrain.reporting.display import Quiet, make_display, summary_line
+    from jaxtrain.reporting.reporter import Reporter
+    from jaxtrain.training.fit import fit
+
+    console = Console()
+    display = Quiet() if args.quiet else make_display(console)
+    result = fit(
+        args.config,
+        args.workdir,
+        overrides=args.overrides,
+        data_dir=args.data_dir,
+        reporter=Reporter(display),
+    )
+    for name, metrics in (("final", result.final), (f"best (step {result.best_step})", result.best)):
+        if metrics:
+            console.print(summary_line(name, metrics), highlight=False, soft_wrap=True)
+    console.print(
+        f"{result.wall_seconds:.1f} s of training; parameters {result.params_sha256[:16]}; "
+        f"see {result.workdir / 'result.json'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0

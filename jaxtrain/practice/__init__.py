@@ -1,0 +1,1 @@
+"""The practice of training: checking a run before it starts, and the machine it starts on."""

@@ -1,0 +1,71 @@
+"""Tables for the terminal: parameters of a model, and differences of configs and results."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.table import Table
+
+
+class ParameterRow(Protocol):
+    """What a row of the parameter table shows."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    count: int
+    decay: float
+    learning_rate: float
+    frozen: bool
+
+
+def parameter_table(rows: Sequence[ParameterRow]) -> Table:
+    """Every parameter with its shape, dtype, weight decay, learning-rate multiplier, and whether it is frozen."""
+    table = Table(title="parameters", show_footer=True, title_justify="left")
+    table.add_column("path", footer="total", overflow="fold")
+    table.add_column("shape")
+    table.add_column("dtype")
+    table.add_column("count", footer=f"{sum(r.count for r in rows):,}", justify="right")
+    table.add_column("decay", justify="right")
+    table.add_column("lr x", justify="right")
+    table.add_column("frozen")
+    for r in rows:
+        shape = "x".join(map(str, r.shape)) or "scalar"
+        decay = "-" if r.frozen or not r.decay else f"{r.decay:g}"
+        rate = "-" if r.frozen else f"{r.learning_rate:g}"
+        table.add_row(r.path, shape, r.dtype, f"{r.count:,}", decay, rate, "frozen" if r.frozen else "")
+    return table
+
+
+def difference_table(rows: Sequence[tuple[str, Any, Any]], a: str, b: str, what: str) -> Table:
+    """Rows `(name, value in a, value in b)`."""
+    table = Table(what, a, b)
+    for name, left, right in rows:
+        table.add_row(name, *(v if isinstance(v, str) else json.dumps(v) for v in (left, right)))
+    return table
+
+
+def result_rows(a: Path, b: Path) -> list[tuple[str, Any, Any]]:
+    """The leaves of two `result.json` that differ."""
+    left, right = (_leaves(json.loads(p.read_text(encoding="utf-8")), "") for p in (a, b))
+    names = [*left, *(n for n in right if n not in left)]
+    return [(n, left.get(n, ""), right.get(n, "")) for n in names if left.get(n) != right.get(n)]
+
+
+def _leaves(value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {path: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= _leaves(inner, f"{path}.{key}" if path else key)
+    return found
+
+
+def count_bytes(number: float) -> str:
+    """`1.2 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"

@@ -1,0 +1,63 @@
+"""Evaluating a checkpoint of a run directory, as it was trained: its config, its preprocessing, its splits."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from jaxtrain.data.loader import on_device
+from jaxtrain.data.splits import load_splits, pad_splits
+from jaxtrain.errors import CheckpointError, ConfigError, did_you_mean
+from jaxtrain.training import checkpoints
+from jaxtrain.training.compilation import enable_compilation_cache
+from jaxtrain.training.evaluation import make_evaluate
+from jaxtrain.training.fit import placed
+from jaxtrain.training.plan import make_plan
+from jaxtrain.training.workdir import Workdir
+
+
+def evaluate_run(
+    path: Path, split: str = "test", checkpoint: str | int = "best", data_dir: str | Path | None = None
+) -> dict[str, Any]:
+    """Metrics of a run's checkpoint on a split; changes nothing in the directory.
+
+    Args:
+      path: the run directory.
+      split: "train", "validation" or "test".
+      checkpoint: "best" (the last one where a run has no best), "last", or a step.
+      data_dir: where data files are looked for.
+
+    Returns:
+      `step`, `split`, `examples`, `loss` and `accuracy`.
+    """
+    directory = Workdir(path)
+    config = directory.read_config()
+    enable_compilation_cache()
+    plan = make_plan(dataclasses.replace(config, devices=1), data_dir)
+    if split not in plan.splits.sizes:
+        raise ConfigError(f"the run has no split {split!r}{did_you_mean(split, plan.splits.sizes)}", "--split")
+    step = choose_checkpoint(directory.checkpoints, checkpoint)
+    state, _ = checkpoints.restore(directory.checkpoints, step, placed(plan))
+    splits = pad_splits(plan.splits, load_splits(plan.splits, (split,), config.seed))
+    arrays = on_device(splits[split], plan.layout.replicated)
+    evaluate = make_evaluate(
+        plan.model, plan.loss, directory.read_normalization(), config.evaluation.batch_size, plan.layout
+    )
+    metrics = evaluate(state.params, state.variables, arrays)
+    return {"step": step, "split": split, "examples": len(splits[split]), **metrics}
+
+
+def choose_checkpoint(directory: Path, which: str | int) -> int:
+    """The step that `which` means: "best", "last" or a step of which there is a checkpoint."""
+    found = checkpoints.steps(directory)
+    if not found:
+        raise CheckpointError(f"there is no checkpoint in {directory}")
+    if str(which).isdigit():
+        if int(which) in found:
+            return int(which)
+        raise CheckpointError(f"there is no checkpoint of step {which} in {directory}; there are {found}")
+    if which == "last":
+        return found[-1]
+    if which == "best":
+        best = checkpoints.read_manifest(directory, found[-1])["progress"]["best_step"]
+        return found[-1] if best is None else int(best)
+    raise ConfigError(f"{which!r} is neither a step nor one of best, last", "--checkpoint")
