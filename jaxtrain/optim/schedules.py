@@ -4,20 +4,23 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxtrain.config.annotations import NonNegativeFloat, PositiveFloat, Steps
 
-Schedule = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
+Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
+"""`step, a whole number -> value`, a floating-point scalar of the default precision."""
 
 
 def constant(value: NonNegativeFloat, *, warmup: Steps = 0) -> Schedule:
     """`value` at every step, reached linearly from 0 over `warmup` steps."""
-    return optax.warmup_constant_schedule(0.0, value, warmup) if warmup else optax.constant_schedule(value)
+    return _after_warmup(lambda t: jnp.full_like(t, value), value, warmup)
 
 
 def cosine(peak: NonNegativeFloat, *, total: Steps, warmup: Steps = 0, end: NonNegativeFloat = 0.0) -> Schedule:
     """Linear from 0 to `peak` over `warmup` steps, then `end + (peak - end) / 2 * (1 + cos(pi t / T))`.
+
+    Here t counts from the end of the warm-up and T is what the warm-up leaves of `total`
+    (Loshchilov & Hutter 2017, equation 5, one period).
 
     Args:
       peak: the highest value.
@@ -29,11 +32,12 @@ def cosine(peak: NonNegativeFloat, *, total: Steps, warmup: Steps = 0, end: NonN
         raise ValueError(f"the schedule ends (total={total} steps) before its warm-up does (warmup={warmup} steps)")
     if end > peak:
         raise ValueError(f"end={end} lies above peak={peak}")
-    if peak == 0:
-        return optax.constant_schedule(0.0)
-    if not warmup:
-        return optax.cosine_decay_schedule(peak, total, alpha=end / peak)
-    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, total, end)
+
+    def decay(t: jax.Array) -> jax.Array:
+        done = jnp.clip((t - warmup) / (total - warmup), 0, 1)
+        return end + (peak - end) / 2 * (1 + jnp.cos(jnp.pi * done))
+
+    return _after_warmup(decay, peak, warmup)
 
 
 def step(
@@ -51,13 +55,24 @@ def step(
         raise ValueError(f"boundaries must ascend, got steps {list(boundaries)}")
     if boundaries and boundaries[0] <= warmup:
         raise ValueError(f"the first boundary (step {boundaries[0]}) must lie after the warm-up ({warmup} steps)")
-    pieces = optax.piecewise_constant_schedule(peak, {b: factor for b in boundaries})
-    if not warmup:
-        return pieces
-    ramp = optax.linear_schedule(0.0, peak, warmup)
-    return lambda count: jnp.where(count < warmup, ramp(count), pieces(count))
+
+    def decay(t: jax.Array) -> jax.Array:
+        passed = sum(((t >= b).astype(t.dtype) for b in boundaries), start=jnp.zeros_like(t))
+        return peak * factor**passed
+
+    return _after_warmup(decay, peak, warmup)
 
 
 def as_schedule(learning_rate: float | Schedule) -> Schedule:
     """A schedule as it is, a number as a constant one."""
-    return learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)
+    return learning_rate if callable(learning_rate) else constant(learning_rate)
+
+
+def _after_warmup(schedule: Callable[[jax.Array], jax.Array], peak: float, warmup: int) -> Schedule:
+    """`schedule` from step `warmup` on, and before it a line from 0 to `peak`; `schedule` sees the run's own steps."""
+
+    def value(count: jax.typing.ArrayLike) -> jax.Array:
+        t = jnp.asarray(count).astype(jnp.result_type(float))
+        return jnp.where(t < warmup, peak / warmup * t, schedule(t)) if warmup else schedule(t)
+
+    return value
