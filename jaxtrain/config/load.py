@@ -42,7 +42,9 @@ def find_config(name: str | Path) -> Path:
     recipes = shipped()
     if str(name) in recipes:
         return recipes[str(name)]
-    raise ConfigError(f"there is no config {str(name)!r}: neither a .py or .json file nor a recipe{did_you_mean(str(name), recipes)}")
+    raise ConfigError(
+        f"there is no config {str(name)!r}: neither a .py or .json file nor a recipe{did_you_mean(str(name), recipes)}"
+    )
 
 
 def config_name(config: str | Path | Config) -> str:
@@ -67,7 +69,7 @@ def _load_file(path: Path) -> Config:
     except ConfigError as error:
         line = _line_in(error, path)
         raise ConfigError(f"{error.message} ({path}, line {line})" if line else error.message, error.path) from error
-    except Exception as error:  # noqa: BLE001 - whatever a user's file raises is reported as the file's fault
+    except Exception as error:
         where = _line_in(error, path) or getattr(error, "lineno", None)
         raise ConfigError(f"{path}, line {where}: {type(error).__name__}: {error}") from error
     if not isinstance(config, Config):

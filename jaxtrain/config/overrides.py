@@ -33,7 +33,9 @@ def _set(node: Any, keys: list[str], text: str, path: str) -> Any:
         return _set_item(node, key, rest, text, path)
     if not isinstance(node, Section | Spec):
         parent = path.rsplit(".", len(keys))[0]
-        raise ConfigError(f"{parent} is {_shown(node)} and has no setting {key!r}; to replace it, write {parent}=...", path)
+        raise ConfigError(
+            f"{parent} is {_shown(node)} and has no setting {key!r}; to replace it, write {parent}=...", path
+        )
     hint, current = _member(node, key, path)
     if rest:
         return _replaced(node, key, _set(current, rest, text, path), path)

@@ -115,7 +115,7 @@ class ParametersConfig(Section):
     Attributes:
       learning_rate: multiplier of the learning rate.
       frozen: 1 for parameters that stay as initialized, 0 for those that train.
-    """  # noqa: D205
+    """
 
     path: ClassVar[str] = "parameters"
     learning_rate: ByPath = _EVERY_PARAMETER

@@ -31,7 +31,9 @@ class Spec:
     def __init__(self, name: str, /, *args: Any, **options: Any):
         info = table(self.kind)[name]
         object.__setattr__(self, "name", name)
-        object.__setattr__(self, "options", types.MappingProxyType(_checked_options(self.kind, name, info, args, options)))
+        object.__setattr__(
+            self, "options", types.MappingProxyType(_checked_options(self.kind, name, info, args, options))
+        )
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable; use .replace({name}=...)")
@@ -72,7 +74,7 @@ class Spec:
     def build(self, *, clock: Clock | None = None, **supplied: Any) -> Any:
         """Calls the factory. Durations become steps by `clock`; `supplied` fills the parameters the row says the run
         fills in, where the options leave them out. A `ValueError` of the factory becomes a `ConfigError`.
-        """  # noqa: D205
+        """
         info = table(self.kind)[self.name]
         arguments = {k: v for k, v in supplied.items() if k in info.supplied}
         for key, value in self.options.items():

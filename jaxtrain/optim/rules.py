@@ -4,6 +4,7 @@ A rule is `(regex, value)`; rules are tried in order, the first whose regex is f
 parameter must be decided. Paths join the names of a tree with "/": `conv1/kernel`.
 """
 
+import dataclasses
 import re
 from typing import Any
 
@@ -15,6 +16,29 @@ from jaxtrain.errors import ConfigError
 
 WeightDecay = NonNegativeFloat | ByPath
 """One decay for every parameter, or rules by path."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterInfo:
+    """A parameter, and what the rules say of it.
+
+    Attributes:
+      path: such as `conv1/kernel`.
+      shape: of the array.
+      dtype: its name.
+      count: elements.
+      decay: weight decay.
+      learning_rate: multiplier of the learning rate.
+      frozen: whether it stays as initialized.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    count: int
+    decay: float
+    learning_rate: float
+    frozen: bool
 
 
 def path_name(path: tuple[Any, ...]) -> str:

@@ -8,24 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.data.loader import Batch
-from jaxtrain.optim.rules import path_name, values_by_path
+from jaxtrain.optim.rules import ParameterInfo, path_name, values_by_path
 from jaxtrain.practice.cost import flops, peak_bytes, tree_bytes
 from jaxtrain.reporting.tables import count_bytes
 from jaxtrain.training.plan import Plan
 from jaxtrain.training.step import make_train_step
-
-
-@dataclasses.dataclass(frozen=True)
-class Parameter:
-    """A parameter and what the rules say of it."""
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    count: int
-    decay: float
-    learning_rate: float
-    frozen: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +29,7 @@ class Report:
       description: lines on data, length and devices.
     """
 
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[ParameterInfo, ...]
     flops: int
     state_bytes: int
     gradient_bytes: int
@@ -66,7 +53,7 @@ def examine(plan: Plan) -> Report:
     """Works the report out by abstract evaluation; nothing is compiled and no image read."""
     step = make_train_step(plan.model, plan.tx, plan.loss, plan.config.seed)
     size = plan.config.data.batch_size
-    batch = Batch(
+    batch: Any = Batch(
         jax.ShapeDtypeStruct((size, *plan.splits.image_shape), jnp.float32),  # type: ignore[arg-type]
         jax.ShapeDtypeStruct((size,), jnp.int32),  # type: ignore[arg-type]
     )
@@ -83,7 +70,7 @@ def examine(plan: Plan) -> Report:
     )
 
 
-def parameters(plan: Plan) -> tuple[Parameter, ...]:
+def parameters(plan: Plan) -> tuple[ParameterInfo, ...]:
     """Every parameter in path order, with the decay, multiplier and freezing that the rules give it."""
     params, config = plan.abstract.params, plan.config
     rules = {
@@ -94,7 +81,7 @@ def parameters(plan: Plan) -> tuple[Parameter, ...]:
     values = {k: jax.tree.leaves(values_by_path(v, params, k)) for k, v in rules.items()}
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return tuple(
-        Parameter(
+        ParameterInfo(
             path=path_name(path),
             shape=leaf.shape,
             dtype=jnp.dtype(leaf.dtype).name,

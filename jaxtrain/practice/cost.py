@@ -1,6 +1,6 @@
 """What a step costs, counted on its jaxpr: multiply-adds of products and convolutions, and memory in use at the worst
 moment. Nothing is compiled.
-"""  # noqa: D205
+"""
 
 import math
 from collections.abc import Iterator
@@ -11,9 +11,51 @@ import numpy as np
 from jax.extend import core
 
 _LIGHT = frozenset(
-    "abs add and broadcast_in_dim ceil convert_element_type copy div eq exp floor ge gt integer_pow iota is_finite le "
-    "log log1p lt max min mul ne neg not or pow real reshape rsqrt select_n sign sqrt square squeeze sub tanh logistic "
-    "stop_gradient transpose expand_dims slice".split()
+    [
+        "abs",
+        "add",
+        "and",
+        "broadcast_in_dim",
+        "ceil",
+        "convert_element_type",
+        "copy",
+        "div",
+        "eq",
+        "exp",
+        "floor",
+        "ge",
+        "gt",
+        "integer_pow",
+        "iota",
+        "is_finite",
+        "le",
+        "log",
+        "log1p",
+        "lt",
+        "max",
+        "min",
+        "mul",
+        "ne",
+        "neg",
+        "not",
+        "or",
+        "pow",
+        "real",
+        "reshape",
+        "rsqrt",
+        "select_n",
+        "sign",
+        "sqrt",
+        "square",
+        "squeeze",
+        "sub",
+        "tanh",
+        "logistic",
+        "stop_gradient",
+        "transpose",
+        "expand_dims",
+        "slice",
+    ]
 )
 """Operations that XLA fuses into their consumers; their results take no memory of their own unless a heavy one
 reads them."""
@@ -30,7 +72,7 @@ def flops(jaxpr: core.Jaxpr) -> int:
         name = eqn.primitive.name
         if name == "dot_general":
             (contract, _), _ = eqn.params["dimension_numbers"]
-            lhs = eqn.invars[0].aval.shape
+            lhs = _shape(eqn.invars[0])
             total += 2 * _size(eqn.outvars[0]) * math.prod(lhs[d] for d in contract)
         elif name == "conv_general_dilated":
             total += _conv_flops(eqn)
@@ -93,8 +135,12 @@ def _inner(eqn: Any) -> Iterator[core.Jaxpr]:
                 yield item
 
 
+def _shape(var: Any) -> tuple[int, ...]:
+    return tuple(var.aval.shape)
+
+
 def _size(var: Any) -> int:
-    return math.prod(var.aval.shape)
+    return math.prod(_shape(var))
 
 
 def _bytes(var: Any) -> int:

@@ -3,24 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.table import Table
 
-
-class ParameterRow(Protocol):
-    """What a row of the parameter table shows."""
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    count: int
-    decay: float
-    learning_rate: float
-    frozen: bool
+from jaxtrain.optim.rules import ParameterInfo
 
 
-def parameter_table(rows: Sequence[ParameterRow]) -> Table:
+def parameter_table(rows: Sequence[ParameterInfo]) -> Table:
     """Every parameter with its shape, dtype, weight decay, learning-rate multiplier, and whether it is frozen."""
     table = Table(title="parameters", show_footer=True, title_justify="left")
     table.add_column("path", footer="total", overflow="fold")

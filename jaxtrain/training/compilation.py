@@ -22,7 +22,7 @@ def cache_directory() -> Path | None:
 
 def enable_compilation_cache() -> None:
     """Turns jax's persistent cache on, thresholds at zero, unless the process has configured one of its own."""
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     directory = cache_directory()
     if directory is None:

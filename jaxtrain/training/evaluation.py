@@ -33,18 +33,18 @@ def make_evaluate(
         size = batch_of(count)
         indices = start + jnp.arange(size, dtype=jnp.int32)
         images, labels = take(arrays, jnp.minimum(indices, count - 1), layout.batch)
-        logits = model.apply({"params": params, **variables}, normalize(images, normalization), train=False)
+        logits: Any = model.apply({"params": params, **variables}, normalize(images, normalization), train=False)
         return add_pairs(pairs, measure(loss(logits, labels), logits, labels, indices < count))
 
     everywhere = layout.replicated
-    step = jax.jit(step, donate_argnums=4, in_shardings=everywhere, out_shardings=everywhere)
+    compiled: Any = jax.jit(step, donate_argnums=4, in_shardings=everywhere, out_shardings=everywhere)
     zero = jax.jit(empty_pairs, out_shardings=everywhere)
 
     def evaluate(params: Any, variables: Any, arrays: Arrays) -> dict[str, float]:
         count = arrays.labels.shape[0]
         pairs = zero()
         for start in range(0, count, batch_of(count)):
-            pairs = step(params, variables, arrays, np.int32(start), pairs)
+            pairs = compiled(params, variables, arrays, np.int32(start), pairs)
         seen = int(pairs["loss"][1])
         if seen != count:
             raise AssertionError(f"evaluation counted {seen} examples of {count}")

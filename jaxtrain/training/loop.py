@@ -1,6 +1,6 @@
 """The training loop. After each step, in this order: metrics are logged, the validation split is evaluated, the state
 is saved; each when it is due.
-"""  # noqa: D205
+"""
 
 import collections
 import dataclasses

@@ -19,9 +19,7 @@ from jaxtrain.training.state import TrainState
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Pair]]]
 
 
-def make_train_step(
-    model: nn.Module, tx: optax.GradientTransformationExtraArgs, loss: Loss, seed: int
-) -> TrainStep:
+def make_train_step(model: nn.Module, tx: optax.GradientTransformationExtraArgs, loss: Loss, seed: int) -> TrainStep:
     """The step of `model` under `tx`. It draws the model's random streams from `(seed, name, state.step)`.
 
     The optimizer gets `value`, `grad` and `value_fn` besides, for rules that search along a line.
@@ -67,7 +65,9 @@ def make_dispatch(step: TrainStep, load: Loader, schedule: Schedule, layout: Lay
     can wait for while everything else is given away to the next call.
     """
 
-    def dispatch(state: TrainState, totals: Totals, order: Order, arrays: Arrays) -> tuple[TrainState, Totals, jax.Array]:
+    def dispatch(
+        state: TrainState, totals: Totals, order: Order, arrays: Arrays
+    ) -> tuple[TrainState, Totals, jax.Array]:
         batch = load(arrays, order, state.step)
         new, pairs = step(state, batch)
         bad = jnp.where(jnp.isfinite(pairs["loss"][0]), totals.first_bad, jnp.minimum(totals.first_bad, state.step))
