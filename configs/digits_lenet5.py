@@ -1,6 +1,6 @@
 """LeNet-5 on scikit-learn's digits."""
 
-from jaxtrain.config import Config, DataConfig
+from jaxtrain.config import Config, DataConfig, EvaluationConfig, OptimizerSpec, ScheduleSpec
 
 
 def get_config() -> Config:
@@ -8,6 +8,13 @@ def get_config() -> Config:
     return Config(
         model="lenet5",
         data=DataConfig(dataset="digits", batch_size=64, validation="10%", resize=(32, 32), augment="pad_crop(2)"),
-        optimizer="sgd(learning_rate='cosine(0.05, warmup=\"1 epoch\")', momentum=0.9, nesterov=True, weight_decay=5e-4)",
+        optimizer=OptimizerSpec(
+            "sgd",
+            learning_rate=ScheduleSpec("cosine", 0.05, warmup="1 epoch"),
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=[("kernel", 5e-4), (".*", 0)],
+        ),
         train_for="40 epochs",
+        evaluation=EvaluationConfig(every="2 epochs", best="loss"),
     )

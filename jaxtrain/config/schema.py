@@ -19,6 +19,7 @@ class Section:
     path: ClassVar[str] = ""
 
     def __new__(cls, *args: Any, **settings: Any) -> Self:
+        """Refuses settings that there are not, or that are missing, in words better than a TypeError's."""
         fields = {f.name for f in dataclasses.fields(typing.cast(Any, cls))}
         for key in settings:
             if key not in fields:
@@ -36,7 +37,7 @@ class Section:
 
     def replace(self, **changes: Any) -> Self:
         """The same section with some settings changed."""
-        return dataclasses.replace(typing.cast(Any, self), **changes)  # type: ignore[no-any-return]
+        return dataclasses.replace(typing.cast(Any, self), **changes)
 
 
 def _join(prefix: str, name: str) -> str:

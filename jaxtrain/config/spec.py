@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from jaxtrain.config.annotations import StepCount
 from jaxtrain.config.coerce import annotation_marks, coerce, suggest
 from jaxtrain.config.duration import Clock, Duration
-from jaxtrain.errors import ConfigError
+from jaxtrain.errors import ConfigError, did_you_mean
 from jaxtrain.tables import Info, table
 
 
@@ -31,9 +31,8 @@ class Spec:
     def __init__(self, name: str, /, *args: Any, **options: Any):
         info = table(self.kind)[name]
         object.__setattr__(self, "name", name)
-        object.__setattr__(
-            self, "options", types.MappingProxyType(_checked_options(self.kind, name, info, args, options))
-        )
+        checked = _checked_options(self.kind, name, info, args, options)
+        object.__setattr__(self, "options", types.MappingProxyType(checked))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable; use .replace({name}=...)")
@@ -180,8 +179,6 @@ def _checked_options(
                 raise ConfigError(f"{kind} {name} needs the option {key!r}, which has no default", f"{kind}.{key}")
             checked[key] = _default(parameter)
     if given:
-        from jaxtrain.errors import did_you_mean
-
         key = next(iter(given))
         raise ConfigError(f"{kind} {name} has no option {key!r}{did_you_mean(key, parameters)}", f"{kind}.{key}")
     return checked
