@@ -10,53 +10,12 @@ import jax
 import numpy as np
 from jax.extend import core
 
-_LIGHT = frozenset(
-    [
-        "abs",
-        "add",
-        "and",
-        "broadcast_in_dim",
-        "ceil",
-        "convert_element_type",
-        "copy",
-        "div",
-        "eq",
-        "exp",
-        "expand_dims",
-        "floor",
-        "ge",
-        "gt",
-        "integer_pow",
-        "iota",
-        "is_finite",
-        "le",
-        "log",
-        "log1p",
-        "logistic",
-        "lt",
-        "max",
-        "min",
-        "mul",
-        "ne",
-        "neg",
-        "not",
-        "or",
-        "pow",
-        "real",
-        "reshape",
-        "rsqrt",
-        "select_n",
-        "sign",
-        "slice",
-        "sqrt",
-        "square",
-        "squeeze",
-        "stop_gradient",
-        "sub",
-        "tanh",
-        "transpose",
-    ]
-)
+_LIGHT_NAMES = """
+abs add and broadcast_in_dim ceil convert_element_type copy div eq exp expand_dims floor ge gt integer_pow iota
+is_finite le log log1p logistic lt max min mul ne neg not or pow real reshape rsqrt select_n sign slice sqrt square
+squeeze stop_gradient sub tanh transpose
+"""
+_LIGHT = frozenset(_LIGHT_NAMES.split())
 """Operations that XLA fuses into their consumers; their results take no memory of their own unless a heavy one
 reads them."""
 
