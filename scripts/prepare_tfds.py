@@ -2,7 +2,7 @@
 """Prepares a data set of TensorFlow Datasets from its original files, once; training then reads it without TensorFlow.
 
 python scripts/prepare_tfds.py mnist --files data/mnist --directory data/tensorflow_datasets
-jaxtrain train ... dataset=tfds dataset.builder=mnist --data-dir data
+jaxtrain train ... "data.dataset=tfds(builder='mnist')" --data-dir data
 """
 
 import argparse

@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from jaxtrain.config import difference, load_config
+    from jaxtrain.errors import WorkdirError
     from jaxtrain.reporting.tables import difference_table, result_rows
 
     console = Console()
@@ -34,5 +35,9 @@ def run(args: argparse.Namespace) -> int:
         console.print("the configs are equal")
     files = [Path(x) / "result.json" for x in (args.a, args.b)]
     if all(f.is_file() for f in files):
-        console.print(difference_table(result_rows(*files), args.a, args.b, "result"))
+        try:
+            results = result_rows(*files)
+        except (OSError, ValueError) as error:
+            raise WorkdirError(f"cannot read {files[0]} or {files[1]}: {error}") from error
+        console.print(difference_table(results, args.a, args.b, "result"))
     return 0

@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind = "config error" if isinstance(error, ConfigError) else "error"
         print(f"jaxtrain: {kind}: {error}", file=sys.stderr)
         return error.exit_code
+    except MemoryError as error:
+        print(f"jaxtrain: error: there is not enough memory: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("jaxtrain: interrupted before training began", file=sys.stderr)
         return 130

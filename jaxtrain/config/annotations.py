@@ -33,7 +33,7 @@ class Interval:
             ("<=", self.most, math.inf),
             ("<", self.below, math.inf),
         )
-        return " and ".join(f"{sign} {bound:g}" for sign, bound, none in signs if bound != none)
+        return " and ".join(f"{sign} {bound}" for sign, bound, none in signs if bound != none)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +60,14 @@ NonNegativeFloat = Annotated[float, Interval(least=0)]
 Fraction = Annotated[float, Interval(least=0, below=1)]
 """A number in [0, 1): momentum, decay rates, label smoothing."""
 Probability = Annotated[float, Interval(least=0, most=1)]
+Seed = Annotated[int, Interval(least=0, below=2**32)]
+"""Keys are made of 32 bits of a seed: one beyond them would repeat the draws of another."""
+Side = Annotated[int, Interval(least=1, most=65_535)]
+"""Height or width of an image in pixels, up to what image formats allow."""
+Margin = Annotated[int, Interval(least=0, most=65_535)]
+"""Pixels added on a side of an image."""
 Steps = Annotated[int, Interval(least=0), StepCount()]
 LearningRate = Annotated[float | Callable[[Any], Any], Interval(least=0), Component("schedule")]
 """A number, or a schedule `step -> number`."""
-ByPath = tuple[tuple[str, float], ...]
+ByPath = tuple[tuple[str, NonNegativeFloat], ...]
 """Ordered rules `(regex, value)` over parameter paths such as `Conv_0/kernel`; the first match wins."""

@@ -1,10 +1,11 @@
 """Holds a value from a config file, an override or JSON to a type annotation, with a sentence when it does not fit."""
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from jaxtrain.config.annotations import Component, Interval, NonEmpty, StepCount
@@ -20,6 +21,11 @@ def annotation_marks(hint: Any) -> tuple[Any, ...]:
     if get_origin(hint) in (Union, types.UnionType):
         return tuple(mark for arm in get_args(hint) for mark in annotation_marks(arm))
     return ()
+
+
+def a(kind: str) -> str:
+    """The kind with its article, for messages: `an optimizer`."""
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def suggest(kind: str) -> str:
@@ -95,7 +101,7 @@ def _component(value: Any, mark: Component) -> Any:
     from jaxtrain.config.spec import SPECS
 
     if value is None or (callable(value) and not isinstance(value, type)):
-        raise ConfigError(f"expected a number or a {mark.kind} such as {suggest(mark.kind)}, got {_shown(value)}")
+        raise ConfigError(f"expected a number or {a(mark.kind)} such as {suggest(mark.kind)}, got {_shown(value)}")
     return _parsed(value, SPECS[mark.kind])
 
 
@@ -150,11 +156,13 @@ def _tuple(value: Any, arms: tuple[Any, ...]) -> tuple[Any, ...]:
 def _scalar(value: Any, hint: Any) -> Any:
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # nan, infinities, and whole numbers too long
             raise ConfigError(f"expected a finite number, got {value!r}")
         return float(value)
     if hint in names and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
+    if hint is Path:
+        raise ConfigError("data files are looked for in data.directory, --data-dir or JAXTRAIN_DATA; set one of them")
     if hint not in names:
         raise TypeError(f"{hint!r} is not a type that a config can hold; see jaxtrain.config.annotations")
     raise ConfigError(f"expected {names[typing.cast(type, hint)]}, got {_shown(value)}")

@@ -35,7 +35,7 @@ def loads(text: str, where: str = "config") -> Config:
     """The config that `dumps` wrote; `ConfigError` naming `where` when it is not one."""
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of a number too long or brackets too deep as well
         raise ConfigError(f"{where} is not JSON: {error}") from error
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where} holds no config, but {type(data).__name__}")

@@ -20,6 +20,8 @@ _UNITS: dict[str, Unit] = {
     "percent": "%",
 }
 _PATTERN = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([a-zA-Z%]+)\s*")
+MOST_STEPS = 2**31 - 1
+"""The step counter is an int32."""
 _HELP = "write a number and a unit, such as '30 epochs', '1000 steps', '50000 examples' or '10%'"
 
 
@@ -87,6 +89,13 @@ class Duration:
     def steps(self, clock: Clock) -> int:
         """The first step at which the duration has passed: `exact_steps`, rounded up."""
         return math.ceil(self.exact_steps(clock))
+
+    def counted_steps(self, clock: Clock, path: str) -> int:
+        """`steps`, held to what the step counter of a run can reach; `ConfigError` names `path`."""
+        steps = self.steps(clock)
+        if steps > MOST_STEPS:
+            raise ConfigError(f"'{self}' is {steps:,} steps, and a run counts {MOST_STEPS:,} at the most", path)
+        return steps
 
     def examples(self, available: int) -> int:
         """The duration as a number of examples out of `available`: `examples` as they are, `%` of them."""

@@ -33,10 +33,14 @@ def load_config(config: str | Path | Config, overrides: Iterable[str] = ()) -> C
 def find_config(name: str | Path) -> Path:
     """The file that `name` means; `ConfigError` says what is known when there is none."""
     path = Path(name)
-    if path.is_dir() and (path / "config.json").is_file():
-        return path / "config.json"
+    try:
+        if path.is_dir() and (path / "config.json").is_file():
+            return path / "config.json"
+        is_file = path.is_file()
+    except OSError as error:  # no permission to look there, or a name too long
+        raise ConfigError(f"cannot read {name}: {error.strerror}") from error
     if path.suffix in (".py", ".json"):
-        if path.is_file():
+        if is_file:
             return path
         raise ConfigError(f"there is no config file {str(name)!r}")
     recipes = shipped()
@@ -69,9 +73,10 @@ def _load_file(path: Path) -> Config:
     except ConfigError as error:
         line = _line_in(error, path)
         raise ConfigError(f"{error.message} ({path}, line {line})" if line else error.message, error.path) from error
-    except Exception as error:
-        where = _line_in(error, path) or getattr(error, "lineno", None)
-        raise ConfigError(f"{path}, line {where}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        line = _line_in(error, path) or getattr(error, "lineno", None)
+        where = f"{path}, line {line}" if line else str(path)
+        raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
     if not isinstance(config, Config):
         raise ConfigError(f"get_config() in {path} returned {type(config).__name__}, not a jaxtrain.config.Config")
     return config

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxtrain.config.coerce import coerce
 from jaxtrain.config.schema import Config, Section
-from jaxtrain.config.spec import Spec
+from jaxtrain.config.spec import NOT_PYTHON, Spec, expression
 from jaxtrain.errors import ConfigError, did_you_mean
 from jaxtrain.tables import table
 
@@ -43,7 +43,7 @@ def _set(node: Any, keys: list[str], text: str, path: str) -> Any:
 
 
 def _set_item(node: tuple[Any, ...], key: str, rest: list[str], text: str, path: str) -> tuple[Any, ...]:
-    if not key.isdigit() or int(key) >= len(node):
+    if not key.isdecimal() or int(key) >= len(node):
         choices = [str(i) for i in range(len(node))]
         raise ConfigError(f"there is no element {key!r}{did_you_mean(key, choices)}", path)
     index = int(key)
@@ -81,8 +81,8 @@ def read(text: str, hint: Any, path: str) -> Any:
     if text.lower() in _WORDS:
         return coerce(_WORDS[text.lower()], hint, path)
     try:
-        literal = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        literal = ast.literal_eval(expression(text))
+    except NOT_PYTHON:
         return coerce(text, hint, path)
     try:
         return coerce(literal, hint, path)

@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from typing import Any, ClassVar, Literal, Self
 
-from jaxtrain.config.annotations import ByPath, NonNegativeInt, PositiveInt
+from jaxtrain.config.annotations import ByPath, Margin, PositiveInt, Seed, Side
 from jaxtrain.config.coerce import coerce
 from jaxtrain.config.duration import Duration
 from jaxtrain.config.spec import AugmentationSpec, DatasetSpec, LossSpec, ModelSpec, OptimizerSpec
@@ -68,10 +68,18 @@ class DataConfig(Section):
     batch_size: PositiveInt
     directory: str | None = None
     validation: Duration | None = None
-    resize: tuple[PositiveInt, PositiveInt] | None = None
-    pad: NonNegativeInt = 0
+    resize: tuple[Side, Side] | None = None
+    pad: Margin = 0
     normalize: Literal["mean_std", "mean", "scale"] = "mean_std"
     augment: tuple[AugmentationSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.validation is not None:
+            try:
+                self.validation.examples(1)
+            except ConfigError as error:
+                raise error.under("data.validation") from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,7 +150,7 @@ class Config(Section):
     optimizer: OptimizerSpec
     train_for: Duration
     loss: LossSpec = dataclasses.field(default_factory=lambda: LossSpec("cross_entropy"))
-    seed: int = 0
+    seed: Seed = 0
     devices: PositiveInt | None = None
     parameters: ParametersConfig = dataclasses.field(default_factory=ParametersConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)

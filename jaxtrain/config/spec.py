@@ -3,11 +3,12 @@
 import ast
 import inspect
 import types
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from jaxtrain.config.annotations import StepCount
-from jaxtrain.config.coerce import annotation_marks, coerce, suggest
+from jaxtrain.config.coerce import a, annotation_marks, coerce, suggest
 from jaxtrain.config.duration import Clock, Duration
 from jaxtrain.errors import ConfigError, did_you_mean
 from jaxtrain.tables import Info, table
@@ -68,7 +69,7 @@ class Spec:
             return cls(name, *args, **options)
         if isinstance(value, Mapping) and isinstance(value.get("name"), str):
             return cls(value["name"], **{k: v for k, v in value.items() if k != "name"})
-        raise ConfigError(f"expected the name of a {cls.kind}, such as {suggest(cls.kind)}, and not {value!r}")
+        raise ConfigError(f"expected the name of {a(cls.kind)}, such as {suggest(cls.kind)}, and not {value!r}")
 
     def build(self, *, clock: Clock | None = None, **supplied: Any) -> Any:
         """Calls the factory. Durations become steps by `clock`; `supplied` fills the parameters the row says the run
@@ -80,7 +81,7 @@ class Spec:
             if isinstance(value, Spec):
                 arguments[key] = value.build(clock=clock, **supplied)
             else:
-                arguments[key] = _in_steps(value, clock)
+                arguments[key] = _in_steps(value, clock, f"{self.kind}.{key}")
         try:
             return info.load()(**arguments)
         except ValueError as error:
@@ -137,16 +138,30 @@ SPECS: Mapping[str, type[Spec]] = {
 def parse_call(text: str, kind: str) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
     """Splits `"name(1, key=[2, 3], other=nested(x=4))"`; a nested call stays text for its own parse."""
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        node = expression(text)
         if isinstance(node, ast.Name):
             return node.id, (), {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            names = [k.arg for k in node.keywords if k.arg is not None]
+            twice = next((n for n in names if names.count(n) > 1), None)
+            if twice is not None:
+                raise ConfigError(f"{node.func.id} got the option {twice!r} twice", f"{kind}.{twice}")
             options = {str(k.arg): _argument(k.value) for k in node.keywords if k.arg is not None}
             if len(options) == len(node.keywords):
-                return node.func.id, tuple(_argument(a) for a in node.args), options
-    except (SyntaxError, ValueError):
+                return node.func.id, tuple(_argument(value) for value in node.args), options
+    except NOT_PYTHON:
         pass
-    raise ConfigError(f"{text!r} is not a {kind}; write a name, or name(option=value, ...), such as {suggest(kind)}")
+    raise ConfigError(f"{text!r} is not {a(kind)}; write a name, or name(option=value, ...), such as {suggest(kind)}")
+
+
+NOT_PYTHON = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
+"""What `expression` and `ast.literal_eval` raise for a text that is no literal."""
+
+
+def expression(text: str) -> ast.expr:
+    """`text` parsed as Python, without the warning that the backslash in the regex of a rule would give."""
+    with warnings.catch_warnings(action="ignore"):
+        return ast.parse(text.strip(), mode="eval").body
 
 
 def _argument(node: ast.expr) -> Any:
@@ -191,13 +206,13 @@ def _default(parameter: inspect.Parameter) -> Any:
     return coerce(parameter.default, parameter.annotation, parameter.name)
 
 
-def _in_steps(value: Any, clock: Clock | None) -> Any:
+def _in_steps(value: Any, clock: Clock | None, path: str) -> Any:
     if isinstance(value, Duration):
         if clock is None:
-            raise ConfigError(f"'{value}' needs a training run to be turned into steps")
-        return value.steps(clock)
+            raise ConfigError(f"'{value}' needs a training run to be turned into steps", path)
+        return value.counted_steps(clock, path)
     if isinstance(value, tuple):
-        return tuple(_in_steps(v, clock) for v in value)
+        return tuple(_in_steps(v, clock, path) for v in value)
     return value
 
 

@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100 in the forms in which they are handed around: binary or pickled batches, packed or not."""
 
 import dataclasses
+import gzip
 import lzma
 import tarfile
 import zlib
@@ -20,6 +21,7 @@ SIZES: Mapping[str, int] = {"train": 50_000, "test": 10_000}
 """Images of each split; every batch file of a split holds the same share."""
 
 _PIXELS = 3 * 32 * 32
+_CHUNK = 2**20
 _ORIGIN = "www.cs.toronto.edu/~kriz/cifar.html"
 
 
@@ -159,14 +161,15 @@ def _batch(path: Path) -> _Batch:
 def _members(archive: Path, names: list[str]) -> list[_Batch]:
     """The regular files of the archive with these names, whatever folder they are in; nothing is written to disk."""
     contents: dict[str, bytes] = {}
-    with reading(archive, tarfile.TarError, zlib.error), tarfile.open(archive, "r:gz") as tar:
-        for member in tar:
-            name = member.name.rpartition("/")[2]
-            if name in names and name not in contents and member.isreg():
-                file = tar.extractfile(member)
-                contents[name] = file.read() if file else b""
-                if len(contents) == len(names):
-                    break
+    with reading(archive, tarfile.TarError, zlib.error), gzip.open(archive) as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            for member in tar:
+                name = member.name.rpartition("/")[2]
+                if name in names and name not in contents and member.isreg():
+                    file = tar.extractfile(member)
+                    contents[name] = file.read() if file else b""
+        while stream.read(_CHUNK):  # the checksum of the whole stands at the very end
+            pass
     missing = [name for name in names if name not in contents]
     if missing:
         raise DataError(f"{archive} does not hold {', '.join(missing)}; get it again from {_ORIGIN}")

@@ -2,7 +2,6 @@
 
 import gzip
 import importlib.util
-import io
 import zlib
 from pathlib import Path
 
@@ -47,8 +46,8 @@ def _find() -> Path:
 
 def _read(path: Path, split: str) -> ArraySource:
     """The csv holds 64 pixels in 0..16 and the label in every row."""
-    with reading(path, ValueError, zlib.error), gzip.open(path, "rb") as file:
-        table = np.loadtxt(io.BytesIO(file.read()), delimiter=",", dtype=np.uint8, ndmin=2)
+    with reading(path, ValueError, OverflowError, zlib.error), gzip.open(path, "rb") as file:
+        table = np.array([line.split(b",") for line in file.read().splitlines()]).astype(np.uint8)
     if table.shape != (_TRAIN + _TEST, 65):
         raise DataError(f"{path} holds a table of {table.shape}, not of {(_TRAIN + _TEST, 65)}: reinstall scikit-learn")
     # RandomState, not default_rng: numpy keeps the former's stream the same for ever, so that the held-out images

@@ -99,14 +99,21 @@ def reading(path: object, *damage: type[Exception]) -> Iterator[None]:
     An `OSError` of the system (permission, a loop of links) says that the file cannot be got at; one of a decoder,
     an `EOFError`, and the exceptions in `damage` say that its contents are no good.
     """
+    caught: tuple[type[Exception], ...] = (OSError, EOFError, *damage)
     try:
         yield
-    except (OSError, EOFError, *damage) as error:
+    except caught as error:
         if isinstance(error, OSError) and error.errno is not None:
             message = f"{path} cannot be read: {error.strerror}; check that it exists and that its permissions allow it"
         else:
-            message = f"{path} cannot be decoded: {_reason(error)}; it is damaged or incomplete: replace it"
+            message = f"{path} cannot be decoded: {reason(error)}; it is damaged or incomplete: replace it"
         raise DataError(message) from error
+
+
+def reason(error: Exception) -> str:
+    """The error's own words, for a sentence: its first line without the full stop, or its name if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(". ") if lines else type(error).__name__
 
 
 def is_file(path: Path) -> bool:
@@ -132,12 +139,6 @@ def _mode(path: Path) -> int:
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((folder / name for name in names if is_file(folder / name)), None)
-
-
-def _reason(error: Exception) -> str:
-    """The error's own words without the full stop and the lines that may follow the first."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(". ") if lines else type(error).__name__
 
 
 def _join(items: list[Path] | list[str] | tuple[Path, ...]) -> str:

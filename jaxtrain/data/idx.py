@@ -57,7 +57,7 @@ def idx(*, directory: Path | None, num_classes: PositiveInt = 10, subdirectory: 
     Args:
       directory: the data directory.
       num_classes: labels lie in [0, num_classes).
-      subdirectory: the folder under `directory` that holds the files. Without the two t10k files there is no test split.
+      subdirectory: the folder under `directory` that holds the files; without the t10k ones there is no test split.
 
     Raises:
       DataError: the files are missing or damaged, or images and labels do not go together.
@@ -106,7 +106,7 @@ class _Header(NamedTuple):
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[gzip.GzipFile | IO[bytes]]:
     """The file's bytes, unpacked if they are compressed; whatever goes wrong inside is a `DataError`."""
     with reading(path, zlib.error), path.open("rb") as file:
         packed = file.read(2) == _GZIP_MAGIC  # no IDX file starts so: its first two bytes are zero
@@ -118,7 +118,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _header(stream: IO[bytes], path: Path) -> _Header:
+def _header(stream: gzip.GzipFile | IO[bytes], path: Path) -> _Header:
     """Two zero bytes, the code of the type, the number of axes, then each axis' length as a big-endian uint32."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES or not 1 <= magic[3] <= _MOST_AXES:

@@ -73,7 +73,7 @@ def _split(root: Path, name: str, option: str) -> Path:
         known = _folders(root) if is_directory(root) else []
         without = ", or test=None for no test split" if option == "test" else ""
         raise DataError(
-            f"image_folder: there is no folder {folder}; set dataset.{option} to the name of one{without}"
+            f"image_folder: there is no folder {folder}; set data.dataset.{option} to the name of one{without}"
             f"{did_you_mean(name, known)}"
         )
     return folder

@@ -53,9 +53,7 @@ def epoch_of(step: int, examples: int, batch_size: int) -> int:
 class Shuffle:
     """Gives the `Order` that holds a step; computes one an epoch, on the device."""
 
-    def __init__(
-        self, key: Callable[[jax.Array], jax.Array], examples: int, batch_size: int, everywhere: Sharding
-    ):
+    def __init__(self, key: Callable[[jax.Array], jax.Array], examples: int, batch_size: int, everywhere: Sharding):
         self._examples, self._batch_size = examples, batch_size
         self._everywhere = everywhere
         self._indices = jax.jit(

@@ -71,7 +71,7 @@ def _count_classes(path: Path) -> int:
     if not 0 <= greatest < _MOST_CLASSES:
         raise DataError(
             f"{path}: the greatest of train_labels is {greatest}; labels number the classes from 0. If they are "
-            "right, set dataset.num_classes"
+            "right, set data.dataset.num_classes"
         )
     return greatest + 1
 
@@ -125,4 +125,6 @@ def _array(path: Path, name: str) -> np.ndarray:
 def _labels(path: Path, split: str) -> np.ndarray:
     """int32[N]; a label that int32 cannot hold is out of every range and becomes -1."""
     labels = _array(path, f"{split}_labels").reshape(-1)
-    return np.where((labels >= 0) & (labels <= np.iinfo(np.int32).max), labels, -1).astype(np.int32)
+    small = labels.astype(np.int32)
+    small[(labels < 0) | (labels > np.iinfo(np.int32).max)] = -1
+    return small

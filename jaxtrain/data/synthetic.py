@@ -9,7 +9,11 @@ from jaxtrain.config.annotations import NonNegativeInt, PositiveInt
 from jaxtrain.data.dataset import ArraySource, Dataset
 from jaxtrain.errors import DataError, did_you_mean
 
-_DEFAULTS = {"image_shape": (32, 32, 3), "num_classes": 10, "sizes": {"train": 10_000, "test": 2_000}}
+_DEFAULTS: Mapping[str, Any] = {
+    "image_shape": (32, 32, 3),
+    "num_classes": 10,
+    "sizes": {"train": 10_000, "test": 2_000},
+}
 
 
 def synthetic(
@@ -26,7 +30,7 @@ def synthetic(
     """Images that are half a random template of their class and half noise; classes are as even as they can be.
 
     What is None comes from the data set that `like` names, or else is 32 x 32 x 3 in 10 classes, 10,000 and 2,000
-    examples. The images are a function of the options alone: the same ones in every run.
+    examples. The images are a function of the options alone: with one version of numpy, the same ones in every run.
 
     Args:
       like: a data set whose image shape, number of classes and sizes to take, such as "mnist".

@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxtrain.config.annotations import NonEmpty, PositiveInt
 from jaxtrain.data.dataset import ArraySource, Dataset
-from jaxtrain.data.files import data_directory, is_directory, reading
+from jaxtrain.data.files import data_directory, is_directory, reading, reason
 from jaxtrain.data.images import allocate, decode, fill, shaped
 from jaxtrain.errors import DataError, did_you_mean
 
@@ -55,7 +55,8 @@ def tfds(
     num_classes, class_names = _classes(builder, features, label_key)
     if "train" not in splits:
         raise DataError(f"tfds {builder}: there is no split 'train' among {', '.join(splits)}, so nothing to train on")
-    theirs = {"train": "train"} | {"test": name for name in ("validation", "test") if name in splits}
+    theirs = {"train": "train", "test": "test" if "test" in splits else "validation"}
+    theirs = {ours: name for ours, name in theirs.items() if name in splits}
     return Dataset(
         name=f"tfds {builder}",
         num_classes=num_classes,
@@ -78,6 +79,7 @@ class _ImageFeature:
 
 def _find(builder: str, directory: Path | None) -> Any:
     """The builder object of a prepared data set, made from its files: the code that prepared it is not needed."""
+    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
     from tensorflow_datasets.core import DatasetNotFoundError, constants, read_only_builder
 
     if directory is None:
@@ -91,8 +93,8 @@ def _find(builder: str, directory: Path | None) -> Any:
                 return read_only_builder.builder_from_files(builder, data_dir=os.fspath(root))
         except DatasetNotFoundError:
             continue
-        except ValueError as error:
-            raise DataError(f"tfds: builder={builder!r}: {str(error).splitlines()[0]}") from error
+        except (ValueError, ParseError) as error:
+            raise DataError(f"tfds: builder={builder!r} in {root}: {reason(error)}") from error
     name = builder.partition("/")[0].partition(":")[0]
     present = [str(path.parent) for root in roots for path in sorted(root.glob(f"{name}/**/features.json"))]
     raise DataError(
@@ -127,11 +129,13 @@ def _image(builder: str, features: Mapping[str, Any], key: str, size: tuple[int,
         )
     height, width, channels = shape[0], shape[1], shape[2] or 3
     if (encoded or size) and channels not in (1, 3, 4):
-        raise DataError(f"tfds {builder}: feature {key!r} has {channels} channels; 1, 3 and 4 can be decoded")
+        raise DataError(
+            f"tfds {builder}: feature {key!r} has {channels} channels; 1, 3 and 4 can be decoded and scaled"
+        )
     if size is None and (height is None or width is None):
         raise DataError(
-            f"tfds {builder}: the images of {key!r} differ in shape; set dataset.size to the height and width that "
-            "they are to be scaled and cropped to"
+            f"tfds {builder}: the images of {key!r} differ in shape; set data.dataset.size to the height and width "
+            "that they are to be scaled and cropped to"
         )
     height, width = size or (height, width)
     return _ImageFeature(key, encoded, (height, width, channels), size)
@@ -150,14 +154,14 @@ def _classes(builder: str, features: Mapping[str, Any], key: str) -> tuple[int, 
 def _feature(builder: str, features: Mapping[str, Any], key: str, option: str) -> Any:
     if key not in features:
         hint = did_you_mean(key, features)
-        raise DataError(f"tfds {builder}: there is no feature {key!r}; set dataset.{option} to one that is{hint}")
+        raise DataError(f"tfds {builder}: there is no feature {key!r}; set data.dataset.{option} to one that is{hint}")
     return features[key]
 
 
 def _read(builder: str, prepared: Any, split: str, image: _ImageFeature, label_key: str) -> ArraySource:
     import tensorflow_datasets
 
-    # Decoded here: TensorFlow Datasets' own way takes one thread and, for small images, three times as long.
+    # Decoded here, not by TensorFlow Datasets: in several threads, and straight to the size that is wanted.
     decoders = {image.key: tensorflow_datasets.decode.SkipDecoding()} if image.encoded else None
     # Small images are decoded in so short a time that several threads only wait for the interpreter.
     threads = 1 if image.shape[0] * image.shape[1] <= _SMALL else os.cpu_count() or 1
@@ -188,5 +192,7 @@ def _array(stored: Any, image: _ImageFeature, name: str) -> np.ndarray:
     else:
         array = shaped(Image.fromarray(stored.reshape(stored.shape[:2]) if image.shape[2] == 1 else stored), image.size)
     if array.shape != image.shape:
-        raise DataError(f"{name} is of shape {array.shape}, not {image.shape}; set dataset.size to scale all to one")
+        raise DataError(
+            f"{name} is of shape {array.shape}, not {image.shape}; set data.dataset.size to scale all to one"
+        )
     return array

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from jaxtrain.data.files import Form, Search, is_directory, reading
+from jaxtrain.data.files import Form, Search, is_directory, reading, reason
 from jaxtrain.errors import DataError
 
 
@@ -34,38 +34,37 @@ def prepare(builder: str, files: Path, directory: Path) -> Path:
         )
     import tensorflow_datasets
 
-    prepared = _builder(builder, directory)
-    if not prepared.is_prepared():
-        source = _verified(prepared, files)
-        # What TensorFlow Datasets unpacks is named by the file alone, so two data sets must not share the place.
-        with tempfile.TemporaryDirectory() as downloads, reading(directory):
-            prepared.download_and_prepare(
-                download_dir=downloads,
-                file_format="array_record",  # its default format has no random access
-                download_config=tensorflow_datasets.download.DownloadConfig(
-                    # From here it takes every file whose name it has on record, after checking it, instead of
-                    # downloading it.
-                    manual_dir=source,
-                    try_download_gcs=False,
-                    force_checksums_validation=True,
-                ),
-            )
-    return Path(prepared.data_dir)
-
-
-def _builder(builder: str, directory: Path) -> Any:
-    """The builder object, of the code that prepares the data set."""
-    import tensorflow_datasets
-
     try:
-        with reading(directory):
-            return tensorflow_datasets.builder(builder, data_dir=directory, file_format="array_record")
+        prepared = tensorflow_datasets.builder(builder, data_dir=directory, file_format="array_record")
+        target = Path(prepared.data_dir)
+        if not is_directory(target):
+            _generate(prepared, _verified(prepared, files))
     except tensorflow_datasets.core.DatasetNotFoundError as error:
         raise DataError(
             f"TensorFlow Datasets knows no data set {builder!r}; www.tensorflow.org/datasets lists those that it knows"
         ) from error
-    except ValueError as error:
-        raise DataError(f"{builder} cannot be prepared in {directory}: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError) as error:  # no space, no permission; not a name, another format
+        raise DataError(f"{builder} cannot be prepared in {directory}: {reason(error)}") from error
+    return target
+
+
+def _generate(prepared: Any, source: Path) -> None:
+    """Has TensorFlow Datasets write its files from the original ones in `source`."""
+    import tensorflow_datasets
+
+    # What it unpacks is named by the file alone, so two data sets must not share the place.
+    with tempfile.TemporaryDirectory() as downloads:
+        prepared.download_and_prepare(
+            download_dir=downloads,
+            file_format="array_record",  # its default format has no random access
+            download_config=tensorflow_datasets.download.DownloadConfig(
+                # From here it takes every file whose name it has on record, after checking it, instead of
+                # downloading it.
+                manual_dir=source,
+                try_download_gcs=False,
+                force_checksums_validation=True,
+            ),
+        )
 
 
 def _verified(prepared: Any, files: Path) -> Path:

@@ -1,5 +1,8 @@
 """First-order rules, composed from optax transforms."""
 
+from typing import Any
+
+import jax
 import optax
 
 from jaxtrain.config.annotations import Fraction, LearningRate, PositiveFloat
@@ -42,7 +45,7 @@ def adam(
       eps: added outside the root.
     """
     return optax.with_extra_args_support(
-        optax.chain(optax.scale_by_adam(b1=b1, b2=b2, eps=eps), optax.scale_by_learning_rate(learning_rate))
+        optax.chain(_scale_by_adam(b1, b2, eps), optax.scale_by_learning_rate(learning_rate))
     )
 
 
@@ -68,8 +71,19 @@ def adamw(
     """
     return optax.with_extra_args_support(
         optax.chain(
-            optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+            _scale_by_adam(b1, b2, eps),
             add_weight_decay(weight_decay),
             optax.scale_by_learning_rate(learning_rate),
         )
     )
+
+
+def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """optax's transform, usable where dtype promotion is strict: it raises a float to the power of an int count."""
+    tx = optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+
+    def update(updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return tx.update(updates, state, params)
+
+    return optax.GradientTransformation(tx.init, update)

@@ -186,16 +186,22 @@ def restore_newest(
 ) -> tuple[TrainState, Progress] | None:
     """The newest checkpoint that is whole, or None where there is none; tells `damaged` of each one skipped.
 
-    Raises `CheckpointError` when there are checkpoints and all of them are damaged.
+    Raises `CheckpointError` when there are checkpoints and all of them are damaged; nothing is told of them then,
+    so that they stay where they are and the run is not started anew by the next attempt.
     """
     found = steps(directory)
+    skipped: list[tuple[int, CheckpointError]] = []
     for step in reversed(found):
         try:
-            return restore(directory, step, abstract)
+            restored = restore(directory, step, abstract)
         except MismatchError:
             raise
         except CheckpointError as error:
-            damaged(step, error)
+            skipped.append((step, error))
+        else:
+            for report in skipped:
+                damaged(*report)
+            return restored
     if found:
         raise CheckpointError(f"all {len(found)} checkpoints in {directory} are damaged; remove it to start anew")
     return None

@@ -51,7 +51,7 @@ def choose_checkpoint(directory: Path, which: str | int) -> int:
     found = checkpoints.steps(directory)
     if not found:
         raise CheckpointError(f"there is no checkpoint in {directory}")
-    if str(which).isdigit():
+    if str(which).isdecimal():
         if int(which) in found:
             return int(which)
         raise CheckpointError(f"there is no checkpoint of step {which} in {directory}; there are {found}")

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from jaxtrain.config import Config, config_name, digest, load_config
+from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Arrays, Shuffle, on_device, training_loader
 from jaxtrain.data.preprocess import Normalization
 from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits
@@ -65,15 +66,15 @@ def fit(
     directory.check(resolved)
     enable_compilation_cache()
     plan = make_plan(resolved, data_dir)
+    reporter.note(describe_run(plan, directory))
+    splits = load_splits(plan.splits, tuple(plan.splits.sizes), resolved.seed)  # damaged data leaves nothing behind
     with directory.locked(resolved):
-        reporter.note(describe_run(plan, directory))
-        return _train(plan, directory, reporter)
+        return _train(plan, directory, reporter, splits)
 
 
-def _train(plan: Plan, directory: Workdir, reporter: Reporter) -> Result:
+def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: dict[str, ArraySource]) -> Result:
     checkpoints.clean(directory.checkpoints)
     restored = _restore(plan, directory, reporter)
-    splits = load_splits(plan.splits, tuple(plan.splits.sizes), plan.config.seed)
     normalization = fit_normalization(plan.splits, splits["train"])
     directory.keep_normalization(normalization)
     everywhere = plan.layout.replicated

@@ -18,7 +18,7 @@ class Totals(flax.struct.PyTreeNode):
     Attributes:
       pairs: by metric, f32[] sum over examples and int32[] count of examples.
       learning_rate: f32[], the rate of the latest step.
-      first_bad: int32[], the first step whose loss was not finite, or `NEVER`.
+      first_bad: int32[], the first step (counted from 1, as in metrics.jsonl) whose loss was not finite, or `NEVER`.
     """
 
     pairs: Mapping[str, Pair]

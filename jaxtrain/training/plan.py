@@ -63,7 +63,7 @@ def data_directory(config: Config, override: str | Path | None = None) -> Path |
     """Where data files are looked for: `override` (`--data-dir`), `data.directory`, the variable JAXTRAIN_DATA."""
     for candidate in (override, config.data.directory, os.environ.get("JAXTRAIN_DATA")):
         if candidate:
-            return Path(candidate).expanduser()
+            return Path(os.path.expanduser(candidate))  # which, unlike Path.expanduser, leaves an unknown ~user alone
     return None
 
 
@@ -71,7 +71,8 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
     """Works a run out. Raises `ConfigError` or `DataError` for everything that could not train."""
     splits = plan_splits(config.data, data_directory(config, data_dir))
     clock = Clock(splits.sizes["train"], config.data.batch_size)
-    total = _steps(config.train_for, clock, "train_for")
+    _check_time(config.train_for, clock, "train_for")
+    total = config.train_for.counted_steps(clock, "train_for")
     clock = dataclasses.replace(clock, total_steps=total)
     layout = make_layout(config.devices, config.data.batch_size)
     model = config.model.build(clock=clock, num_classes=splits.dataset.num_classes)
@@ -96,18 +97,17 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
     )
 
 
-def _steps(duration: Duration, clock: Clock, path: str) -> int:
+def _check_time(duration: Duration, clock: Clock, path: str) -> None:
     try:
         steps = duration.steps(clock)
     except ConfigError as error:
         raise error.under(path) from None
     if steps < 1:
         raise ConfigError(f"'{duration}' is no time at all; it must be one step at least", path)
-    return steps
 
 
 def _every(duration: Duration, clock: Clock, path: str) -> Every:
-    _steps(duration, clock, path)
+    _check_time(duration, clock, path)
     return Every(duration.exact_steps(clock))
 
 
@@ -144,6 +144,8 @@ def _abstract_state(
 def _check_rules(config: Config, params: Any) -> None:
     values_by_path(config.parameters.learning_rate, params, "parameters.learning_rate")
     frozen = values_by_path(config.parameters.frozen, params, "parameters.frozen")
+    if not set(jax.tree.leaves(frozen)) <= {0.0, 1.0}:
+        raise ConfigError("1 freezes a parameter and 0 trains it; there is nothing in between", "parameters.frozen")
     if all(jax.tree.leaves(frozen)):
         raise ConfigError("every parameter is frozen; nothing would be trained", "parameters.frozen")
     decay = config.optimizer.options.get("weight_decay")

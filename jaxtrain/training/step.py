@@ -70,7 +70,7 @@ def make_dispatch(step: TrainStep, load: Loader, schedule: Schedule, layout: Lay
     ) -> tuple[TrainState, Totals, jax.Array]:
         batch = load(arrays, order, state.step)
         new, pairs = step(state, batch)
-        bad = jnp.where(jnp.isfinite(pairs["loss"][0]), totals.first_bad, jnp.minimum(totals.first_bad, state.step))
+        bad = jnp.where(jnp.isfinite(pairs["loss"][0]), totals.first_bad, jnp.minimum(totals.first_bad, new.step))
         totals = Totals(
             pairs=add_pairs(totals.pairs, pairs),
             learning_rate=jnp.asarray(schedule(state.step), jnp.float32),

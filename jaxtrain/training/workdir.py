@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ class Workdir:
     def locked(self, config: Config) -> Iterator[None]:
         """Makes the directory this process's own and writes the config; the lock goes with the process."""
         self.check(config)
+        made = not self.path.exists()
         with os_errors(f"create the run directory {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("w")
@@ -69,8 +71,13 @@ class Workdir:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise WorkdirError(f"another process is training in {self.path}; wait for it, or stop it") from None
-            if not self.config_file.exists():
-                write_atomically(self.config_file, dumps(config))
+            try:
+                if not self.config_file.exists():
+                    write_atomically(self.config_file, dumps(config))
+            except WorkdirError:
+                if made:  # a full disk, say; the lock is still held
+                    shutil.rmtree(self.path, ignore_errors=True)
+                raise
             yield
 
     def keep_normalization(self, normalization: Normalization) -> None:
