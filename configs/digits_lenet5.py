@@ -10,7 +10,7 @@ def get_config() -> Config:
         data=DataConfig(dataset="digits", batch_size=64, validation="10%", resize=(32, 32), augment="pad_crop(2)"),
         optimizer=OptimizerSpec(
             "sgd",
-            learning_rate=ScheduleSpec("cosine", 0.05, warmup="1 epoch"),
+            learning_rate=ScheduleSpec("cosine", 0.05, warmup="5%"),
             momentum=0.9,
             nesterov=True,
             weight_decay=[("kernel", 5e-4), (".*", 0)],

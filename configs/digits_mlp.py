@@ -10,7 +10,7 @@ def get_config() -> Config:
         data=DataConfig(dataset="digits", batch_size=64, validation="10%"),
         optimizer=OptimizerSpec(
             "adamw",
-            learning_rate=ScheduleSpec("cosine", 2e-3, warmup="2 epochs"),
+            learning_rate=ScheduleSpec("cosine", 2e-3, warmup="5%"),
             weight_decay=[("kernel", 0.05), (".*", 0)],
         ),
         train_for="60 epochs",

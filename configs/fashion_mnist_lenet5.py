@@ -20,7 +20,7 @@ def get_config() -> Config:
         ),
         optimizer=OptimizerSpec(
             "sgd",
-            learning_rate=ScheduleSpec("cosine", 0.05, warmup="1 epoch"),
+            learning_rate=ScheduleSpec("cosine", 0.05, warmup="5%"),
             momentum=0.9,
             nesterov=True,
             weight_decay=[("kernel", 5e-4), (".*", 0)],

@@ -9,6 +9,7 @@ alternate, and the ratio of the medians is printed.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -70,7 +71,7 @@ def measure_bare(steps: int) -> float:
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxtrain.data.synthetic import synthetic
+    from jaxtrain.data.sources.synthetic import synthetic
 
     split = synthetic(like="mnist", test_examples=1000).load("train")
     images, labels = jax.device_put(split.images), jax.device_put(split.labels)
@@ -78,7 +79,7 @@ def measure_bare(steps: int) -> float:
     draw = np.random.RandomState(0)
     params = [
         {"w": jnp.asarray(draw.randn(m, n).astype(np.float32) * (2 / m) ** 0.5), "b": jnp.zeros(n, jnp.float32)}
-        for m, n in zip(sizes, sizes[1:], strict=False)
+        for m, n in itertools.pairwise(sizes)
     ]
     velocity = jax.tree.map(jnp.zeros_like, params)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws the curves of a run from its metrics.jsonl: loss, accuracy and learning rate against the epoch.
 
-    python scripts/plot_run.py runs/digits_lenet5-1a2b3c4d docs/images/digits_lenet5.png      (needs the docs extra)
+python scripts/plot_run.py runs/digits_lenet5-1a2b3c4d docs/images/digits_lenet5.png      (needs the docs extra)
 """
 
 import argparse

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from jaxtrain.data.tfds_prepare import prepare
+from jaxtrain.data.sources.tfds_prepare import prepare
 from jaxtrain.errors import JaxtrainError
 
 

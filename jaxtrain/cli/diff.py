@@ -25,10 +25,11 @@ def run(args: argparse.Namespace) -> int:
 
     from jaxtrain.config import difference, load_config
     from jaxtrain.errors import WorkdirError
+
+    rows = difference(load_config(args.a), load_config(args.b))
     from jaxtrain.reporting.tables import difference_table, result_rows
 
     console = Console()
-    rows = difference(load_config(args.a), load_config(args.b))
     if rows:
         console.print(difference_table(rows, args.a, args.b, "setting"))
     else:

@@ -27,12 +27,14 @@ def run(args: argparse.Namespace) -> int:
     from jaxtrain.config import load_config
 
     load_config(args.config, args.overrides)  # a wrong config is refused before jax is set up
+    from absl import logging
     from rich.console import Console
 
     from jaxtrain.reporting.display import Quiet, make_display, summary_line
     from jaxtrain.reporting.reporter import Reporter
     from jaxtrain.training.fit import fit
 
+    logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of failures that end in a message of ours
     console = Console()
     display = Quiet() if args.quiet else make_display(console)
     result = fit(

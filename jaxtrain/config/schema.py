@@ -29,6 +29,10 @@ class Section:
             raise ConfigError(f"the setting {missing[0]!r} is needed and has no default", _join(cls.path, missing[0]))
         return super().__new__(cls)
 
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
+        """What `__new__` is given when a copy is made or a pickle read."""
+        return (), {f.name: getattr(self, f.name) for f in dataclasses.fields(typing.cast(Any, self))}
+
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self), include_extras=True)
         for field in dataclasses.fields(typing.cast(Any, self)):

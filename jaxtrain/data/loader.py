@@ -62,18 +62,18 @@ class Shuffle:
             ),
             out_shardings=everywhere,
         )
-        self.last_step = -1
+        self._steps = range(0)
         self._order: Order | None = None
 
     def order(self, step: int) -> Order:
-        """The order for `step`; afterwards it serves every step up to `last_step`."""
-        if self._order is None or step > self.last_step:
+        """The order for `step`; it is computed anew when `step` begins in another epoch than the one before."""
+        if self._order is None or step not in self._steps:
             n, b = self._examples, self._batch_size
             epoch = epoch_of(step, n, b)
             first = -(-epoch * n // b)
             scalars = jax.device_put((np.int32(first), np.int32(first * b - epoch * n)), self._everywhere)
             self._order = Order(self._indices(np.int32(epoch)), *scalars)
-            self.last_step = ((epoch + 1) * n - 1) // b
+            self._steps = range(first, ((epoch + 1) * n - 1) // b + 1)
         return self._order
 
 

@@ -9,13 +9,13 @@ MODELS = Table(
     "model",
     {
         "linear": Info(
-            factory="jaxtrain.models.mlp:linear",
+            factory="jaxtrain.models.perceptron:linear",
             description="softmax regression: one dense layer on the pixels",
             supplied=("num_classes",),
             facts={"input": (28, 28, 1), "num_classes": 10, "parameters": 7_850, "multiply_adds": 7_840},
         ),
         "mlp": Info(
-            factory="jaxtrain.models.mlp:mlp",
+            factory="jaxtrain.models.perceptron:mlp",
             description="multilayer perceptron: dense layers of given widths, with dropout where wanted",
             paper="Rumelhart et al. 1986; dropout: Srivastava et al. 2014",
             supplied=("num_classes",),

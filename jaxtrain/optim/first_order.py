@@ -25,10 +25,11 @@ def sgd(
       weight_decay: added to the gradient as `weight_decay * x` before the momentum; the gradient of the penalty
         `weight_decay / 2 * |x|^2`. A number is for every parameter; rules `(regex, value)` go by path.
     """
-    if nesterov and momentum == 0:
+    still = isinstance(momentum, int | float) and momentum == 0  # an array under optax.inject_hyperparams
+    if nesterov and still:
         raise ValueError("nesterov=True needs a momentum above 0")
     parts = [add_weight_decay(weight_decay)]
-    if momentum > 0:
+    if not still:
         parts.append(optax.trace(momentum, nesterov=nesterov))
     return optax.with_extra_args_support(optax.chain(*parts, optax.scale_by_learning_rate(learning_rate)))
 

@@ -46,13 +46,14 @@ def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def values_by_path(rules: float | ByPath, tree: Any, where: str) -> Any:
+def values_by_path(rules: float | ByPath, tree: Any, where: str, *, all_used: bool = False) -> Any:
     """A tree like `tree` with the value of the first rule that matches at each leaf; a number is for every leaf.
 
-    Raises `ConfigError` naming `where` when a regex is malformed, matches nothing, or a parameter is not covered.
+    Raises `ConfigError` naming `where` when a regex is malformed or a parameter is not covered, and, where
+    `all_used` is asked for, when a rule decides nothing. That is for a whole model: a transform may see a part of it.
     """
-    if isinstance(rules, int | float):
-        return jax.tree.map(lambda _: float(rules), tree)
+    if not isinstance(rules, tuple | list):
+        return jax.tree.map(lambda _: rules, tree)
     compiled = [(_compiled(pattern, where), float(value)) for pattern, value in rules]
     used = set()
 
@@ -66,7 +67,7 @@ def values_by_path(rules: float | ByPath, tree: Any, where: str) -> Any:
 
     values = jax.tree_util.tree_map_with_path(decide, tree)
     for index, (text, _) in enumerate(rules):
-        if index not in used and text != ".*":  # a closing catch-all may be left with nothing to catch
+        if all_used and index not in used and text != ".*":  # a closing catch-all may be left with nothing to catch
             names = ", ".join(path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(tree)[:4])
             raise ConfigError(f"the rule {text!r} decides no parameter; they are called {names}, ...", where)
     return values
@@ -86,11 +87,16 @@ def add_weight_decay(rules: float | ByPath) -> optax.GradientTransformation:
         if params is None:
             raise ValueError("weight decay needs the parameters: call update(grads, state, params)")
         decay = values_by_path(rules, params, "optimizer.weight_decay")
-        return jax.tree.map(lambda u, p, d: u + d * p if d else u, updates, params, decay), state
+        return jax.tree.map(lambda u, p, d: u if _is_zero(d) else u + d * p, updates, params, decay), state
 
-    if rules == 0.0:
+    if _is_zero(rules):
         return optax.identity()
     return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def _is_zero(value: Any) -> bool:
+    """Whether a hyperparameter is 0 for good; under `optax.inject_hyperparams` it is an array, and may change."""
+    return isinstance(value, int | float) and value == 0
 
 
 def with_rules(

@@ -22,19 +22,23 @@ class Writer(Protocol):
 
 
 class JsonLines:
-    """Appends each record as a line, which is in the file before `write` returns."""
+    """Appends each record as a line, which is in the file before `write` returns.
+
+    Nothing is buffered, so that closing has nothing left to write, nor to fail at.
+    """
 
     def __init__(self, path: Path):
         try:
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise WorkdirError(f"cannot write {path}: {error.strerror or error}") from error
 
     def write(self, record: Record) -> None:
         """Takes one record."""
         try:
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
+            rest = memoryview(json.dumps(record).encode() + b"\n")
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise WorkdirError(f"cannot write {self._file.name}: {error.strerror or error}") from error
 

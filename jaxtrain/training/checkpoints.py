@@ -91,7 +91,7 @@ class Saver:
         }
         try:
             pending.mkdir(parents=True)
-            response = ocp.save_checkpointables_async(pending / _STATE, {_STATE: _as_dict(state)})
+            response = ocp.save_checkpointables_async(pending.absolute() / _STATE, {_STATE: _as_dict(state)})
         except Exception as error:
             raise _not_written(pending, step, error) from error
         self._pending = self._pool.submit(self._finish, pending, step, manifest, response.result, progress.best_step)
@@ -171,7 +171,7 @@ def restore(directory: Path, step: int, abstract: TrainState) -> tuple[TrainStat
     path = checkpoint_path(directory, step)
     _check_layout(path, manifest["leaves"], layout_of(abstract))
     try:
-        loaded = ocp.load_checkpointables(path / _STATE, {_STATE: _as_dict(abstract)})[_STATE]
+        loaded = ocp.load_checkpointables(path.absolute() / _STATE, {_STATE: _as_dict(abstract)})[_STATE]
     except Exception as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
     return TrainState(**loaded), Progress(**manifest["progress"])

@@ -142,12 +142,12 @@ def _abstract_state(
 
 
 def _check_rules(config: Config, params: Any) -> None:
-    values_by_path(config.parameters.learning_rate, params, "parameters.learning_rate")
-    frozen = values_by_path(config.parameters.frozen, params, "parameters.frozen")
+    values_by_path(config.parameters.learning_rate, params, "parameters.learning_rate", all_used=True)
+    frozen = values_by_path(config.parameters.frozen, params, "parameters.frozen", all_used=True)
     if not set(jax.tree.leaves(frozen)) <= {0.0, 1.0}:
         raise ConfigError("1 freezes a parameter and 0 trains it; there is nothing in between", "parameters.frozen")
     if all(jax.tree.leaves(frozen)):
         raise ConfigError("every parameter is frozen; nothing would be trained", "parameters.frozen")
     decay = config.optimizer.options.get("weight_decay")
     if decay is not None:
-        values_by_path(decay, params, "optimizer.weight_decay")
+        values_by_path(decay, params, "optimizer.weight_decay", all_used=True)

@@ -18,9 +18,9 @@ from jaxtrain.data.preprocess import Normalization
 from jaxtrain.training.parallel import Layout, make_layout
 from jaxtrain.training.random import stream
 
-few = settings(max_examples=12, deadline=None)
-# Each size compiles a permutation of its own, so few are drawn: prime, even, a power of two, one.
-sizes = st.sampled_from([7, 12, 16, 1]).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
+few = settings(max_examples=10, deadline=None)
+# Each size compiles a permutation of its own, so few are drawn: prime, even, one.
+sizes = st.sampled_from([7, 12, 1]).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
 
 
 def layout() -> Layout:
@@ -79,16 +79,16 @@ def test_any_step_can_be_the_first(size: tuple[int, int], first: int):
 def test_an_order_serves_the_batches_that_begin_in_its_epoch(size: tuple[int, int]):
     n, b = size
     order = shuffle(n, b)
-    assert order.last_step < 0
     for step in range(4 * n // b):
         epoch = step * b // n
         assert epoch_of(step, n, b) == epoch
         held = order.order(step)
-        assert order.last_step == max(t for t in range(step, step + n + 1) if t * b // n == epoch)
-        assert order.order(order.last_step) is held
+        last = max(t for t in range(step, step + n + 1) if t * b // n == epoch)
+        assert order.order(last) is held
+        assert order.order(last + 1) is not held
+        order.order(step)
 
 
-@pytest.mark.xfail(strict=True, reason="an earlier step than the order's first is not noticed; its slice is clamped")
 def test_going_back_to_an_earlier_step():
     """A loader is a function of the seed and the step."""
     order = shuffle(7, 3)
@@ -104,10 +104,10 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 
 def test_permutations_are_uniform():
-    """Counts of (place, example) over 3,000 epochs of 8. For uniform permutations (n-1)/n of the chi-square statistic
+    """Counts of (place, example) over 1,000 epochs of 8. For uniform permutations (n-1)/n of the chi-square statistic
     has (n-1)^2 = 49 degrees of freedom: above 117 with a chance of 1e-7.
-    """  # noqa: D205
-    n, epochs = 8, 3000
+    """
+    n, epochs = 8, 1000
     drawn = sequence(n, n, epochs).reshape(epochs, n)
     counts = np.stack([np.bincount(drawn[:, place], minlength=n) for place in range(n)])
     expected = epochs / n

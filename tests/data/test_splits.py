@@ -44,7 +44,9 @@ def plan(dataset: Dataset, **changes: Any) -> SplitPlan:
 ALL = ("train", "validation", "test")
 
 
-@given(st.integers(2, 200).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n - 1))), st.integers(-(2**40), 2**40))
+@given(
+    st.integers(2, 200).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n - 1))), st.integers(-(2**40), 2**40)
+)
 def test_indices_are_disjoint_exhaustive_ascending_and_of_exact_size(sizes: tuple[int, int], seed: int):
     total, held_out = sizes
     training, validation = validation_indices(total, held_out, seed)
@@ -132,7 +134,7 @@ def test_planned_sizes(validation: str | None, held_out: int):
     [
         ({"validation": "1437 examples"}, "data.validation", "takes 1437 of the 1437 training examples"),
         ({"validation": "0%"}, "data.validation", "takes 0 of the 1437"),
-        ({"validation": "1 epochs"}, "", "not an amount of data"),
+        ({"validation": "1 epochs"}, "data.validation", "not an amount of data"),
         ({"validation": "1400 examples", "batch_size": 38}, "data.batch_size", "which has 37 examples"),
     ],
 )

@@ -104,7 +104,7 @@ def test_all_damaged_is_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
     save_all(tmp_path, [1, 2])
     for step in (1, 2):
         flip_bit(checkpoints.checkpoint_path(tmp_path, step) / "manifest.json")
-    with pytest.raises(CheckpointError, match="all 2 checkpoints .* are damaged"):
+    with pytest.raises(CheckpointError, match=r"all 2 checkpoints .* are damaged"):
         checkpoints.restore_newest(tmp_path, abstract(make_state(0)), lambda s, e: None)
 
 
@@ -134,7 +134,7 @@ def test_a_failed_save_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("jaxtrain.training.checkpoints.os.fsync", full)
     saver.save(make_state(3), 3, Progress())
-    with pytest.raises(CheckpointError, match="step 3 could not be written .*No space left on device"):
+    with pytest.raises(CheckpointError, match=r"step 3 could not be written .*No space left on device"):
         saver.wait()
     saver.close()
     assert checkpoints.steps(tmp_path) == [2]

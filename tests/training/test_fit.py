@@ -191,7 +191,7 @@ def test_evaluating_the_run_gives_its_own_numbers(finished: jaxtrain.Result) -> 
             record = evaluate_run(finished.workdir, split, which)
             assert {k: record[k] for k in ("loss", "accuracy")} == metrics[split]
     assert record["step"] == finished.best_step
-    with pytest.raises(CheckpointError, match="no checkpoint of step 3 .* there are"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step 3 .* there are"):
         evaluate_run(finished.workdir, checkpoint=3)
 
 

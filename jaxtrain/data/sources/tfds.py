@@ -1,0 +1,198 @@
+"""Data sets prepared by TensorFlow Datasets, read without TensorFlow from its ArrayRecord files."""
+
+import dataclasses
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from PIL import Image
+
+from jaxtrain.config.annotations import NonEmpty, PositiveInt
+from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.sources.files import data_directory, is_directory, reading, reason
+from jaxtrain.data.sources.images import allocate, decode, fill, shaped
+from jaxtrain.errors import DataError, did_you_mean
+
+_REFUSED = {
+    "parquet": "TensorFlow Datasets loses examples when it reads that back",
+    "tfrecord": "that has no random access, and reading it takes TensorFlow",
+    "riegeli": "that has no random access, and reading it takes TensorFlow",
+}
+_GROUP = 1024  # records fetched at once
+_SMALL = 64 * 64  # pixels
+
+
+def tfds(
+    *,
+    builder: Annotated[str, NonEmpty()],
+    directory: Path | None,
+    image_key: str = "image",
+    label_key: str = "label",
+    size: tuple[PositiveInt, PositiveInt] | None = None,
+) -> Dataset:
+    """A data set that TensorFlow Datasets has prepared in the format array_record, with one image and one label.
+
+    Its split "train" is the train split, and "test", or "validation" where there is no "test", the test split.
+
+    Args:
+      builder: the data set's name there, such as "mnist", "imagenet_resized/32x32" or "mnist:3.0.1".
+      directory: the data directory; prepared data sets are looked for in its folder `tensorflow_datasets` and in
+        itself. None: where TensorFlow Datasets keeps them by default.
+      image_key: the feature that holds the image: an `Image` or a `Tensor` of uint8.
+      label_key: the feature that holds the label: a `ClassLabel`.
+      size: height and width to which images are scaled and center-cropped; needed where their shapes differ.
+
+    Raises:
+      DataError: it is not prepared, or in another format, or the features are not an image and a class label.
+    """
+    prepared = _find(builder, directory)
+    _check_format(builder, prepared)
+    features, splits = prepared.info.features, prepared.info.splits
+    image = _image(builder, features, image_key, size)
+    num_classes, class_names = _classes(builder, features, label_key)
+    if "train" not in splits:
+        raise DataError(f"tfds {builder}: there is no split 'train' among {', '.join(splits)}, so nothing to train on")
+    theirs = {"train": "train", "test": "test" if "test" in splits else "validation"}
+    theirs = {ours: name for ours, name in theirs.items() if name in splits}
+    return Dataset(
+        name=f"tfds {builder}",
+        num_classes=num_classes,
+        image_shape=image.shape,
+        sizes={ours: splits[name].num_examples for ours, name in theirs.items()},
+        class_names=class_names,
+        read=lambda split: _read(builder, prepared, theirs[split], image, label_key),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _ImageFeature:
+    """How the images are stored (`encoded`: as PNG or JPEG, else as arrays) and what they are made into."""
+
+    key: str
+    encoded: bool
+    shape: tuple[int, int, int]
+    size: tuple[int, int] | None
+
+
+def _find(builder: str, directory: Path | None) -> Any:
+    """The builder object of a prepared data set, made from its files: the code that prepared it is not needed."""
+    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
+    from tensorflow_datasets.core import DatasetNotFoundError, constants, read_only_builder
+
+    if directory is None:
+        roots = [Path(os.path.expanduser(constants.DATA_DIR))]
+    else:
+        root = data_directory("tfds", directory, f"{builder} as prepared by TensorFlow Datasets")
+        roots = [folder for folder in (root / "tensorflow_datasets", root) if is_directory(folder)]
+    for root in roots:
+        try:
+            with reading(root):
+                return read_only_builder.builder_from_files(builder, data_dir=os.fspath(root))
+        except DatasetNotFoundError:
+            continue
+        except (ValueError, ParseError) as error:
+            raise DataError(f"tfds: builder={builder!r} in {root}: {reason(error)}") from error
+    name = builder.partition("/")[0].partition(":")[0]
+    present = [str(path.parent) for root in roots for path in sorted(root.glob(f"{name}/**/features.json"))]
+    raise DataError(
+        f"tfds: {builder} is not prepared in {' or '.join(map(str, roots))}"
+        + (f", where there is {', '.join(present)}" if present else "")
+        + "; prepare it with scripts/prepare_tfds.py, or with TensorFlow Datasets itself and file_format='array_record'"
+    )
+
+
+def _check_format(builder: str, prepared: Any) -> None:
+    formats = sorted(file_format.value for file_format in prepared.info.available_file_formats())
+    if "array_record" not in formats:
+        why = next((_REFUSED[name] for name in formats if name in _REFUSED), "only array_record is read")
+        raise DataError(
+            f"tfds: {builder} in {prepared.data_dir} is stored as {', '.join(formats) or 'nothing'}: {why}. "
+            "Prepare it again in another directory with file_format='array_record'"
+        )
+
+
+def _image(builder: str, features: Mapping[str, Any], key: str, size: tuple[int, int] | None) -> _ImageFeature:
+    import tensorflow_datasets
+
+    feature = _feature(builder, features, key, "image_key")
+    encoded = isinstance(feature, tensorflow_datasets.features.Image)
+    if not encoded and not isinstance(feature, tensorflow_datasets.features.Tensor):
+        raise DataError(f"tfds {builder}: feature {key!r} is a {type(feature).__name__}; images are Image or Tensor")
+    shape = tuple(feature.shape) if len(feature.shape) != 2 else (*feature.shape, 1)
+    if len(shape) != 3 or feature.np_dtype != np.uint8:
+        raise DataError(
+            f"tfds {builder}: feature {key!r} is {np.dtype(feature.np_dtype)} of shape {feature.shape}; images are "
+            "uint8 of [H, W, C]"
+        )
+    height, width, channels = shape[0], shape[1], shape[2] or 3
+    if (encoded or size) and channels not in (1, 3, 4):
+        raise DataError(
+            f"tfds {builder}: feature {key!r} has {channels} channels; 1, 3 and 4 can be decoded and scaled"
+        )
+    if size is None and (height is None or width is None):
+        raise DataError(
+            f"tfds {builder}: the images of {key!r} differ in shape; set data.dataset.size to the height and width "
+            "that they are to be scaled and cropped to"
+        )
+    height, width = size or (height, width)
+    return _ImageFeature(key, encoded, (height, width, channels), size)
+
+
+def _classes(builder: str, features: Mapping[str, Any], key: str) -> tuple[int, tuple[str, ...]]:
+    """The number of classes and their names."""
+    import tensorflow_datasets
+
+    feature = _feature(builder, features, key, "label_key")
+    if not isinstance(feature, tensorflow_datasets.features.ClassLabel) or not feature.num_classes:
+        raise DataError(f"tfds {builder}: feature {key!r} is a {type(feature).__name__}; labels are a ClassLabel")
+    return feature.num_classes, tuple(feature.names)
+
+
+def _feature(builder: str, features: Mapping[str, Any], key: str, option: str) -> Any:
+    if key not in features:
+        hint = did_you_mean(key, features)
+        raise DataError(f"tfds {builder}: there is no feature {key!r}; set data.dataset.{option} to one that is{hint}")
+    return features[key]
+
+
+def _read(builder: str, prepared: Any, split: str, image: _ImageFeature, label_key: str) -> ArraySource:
+    import tensorflow_datasets
+
+    # Decoded here, not by TensorFlow Datasets: in several threads, and straight to the size that is wanted.
+    decoders = {image.key: tensorflow_datasets.decode.SkipDecoding()} if image.encoded else None
+    # Small images are decoded in so short a time that several threads only wait for the interpreter.
+    threads = 1 if image.shape[0] * image.shape[1] <= _SMALL else os.cpu_count() or 1
+    where = f"tfds {builder}, split {split} in {prepared.data_dir},"
+    with reading(where, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+        source = prepared.as_data_source(split=split, decoders=decoders, file_format="array_record")
+        count = len(source)
+        images, labels = allocate(count, image.shape), np.empty(count, np.int32)
+        for start in range(0, count, _GROUP):
+            indices = range(start, min(start + _GROUP, count))
+            records = source.__getitems__(list(indices))
+            labels[indices.start : indices.stop] = [record[label_key] for record in records]
+
+            # The names are bound now, though the threads are done before the next round anyway.
+            def one(index: int, records: Any = records, start: int = start) -> np.ndarray:
+                return _array(records[index][image.key], image, f"{where} example {start + index},")
+
+            fill(images[indices.start : indices.stop], one, threads)
+    return ArraySource(images, labels)
+
+
+def _array(stored: Any, image: _ImageFeature, name: str) -> np.ndarray:
+    """uint8[H, W, C] of a stored image."""
+    if image.encoded:
+        array = decode(io.BytesIO(stored), name, image.shape[2], image.size, upright=False)
+    elif image.size is None:
+        array = stored.reshape(*stored.shape[:2], -1)
+    else:
+        array = shaped(Image.fromarray(stored.reshape(stored.shape[:2]) if image.shape[2] == 1 else stored), image.size)
+    if array.shape != image.shape:
+        raise DataError(
+            f"{name} is of shape {array.shape}, not {image.shape}; set data.dataset.size to scale all to one"
+        )
+    return array

@@ -1,0 +1,114 @@
+"""A config as JSON and back: equal, whatever it holds; and how two of them differ."""
+
+import copy
+import dataclasses
+import json
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from jaxtrain.config import Config, apply_overrides, difference, digest, dumps, flatten, loads
+from jaxtrain.config.dump import MISSING
+from jaxtrain.errors import ConfigError
+from tests.config.strategies import configs
+from tests.conftest import tiny_config
+
+many = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+@many
+@given(configs())
+def test_loads_back_equal(config: Config) -> None:
+    text = dumps(config)
+    again = loads(text)
+    assert again == config
+    assert hash(again) == hash(config)
+    assert dumps(again) == text
+    assert digest(again) == digest(config)
+    assert difference(again, config) == []
+
+
+@many
+@given(configs())
+def test_copies_are_equal(config: Config) -> None:
+    for again in (pickle.loads(pickle.dumps(config)), copy.deepcopy(config), config.replace()):
+        assert again == config
+        assert hash(again) == hash(config)
+
+
+@many
+@given(configs(), configs())
+def test_difference_is_what_the_digest_tells_apart(a: Config, b: Config) -> None:
+    rows = difference(a, b)
+    assert sorted(path for path, *_ in rows) == sorted(path for path, *_ in difference(b, a))
+    assert all(flatten(a).get(path, MISSING) == left != right for path, left, right in rows)
+    assert bool(rows) == (flatten(a) != flatten(b))
+    if rows:
+        assert digest(a) != digest(b)
+
+
+def test_json_is_complete_and_plain() -> None:
+    content = json.loads(dumps(tiny_config()))
+    assert list(content) == [f.name for f in dataclasses.fields(Config)]
+    assert content["train_for"] == "12 steps"
+    assert content["data"]["augment"] == [{"name": "flip_lr", "probability": 0.5}]
+    assert content["optimizer"]["learning_rate"]["warmup"] == "0 steps"  # defaults are written out
+    assert dumps(tiny_config()).endswith("}\n")
+
+
+def test_where_the_data_are_is_no_part_of_what_a_run_is() -> None:
+    here, there = (apply_overrides(tiny_config(), [f"data.directory={where}"]) for where in ("/here", "/there"))
+    assert here != there
+    assert digest(here) == digest(there)
+    assert difference(here, there) == []
+    assert loads(dumps(here)).data.directory == "/here"  # it is written all the same
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=1", "devices=2", "model.widths=[9]", "optimizer.learning_rate.peak=0.2", "data.augment="],
+)
+def test_everything_else_is(override: str) -> None:
+    changed = apply_overrides(tiny_config(), [override])
+    assert digest(changed) != digest(tiny_config())
+    assert [path for path, *_ in difference(tiny_config(), changed)] == [override.partition("=")[0]]
+
+
+def test_difference_shows_what_only_one_has() -> None:
+    rows = difference(tiny_config(), apply_overrides(tiny_config(), ["model=linear"]))
+    assert rows == [
+        ("model.name", "mlp", "linear"),
+        ("model.widths", [8], MISSING),
+        ("model.activation", "relu", MISSING),
+        ("model.dropout_rate", 0.25, MISSING),
+    ]
+
+
+def test_the_digest_of_a_config_does_not_change() -> None:
+    """Run directories are named by it: another value here would leave every run of before behind."""
+    assert digest(tiny_config()) == "37e89826"
+
+
+def test_nothing_changes_in_place() -> None:
+    config: Any = tiny_config()
+    for section, field in ((config, "seed"), (config.data, "batch_size"), (config.checkpoint, "keep")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(section, field, 3)
+    assert isinstance(tiny_config(parameters={"frozen": [["fc1", 1], [".*", 0]]}).parameters.frozen[0], tuple)
+
+
+def test_what_was_left_out_takes_its_default() -> None:
+    content = json.loads(dumps(tiny_config()))
+    for key in ("seed", "loss", "checkpoint", "parameters"):
+        del content[key]
+    del content["optimizer"]["nesterov"]
+    assert loads(json.dumps(content)) == tiny_config()
+
+
+def test_errors_name_the_file() -> None:
+    with pytest.raises(ConfigError, match=r"run/config\.json is not JSON"):
+        loads("{", "run/config.json")
+    with pytest.raises(ConfigError, match=r"run/config\.json holds no config, but list"):
+        loads("[]", "run/config.json")

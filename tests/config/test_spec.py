@@ -1,0 +1,126 @@
+"""Specs of components: text, JSON and Python agree, defaults are recorded, and nothing changes in place."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxtrain.config import AugmentationSpec, Clock, Duration, LossSpec, ModelSpec, OptimizerSpec, ScheduleSpec, Spec
+from jaxtrain.config.dump import to_json
+from jaxtrain.config.spec import SPECS
+from jaxtrain.errors import ConfigError
+from tests.config.strategies import specs
+
+fewer = settings(max_examples=40)
+ANY = st.sampled_from(list(SPECS.values())).flatmap(specs)
+
+
+@fewer
+@given(ANY)
+def test_text_reads_back_equal(spec: Spec) -> None:
+    again = type(spec).parse(str(spec))
+    assert again == spec
+    assert hash(again) == hash(spec)
+    assert str(again) == str(spec)
+    assert repr(spec) == f"{type(spec).__name__}.parse({str(spec)!r})"
+
+
+@fewer
+@given(ANY)
+def test_json_reads_back_equal(spec: Spec) -> None:
+    assert type(spec).parse(to_json(spec)) == spec
+
+
+@fewer
+@given(ANY)
+def test_copies_are_equal(spec: Spec) -> None:
+    for again in (pickle.loads(pickle.dumps(spec)), copy.copy(spec), copy.deepcopy(spec), spec.replace()):
+        assert again == spec
+        assert type(again) is type(spec)
+        assert hash(again) == hash(spec)
+
+
+@fewer
+@given(ANY)
+def test_nothing_changes_in_place(spec: Spec) -> None:
+    with pytest.raises(AttributeError, match="immutable"):
+        spec.name = "mlp"
+    options: Any = spec.options
+    with pytest.raises(TypeError):
+        options["widths"] = (3,)
+    assert not any(isinstance(value, list | dict) for value in spec.options.values())
+
+
+def test_the_three_ways_to_write_one_are_the_same() -> None:
+    wanted = ModelSpec("mlp", widths=[3, 4], activation="tanh")
+    assert ModelSpec.parse("mlp(widths=[3, 4], activation=tanh)") == wanted
+    assert ModelSpec.parse("  mlp( widths = (3, 4), activation='tanh' ) ") == wanted
+    assert ModelSpec.parse({"name": "mlp", "widths": [3, 4], "activation": "tanh"}) == wanted
+    assert ModelSpec.parse(wanted) is wanted
+    assert wanted.options["widths"] == (3, 4)
+
+
+def test_unnamed_options_go_by_place() -> None:
+    assert AugmentationSpec.parse("pad_crop(2, reflect)") == AugmentationSpec("pad_crop", padding=2, mode="reflect")
+    assert AugmentationSpec("pad_crop", 2, "reflect") == AugmentationSpec("pad_crop", padding=2, mode="reflect")
+
+
+def test_defaults_are_recorded() -> None:
+    assert dict(OptimizerSpec("sgd", 0.1).options) == {
+        "learning_rate": 0.1,
+        "momentum": 0.0,
+        "nesterov": False,
+        "weight_decay": 0.0,
+    }
+    assert ScheduleSpec("cosine", 0.1).options["warmup"] == Duration(0.0, "steps")
+    assert "num_classes" not in ModelSpec("mlp").options  # the run fills it in
+
+
+def test_words_without_quotes() -> None:
+    spec = OptimizerSpec.parse("sgd(0.1, nesterov=true, momentum=0.9)")
+    assert spec.options["nesterov"] is True
+    assert SPECS["dataset"].parse("synthetic(height=none, like=null)").options["like"] is None
+
+
+def test_components_nest() -> None:
+    inner = ScheduleSpec("cosine", 0.1, warmup="2 epochs")
+    for text in ("sgd(cosine(0.1, warmup='2 epochs'))", "sgd(learning_rate='cosine(0.1, warmup=\"2 epochs\")')"):
+        assert OptimizerSpec.parse(text).options["learning_rate"] == inner
+
+
+def test_whole_numbers_become_floats_and_true_does_not() -> None:
+    rate = OptimizerSpec("sgd", 1).options["learning_rate"]
+    assert (rate, type(rate)) == (1.0, float)
+    with pytest.raises(ConfigError, match="True"):
+        OptimizerSpec("sgd", True)
+
+
+def test_specs_of_different_kinds_or_options_differ() -> None:
+    assert ModelSpec("mlp") != ModelSpec("linear")
+    assert ModelSpec("mlp") != ModelSpec("mlp", widths=[8])
+    assert LossSpec("cross_entropy") != "cross_entropy(label_smoothing=0.0)"
+    assert ModelSpec("mlp").replace(widths=[8]) == ModelSpec("mlp", widths=[8])
+
+
+def test_build_fills_in_what_the_run_knows() -> None:
+    clock = Clock(examples=100, batch_size=10, total_steps=50)
+    optimizer = OptimizerSpec.parse("sgd(cosine(1.0, warmup='1 epoch'))")
+    schedule = optimizer.options["learning_rate"].build(clock=clock, total=50)
+    assert float(schedule(5)) == 0.5  # halfway up a warm-up of one epoch, which is 10 steps
+    assert float(schedule(10)) == 1.0
+    assert float(schedule(50)) == 0.0
+    assert ModelSpec("mlp", widths=[3]).build(num_classes=7).num_classes == 7
+    assert ModelSpec("mlp", num_classes=5).build(num_classes=7).num_classes == 5  # what is written goes first
+
+
+def test_build_needs_a_clock_for_durations() -> None:
+    with pytest.raises(ConfigError, match=r"schedule\.warmup: '1 epochs' needs a training run"):
+        ScheduleSpec("constant", 0.1, warmup="1 epoch").build()
+
+
+def test_a_factory_that_refuses_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="optimizer sgd: nesterov=True needs a momentum"):
+        OptimizerSpec("sgd", 0.1, nesterov=True).build()

@@ -1,0 +1,242 @@
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets
+from PIL import Image
+
+from jaxtrain.data.sources.tfds import tfds
+from jaxtrain.errors import DataError
+
+features = tensorflow_datasets.features
+CLASSES = ["ant", "bee", "cat"]
+
+
+def picture(index: int, height: int = 6, width: int = 8) -> np.ndarray:
+    return np.random.RandomState(index).randint(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def png(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def prepare(
+    folder: Path,
+    name: str,
+    image: Any,
+    store: Callable[[int], Any],
+    splits: dict[str, int],
+    file_format: str = "array_record",
+    **more: Any,
+) -> None:
+    """Writes a data set as TensorFlow Datasets does: `store(index)` is the image of an example."""
+    described = {"image": image, "label": features.ClassLabel(names=CLASSES), **more}
+
+    class Builder(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tensorflow_datasets.core.Version("1.0.0")
+
+        def _info(self) -> Any:
+            return tensorflow_datasets.core.DatasetInfo(builder=self, features=features.FeaturesDict(described))
+
+        def _split_generators(self, dl_manager: Any) -> Any:
+            return {split: self._generate_examples(split, count) for split, count in splits.items()}
+
+        def _generate_examples(self, split: str, count: int) -> Iterator[Any]:
+            for index in range(count):
+                yield f"{split}{index}", {"image": store(index), "label": index % 3} | dict.fromkeys(more, index)
+
+    Builder.name = name
+    Builder(data_dir=folder, file_format=file_format).download_and_prepare(file_format=file_format)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with small data sets; no TensorFlow takes part."""
+    folder = tmp_path_factory.mktemp("data")
+    sizes = {"train": 7, "test": 3, "validation": 2}
+    image = features.Image(shape=(6, 8, 3))
+    prepare(
+        folder / "tensorflow_datasets",
+        "plain",
+        image,
+        lambda i: png(picture(i)),
+        sizes,
+        extra=features.Scalar(np.int64),
+    )
+    varied = features.Image()
+    prepare(folder, "varied", varied, lambda i: png(picture(i, 6 + i, 8)), {"train": 4, "validation": 2})
+    prepare(folder, "lying", image, lambda i: png(picture(i, 6 + i // 2, 8)), {"train": 4})
+    prepare(folder, "raw", features.Tensor(shape=(6, 8), dtype=np.uint8), lambda i: picture(i)[..., 0], {"train": 4})
+    prepare(
+        folder,
+        "wide",
+        features.Tensor(shape=(6, 8), dtype=np.int32),
+        lambda i: picture(i)[..., 0].astype(np.int32),
+        {"train": 1},
+    )
+    five = features.Tensor(shape=(None, 8, 5), dtype=np.uint8)
+    prepare(folder, "five", five, lambda i: np.zeros((6, 8, 5), np.uint8), {"train": 1})
+    prepare(folder, "words", features.Text(), lambda i: "text", {"train": 1})
+    nested = features.FeaturesDict({"number": features.Scalar(np.int64)})
+    prepare(folder, "nested", nested, lambda i: {"number": i}, {"train": 1})
+    prepare(folder, "only_test", image, lambda i: png(picture(i)), {"test": 1})
+    prepare(folder, "bad_image", image, lambda i: b"no image", {"train": 1})
+    return folder
+
+
+def by_content(images: np.ndarray, labels: np.ndarray) -> set[tuple[bytes, int]]:
+    return {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
+
+
+def test_encoded_images_of_one_shape(prepared: Path):
+    data = tfds(builder="plain", directory=prepared)
+    assert (data.image_shape, data.num_classes, data.class_names) == ((6, 8, 3), 3, tuple(CLASSES))
+    assert data.sizes == {"train": 7, "test": 3}
+    for split, count in data.sizes.items():
+        source = data.load(split)  # in the order of TensorFlow Datasets, which shuffles when it prepares
+        assert by_content(*vars(source).values()) == {(picture(i).tobytes(), i % 3) for i in range(count)}
+        assert source.labels.dtype == np.int32
+
+
+def test_equals_tensorflow_datasets_own_reader(prepared: Path):
+    source = tfds(builder="plain", directory=prepared).load("train")
+    folder = prepared / "tensorflow_datasets" / "plain" / "1.0.0"
+    theirs = tensorflow_datasets.builder_from_directory(folder).as_data_source(split="train")
+    for index, example in enumerate(theirs):
+        np.testing.assert_array_equal(source.images[index], example["image"])
+        assert source.labels[index] == example["label"]
+
+
+@pytest.mark.parametrize("builder", ["plain:1.0.0", "plain:1.*.*", "plain"])
+def test_versions(prepared: Path, builder: str):
+    assert tfds(builder=builder, directory=prepared / "tensorflow_datasets").sizes["train"] == 7
+
+
+def test_images_of_several_shapes_need_a_size(prepared: Path):
+    with pytest.raises(DataError, match=r"varied: the images of 'image' differ in shape; set data\.dataset\.size"):
+        tfds(builder="varied", directory=prepared)
+    data = tfds(builder="varied", directory=prepared, size=(4, 5))
+    assert (data.image_shape, data.sizes) == ((4, 5, 3), {"train": 4, "test": 2})  # validation serves as test
+    assert data.load("test").images.shape == (2, 4, 5, 3)
+
+
+def test_stored_arrays(prepared: Path):
+    data = tfds(builder="raw", directory=prepared)
+    assert data.image_shape == (6, 8, 1)
+    source = data.load("train")
+    assert by_content(source.images, source.labels) == {(picture(i)[..., 0].tobytes(), i % 3) for i in range(4)}
+    scaled = tfds(builder="raw", directory=prepared, size=(3, 4)).load("train")
+    assert scaled.images.shape == (4, 3, 4, 1)
+    assert abs(scaled.images.mean() - source.images.mean()) < 10
+
+
+def test_a_size_for_images_of_one_shape(prepared: Path):
+    assert tfds(builder="plain", directory=prepared, size=(70, 80)).load("train").images.shape == (7, 70, 80, 3)
+
+
+@pytest.mark.parametrize(
+    ("builder", "options", "message"),
+    [
+        ("plain", {"image_key": "imgae"}, r"no feature 'imgae'; set data\.dataset\.image_key .*did you mean 'image'"),
+        (
+            "plain",
+            {"label_key": "target"},
+            r"no feature 'target'; set data\.dataset\.label_key .*Known: extra, image, label",
+        ),
+        ("plain", {"image_key": "extra"}, r"feature 'extra' is int64 of shape \(\); images are uint8"),
+        ("plain", {"label_key": "extra"}, "feature 'extra' is a Scalar; labels are a ClassLabel"),
+        ("wide", {}, r"feature 'image' is int32 of shape \(6, 8\); images are uint8"),
+        ("words", {}, r"feature 'image' is object of shape \(\); images are uint8"),
+        ("five", {}, "differ in shape"),
+        ("five", {"size": (3, 3)}, "has 5 channels; 1, 3 and 4 can be decoded and scaled"),
+        ("nested", {}, "feature 'image' is a FeaturesDict; images are Image or Tensor"),
+        ("only_test", {}, "no split 'train' among test"),
+        ("plain:2.0.0", {}, r"plain:2\.0\.0 is not prepared in .*, where there is .*plain.1\.0\.0; prepare it with"),
+        ("plain/config", {}, "plain/config is not prepared in"),
+        (
+            "mnist",
+            {},
+            r"mnist is not prepared in .*tensorflow_datasets or .*; prepare it with scripts/prepare_tfds\.py",
+        ),
+        ("a b", {}, r"builder='a b' in .*: Parsing builder name string a b failed"),
+        ("plain/x=1", {}, "is not prepared"),
+        ("somebody:plain", {}, "is not prepared"),
+    ],
+)
+def test_what_does_not_fit(prepared: Path, builder: str, options: dict[str, Any], message: str):
+    with pytest.raises(DataError, match=message):
+        tfds(builder=builder, directory=prepared, **options)
+
+
+def test_images_that_are_not_what_the_description_says(prepared: Path):
+    with pytest.raises(
+        DataError, match=r"lying, .* example \d, is of shape \(7, 8, 3\), not \(6, 8, 3\); set data\.dataset"
+    ):
+        tfds(builder="lying", directory=prepared).load("train")
+    assert tfds(builder="lying", directory=prepared, size=(6, 8)).load("train").images.shape == (4, 6, 8, 3)
+    with pytest.raises(DataError, match=r"bad_image, split train in .* example 0, cannot be decoded"):
+        tfds(builder="bad_image", directory=prepared).load("train")
+
+
+@pytest.mark.parametrize(("file_format", "reason"), [("parquet", "loses examples"), ("tfrecord", "no random access")])
+def test_other_formats_are_refused(prepared: Path, tmp_path: Path, file_format: str, reason: str):
+    folder = tmp_path / "plain" / "1.0.0"
+    shutil.copytree(prepared / "tensorflow_datasets" / "plain" / "1.0.0", folder)
+    info = json.loads((folder / "dataset_info.json").read_text())
+    assert info["fileFormat"] == "array_record"
+    (folder / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": file_format}))
+    with pytest.raises(DataError, match=f"is stored as {file_format}: .*{reason}.*file_format='array_record'"):
+        tfds(builder="plain", directory=tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped"])
+def test_damaged_records(prepared: Path, tmp_path: Path, damage: str):
+    shutil.copytree(prepared / "tensorflow_datasets" / "plain", tmp_path / "plain")
+    (path,) = (tmp_path / "plain").glob("*/*train*")
+    content = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    else:
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "flipped": content}[damage])
+    with pytest.raises(DataError, match=r"tfds plain, split train in .*plain"):
+        tfds(builder="plain", directory=tmp_path).load("train")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("features.json", "{"), ("dataset_info.json", "{"), ("dataset_info.json", "")]
+)
+def test_a_damaged_description(prepared: Path, tmp_path: Path, name: str, content: str):
+    shutil.copytree(prepared / "tensorflow_datasets" / "plain", tmp_path / "plain")
+    (tmp_path / "plain" / "1.0.0" / name).write_text(content)
+    with pytest.raises(DataError, match=f"builder='plain' in {tmp_path}: "):
+        tfds(builder="plain", directory=tmp_path)
+
+
+def test_the_default_place_of_tensorflow_datasets(prepared: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(prepared))
+    assert tfds(builder="raw", directory=None).sizes == {"train": 4}
+    with pytest.raises(DataError, match="nothing is not prepared in"):
+        tfds(builder="nothing", directory=None)
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path):
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        tfds(builder="plain", directory=tmp_path / "nowhere")
+
+
+def test_neither_tensorflow_nor_jax_is_imported(prepared: Path, run_python: Callable[..., Any]):
+    program = (
+        "import sys, pathlib; from jaxtrain.data.sources.tfds import tfds; "
+        f"tfds(builder='plain', directory=pathlib.Path({str(prepared)!r})).load('train'); "
+        "print({'tensorflow', 'jax'} & set(sys.modules))"
+    )
+    done = run_python("-c", program)
+    assert (done.stdout.strip(), done.stderr) == ("set()", "")

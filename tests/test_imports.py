@@ -1,0 +1,127 @@
+"""What imports and light commands do not do: load what they need not, start a backend, or set anything of jax."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import jaxtrain
+
+HEAVY = {"tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "torch", "orbax", "tensorboardX", "grain"}
+ROOT = str(Path(jaxtrain.__file__).parent.parent)
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter prints on stdout."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX", "XLA"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, "PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+EVERY_MODULE = """
+import importlib, json, pkgutil, sys
+import jax
+before = dict(jax.config.values)
+import jaxtrain
+for name in jaxtrain.__all__:
+    getattr(jaxtrain, name)
+public = sorted({name.partition(".")[0] for name in sys.modules})
+for module in pkgutil.walk_packages(jaxtrain.__path__, "jaxtrain."):
+    if module.name != "jaxtrain.__main__":
+        importlib.import_module(module.name)
+from jax._src import xla_bridge
+print(json.dumps({
+    "public": public,
+    "all": sorted({name.partition(".")[0] for name in sys.modules}),
+    "backends": xla_bridge.backends_are_initialized(),
+    "changed": [name for name, value in jax.config.values.items() if value is not before.get(name, value)],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def imported() -> dict[str, list[str]]:
+    """What came of importing everything that `jaxtrain` offers, and then every module of it."""
+    found: dict[str, list[str]] = json.loads(python(EVERY_MODULE))
+    return found
+
+
+def test_what_jaxtrain_offers_loads_nothing_heavy(imported: dict[str, list[str]]) -> None:
+    assert "jaxtrain" in imported["public"]
+    assert HEAVY.isdisjoint(imported["public"])
+
+
+def test_no_module_loads_tensorflow(imported: dict[str, list[str]]) -> None:
+    assert {"tensorflow", "matplotlib", "sklearn"}.isdisjoint(imported["all"])
+
+
+def test_no_module_starts_a_backend(imported: dict[str, list[str]]) -> None:
+    assert imported["backends"] is False
+
+
+def test_no_module_changes_a_setting_of_jax(imported: dict[str, list[str]]) -> None:
+    assert imported["changed"] == []
+
+
+def test_import_jaxtrain_alone_loads_no_jax() -> None:
+    assert python("import sys, jaxtrain; print('jax' in sys.modules)") == "False\n"
+
+
+def test_importing_costs_little_more_than_what_it_is_made_of() -> None:
+    """Everything that `jaxtrain` offers, against jax, flax and optax; in turns, since other work comes and goes."""
+    offered = "import jaxtrain; [getattr(jaxtrain, name) for name in jaxtrain.__all__]"
+    seconds: dict[str, list[float]] = {"import jax, flax, optax": [], offered: []}
+    for _ in range(3):
+        for code, times in seconds.items():
+            start = time.perf_counter()
+            python(code)
+            times.append(time.perf_counter() - start)
+    made_of, everything = map(statistics.median, seconds.values())
+    assert everything < made_of + 0.3
+
+
+COMMAND = """
+import contextlib, io, json, sys
+from jaxtrain.cli.main import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as stderr:
+    try:
+        code = main({arguments!r})
+    except SystemExit as error:
+        code = error.code
+print(json.dumps([code, sorted({{name.partition(".")[0] for name in sys.modules}}), stderr.getvalue()]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["train", "--help"], 0),
+        (["list", "models"], 0),
+        (["list", "optimizers", "--json"], 0),
+        (["list", "configs"], 0),
+        (["list", "modles"], 2),
+        (["train", "digits_lenet"], 2),
+        (["check", "lost.py"], 2),
+        (["diff", "digits_lenet", "lost.json"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_light_commands_load_no_jax(arguments: list[str], code: int) -> None:
+    ended, modules, _ = json.loads(python(COMMAND.format(arguments=arguments)))
+    assert ended == code
+    assert {"jax", "flax", "optax", "numpy"}.isdisjoint(modules)

@@ -1,0 +1,49 @@
+"""Metrics as sums and counts, against numpy means; what is masked has no part in either."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtrain.training.metrics import NEVER, add_pairs, empty_pairs, empty_totals, means, measure
+
+_rng = np.random.default_rng(0)
+LOGITS = _rng.normal(size=(7, 3)).astype(np.float32)
+LABELS = np.array([0, 1, 2, 0, 1, 2, 0], np.int32)
+LOSSES = _rng.uniform(size=7).astype(np.float32)
+
+
+def test_a_batch_equals_numpy():
+    pairs = measure(jnp.asarray(LOSSES), jnp.asarray(LOGITS), jnp.asarray(LABELS))
+    assert {name: (total.dtype, count.dtype) for name, (total, count) in pairs.items()} == dict.fromkeys(
+        ("loss", "accuracy"), (jnp.float32, jnp.int32)
+    )
+    assert means(pairs) == pytest.approx(
+        {"loss": LOSSES.mean(), "accuracy": (LOGITS.argmax(1) == LABELS).mean()}, rel=1e-6
+    )
+
+
+def test_masked_examples_do_not_count_even_where_they_are_not_finite():
+    """Padding may hold anything: a NaN times 0 would still be a NaN."""
+    mask = np.array([True, False, True, True, False, False, True])
+    losses, logits = LOSSES.copy(), LOGITS.copy()
+    losses[1], logits[4] = np.nan, np.inf
+    pairs = measure(jnp.asarray(losses), jnp.asarray(logits), jnp.asarray(LABELS), jnp.asarray(mask))
+    assert int(pairs["loss"][1]) == int(pairs["accuracy"][1]) == 4
+    right = (LOGITS.argmax(1) == LABELS)[mask]
+    assert means(pairs) == pytest.approx({"loss": LOSSES[mask].mean(), "accuracy": right.mean()}, rel=1e-6)
+
+
+def test_parts_add_up_to_the_whole():
+    """Batches of 5 and 2: the mean over examples, not the mean of two means."""
+    parts = [measure(*(jnp.asarray(x[s]) for x in (LOSSES, LOGITS, LABELS))) for s in (slice(5), slice(5, 7))]
+    total = add_pairs(add_pairs(empty_pairs(), parts[0]), parts[1])
+    whole = measure(jnp.asarray(LOSSES), jnp.asarray(LOGITS), jnp.asarray(LABELS))
+    assert means(total) == pytest.approx(means(whole), rel=1e-6)
+    assert means(total)["loss"] != pytest.approx(np.mean([means(p)["loss"] for p in parts]), rel=1e-3)
+
+
+def test_nothing_has_happened_yet():
+    totals = empty_totals()
+    assert [float(x) for x in jax.tree.leaves(totals.pairs)] == [0.0] * 4
+    assert int(totals.first_bad) == NEVER == 2**31 - 1

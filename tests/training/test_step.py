@@ -1,0 +1,248 @@
+"""The training step against a loop written in plain jax, on one device and on eight."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxtrain.augment.geometry import flip_lr
+from jaxtrain.augment.pipeline import pipeline
+from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.loader import Arrays, Batch, Shuffle, on_device, training_loader
+from jaxtrain.data.preprocess import Normalization
+from jaxtrain.models.perceptron import mlp
+from jaxtrain.optim import sgd
+from jaxtrain.optim.losses import cross_entropy
+from jaxtrain.optim.schedules import as_schedule, cosine
+from jaxtrain.training.evaluation import make_evaluate
+from jaxtrain.training.metrics import NEVER, Totals, empty_totals
+from jaxtrain.training.parallel import Layout, make_layout
+from jaxtrain.training.random import stream
+from jaxtrain.training.state import TrainState, initializer
+from jaxtrain.training.step import Dispatch, make_dispatch, make_train_step
+
+N, B, SHAPE, CLASSES, SEED = 40, 16, (4, 4, 1), 3, 5
+NORMALIZATION = Normalization((0.5,), (0.25,))
+SOURCE = ArraySource(
+    np.random.default_rng(0).integers(0, 256, (N, *SHAPE), np.uint8),
+    np.random.default_rng(1).integers(0, CLASSES, N).astype(np.int32),
+)
+
+
+class Normed(nn.Module):
+    """Dense, batch normalization, dropout: what depends on the whole batch, and what is drawn for each example."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        x = nn.Dense(8, use_bias=False, name="fc1")(images.reshape(images.shape[0], -1))
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.75, name="bn")(x))
+        x = nn.Dropout(0.25, deterministic=not train)(x)
+        return nn.Dense(CLASSES, name="logits")(x)
+
+
+DROPPING = mlp(num_classes=CLASSES, widths=(8,), dropout_rate=0.25)
+
+
+class Run(NamedTuple):
+    """A run, ready to be dispatched."""
+
+    dispatch: Dispatch
+    shuffle: Shuffle
+    arrays: Arrays
+    layout: Layout
+    start: Callable[[], TrainState]
+    empty: Callable[[], Totals]
+
+
+def build(model: nn.Module, devices: int = 1, rate: Any = 0.1, step: Any = None) -> Run:
+    layout = make_layout(devices, B)
+    everywhere = layout.replicated
+    tx = sgd(rate, momentum=0.9, weight_decay=0.01)
+    load = training_loader(
+        NORMALIZATION, pipeline([flip_lr()]), functools.partial(stream, SEED, "augment"), B, layout.batch
+    )
+    step = step or make_train_step(model, tx, cross_entropy(), SEED)
+    return Run(
+        dispatch=make_dispatch(step, load, as_schedule(rate), layout),
+        shuffle=Shuffle(functools.partial(stream, SEED, "shuffle"), N, B, everywhere),
+        arrays=on_device(SOURCE, everywhere),
+        layout=layout,
+        start=jax.jit(initializer(model, tx, SHAPE, SEED), out_shardings=everywhere),
+        empty=jax.jit(empty_totals, out_shardings=everywhere),
+    )
+
+
+def train(run: Run, steps: int) -> tuple[TrainState, Totals]:
+    state, totals = run.start(), run.empty()
+    for t in range(steps):
+        state, totals, tick = run.dispatch(state, totals, run.shuffle.order(t), run.arrays)
+        tick.block_until_ready()  # queued collectives of emulated devices can deadlock
+    return state, totals
+
+
+def by_hand_key(name_crc: int, step: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(SEED), np.uint32(name_crc)), step)
+
+
+SHUFFLE_CRC, AUGMENT_CRC = 0x33FE5971, 0xEB167A19
+"""CRC-32 of "shuffle" and of "augment", so that a change of a stream's name or hash is seen here."""
+
+
+def batch_by_hand(step: int) -> tuple[np.ndarray, np.ndarray]:
+    """The batch of a step in numpy, from nothing but keys: order, flips, normalization."""
+    orders = [np.asarray(jax.random.permutation(by_hand_key(SHUFFLE_CRC, e), N)) for e in range(4)]
+    indices = np.concatenate(orders)[step * B : (step + 1) * B]
+    images = (SOURCE.images[indices] / 255 - 0.5) / 0.25
+    for i in range(B):
+        key = jax.random.fold_in(jax.random.fold_in(by_hand_key(AUGMENT_CRC, step), i), 0)
+        if jax.random.bernoulli(key, 0.5):
+            images[i] = images[i, :, ::-1]
+    return images.astype(np.float32), SOURCE.labels[indices]
+
+
+def plain_loss(params: Any, images: Any, labels: Any) -> jax.Array:
+    x = images.reshape(images.shape[0], -1)
+    x = jnp.maximum(x @ params["fc1"]["kernel"] + params["fc1"]["bias"][None], 0)
+    logits = x @ params["logits"]["kernel"] + params["logits"]["bias"][None]
+    right = (logits * jax.nn.one_hot(labels, CLASSES, dtype=jnp.float32)).sum(axis=1)
+    return (jax.scipy.special.logsumexp(logits, axis=1) - right).mean()
+
+
+@jax.jit
+def plain_step(params: Any, velocity: Any, images: Any, labels: Any, rate: Any) -> Any:
+    """SGD with momentum 0.9 and decay 0.01, without flax and optax."""
+    value, grads = jax.value_and_grad(plain_loss)(params, images, labels)
+    grads = jax.tree.map(lambda g, p: g + 0.01 * p, grads, params)
+    velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, grads)
+    return jax.tree.map(lambda p, v: p - rate * v, params, velocity), velocity, value
+
+
+def test_five_dispatches_equal_a_hand_written_loop():
+    """Over an epoch's end (40 examples by 16), with flips and a schedule. float32 in another order: 1e-6."""
+    steps = 5
+    run = build(mlp(num_classes=CLASSES, widths=(8,)), rate=cosine(0.2, total=steps))
+    state, totals = train(run, steps)
+    params = jax.device_get(run.start().params)
+    velocity, losses = jax.tree.map(np.zeros_like, params), []
+    for t in range(steps):
+        rate = np.float32(0.1 * (1 + np.cos(np.pi * t / steps)))
+        params, velocity, value = plain_step(params, velocity, *batch_by_hand(t), rate)
+        losses.append(float(value))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), state.params, params)
+    assert int(state.step) == steps
+    total, count = totals.pairs["loss"]
+    assert int(count) == int(totals.pairs["accuracy"][1]) == steps * B
+    assert float(total) / int(count) == pytest.approx(np.mean(losses), rel=1e-6)
+    assert float(totals.learning_rate) == pytest.approx(float(rate), rel=1e-6)  # of the latest step
+    assert int(totals.first_bad) == NEVER
+
+
+def test_the_optimizer_gets_what_a_line_search_needs():
+    """value, grad and a value_fn that gives the value again at the same parameters, dropout included."""
+    seen: dict[str, Any] = {}
+
+    class Tx(NamedTuple):
+        init: Any = staticmethod(lambda params: ())
+
+        def update(self, grads: Any, state: Any, params: Any, **extra: Any) -> Any:
+            seen.update(value=extra["value"], again=extra["value_fn"](params), same=extra["grad"] is grads)
+            return jax.tree.map(jnp.zeros_like, grads), state
+
+    state = initializer(DROPPING, Tx(), SHAPE, SEED)()
+    batch = Batch(*map(jnp.asarray, batch_by_hand(0)))
+    _, pairs = make_train_step(DROPPING, Tx(), cross_entropy(), SEED)(state, batch)
+    assert seen["same"]
+    np.testing.assert_allclose(seen["again"], seen["value"], rtol=1e-6)
+    np.testing.assert_allclose(pairs["loss"][0] / B, seen["value"], rtol=1e-6)
+
+
+def test_dropout_is_a_function_of_seed_and_step():
+    """With a rate of 0 nothing else changes from step to step, so the losses tell the draws apart."""
+    batch = Batch(*map(jnp.asarray, batch_by_hand(0)))
+    tx = sgd(0.0)
+
+    def loss(seed: int, step: int) -> float:
+        state = initializer(DROPPING, tx, SHAPE, SEED)().replace(step=jnp.int32(step))
+        return float(jax.jit(make_train_step(DROPPING, tx, cross_entropy(), seed))(state, batch)[1]["loss"][0])
+
+    losses = {(seed, step): loss(seed, step) for seed in (0, 1) for step in (0, 1)}
+    assert len(set(losses.values())) == 4
+    assert losses[1, 1] == loss(1, 1)
+
+
+def test_batch_norm_statistics_follow_the_batches_and_evaluation_uses_them():
+    tx = sgd(0.1)
+    state = initializer(Normed(), tx, SHAPE, SEED)()
+    step = jax.jit(make_train_step(Normed(), tx, cross_entropy(), SEED))
+    mean, var = np.zeros(8), np.ones(8)
+    for t in range(3):
+        images, labels = batch_by_hand(t)
+        hidden = images.reshape(B, -1) @ np.asarray(state.params["fc1"]["kernel"])
+        mean, var = 0.75 * mean + 0.25 * hidden.mean(axis=0), 0.75 * var + 0.25 * hidden.var(axis=0)
+        state, _ = step(state, Batch(images, labels))
+    statistics = state.variables["batch_stats"]["bn"]
+    np.testing.assert_allclose(statistics["mean"], mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(statistics["var"], var, rtol=1e-5)
+
+    evaluate = make_evaluate(Normed(), cross_entropy(), NORMALIZATION, 16, make_layout(1, 1))
+    arrays = on_device(SOURCE, make_layout(1, 1).replicated)
+    p = jax.device_get(state.params)
+    hidden = ((SOURCE.images / 255 - 0.5) / 0.25).reshape(N, -1) @ p["fc1"]["kernel"]
+    hidden = (hidden - mean) / np.sqrt(var + 1e-5) * p["bn"]["scale"] + p["bn"]["bias"]
+    logits = np.maximum(hidden, 0) @ p["logits"]["kernel"] + p["logits"]["bias"]
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(N), SOURCE.labels]
+    assert evaluate(state.params, state.variables, arrays)["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+
+
+def test_first_bad_is_the_first_step_whose_loss_is_not_finite():
+    """Counted from 1, as the steps of records and checkpoints are: the update that starts at step 2 is the third."""
+
+    def failing(state: TrainState, batch: Batch) -> Any:
+        loss = jnp.where((state.step == 2) | (state.step == 4), jnp.nan, 1.0)
+        pair = (loss, jnp.int32(B))
+        return state.replace(step=state.step + 1), {"loss": pair, "accuracy": pair}
+
+    run = build(DROPPING, step=failing)
+    assert [int(train(run, steps)[1].first_bad) for steps in (2, 3, 4, 6)] == [NEVER, 3, 3, 3]
+
+
+def test_one_trace_no_transfer_and_a_state_that_is_given_away():
+    traces = []
+    plain = make_train_step(DROPPING, sgd(0.1, momentum=0.9, weight_decay=0.01), cross_entropy(), SEED)
+
+    def counted(state: TrainState, batch: Batch) -> Any:
+        traces.append(1)
+        return plain(state, batch)
+
+    run = build(DROPPING, step=counted)
+    orders = [run.shuffle.order(t) for t in range(6)]  # of two epochs and a part
+    state, totals = run.start(), run.empty()
+    with jax.transfer_guard("disallow"):
+        for order in orders:
+            before = (state, totals.pairs)
+            state, totals, tick = run.dispatch(state, totals, order, run.arrays)
+            assert all(x.is_deleted() for x in jax.tree.leaves(before))
+        assert len(traces) == run.dispatch._cache_size() == 1
+        with pytest.raises(Exception, match="isallowed host-to-device"):  # the guard does watch
+            run.dispatch(state, totals, order._replace(offset=np.int32(0)), run.arrays)
+    assert not tick.is_deleted()
+    assert int(tick) == 6
+
+
+@pytest.mark.parametrize("model", [DROPPING, Normed()], ids=["dropout", "batch-norm"])
+def test_eight_devices_train_as_one(model: nn.Module):
+    """Ten steps with flips and dropout; sums over the batch in another order, 1e-5 of each leaf's largest value."""
+    (one, totals), (eight, others) = (train(build(model, devices), 10) for devices in (1, 8))
+    assert len(jax.tree.leaves(eight.params)[0].sharding.device_set) == 8
+
+    def close(a: Any, b: Any) -> None:
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5 * np.abs(np.asarray(a)).max())
+
+    jax.tree.map(close, (one.params, one.variables), jax.device_get((eight.params, eight.variables)))
+    assert float(totals.pairs["loss"][0]) == pytest.approx(float(others.pairs["loss"][0]), rel=1e-5)
+    assert int(others.pairs["loss"][1]) == 10 * B
