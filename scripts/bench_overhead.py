@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Steps a second of `jaxtrain train` in steady state, against a hand-written jitted JAX loop of the same run.
 
-Both train the same MLP (784-512-512-10) on the same uint8 images, held on the device, shuffled each epoch, with the
-same SGD and momentum, logging loss and accuracy every 100 steps. Each measurement is a process of its own; the two
-alternate, and the ratio of the medians is printed.
+Both train the same MLP (784-512-512-10, or --widths) on the same uint8 images, held on the device and shuffled each
+epoch, with the same SGD and momentum, logging loss and accuracy every 100 steps. Each measurement is a process of its
+own; the two alternate, and the ratio of the medians is printed.
 
     python scripts/bench_overhead.py --rounds 7
 """
@@ -19,17 +19,18 @@ import tempfile
 import time
 from pathlib import Path
 
-BATCH, WIDTHS, EXAMPLES, LOG_EVERY, WARM = 32, (512, 512), 60_000, 100, 300
+BATCH, EXAMPLES, LOG_EVERY, WARM = 32, 60_000, 100, 300
+Widths = list[int]
 
 
-def measure_jaxtrain(steps: int) -> float:
+def measure_jaxtrain(steps: int, widths: Widths) -> float:
     """Trains through the command line's own code path; steps a second between the marks of metrics.jsonl."""
     from jaxtrain.cli.main import main
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = [
             "train",
-            str(_config_file(Path(folder))),
+            str(_config_file(Path(folder), widths)),
             f"train_for={steps + WARM} steps",
             "--workdir",
             str(Path(folder, "run")),
@@ -43,13 +44,13 @@ def measure_jaxtrain(steps: int) -> float:
     return len(rates) / sum(1 / r for r in rates)
 
 
-def _config_file(folder: Path) -> Path:
+def _config_file(folder: Path, widths: Widths) -> Path:
     text = f"""
 from jaxtrain.config import *
 
 def get_config():
     return Config(
-        model=ModelSpec("mlp", widths={list(WIDTHS)}),
+        model=ModelSpec("mlp", widths={widths}),
         data=DataConfig(
             dataset=DatasetSpec("synthetic", like="mnist", test_examples=1000), batch_size={BATCH}, normalize="scale"
         ),
@@ -65,7 +66,7 @@ def get_config():
     return path
 
 
-def measure_bare(steps: int) -> float:
+def measure_bare(steps: int, widths: Widths) -> float:
     """The loop that one would write by hand: no framework, no flax, no optax."""
     import jax
     import jax.numpy as jnp
@@ -75,7 +76,7 @@ def measure_bare(steps: int) -> float:
 
     split = synthetic(like="mnist", test_examples=1000).load("train")
     images, labels = jax.device_put(split.images), jax.device_put(split.labels)
-    sizes = [784, *WIDTHS, 10]
+    sizes = [784, *widths, 10]
     draw = np.random.RandomState(0)
     params = [
         {"w": jnp.asarray(draw.randn(m, n).astype(np.float32) * (2 / m) ** 0.5), "b": jnp.zeros(n, jnp.float32)}
@@ -123,16 +124,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each, alternating")
     parser.add_argument("--steps", type=int, default=4000, help="steps measured in each, after a warm-up")
+    parser.add_argument("--widths", type=int, nargs="+", default=[512, 512], help="of the hidden layers")
     parser.add_argument("--only", choices=["jaxtrain", "bare"], help="one measurement, as a number on stdout")
     args = parser.parse_args()
     if args.only:
-        print(measure_jaxtrain(args.steps) if args.only == "jaxtrain" else measure_bare(args.steps))
+        measure = measure_jaxtrain if args.only == "jaxtrain" else measure_bare
+        print(measure(args.steps, args.widths))
         return
     rates: dict[str, list[float]] = {"jaxtrain": [], "bare": []}
     for round_ in range(args.rounds):
         order = ["bare", "jaxtrain"] if round_ % 2 else ["jaxtrain", "bare"]
         for name in order:
             command = [sys.executable, __file__, "--only", name, "--steps", str(args.steps)]
+            command += ["--widths", *map(str, args.widths)]
             output = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
             rates[name].append(float(output.split()[-1]))
         print(f"round {round_}: jaxtrain {rates['jaxtrain'][-1]:.0f}, bare {rates['bare'][-1]:.0f} steps/s", flush=True)

@@ -23,7 +23,7 @@ from jaxtrain.training.evaluation import make_evaluate
 from jaxtrain.training.loop import Hooks, Loop, Tools
 from jaxtrain.training.metrics import empty_totals
 from jaxtrain.training.plan import Plan, make_plan
-from jaxtrain.training.random import AUGMENT, SHUFFLE, stream
+from jaxtrain.training.random import AUGMENT, SHUFFLE, host_stream, stream
 from jaxtrain.training.result import Metrics, Result, device_names, versions
 from jaxtrain.training.signals import stop_on_signals
 from jaxtrain.training.state import TrainState, all_finite, initializer, params_sha256
@@ -45,6 +45,9 @@ def fit(
     reporter: Reporter | None = None,
 ) -> Result:
     """Trains `config` in `workdir`, or continues the run that is there, to bitwise the same end.
+
+    Turns jax's persistent compilation cache on, unless the process has configured one or the variable
+    JAXTRAIN_COMPILATION_CACHE says "off".
 
     Args:
       config: a `Config`, the path of a config file, or the name of a shipped recipe.
@@ -136,7 +139,7 @@ def make_tools(plan: Plan, normalization: Normalization, arrays: dict[str, Array
         normalization, plan.augment, functools.partial(key, AUGMENT), config.data.batch_size, layout.batch
     )
     step = make_train_step(plan.model, plan.tx, plan.loss, config.seed)
-    shuffle = functools.partial(key, SHUFFLE)
+    shuffle = functools.partial(host_stream, config.seed, SHUFFLE)
     return Tools(
         dispatch=make_dispatch(step, load, plan.schedule, layout),
         empty=jax.jit(empty_totals, out_shardings=layout.replicated),

@@ -2,7 +2,6 @@
 is saved; each when it is due.
 """
 
-import collections
 import dataclasses
 import signal
 import time
@@ -17,6 +16,7 @@ from jaxtrain.training.checkpoints import Progress, Saver
 from jaxtrain.training.evaluation import Evaluate
 from jaxtrain.training.intervals import Intervals, Record
 from jaxtrain.training.metrics import Totals
+from jaxtrain.training.pace import Pace
 from jaxtrain.training.plan import Plan
 from jaxtrain.training.signals import Stop
 from jaxtrain.training.state import TrainState
@@ -64,20 +64,17 @@ class Loop:
         the parameters are no longer finite.
         """
         plan, tools, stepped = self.plan, self.tools, self.hooks.stepped
-        train, depth = tools.arrays["train"], plan.layout.in_flight
+        train, pace = tools.arrays["train"], Pace(plan.layout.steps_ahead)
         step = start = int(state.step)
         totals = tools.empty()
         next_event = plan.calendar.after(step)
-        in_flight: collections.deque[jax.Array] = collections.deque()
         while step < plan.total_steps:
             state, totals, tick = tools.dispatch(state, totals, tools.shuffle.order(step), train)
             step += 1
             if step == start + 1:  # the call that compiles
                 self.compile_seconds = self._since_began()
                 self._intervals.open(step)
-            in_flight.append(tick)
-            if len(in_flight) > depth:
-                in_flight.popleft().block_until_ready()
+            pace.stepped(tick)
             stepped(step)
             if step == next_event or stop.signum is not None:
                 self._event(step, state, totals, stop)

@@ -25,13 +25,13 @@ class Layout:
         return NamedSharding(self.mesh, PartitionSpec("data"))
 
     @property
-    def in_flight(self) -> int:
-        """How many steps may be dispatched ahead of the devices.
+    def steps_ahead(self) -> int:
+        """How many steps the host may run ahead of the devices, at the most.
 
-        A few hide the host's work; more would only delay the answer to a signal. Several emulated CPU devices
-        get none: their collectives need a thread each, and XLA aborts when queued steps hold all of them.
+        Several emulated CPU devices get one: their collectives need a thread each, and XLA aborts when queued
+        steps hold all of them.
         """
-        return 1 if self.mesh.size > 1 and self.mesh.devices.flat[0].platform == "cpu" else 8
+        return 1 if self.mesh.size > 1 and self.mesh.devices.flat[0].platform == "cpu" else 64
 
 
 def make_layout(devices: int | None, batch_size: int) -> Layout:

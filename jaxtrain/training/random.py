@@ -3,6 +3,7 @@
 import zlib
 
 import jax
+import numpy as np
 
 SHUFFLE = "shuffle"
 """Order of the examples; its step is the epoch."""
@@ -20,3 +21,11 @@ def stream(seed: int, name: str, step: jax.typing.ArrayLike) -> jax.Array:
     The hash is CRC-32, which, unlike Python's, is the same in every process.
     """
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), step)
+
+
+def host_stream(seed: int, name: str, step: int) -> np.random.RandomState:
+    """The same for what is drawn on the host: a generator that starts anew for each `(seed, name, step)`.
+
+    `RandomState` is used because numpy guarantees its stream for ever; that of newer generators may change.
+    """
+    return np.random.RandomState([seed, zlib.crc32(name.encode()), step])

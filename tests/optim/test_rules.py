@@ -85,7 +85,15 @@ def test_rules_that_do_not_fit_are_refused(rules: Any, message: str):
 
 
 def test_a_closing_catch_all_may_catch_nothing():
-    assert values_by_path((("kernel|bias", 1.0), (".*", 0.0)), params(), "here")
+    assert values_by_path((("kernel|bias", 1.0), (".*", 0.0)), params(), "here", all_used=True)
+
+
+def test_a_transform_may_see_a_part_of_the_parameters():
+    """There a rule for the others decides nothing, and is no mistake; an uncovered parameter still is."""
+    part = {"conv10": params()["conv10"]}
+    assert by_name(values_by_path((("bias", 1.0), (".*", 2.0)), part, "here")) == {"conv10/kernel": 2.0}
+    with pytest.raises(ConfigError, match="no rule covers"):
+        values_by_path((("bias", 1.0),), part, "here")
 
 
 @pytest.mark.parametrize("optimizer", [sgd, adamw])
@@ -163,12 +171,21 @@ def test_frozen_leaves_ignore_gradients_that_are_not_finite():
     np.testing.assert_array_equal(after["conv1/kernel"], by_name(params())["conv1/kernel"])
 
 
-def test_a_decay_rule_may_name_frozen_leaves():
-    """The same rules pass the check before the run, which holds them to all parameters."""
-    decay = (("conv1/kernel", 0.1), (".*", 0.0))
-    values_by_path(decay, params(), "optimizer.weight_decay", all_used=True)
-    train(with_rules(sgd(0.1, weight_decay=decay), EVERYTHING, (("^conv1/", 1.0), (".*", 0.0))))
+@pytest.mark.parametrize("pattern", ["^conv1/", "kernel"])
+def test_a_decay_rule_may_name_frozen_leaves(pattern: str):
+    """Such rules decay the others as if nothing were frozen, and the frozen ones not at all."""
+    decay = ((pattern, 0.5), (".*", 0.25))
+    frozen, _ = train(with_rules(sgd(0.1, weight_decay=decay), EVERYTHING, (("^conv1/", 1.0), (".*", 0.0))))
+    free, _ = train(sgd(0.1, weight_decay=decay))
+    for name, start in by_name(params()).items():
+        np.testing.assert_array_equal(frozen[name], start if name.startswith("conv1/") else free[name])
 
 
-def test_a_multiplier_may_name_frozen_leaves():
-    train(with_rules(sgd(0.1), (("^conv1/", 0.5), (".*", 1.0)), (("^conv1/", 1.0), (".*", 0.0))))
+@pytest.mark.parametrize("pattern", ["^conv1/", "kernel"])
+def test_a_multiplier_may_name_frozen_leaves(pattern: str):
+    factors = ((pattern, 0.5), (".*", 2.0))
+    tx = sgd(0.1, momentum=0.9)
+    frozen, _ = train(with_rules(tx, factors, (("^conv1/", 1.0), (".*", 0.0))))
+    free, _ = train(with_rules(tx, factors, NOTHING))
+    for name, start in by_name(params()).items():
+        np.testing.assert_array_equal(frozen[name], start if name.startswith("conv1/") else free[name])

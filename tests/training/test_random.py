@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtrain.training.random import AUGMENT, INIT, MODEL_STREAMS, SHUFFLE, stream
+from jaxtrain.training.random import AUGMENT, INIT, MODEL_STREAMS, SHUFFLE, host_stream, stream
 
 NAMES = (SHUFFLE, AUGMENT, INIT, *MODEL_STREAMS)
 
@@ -30,6 +30,16 @@ def test_a_stream_is_two_foldings(name: str, seed: int, step: int):
 def test_streams_steps_and_seeds_have_keys_of_their_own():
     drawn = [data(stream(seed, name, step)) for seed in range(4) for name in NAMES for step in range(50)]
     assert len(set(drawn)) == len(drawn)
+
+
+def test_host_streams_are_their_own_and_start_anew():
+    drawn = [
+        tuple(host_stream(seed, name, step).permutation(20)) for seed in range(3) for name in NAMES for step in range(5)
+    ]
+    assert len(set(drawn)) == len(drawn)
+    assert tuple(host_stream(2, NAMES[-1], 4).permutation(20)) == drawn[-1]
+    # numpy guarantees this stream for ever; a run begun today is to be continued with the numpy of tomorrow
+    assert host_stream(0, "shuffle", 0).permutation(8).tolist() == [3, 6, 0, 2, 4, 5, 1, 7]
 
 
 def test_no_two_names_share_a_hash():

@@ -22,7 +22,7 @@ from jaxtrain.optim.schedules import as_schedule, cosine
 from jaxtrain.training.evaluation import make_evaluate
 from jaxtrain.training.metrics import NEVER, Totals, empty_totals
 from jaxtrain.training.parallel import Layout, make_layout
-from jaxtrain.training.random import stream
+from jaxtrain.training.random import host_stream, stream
 from jaxtrain.training.state import TrainState, initializer
 from jaxtrain.training.step import Dispatch, make_dispatch, make_train_step
 
@@ -69,7 +69,7 @@ def build(model: nn.Module, devices: int = 1, rate: Any = 0.1, step: Any = None)
     step = step or make_train_step(model, tx, cross_entropy(), SEED)
     return Run(
         dispatch=make_dispatch(step, load, as_schedule(rate), layout),
-        shuffle=Shuffle(functools.partial(stream, SEED, "shuffle"), N, B, everywhere),
+        shuffle=Shuffle(functools.partial(host_stream, SEED, "shuffle"), N, B, everywhere),
         arrays=on_device(SOURCE, everywhere),
         layout=layout,
         start=jax.jit(initializer(model, tx, SHAPE, SEED), out_shardings=everywhere),
@@ -95,7 +95,7 @@ SHUFFLE_CRC, AUGMENT_CRC = 0x33FE5971, 0xEB167A19
 
 def batch_by_hand(step: int) -> tuple[np.ndarray, np.ndarray]:
     """The batch of a step in numpy, from nothing but keys: order, flips, normalization."""
-    orders = [np.asarray(jax.random.permutation(by_hand_key(SHUFFLE_CRC, e), N)) for e in range(4)]
+    orders = [np.random.RandomState([SEED, SHUFFLE_CRC, e]).permutation(N) for e in range(4)]
     indices = np.concatenate(orders)[step * B : (step + 1) * B]
     images = (SOURCE.images[indices] / 255 - 0.5) / 0.25
     for i in range(B):
