@@ -80,7 +80,7 @@ def test_import_jaxtrain_alone_loads_no_jax() -> None:
 
 
 def test_importing_costs_little_more_than_what_it_is_made_of() -> None:
-    """Everything that `jaxtrain` offers, against jax, flax and optax; of the processor, and in turns, since other work comes and goes."""
+    """Everything that `jaxtrain` offers, against jax, flax and optax. In turns, since other work comes and goes."""
     offered = "import jaxtrain; [getattr(jaxtrain, name) for name in jaxtrain.__all__]"
     seconds: dict[str, list[float]] = {"import jax, flax, optax": [], offered: []}
     for _ in range(3):

@@ -45,7 +45,7 @@ def _caches() -> Rows:
 def _data(data_dir: str | None) -> Rows:
     directory = data_dir or os.environ.get("JAXTRAIN_DATA")
     rows: Rows = [("directory", directory or "none: give --data-dir or set JAXTRAIN_DATA")]
-    path = Path(directory).expanduser() if directory else None
+    path = Path(os.path.expanduser(directory)) if directory else None
     for name, info in DATASETS.items():
         if not info.facts:
             continue

@@ -15,9 +15,9 @@ def cache_directory() -> Path | None:
     if chosen.lower() in OFF:
         return None
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "jaxtrain" / "xla"
+    return Path(base or os.path.expanduser("~/.cache")) / "jaxtrain" / "xla"
 
 
 def enable_compilation_cache() -> None:
