@@ -1,4 +1,13 @@
-"""LeNet-5 on MNIST."""
+"""LeNet-5 on MNIST.
+
+Source: LeNet-5 of LeCun et al. 1998 in its modern simplification, on 28x28 images padded to its 32x32; 0.95 % test
+error is published for the original, 20 epochs without distortions. 5,000 of the 60,000 training images are
+held out for validation.
+
+Measured: test accuracy 99.13 % (seed 0). 163 s of training.
+Hardware: two CPU cores, jax 0.10.2.
+Command: jaxtrain train mnist_lenet5 --data-dir DIR      (DIR/mnist holds the four IDX files, plain or .gz)
+"""
 
 from jaxtrain.config import (
     CheckpointConfig,

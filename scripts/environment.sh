@@ -22,7 +22,7 @@ make_environment() {
   if [ "$(cat "$folder/.complete" 2>/dev/null)" = "$wanted" ]; then
     return
   fi
-  echo "making the environment $folder (once; some minutes) ..." >&2
+  echo "making the environment ${folder##*/} (once; some minutes) ..." >&2
   rm -rf "$folder"
   "$base" -m venv "$folder" || { echo "python's venv module is missing; on Debian: apt install python3-venv" >&2; return 1; }
   # constraints.txt: the versions that the suite has passed on
