@@ -10,7 +10,7 @@ from jaxtrain.errors import WorkdirError
 
 def write_atomically(path: Path, text: str) -> None:
     """Replaces `path` by `text` in one rename, on disk before the rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.partial")  # one name: what a kill leaves is overwritten the next time
     with os_errors(f"write {path}"):
         try:
             with temporary.open("w", encoding="utf-8") as file:

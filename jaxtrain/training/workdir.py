@@ -31,7 +31,7 @@ class Workdir:
         with os_errors(f"use the run directory {self.path}"):
             if self.config_file.exists():
                 self._check_same(config)
-            elif self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+            elif self.path.exists() and any(not p.name.startswith(".") for p in self.path.iterdir()):
                 raise WorkdirError(
                     f"{self.path} holds files, but no run (there is no config.json); name an empty or new --workdir"
                 )

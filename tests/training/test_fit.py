@@ -213,3 +213,11 @@ def test_another_process_gives_the_same_parameters(finished: jaxtrain.Result, tm
     )
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["params_sha256"] == finished.params_sha256
+
+
+def test_a_kill_while_the_config_was_written_leaves_a_directory_that_can_be_used(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").touch()
+    (tmp_path / "run" / ".config.json.partial").write_text('{"mod')
+    assert jaxtrain.fit(short(train_for="1 steps"), tmp_path / "run").status == "finished"
+    assert not (tmp_path / "run" / ".config.json.partial").exists()
