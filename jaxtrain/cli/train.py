@@ -26,21 +26,20 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from jaxtrain.config import load_config
 
-    load_config(args.config, args.overrides)  # a wrong config is refused before jax is set up
+    config = load_config(args.config, args.overrides)
     from absl import logging
     from rich.console import Console
 
     from jaxtrain.reporting.display import Quiet, make_display, summary_line
     from jaxtrain.reporting.reporter import Reporter
-    from jaxtrain.training.fit import fit
+    from jaxtrain.training.fit import default_workdir, fit
 
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of failures that end in a message of ours
     console = Console()
     display = Quiet() if args.quiet else make_display(console)
     result = fit(
-        args.config,
-        args.workdir,
-        overrides=args.overrides,
+        config,
+        args.workdir or default_workdir(args.config, config),  # named for the recipe, which the config does not know
         data_dir=args.data_dir,
         reporter=Reporter(display),
     )
