@@ -2,7 +2,6 @@
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -80,14 +79,19 @@ def test_import_jaxtrain_alone_loads_no_jax() -> None:
 
 
 def test_importing_costs_little_more_than_what_it_is_made_of() -> None:
-    """Everything that `jaxtrain` offers, against jax, flax and optax. In turns, since other work comes and goes."""
+    """Everything that `jaxtrain` offers, against jax, flax and optax.
+
+    Other work on the machine only ever adds to a process's time, so the least of several tells most.
+    """
     offered = "import jaxtrain; [getattr(jaxtrain, name) for name in jaxtrain.__all__]"
     seconds: dict[str, list[float]] = {"import jax, flax, optax": [], offered: []}
-    for _ in range(3):
+    for _ in range(8):
         for code, times in seconds.items():
             times.append(float(python(f"import time; {code}; print(time.process_time())")))
-    made_of, everything = map(statistics.median, seconds.values())
-    assert everything < made_of + 0.3
+        made_of, everything = map(min, seconds.values())
+        if everything < made_of + 0.3:
+            return
+    pytest.fail(f"{everything:.2f} s against {made_of:.2f} s")
 
 
 COMMAND = """
