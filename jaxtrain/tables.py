@@ -23,6 +23,10 @@ class Info:
       description: one line for `jaxtrain list`.
       paper: the source (author, year, title or identifier), empty where there is none.
       supplied: parameters of the factory that the run fills in when a config leaves them out (`num_classes`, say).
+      needs: what a run must have for it: "full batch" (the same objective at every evaluation), "softmax" (a loss over
+        softmax probabilities) or "validation" (a validation split).
+      couples: whether an optimizer's update of a parameter depends on the others, or is no plain step, so that it
+        cannot be multiplied by path.
       facts: published figures of the component that a test holds it to (parameter counts, input shapes).
     """
 
@@ -30,6 +34,8 @@ class Info:
     description: str
     paper: str = ""
     supplied: tuple[str, ...] = ()
+    needs: str = ""
+    couples: bool = False
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def load(self) -> Callable[..., Any]:
@@ -87,6 +93,9 @@ KINDS: Mapping[str, str] = {
     "optimizer": "jaxtrain.optim:OPTIMIZERS",
     "schedule": "jaxtrain.optim:SCHEDULES",
     "loss": "jaxtrain.optim:LOSSES",
+    "penalty": "jaxtrain.optim:PENALTIES",
+    "gradient_transform": "jaxtrain.optim:GRADIENT_TRANSFORMS",
+    "average": "jaxtrain.optim:AVERAGES",
     "dataset": "jaxtrain.data:DATASETS",
     "augmentation": "jaxtrain.augment:AUGMENTATIONS",
 }

@@ -198,8 +198,8 @@ TOGETHER = (
     override("batch-larger-than-data", "data.batch_size=81", "data.batch_size: ", "80 examples"),
     override("warmup-to-the-end", "optimizer.learning_rate.warmup=100%", "optimizer.learning_rate", "warmup=12 steps"),
     override("end-above-peak", "optimizer.learning_rate.end=0.2", "optimizer.learning_rate", "end=0.2"),
-    override("boundaries", "optimizer.learning_rate=step(1, boundaries=['9 steps', '4 steps'])", "ascend", "[9, 4]"),
-    override("boundary-in-warmup", "optimizer.learning_rate=step(1, boundaries=['25%'], warmup='4 steps')", "(step 3)"),
+    override("boundaries", "optimizer.learning_rate=multistep(1, boundaries=['9 steps', '4 steps'])", "ascend", "[9, 4]"),
+    override("boundary-in-warmup", "optimizer.learning_rate=multistep(1, boundaries=['25%'], warmup='4 steps')", "(step 3)"),
     override("nesterov-alone", "optimizer=sgd(0.1, nesterov=True)", "optimizer sgd: nesterov"),
     override("regex-broken", "optimizer.weight_decay=[('kernel(', 1), ('.*', 0)]", "optimizer.weight_decay: 'kernel('"),
     override("regex-of-nothing", "optimizer.weight_decay=[('conv', 1), ('.*', 0)]", "weight_decay: the rule 'conv'"),
@@ -211,6 +211,33 @@ TOGETHER = (
     override("devices-too-many", "devices=9", "error: devices: 9 devices", "has 8"),
     override("batch-not-divisible", "devices=3", "data.batch_size: 16 examples", "15 or 18"),
     override("images-too-small", "model=lenet5", "error: model: ", "4x4", "data.resize"),
+)
+
+ZOO = (
+    override("rate-negative-inside", "optimizer=sam(sgd(-0.1))", "optimizer.inner.learning_rate: "),
+    override("momentum-one", "optimizer=nesterov(0.1, momentum=1)", "optimizer.momentum: "),
+    override("momentum-reaches-one", "optimizer=momentum(0.1, momentum='constant(1.0)')", "optimizer.momentum: ", "[0, 1)"),
+    override("no-memory", "optimizer=lbfgs(memory_size=0)", "optimizer.memory_size: "),
+    override("search-unknown", "optimizer=lbfgs(line_search='wolf')", "optimizer.line_search: ", "strong_wolfe"),
+    override("inner-number", "optimizer=sam(3)", "optimizer.inner: expected an optimizer"),
+    override("inner-unknown", "optimizer=lookahead(sdg(0.1))", "optimizer.inner: ", "did you mean 'sgd'"),
+    override("not-full-batch", "optimizer=lbfgs", "data.batch_size: lbfgs", "data.batch_size=all"),
+    Row(
+        "plateau-blind",
+        (*TRAIN, "optimizer.learning_rate=plateau(0.1)", "data.validation=none"),
+        ("error: optimizer.learning_rate: ", "validation"),
+    ),
+    override("schedule-backward", "optimizer.learning_rate=linear(0.1, warmup='12 steps')", "optimizer.learning_rate"),
+    override("penalty-negative", "penalties=l1(-1)", "penalties.0.strength: "),
+    override("penalty-of-nothing", "penalties=l2(1e-3, parameters='conv')", "'conv'"),
+    override("clip-zero", "gradients=clip_by_norm(0)", "gradients.0.norm: "),
+    override("average-unknown", "average=emma", "average: ", "did you mean 'ema'"),
+    override("average-for-ever", "average=ema(1.0)", "average.decay: "),
+    override("layer-decay-zero", "parameters.layer_decay=0", "parameters.layer_decay: "),
+    override("base-batch-zero", "base_batch_size=0", "base_batch_size: "),
+    override("micro-batch-zero", "data.micro_batch=0", "data.micro_batch: "),
+    override("batch-word", "data.batch_size=full", "data.batch_size: ", "'all'"),
+    override("hinge-of-mixtures", "loss=template_mse(templates=[[1, 0], [0, 1]])", "template"),
 )
 
 FILES = (
@@ -262,6 +289,7 @@ ROWS = tuple(
         "duration": DURATIONS,
         "writing": WRITING,
         "together": TOGETHER,
+        "zoo": ZOO,
         "file": FILES,
         "command": COMMANDS,
     }.items()

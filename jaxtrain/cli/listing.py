@@ -3,7 +3,7 @@
 import argparse
 
 NAME = "list"
-HELP = "list models, optimizers, schedules, losses, datasets, augmentations or configs"
+HELP = "list models, optimizers, schedules, losses, datasets, augmentations, configs and the like"
 EXAMPLES = """\
   jaxtrain list models
   jaxtrain list optimizers --json
@@ -14,6 +14,9 @@ _KINDS = {
     "optimizers": "optimizer",
     "schedules": "schedule",
     "losses": "loss",
+    "penalties": "penalty",
+    "gradient_transforms": "gradient_transform",
+    "averages": "average",
     "datasets": "dataset",
     "augmentations": "augmentation",
 }

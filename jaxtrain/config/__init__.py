@@ -14,16 +14,20 @@ from jaxtrain.config.schema import (
 )
 from jaxtrain.config.spec import (
     AugmentationSpec,
+    AverageSpec,
     DatasetSpec,
+    GradientTransformSpec,
     LossSpec,
     ModelSpec,
     OptimizerSpec,
+    PenaltySpec,
     ScheduleSpec,
     Spec,
 )
 
 __all__ = [
     "AugmentationSpec",
+    "AverageSpec",
     "CheckpointConfig",
     "Clock",
     "Config",
@@ -31,11 +35,13 @@ __all__ = [
     "DatasetSpec",
     "Duration",
     "EvaluationConfig",
+    "GradientTransformSpec",
     "LoggingConfig",
     "LossSpec",
     "ModelSpec",
     "OptimizerSpec",
     "ParametersConfig",
+    "PenaltySpec",
     "ScheduleSpec",
     "Spec",
     "apply_overrides",

@@ -43,7 +43,9 @@ class StepCount:
 
 @dataclasses.dataclass(frozen=True)
 class Component:
-    """Marks a parameter that takes another component: in a config, a spec of `kind` (or a plain number)."""
+    """Marks a parameter that takes another component: in a config, a spec of `kind`; a plain number too where there
+    is an `Interval` for it.
+    """
 
     kind: str
 
@@ -60,6 +62,8 @@ NonNegativeFloat = Annotated[float, Interval(least=0)]
 Fraction = Annotated[float, Interval(least=0, below=1)]
 """A number in [0, 1): momentum, decay rates, label smoothing."""
 Probability = Annotated[float, Interval(least=0, most=1)]
+LayerDecay = Annotated[float, Interval(above=0, most=1)]
+"""What a layer's learning rate is of the next layer's."""
 Seed = Annotated[int, Interval(least=0, below=2**32)]
 """Keys are made of 32 bits of a seed: one beyond them would repeat the draws of another."""
 Side = Annotated[int, Interval(least=1, most=65_535)]
@@ -67,6 +71,12 @@ Side = Annotated[int, Interval(least=1, most=65_535)]
 Margin = Annotated[int, Interval(least=0, most=65_535)]
 """Pixels added on a side of an image."""
 Steps = Annotated[int, Interval(least=0), StepCount()]
+InnerOptimizer = Annotated[Any, Component("optimizer")]
+"""Another optimizer: an optax transformation, in a config a spec."""
+InnerSchedule = Annotated[Any, Component("schedule")]
+"""Another schedule `step -> number`."""
+Momentum = Annotated[float | Callable[[Any], Any], Interval(least=0, below=1), Component("schedule")]
+"""A number in [0, 1), or a schedule of them."""
 LearningRate = Annotated[float | Callable[[Any], Any], Interval(least=0), Component("schedule")]
 """A number, or a schedule `step -> number`."""
 ByPath = tuple[tuple[str, NonNegativeFloat], ...]

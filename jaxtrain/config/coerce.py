@@ -84,8 +84,9 @@ def section(value: Any, cls: type) -> Any:
 def _annotated(value: Any, hint: Any) -> Any:
     marks = hint.__metadata__
     component = next((m for m in marks if isinstance(m, Component)), None)
-    if component is not None and not isinstance(value, int | float):
-        return _component(value, component)
+    number = component is None or any(isinstance(m, Interval) for m in marks)
+    if component is not None and not (number and isinstance(value, int | float)):
+        return _component(value, component, number)
     if any(isinstance(m, StepCount) for m in marks):
         return Duration.parse(value)
     result = _coerce(value, float if component is not None else hint.__origin__)
@@ -97,11 +98,12 @@ def _annotated(value: Any, hint: Any) -> Any:
     return result
 
 
-def _component(value: Any, mark: Component) -> Any:
+def _component(value: Any, mark: Component, number: bool) -> Any:
     from jaxtrain.config.spec import SPECS
 
-    if value is None or (callable(value) and not isinstance(value, type)):
-        raise ConfigError(f"expected a number or {a(mark.kind)} such as {suggest(mark.kind)}, got {_shown(value)}")
+    if isinstance(value, int | float) or value is None or (callable(value) and not isinstance(value, type)):
+        expected = f"a number or {a(mark.kind)}" if number else a(mark.kind)
+        raise ConfigError(f"expected {expected} such as {suggest(mark.kind)}, got {_shown(value)}")
     return _parsed(value, SPECS[mark.kind])
 
 

@@ -4,10 +4,19 @@ import dataclasses
 import typing
 from typing import Any, ClassVar, Literal, Self
 
-from jaxtrain.config.annotations import ByPath, Margin, PositiveInt, Seed, Side
+from jaxtrain.config.annotations import ByPath, LayerDecay, Margin, PositiveInt, Seed, Side
 from jaxtrain.config.coerce import coerce
 from jaxtrain.config.duration import Duration
-from jaxtrain.config.spec import AugmentationSpec, DatasetSpec, LossSpec, ModelSpec, OptimizerSpec
+from jaxtrain.config.spec import (
+    AugmentationSpec,
+    AverageSpec,
+    DatasetSpec,
+    GradientTransformSpec,
+    LossSpec,
+    ModelSpec,
+    OptimizerSpec,
+    PenaltySpec,
+)
 from jaxtrain.errors import ConfigError, did_you_mean
 
 _EVERY_PARAMETER: ByPath = ((".*", 1.0),)
@@ -58,7 +67,9 @@ class DataConfig(Section):
 
     Attributes:
       dataset: the source, a row of `jaxtrain list datasets`.
-      batch_size: examples in a training step, over all devices.
+      batch_size: examples in a training step, over all devices; "all" for the whole training split, in a fixed order.
+      micro_batch: examples that go through the model at a time, where a batch is too large for the memory; the step
+        is the same but for rounding, statistics of a batch (BatchNorm) aside. None for the whole batch at once.
       directory: where the data set's files are; none for `--data-dir`, then the variable JAXTRAIN_DATA.
       validation: what a seeded permutation takes off the training split for validation: "5000 examples", "10%".
       resize: height and width to which images are resampled (bilinear) when they are loaded; none to leave them.
@@ -69,7 +80,8 @@ class DataConfig(Section):
 
     path: ClassVar[str] = "data"
     dataset: DatasetSpec
-    batch_size: PositiveInt
+    batch_size: PositiveInt | Literal["all"]
+    micro_batch: PositiveInt | None = None
     directory: str | None = None
     validation: Duration | None = None
     resize: tuple[Side, Side] | None = None
@@ -93,13 +105,16 @@ class EvaluationConfig(Section):
     Attributes:
       every: time between two evaluations.
       batch_size: examples in an evaluation step (forward only).
-      best: the metric of the validation split by which the best checkpoint is kept.
+      best: the metric of the validation split by which the best checkpoint is kept, and which a plateau watches.
+      statistics_batches: batches of training images, spread over the split, from which batch statistics (BatchNorm)
+        are computed anew for averaged parameters.
     """
 
     path: ClassVar[str] = "evaluation"
     every: Duration = Duration(1.0, "epochs")
     batch_size: PositiveInt = 500
     best: Literal["accuracy", "loss"] = "accuracy"
+    statistics_batches: PositiveInt = 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,11 +142,14 @@ class ParametersConfig(Section):
 
     Attributes:
       learning_rate: multiplier of the learning rate.
+      layer_decay: a layer's learning rate as a fraction of that of the layer after it (Clark et al. 2020); it
+        multiplies `learning_rate`. None for no decay.
       frozen: 1 for parameters that stay as initialized, 0 for those that train.
     """
 
     path: ClassVar[str] = "parameters"
     learning_rate: ByPath = _EVERY_PARAMETER
+    layer_decay: LayerDecay | None = None
     frozen: ByPath = ((".*", 0.0),)
 
 
@@ -145,6 +163,11 @@ class Config(Section):
       optimizer: a row of `jaxtrain list optimizers`.
       train_for: length of the run: "30 epochs", "64000 steps".
       loss: a row of `jaxtrain list losses`.
+      penalties: rows of `jaxtrain list penalties`, added to the loss that is minimized: "l2(1e-4)|l1(1e-5)".
+      gradients: rows of `jaxtrain list gradient_transforms`, applied in order before the optimizer.
+      average: a row of `jaxtrain list averages`: evaluation uses the averaged parameters.
+      base_batch_size: the batch size for which the learning rate is written; it is multiplied by
+        `data.batch_size / base_batch_size` (the linear scaling rule, Goyal et al. 2017). None to take it as it is.
       seed: what every random draw of the run is derived from.
       devices: how many of the machine's devices share a batch; none for all of them.
     """
@@ -154,6 +177,10 @@ class Config(Section):
     optimizer: OptimizerSpec
     train_for: Duration
     loss: LossSpec = dataclasses.field(default_factory=lambda: LossSpec("cross_entropy"))
+    penalties: tuple[PenaltySpec, ...] = ()
+    gradients: tuple[GradientTransformSpec, ...] = ()
+    average: AverageSpec | None = None
+    base_batch_size: PositiveInt | None = None
     seed: Seed = 0
     devices: PositiveInt | None = None
     parameters: ParametersConfig = dataclasses.field(default_factory=ParametersConfig)

@@ -71,14 +71,17 @@ class Spec:
             return cls(value["name"], **{k: v for k, v in value.items() if k != "name"})
         raise ConfigError(f"expected the name of {a(cls.kind)}, such as {suggest(cls.kind)}, and not {value!r}")
 
-    def build(self, *, clock: Clock | None = None, **supplied: Any) -> Any:
+    def build(self, *, clock: Clock | None = None, built: Mapping[str, Any] | None = None, **supplied: Any) -> Any:
         """Calls the factory. Durations become steps by `clock`; `supplied` fills the parameters the row says the run
-        fills in, where the options leave them out. A `ValueError` of the factory becomes a `ConfigError`.
+        fills in, where the options leave them out; `built` are options whose value is there already. A `ValueError`
+        of the factory becomes a `ConfigError`.
         """
         info = table(self.kind)[self.name]
         arguments = {k: v for k, v in supplied.items() if k in info.supplied}
         for key, value in self.options.items():
-            if isinstance(value, Spec):
+            if built is not None and key in built:
+                arguments[key] = built[key]
+            elif isinstance(value, Spec):
                 arguments[key] = value.build(clock=clock, **supplied)
             else:
                 arguments[key] = _in_steps(value, clock, f"{self.kind}.{key}")
@@ -116,6 +119,27 @@ class LossSpec(Spec):
     __slots__ = ()
 
 
+class PenaltySpec(Spec):
+    """A row of the penalties in `jaxtrain.optim`."""
+
+    kind = "penalty"
+    __slots__ = ()
+
+
+class GradientTransformSpec(Spec):
+    """A row of the transforms of gradients in `jaxtrain.optim`."""
+
+    kind = "gradient_transform"
+    __slots__ = ()
+
+
+class AverageSpec(Spec):
+    """A row of the averages of parameters in `jaxtrain.optim`."""
+
+    kind = "average"
+    __slots__ = ()
+
+
 class DatasetSpec(Spec):
     """A row of `jaxtrain.data`."""
 
@@ -131,7 +155,18 @@ class AugmentationSpec(Spec):
 
 
 SPECS: Mapping[str, type[Spec]] = {
-    cls.kind: cls for cls in (ModelSpec, OptimizerSpec, ScheduleSpec, LossSpec, DatasetSpec, AugmentationSpec)
+    cls.kind: cls
+    for cls in (
+        ModelSpec,
+        OptimizerSpec,
+        ScheduleSpec,
+        LossSpec,
+        PenaltySpec,
+        GradientTransformSpec,
+        AverageSpec,
+        DatasetSpec,
+        AugmentationSpec,
+    )
 }
 
 

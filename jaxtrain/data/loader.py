@@ -77,6 +77,18 @@ class Shuffle:
         return self._order
 
 
+class Whole:
+    """Stands for the order where every batch is the whole split: that has none."""
+
+    def __init__(self, everywhere: Sharding):
+        self._order = Order(*jax.device_put((np.zeros(2, np.int32), np.int32(0), np.int32(0)), everywhere))
+
+    def order(self, step: int) -> Order:
+        """The same for every step."""
+        del step
+        return self._order
+
+
 def batch_indices(order: Order, step: jax.Array, batch_size: int) -> jax.Array:
     """Which examples the batch of `step` holds, int32[batch_size]."""
     start = (step - order.first_step) * batch_size + order.offset
@@ -109,10 +121,17 @@ def training_loader(
     batch_size: int,
     divided: Sharding,
 ) -> Loader:
-    """Gathers, augments (with `key(step)`) and normalizes a training batch."""
+    """Gathers, augments (with `key(step)`) and normalizes a training batch.
+
+    A batch of all examples is the split as it lies: another order would be another rounding of the same sums, and a
+    line search compares values of one objective.
+    """
 
     def load(arrays: Arrays, order: Order, step: jax.Array) -> Batch:
-        images, labels = take(arrays, batch_indices(order, step, batch_size), divided)
+        if batch_size == arrays.labels.shape[0]:
+            images, labels = jax.lax.with_sharding_constraint(arrays, divided)
+        else:
+            images, labels = take(arrays, batch_indices(order, step, batch_size), divided)
         return Batch(normalize(augment(key(step), images), normalization), labels)
 
     return load

@@ -28,6 +28,11 @@ class SplitPlan:
     image_shape: tuple[int, int, int]
     sizes: Mapping[str, int]
 
+    @property
+    def batch_size(self) -> int:
+        """Examples in a training step: those of the whole training split where the config says "all"."""
+        return self.sizes["train"] if self.config.batch_size == "all" else self.config.batch_size
+
 
 def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
     """Finds the data set's files and works out the splits; `ConfigError` where the config asks for too much."""
@@ -44,7 +49,7 @@ def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
         sizes["validation"] = held_out
     if "test" in dataset.sizes:
         sizes["test"] = dataset.sizes["test"]
-    if config.batch_size > sizes["train"]:
+    if config.batch_size != "all" and config.batch_size > sizes["train"]:
         raise ConfigError(
             f"a batch of {config.batch_size} is larger than the training split of {dataset.name}, "
             f"which has {sizes['train']} examples",

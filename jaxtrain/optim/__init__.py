@@ -1,65 +1,25 @@
-"""Optimizers, learning-rate schedules and losses; each a plain function, each a row of its table."""
+"""Optimizers, schedules, losses, penalties, transforms of gradients and averages of parameters.
+
+Each is a plain function and a row of its table. Optimizers, transforms and averages are at hand here, as
+`jaxtrain.optim.nesterov(...)`, for any optax chain; schedules in `jaxtrain.optim.schedules`, losses in
+`jaxtrain.optim.losses` and so on.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
-from jaxtrain.tables import Info, Table
-
-OPTIMIZERS = Table(
-    "optimizer",
-    {
-        "sgd": Info(
-            factory="jaxtrain.optim.first_order:sgd",
-            description="stochastic gradient descent, with momentum (learning rate outside) or Nesterov's",
-            paper="Robbins & Monro 1951; Polyak 1964; Nesterov 1983; Sutskever et al. 2013",
-        ),
-        "adam": Info(
-            factory="jaxtrain.optim.first_order:adam",
-            description="adaptive moments with bias correction",
-            paper="Kingma & Ba 2015, arXiv:1412.6980",
-        ),
-        "adamw": Info(
-            factory="jaxtrain.optim.first_order:adamw",
-            description="Adam with decoupled weight decay, multiplied by the learning rate",
-            paper="Loshchilov & Hutter 2019, arXiv:1711.05101",
-        ),
-    },
-)
-
-SCHEDULES = Table(
-    "schedule",
-    {
-        "constant": Info(
-            factory="jaxtrain.optim.schedules:constant",
-            description="one value, after a linear warm-up where wanted",
-        ),
-        "cosine": Info(
-            factory="jaxtrain.optim.schedules:cosine",
-            description="linear warm-up, then half a cosine down to the end value",
-            paper="Loshchilov & Hutter 2017, arXiv:1608.03983; warm-up: Goyal et al. 2017, arXiv:1706.02677",
-            supplied=("total",),
-        ),
-        "step": Info(
-            factory="jaxtrain.optim.schedules:step",
-            description="multiplied by a factor at each boundary, after a linear warm-up where wanted",
-            paper="He et al. 2016 (divided by 10)",
-        ),
-    },
-)
-
-LOSSES = Table(
-    "loss",
-    {
-        "cross_entropy": Info(
-            factory="jaxtrain.optim.losses:cross_entropy",
-            description="softmax cross-entropy, with label smoothing where wanted",
-            paper="smoothing: Szegedy et al. 2016, arXiv:1512.00567",
-        ),
-    },
-)
+from jaxtrain.optim.catalog.losses import LOSSES as LOSSES
+from jaxtrain.optim.catalog.losses import PENALTIES as PENALTIES
+from jaxtrain.optim.catalog.optimizers import OPTIMIZERS as OPTIMIZERS
+from jaxtrain.optim.catalog.schedules import SCHEDULES as SCHEDULES
+from jaxtrain.optim.catalog.transforms import AVERAGES as AVERAGES
+from jaxtrain.optim.catalog.transforms import GRADIENT_TRANSFORMS as GRADIENT_TRANSFORMS
 
 create, names = OPTIMIZERS.create, OPTIMIZERS.names
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    return OPTIMIZERS.attribute(__name__, name)
+    for table in (OPTIMIZERS, GRADIENT_TRANSFORMS, AVERAGES):
+        if name in table:
+            return table[name].load()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

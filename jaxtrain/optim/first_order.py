@@ -1,12 +1,13 @@
-"""First-order rules, composed from optax transforms."""
+"""Gradient descent and its momenta."""
 
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import Fraction, LearningRate, PositiveFloat
-from jaxtrain.optim.rules import WeightDecay, add_weight_decay
+from jaxtrain.config.annotations import Fraction, LearningRate, Momentum
+from jaxtrain.optim.rules import WeightDecay, add_weight_decay, is_zero
 
 
 def sgd(
@@ -25,66 +26,125 @@ def sgd(
       weight_decay: added to the gradient as `weight_decay * x` before the momentum; the gradient of the penalty
         `weight_decay / 2 * |x|^2`. A number is for every parameter; rules `(regex, value)` go by path.
     """
-    still = isinstance(momentum, int | float) and momentum == 0  # an array under optax.inject_hyperparams
-    if nesterov and still:
+    if nesterov and is_zero(momentum):
         raise ValueError("nesterov=True needs a momentum above 0")
     parts = [add_weight_decay(weight_decay)]
-    if not still:
+    if not is_zero(momentum):
         parts.append(optax.trace(momentum, nesterov=nesterov))
-    return optax.with_extra_args_support(optax.chain(*parts, optax.scale_by_learning_rate(learning_rate)))
+    return chain(*parts, optax.scale_by_learning_rate(learning_rate))
 
 
-def adam(
-    learning_rate: LearningRate, *, b1: Fraction = 0.9, b2: Fraction = 0.999, eps: PositiveFloat = 1e-8
-) -> optax.GradientTransformationExtraArgs:
-    """Adam (Kingma & Ba 2015, algorithm 1): x -= learning_rate * m_hat / (sqrt(v_hat) + eps).
-
-    Args:
-      learning_rate: a number or a schedule.
-      b1: decay of the first moment.
-      b2: decay of the second moment.
-      eps: added outside the root.
-    """
-    return optax.with_extra_args_support(
-        optax.chain(_scale_by_adam(b1, b2, eps), optax.scale_by_learning_rate(learning_rate))
-    )
-
-
-def adamw(
+def momentum(
     learning_rate: LearningRate,
     *,
-    b1: Fraction = 0.9,
-    b2: Fraction = 0.999,
-    eps: PositiveFloat = 1e-8,
-    weight_decay: WeightDecay = 0.01,
+    momentum: Momentum = 0.9,
+    lr_placement: Literal["inside", "outside"] = "inside",
+    weight_decay: WeightDecay = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Adam with decoupled weight decay: x -= learning_rate * (m_hat / (sqrt(v_hat) + eps) + weight_decay * x).
+    """Classical momentum in either of its published forms, which differ as soon as the learning rate changes.
 
-    This is torch's `AdamW`: the decay is multiplied by the learning rate, its schedule included. The paper's
-    own form multiplies it by the schedule alone (Loshchilov & Hutter 2019, algorithm 2).
+    Inside: v = momentum_t * v - learning_rate_t * g, x += v (Krizhevsky et al. 2012, section 5; Sutskever et al. 2013,
+    equations 1 and 2; Caffe). A velocity keeps the rates at which it was gained.
+    Outside: v = momentum_t * v + g, x -= learning_rate_t * v (torch's `SGD`). A new rate acts on all of it at once.
 
     Args:
       learning_rate: a number or a schedule.
-      b1: decay of the first moment.
-      b2: decay of the second moment.
-      eps: added outside the root.
-      weight_decay: a number for every parameter, or rules `(regex, value)` by path.
+      momentum: decay of the velocity, a number or a schedule.
+      lr_placement: which of the two forms.
+      weight_decay: added to the gradient as `weight_decay * x`; a number, or rules `(regex, value)` by path.
     """
-    return optax.with_extra_args_support(
-        optax.chain(
-            _scale_by_adam(b1, b2, eps),
-            add_weight_decay(weight_decay),
-            optax.scale_by_learning_rate(learning_rate),
-        )
-    )
+    rate, velocity = optax.scale_by_learning_rate(learning_rate), accumulate(momentum)
+    parts = (rate, velocity) if lr_placement == "inside" else (velocity, rate)
+    return chain(add_weight_decay(weight_decay), *parts)
 
 
-def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """optax's transform, usable where dtype promotion is strict: it raises a float to the power of an int count."""
-    tx = optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+def nesterov(
+    learning_rate: LearningRate, *, momentum: Momentum = 0.9, weight_decay: WeightDecay = 0.0
+) -> optax.GradientTransformationExtraArgs:
+    """Nesterov's accelerated gradient, exact under any schedule of the learning rate and of the momentum.
 
-    def update(updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None) -> Any:
-        with jax.numpy_dtype_promotion("standard"):
-            return tx.update(updates, state, params)
+    The look-ahead form is v' = m_t v - lr_t g(x + m_t v), x' = x + v' (Sutskever et al. 2013, equations 3 and 4).
+    The parameters held here are the points y = x + m_t v at which gradients are taken, so that
+    y' = y - m_t v + (1 + m_t') v' with m_t' the momentum of the next step. torch's and optax's `nesterov=True` keep the
+    rate outside and are this at a constant rate alone.
 
-    return optax.GradientTransformation(tx.init, update)
+    Args:
+      learning_rate: a number or a schedule.
+      momentum: a number or a schedule.
+      weight_decay: added to the gradient as `weight_decay * y`; a number, or rules `(regex, value)` by path.
+    """
+    rate, velocity = optax.scale_by_learning_rate(learning_rate), accumulate(momentum, look_ahead=True)
+    return chain(add_weight_decay(weight_decay), rate, velocity)
+
+
+class VelocityState(NamedTuple):
+    """State of `accumulate`.
+
+    Attributes:
+      velocity: like the parameters.
+      step: int32[], updates made; an empty tuple where the momentum is fixed.
+    """
+
+    velocity: Any
+    step: Any
+
+
+def accumulate(momentum: Momentum, *, look_ahead: bool = False) -> optax.GradientTransformation:
+    """v' = momentum_t * v + u for updates u; gives v', or looking ahead -momentum_t * v + (1 + momentum_t+1) * v'.
+
+    The second is computed as u + momentum_t+1 * v', which is the same.
+
+    Args:
+      momentum: a number or a schedule.
+      look_ahead: whether the parameters are the points at which Nesterov's rule takes gradients.
+    """
+
+    def init(params: optax.Params) -> VelocityState:
+        return VelocityState(jax.tree.map(jnp.zeros_like, params), jnp.int32(0) if callable(momentum) else ())
+
+    def update(updates: optax.Updates, state: VelocityState, params: optax.Params | None = None) -> Any:
+        del params
+        if callable(momentum):
+            step = state.step + 1
+            now, after = momentum(state.step), momentum(step)
+        else:
+            step, now, after = state.step, momentum, momentum
+        velocity = jax.tree.map(lambda u, v: u + like(now, v) * v, updates, state.velocity)
+        if not look_ahead:
+            return velocity, VelocityState(velocity, step)
+        ahead = jax.tree.map(lambda u, v: u + like(after, v) * v, updates, velocity)
+        return ahead, VelocityState(velocity, step)
+
+    return optax.GradientTransformation(init, update)
+
+
+def chain(*parts: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """`optax.chain` in at least float32, which tolerates extra arguments whatever it is made of.
+
+    Leaves in bfloat16 or float16 are converted on the way in and out, and the state is float32: in bfloat16 a decay of
+    0.999 is 1. The dtypes of the state stay those of `init` whatever the hyperparameters are.
+    """
+    tx = optax.with_extra_args_support(optax.chain(*parts))
+
+    def init(params: optax.Params) -> optax.OptState:
+        return tx.init(_widened(params))
+
+    def update(updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra: Any) -> Any:
+        wide = None if params is None else _widened(params)
+        new, after = tx.update(_widened(updates), state, wide, **extra)
+        return _in_dtypes_of(updates, new), _in_dtypes_of(state, after)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def like(value: Any, x: jax.Array) -> Any:
+    """A hyperparameter in the dtype of a leaf; a Python number takes it by itself."""
+    return float(value) if isinstance(value, int | float) else jnp.asarray(value).astype(x.dtype)
+
+
+def _widened(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype in (jnp.bfloat16, jnp.float16) else x, tree)
+
+
+def _in_dtypes_of(reference: Any, tree: Any) -> Any:
+    return jax.tree.map(lambda r, x: x.astype(r.dtype), reference, tree)

@@ -6,9 +6,11 @@ parameter must be decided. Paths join the names of a tree with "/": `conv1/kerne
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxtrain.config.annotations import ByPath, NonNegativeFloat
@@ -54,12 +56,12 @@ def values_by_path(rules: float | ByPath, tree: Any, where: str, *, all_used: bo
     """
     if not isinstance(rules, tuple | list):
         return jax.tree.map(lambda _: rules, tree)
-    compiled = [(_compiled(pattern, where), float(value)) for pattern, value in rules]
+    patterns = [(compiled(pattern, where), float(value)) for pattern, value in rules]
     used = set()
 
     def decide(path: tuple[Any, ...], _: Any) -> float:
         name = path_name(path)
-        for index, (pattern, value) in enumerate(compiled):
+        for index, (pattern, value) in enumerate(patterns):
             if pattern.search(name):
                 used.add(index)
                 return value
@@ -73,7 +75,8 @@ def values_by_path(rules: float | ByPath, tree: Any, where: str, *, all_used: bo
     return values
 
 
-def _compiled(pattern: str, where: str) -> re.Pattern[str]:
+def compiled(pattern: str, where: str) -> re.Pattern[str]:
+    """The regex, or a `ConfigError` that names `where`."""
     try:
         return re.compile(pattern)
     except re.error as error:
@@ -87,14 +90,14 @@ def add_weight_decay(rules: float | ByPath) -> optax.GradientTransformation:
         if params is None:
             raise ValueError("weight decay needs the parameters: call update(grads, state, params)")
         decay = values_by_path(rules, params, "optimizer.weight_decay")
-        return jax.tree.map(lambda u, p, d: u if _is_zero(d) else u + d * p, updates, params, decay), state
+        return jax.tree.map(lambda u, p, d: u if is_zero(d) else u + d * p, updates, params, decay), state
 
-    if _is_zero(rules):
+    if is_zero(rules):
         return optax.identity()
     return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
-def _is_zero(value: Any) -> bool:
+def is_zero(value: Any) -> bool:
     """Whether a hyperparameter is 0 for good; under `optax.inject_hyperparams` it is an array, and may change."""
     return isinstance(value, int | float) and value == 0
 
@@ -106,13 +109,7 @@ def with_rules(
     if any(value != 1 for _, value in learning_rate):
         tx = optax.chain(tx, _multiply(learning_rate))
     if any(value != 0 for _, value in frozen):
-
-        def labels(params: Any) -> Any:
-            return jax.tree.map(
-                lambda v: "frozen" if v else "trained", values_by_path(frozen, params, "parameters.frozen")
-            )
-
-        tx = optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
+        tx = _freeze(tx, frozen)
     return optax.with_extra_args_support(tx)
 
 
@@ -123,3 +120,59 @@ def _multiply(rules: ByPath) -> optax.GradientTransformation:
         return jax.tree.map(lambda u, f: u if f == 1 else u * f, updates, factors), state
 
     return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def _freeze(tx: optax.GradientTransformationExtraArgs, rules: ByPath) -> optax.GradientTransformationExtraArgs:
+    """`tx` on the parameters for which `rules` give 0; those with 1 are frozen.
+
+    Unlike `optax.partition` it completes what `tx` asks the objective about: `value_fn`, `output_fn` and
+    `worker_value_fn`, which take whole trees of parameters, may be called with the trained ones alone.
+    """
+    tx = optax.with_extra_args_support(tx)
+
+    def trained(tree: Any) -> Any:
+        frozen = values_by_path(rules, tree, "parameters.frozen")
+        return jax.tree.map(lambda x, f: optax.MaskedNode() if f else x, tree, frozen)
+
+    def init(params: optax.Params) -> Any:
+        return tx.init(trained(params))
+
+    def update(updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra: Any) -> Any:
+        def whole(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            return lambda part: fn(_complete(part, params))
+
+        for name in ("value_fn", "output_fn", "worker_value_fn"):
+            if extra.get(name) is not None:
+                extra[name] = whole(extra[name])
+        if extra.get("grad") is not None:
+            extra["grad"] = trained(extra["grad"])
+        part = None if params is None else trained(params)
+        new, state = tx.update(trained(updates), state, part, **extra)
+        return _complete(new, jax.tree.map(jnp.zeros_like, updates)), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _complete(part: Any, whole: Any) -> Any:
+    """`part` with what `whole` has where it has `optax.MaskedNode`.
+
+    Where the leaves of `part` have one more axis in front than those of `whole`, as the parameters of several workers
+    have, the leaves that are filled in are repeated along it.
+    """
+    rows: set[int] = set()
+
+    def look(x: Any, y: Any) -> None:
+        if not _is_masked(x) and jnp.ndim(x) == jnp.ndim(y) + 1:
+            rows.add(x.shape[0])
+
+    def fill(x: Any, y: Any) -> Any:
+        if not _is_masked(x):
+            return x
+        return y if _is_masked(y) or not rows else jnp.broadcast_to(y, (*rows, *jnp.shape(y)))
+
+    jax.tree.map(look, part, whole, is_leaf=_is_masked)
+    return jax.tree.map(fill, part, whole, is_leaf=_is_masked)
+
+
+def _is_masked(x: Any) -> bool:
+    return isinstance(x, optax.MaskedNode)

@@ -7,12 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.data.loader import Batch
 from jaxtrain.optim.rules import ParameterInfo, path_name, values_by_path
 from jaxtrain.practice.cost import flops, peak_bytes, tree_bytes
 from jaxtrain.reporting.tables import count_bytes
+from jaxtrain.training.optimizer import weight_decay
 from jaxtrain.training.plan import Plan
-from jaxtrain.training.step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,13 +50,7 @@ class Report:
 
 def examine(plan: Plan) -> Report:
     """Works the report out by abstract evaluation; nothing is compiled and no image read."""
-    step = make_train_step(plan.model, plan.tx, plan.loss, plan.config.seed)
-    size = plan.config.data.batch_size
-    batch: Any = Batch(
-        jax.ShapeDtypeStruct((size, *plan.splits.image_shape), jnp.float32),  # type: ignore[arg-type]
-        jax.ShapeDtypeStruct((size,), jnp.int32),  # type: ignore[arg-type]
-    )
-    jaxpr: Any = jax.make_jaxpr(step)(plan.abstract, batch).jaxpr
+    jaxpr: Any = jax.make_jaxpr(plan.train_step)(plan.abstract, plan.abstract_batch).jaxpr
     pixels = math.prod(plan.splits.image_shape)
     return Report(
         parameters=parameters(plan),
@@ -74,8 +67,8 @@ def parameters(plan: Plan) -> tuple[ParameterInfo, ...]:
     """Every parameter in path order, with the decay, multiplier and freezing that the rules give it."""
     params, config = plan.abstract.params, plan.config
     rules = {
-        "decay": config.optimizer.options.get("weight_decay", 0.0),
-        "learning_rate": config.parameters.learning_rate,
+        "decay": weight_decay(config.optimizer),
+        "learning_rate": plan.multipliers,
         "frozen": config.parameters.frozen,
     }
     values = {k: jax.tree.leaves(values_by_path(v, params, k)) for k, v in rules.items()}
@@ -100,7 +93,7 @@ def _describe(plan: Plan) -> list[str]:
     devices = plan.layout.mesh.devices.flat
     return [
         f"data: {plan.splits.dataset.name}, {sizes}; {h}x{w}x{c} images, {plan.splits.dataset.num_classes} classes",
-        f"length: {plan.config.train_for} = {plan.total_steps:,} steps of {plan.config.data.batch_size} "
+        f"length: {plan.config.train_for} = {plan.total_steps:,} steps of {plan.clock.batch_size} "
         f"({plan.clock.epoch(plan.total_steps):.2f} epochs)",
         f"devices: {len(devices)} x {devices[0].device_kind}",
     ]

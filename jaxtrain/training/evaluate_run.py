@@ -9,6 +9,7 @@ from jaxtrain.data.splits import load_splits, pad_splits
 from jaxtrain.errors import CheckpointError, ConfigError, did_you_mean
 from jaxtrain.training import checkpoints
 from jaxtrain.training.compilation import enable_compilation_cache
+from jaxtrain.training.evaluated import make_evaluated, needs_statistics
 from jaxtrain.training.evaluation import make_evaluate
 from jaxtrain.training.fit import placed
 from jaxtrain.training.plan import make_plan
@@ -37,12 +38,12 @@ def evaluate_run(
         raise ConfigError(f"the run has no split {split!r}{did_you_mean(split, plan.splits.sizes)}", "--split")
     step = choose_checkpoint(directory.checkpoints, checkpoint)
     state, _ = checkpoints.restore(directory.checkpoints, step, placed(plan))
-    splits = pad_splits(plan.splits, load_splits(plan.splits, (split,), config.seed))
-    arrays = on_device(splits[split], plan.layout.replicated)
-    evaluate = make_evaluate(
-        plan.model, plan.loss, directory.read_normalization(), config.evaluation.batch_size, plan.layout
-    )
-    metrics = evaluate(state.params, state.variables, arrays)
+    names = tuple({split, "train"}) if needs_statistics(plan) else (split,)
+    splits = pad_splits(plan.splits, load_splits(plan.splits, names, config.seed))
+    arrays = {name: on_device(source, plan.layout.replicated) for name, source in splits.items()}
+    normalization = directory.read_normalization()
+    evaluate = make_evaluate(plan.model, plan.loss, normalization, config.evaluation.batch_size, plan.layout)
+    metrics = evaluate(*make_evaluated(plan, normalization, arrays)(state), arrays[split])
     return {"step": step, "split": split, "examples": len(splits[split]), **metrics}
 
 

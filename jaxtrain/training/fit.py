@@ -12,13 +12,14 @@ import jax
 
 from jaxtrain.config import Config, config_name, digest, load_config
 from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.loader import Arrays, Shuffle, on_device, training_loader
+from jaxtrain.data.loader import Arrays, Shuffle, Whole, on_device, training_loader
 from jaxtrain.data.preprocess import Normalization
 from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits
 from jaxtrain.errors import CheckpointError, Diverged, Interrupted
 from jaxtrain.reporting.reporter import Reporter, quiet
 from jaxtrain.training import checkpoints
 from jaxtrain.training.compilation import enable_compilation_cache
+from jaxtrain.training.evaluated import make_evaluated, make_observe
 from jaxtrain.training.evaluation import make_evaluate
 from jaxtrain.training.loop import Hooks, Loop, Tools
 from jaxtrain.training.metrics import empty_totals
@@ -27,7 +28,7 @@ from jaxtrain.training.random import AUGMENT, SHUFFLE, host_stream, stream
 from jaxtrain.training.result import Metrics, Result, device_names, versions
 from jaxtrain.training.signals import stop_on_signals
 from jaxtrain.training.state import TrainState, all_finite, initializer, params_sha256
-from jaxtrain.training.step import make_dispatch, make_train_step
+from jaxtrain.training.step import make_dispatch
 from jaxtrain.training.workdir import Workdir
 
 
@@ -122,30 +123,31 @@ def describe_run(plan: Plan, directory: Workdir) -> str:
     count = sum(x.size for x in jax.tree.leaves(plan.abstract.params))
     return (
         f"{plan.config.model.name} ({count:,} parameters) on {plan.splits.dataset.name} ({sizes}) "
-        f"for {plan.config.train_for} = {plan.total_steps} steps of {plan.config.data.batch_size}; "
+        f"for {plan.config.train_for} = {plan.total_steps} steps of {plan.clock.batch_size}; "
         f"run directory {directory.path}"
     )
 
 
 def _initializer(plan: Plan) -> Any:
-    return initializer(plan.model, plan.tx, plan.splits.image_shape, plan.config.seed)
+    return initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
 
 
 def make_tools(plan: Plan, normalization: Normalization, arrays: dict[str, Arrays]) -> Tools:
     """The compiled parts of a run."""
     config, layout = plan.config, plan.layout
     key = functools.partial(stream, config.seed)
-    load = training_loader(
-        normalization, plan.augment, functools.partial(key, AUGMENT), config.data.batch_size, layout.batch
-    )
-    step = make_train_step(plan.model, plan.tx, plan.loss, config.seed)
-    shuffle = functools.partial(host_stream, config.seed, SHUFFLE)
+    size, examples = plan.clock.batch_size, plan.clock.examples
+    load = training_loader(normalization, plan.augment, functools.partial(key, AUGMENT), size, layout.batch)
+    everywhere = layout.replicated
+    draw = functools.partial(host_stream, config.seed, SHUFFLE)
     return Tools(
-        dispatch=make_dispatch(step, load, plan.schedule, layout),
-        empty=jax.jit(empty_totals, out_shardings=layout.replicated),
+        dispatch=make_dispatch(plan.train_step, load, plan.optimizer.learning_rate, layout),
+        empty=jax.jit(empty_totals, out_shardings=everywhere),
         finite=jax.jit(all_finite),
         evaluate=make_evaluate(plan.model, plan.loss, normalization, config.evaluation.batch_size, layout),
-        shuffle=Shuffle(shuffle, plan.splits.sizes["train"], config.data.batch_size, layout.replicated),
+        evaluated=make_evaluated(plan, normalization, arrays),
+        observe=make_observe(plan),
+        shuffle=Whole(everywhere) if size == examples else Shuffle(draw, examples, size, everywhere),
         arrays=arrays,
     )
 
@@ -183,7 +185,7 @@ def _final_metrics(
     plan: Plan, tools: Tools, loop: Loop, directory: Workdir, reporter: Reporter, state: TrainState
 ) -> tuple[Metrics, Metrics]:
     """Metrics by split of the final and of the best parameters; the test split is looked at here and only here."""
-    final = {n: tools.evaluate(state.params, state.variables, a) for n, a in tools.arrays.items()}
+    final = _metrics(tools, state)
     best: Metrics = {}
     best_step = loop.progress.best_step
     if best_step is not None:
@@ -194,11 +196,16 @@ def _final_metrics(
             except CheckpointError as error:
                 reporter.warn(f"the best checkpoint cannot be evaluated: {error}")
                 return final, best
-        best = {n: tools.evaluate(chosen.params, chosen.variables, a) for n, a in tools.arrays.items()}
+        best = _metrics(tools, chosen)
     if "test" in final:
         epoch = round(plan.clock.epoch(plan.total_steps), 4)
         reporter.write({"step": plan.total_steps, "epoch": epoch, "split": "test", **final["test"]})
     return final, best
+
+
+def _metrics(tools: Tools, state: TrainState) -> Metrics:
+    params, variables = tools.evaluated(state)
+    return {name: tools.evaluate(params, variables, arrays) for name, arrays in tools.arrays.items()}
 
 
 def _summary(plan: Plan, loop: Loop, directory: Workdir, status: str, step: int) -> Result:

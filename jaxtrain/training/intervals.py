@@ -55,7 +55,8 @@ class Intervals:
             )
         record: Record = {"step": step, "epoch": round(self._clock.epoch(step), 4), "split": "train"}
         record |= means(fetched.pairs)
-        record["learning_rate"] = float(fetched.learning_rate)
+        if math.isfinite(fetched.learning_rate):  # an optimizer that searches along a line has none
+            record["learning_rate"] = float(fetched.learning_rate)
         if math.isfinite(rate):
             record["images_per_second"] = round(rate, 1)
         self._write(record)

@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 
-from jaxtrain.data.loader import Arrays, Shuffle
+from jaxtrain.data.loader import Arrays, Shuffle, Whole
 from jaxtrain.errors import Diverged, Interrupted
 from jaxtrain.training.checkpoints import Progress, Saver
+from jaxtrain.training.evaluated import Evaluated, Observe
 from jaxtrain.training.evaluation import Evaluate
 from jaxtrain.training.intervals import Intervals, Record
 from jaxtrain.training.metrics import Totals
@@ -31,7 +32,9 @@ class Tools:
     empty: Callable[[], Totals]
     finite: Callable[[Any], jax.Array]
     evaluate: Evaluate
-    shuffle: Shuffle
+    evaluated: Evaluated
+    observe: Observe
+    shuffle: Shuffle | Whole
     arrays: dict[str, Arrays]
 
 
@@ -77,7 +80,7 @@ class Loop:
             pace.stepped(tick)
             stepped(step)
             if step == next_event or stop.signum is not None:
-                self._event(step, state, totals, stop)
+                state = self._event(step, state, totals, stop)
                 totals = tools.empty()
                 next_event = plan.calendar.after(step)
         self.saver.wait()
@@ -90,13 +93,15 @@ class Loop:
     def _since_began(self) -> float:
         return time.perf_counter() - self._began
 
-    def _event(self, step: int, state: TrainState, totals: Totals, stop: Stop) -> None:
-        """Does what is due after `step`, and what a signal asks for."""
+    def _event(self, step: int, state: TrainState, totals: Totals, stop: Stop) -> TrainState:
+        """Does what is due after `step`, and what a signal asks for; returns the state to go on with."""
         due, signum = self.plan.calendar.at(step), stop.signum
         self._intervals.close(step, totals)
         if due.evaluate or due.save or signum is not None:
             self._intervals.flush()
-            best = due.evaluate and self._evaluate(step, state)
+            best = False
+            if due.evaluate and (value := self._evaluate(step, state)) is not None:
+                state, best = self.tools.observe(state, value), self._is_best(step, value)
             if due.save or best or signum is not None:
                 self._save(step, state)
             self._intervals.open(step)
@@ -107,17 +112,21 @@ class Loop:
                 "the state is saved, and the same command continues from there",
                 signum,
             )
+        return state
 
-    def _evaluate(self, step: int, state: TrainState) -> bool:
-        """Evaluates the validation split, if there is one; whether it is the best so far."""
+    def _evaluate(self, step: int, state: TrainState) -> float | None:
+        """Evaluates the validation split, if there is one, and returns the metric by which the best is chosen."""
         if "validation" not in self.tools.arrays:
-            return False
-        metrics = self.tools.evaluate(state.params, state.variables, self.tools.arrays["validation"])
+            return None
+        metrics = self.tools.evaluate(*self.tools.evaluated(state), self.tools.arrays["validation"])
         epoch = round(self.plan.clock.epoch(step), 4)
         self.hooks.write({"step": step, "epoch": epoch, "split": "validation", **metrics})
-        name = self.plan.config.evaluation.best
-        value, best = metrics[name], self.progress.best_value
-        better = best is None or (value < best if name == "loss" else value > best)
+        return metrics[self.plan.config.evaluation.best]
+
+    def _is_best(self, step: int, value: float) -> bool:
+        """Whether `value` is the best so far, which is noted."""
+        best, higher = self.progress.best_value, self.plan.higher_is_better
+        better = best is None or (value > best if higher else value < best)
         if better:
             self.progress = dataclasses.replace(self.progress, best_step=step, best_value=value)
         return better

@@ -17,7 +17,7 @@ class Totals(flax.struct.PyTreeNode):
 
     Attributes:
       pairs: by metric, f32[] sum over examples and int32[] count of examples.
-      learning_rate: f32[], the rate of the latest step.
+      learning_rate: f32[], the rate of the latest step; NaN where the optimizer has none.
       first_bad: int32[], the first step (counted from 1, as in metrics.jsonl) whose loss was not finite, or `NEVER`.
     """
 

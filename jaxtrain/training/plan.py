@@ -2,25 +2,39 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
 from jaxtrain.augment.pipeline import BatchAugmentation, pipeline
 from jaxtrain.config import Clock, Config, Duration
+from jaxtrain.config.annotations import ByPath
 from jaxtrain.config.duration import Every
-from jaxtrain.config.spec import Spec
+from jaxtrain.data.loader import Batch
 from jaxtrain.data.splits import SplitPlan, plan_splits
 from jaxtrain.errors import ConfigError, JaxtrainError
+from jaxtrain.optim.averages import has_average
+from jaxtrain.optim.layer_decay import call_order
 from jaxtrain.optim.losses import Loss
-from jaxtrain.optim.rules import values_by_path, with_rules
-from jaxtrain.optim.schedules import Schedule, as_schedule
+from jaxtrain.optim.penalties import Penalty
 from jaxtrain.training.calendar import Calendar
+from jaxtrain.training.objective import Objective
+from jaxtrain.training.optimizer import (
+    RunOptimizer,
+    build_optimizer,
+    check_rules,
+    complete_optimizer,
+    learning_rate_rules,
+)
 from jaxtrain.training.parallel import Layout, make_layout
+from jaxtrain.training.requirements import abstract_images, check_requirements
 from jaxtrain.training.state import TrainState, initializer
+from jaxtrain.training.step import TrainStep, make_train_step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,9 +47,10 @@ class Plan:
       layout: the devices.
       clock: epochs, steps and examples of this run; its `total_steps` is the length.
       model: the Linen module.
-      tx: the optimizer, with the rules on parameters applied.
-      schedule: its learning rate by step.
+      optimizer: with the rules on parameters applied.
+      multipliers: of the learning rate, by path.
       loss: a value an example.
+      penalties: added to the mean loss.
       augment: of a training batch.
       abstract: the state as `jax.ShapeDtypeStruct`s.
       calendar: what is due at which step.
@@ -46,9 +61,10 @@ class Plan:
     layout: Layout
     clock: Clock
     model: nn.Module
-    tx: optax.GradientTransformationExtraArgs
-    schedule: Schedule
+    optimizer: RunOptimizer
+    multipliers: ByPath
     loss: Loss
+    penalties: tuple[Penalty, ...]
     augment: BatchAugmentation
     abstract: TrainState
     calendar: Calendar
@@ -57,6 +73,32 @@ class Plan:
     def total_steps(self) -> int:
         """Length of the run in steps."""
         return self.clock.total_steps or 0
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Of the validation metric by which the best checkpoint is kept, and which a plateau watches."""
+        return self.config.evaluation.best == "accuracy"
+
+    @property
+    def averages(self) -> bool:
+        """Whether evaluation uses other parameters than those that are trained."""
+        return has_average(self.abstract.opt_state)
+
+    @property
+    def objective(self) -> Objective:
+        """What a training step minimizes."""
+        return Objective(self.model, self.loss, self.penalties, self.config.data.micro_batch)
+
+    @property
+    def train_step(self) -> TrainStep:
+        """The step, yet to be compiled."""
+        return make_train_step(self.objective, self.optimizer.tx, self.config.seed)
+
+    @property
+    def abstract_batch(self) -> Batch:
+        """The shapes of a training batch."""
+        images = abstract_images(self.clock.batch_size, self.splits.image_shape)
+        return Batch(images, jax.ShapeDtypeStruct(images.shape[:1], jnp.int32))  # type: ignore[arg-type]
 
 
 def data_directory(config: Config, override: str | Path | None = None) -> Path | None:
@@ -70,24 +112,32 @@ def data_directory(config: Config, override: str | Path | None = None) -> Path |
 def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
     """Works a run out. Raises `ConfigError` or `DataError` for everything that could not train."""
     splits = plan_splits(config.data, data_directory(config, data_dir))
-    clock = Clock(splits.sizes["train"], config.data.batch_size)
+    clock = Clock(splits.sizes["train"], splits.batch_size)
     _check_time(config.train_for, clock, "train_for")
     total = config.train_for.counted_steps(clock, "train_for")
     clock = dataclasses.replace(clock, total_steps=total)
-    layout = make_layout(config.devices, config.data.batch_size)
+    layout = make_layout(config.devices, splits.batch_size)
     model = config.model.build(clock=clock, num_classes=splits.dataset.num_classes)
-    tx, schedule = _optimizer(config, clock)
-    return Plan(
+    optimizer = build_optimizer(config, clock)
+    params = _abstract_params(config, model, splits)
+    check_rules(config, params)
+    images = abstract_images(1, splits.image_shape)
+    check_requirements(config, clock, optimizer, tuple(splits.sizes), model, images)
+    layers = call_order(model, splits.image_shape) if config.parameters.layer_decay is not None else ()
+    multipliers = learning_rate_rules(config, layers)
+    optimizer = complete_optimizer(config, clock, optimizer, multipliers)
+    plan = Plan(
         config=config,
         splits=splits,
         layout=layout,
         clock=clock,
         model=model,
-        tx=tx,
-        schedule=schedule,
+        optimizer=optimizer,
+        multipliers=multipliers,
         loss=config.loss.build(clock=clock),
+        penalties=tuple(spec.build(clock=clock) for spec in config.penalties),
         augment=pipeline([spec.build(clock=clock) for spec in config.data.augment]),
-        abstract=_abstract_state(config, model, tx, splits),
+        abstract=_traced(jax.eval_shape, initializer(model, optimizer.tx, splits.image_shape, config.seed)),
         calendar=Calendar(
             log=_every(config.logging.every, clock, "logging.every"),
             evaluate=_every(config.evaluation.every, clock, "evaluation.every"),
@@ -95,6 +145,8 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
             total=total,
         ),
     )
+    _traced(jax.eval_shape, plan.train_step, plan.abstract, plan.abstract_batch)
+    return plan
 
 
 def _check_time(duration: Duration, clock: Clock, path: str) -> None:
@@ -111,43 +163,21 @@ def _every(duration: Duration, clock: Clock, path: str) -> Every:
     return Every(duration.exact_steps(clock))
 
 
-def _optimizer(config: Config, clock: Clock) -> tuple[optax.GradientTransformationExtraArgs, Schedule]:
-    total = clock.total_steps
-    rate = config.optimizer.options.get("learning_rate")
-    try:
-        if isinstance(rate, Spec):
-            rate = rate.build(clock=clock, total=total)
-        tx = config.optimizer.build(clock=clock, total=total)
-    except ConfigError as error:
-        raise ConfigError(error.message, error.path.replace("schedule", "optimizer.learning_rate", 1)) from error
-    rules = config.parameters
-    schedule = as_schedule(rate) if rate is not None else as_schedule(0.0)
-    return with_rules(tx, rules.learning_rate, rules.frozen), schedule
-
-
-def _abstract_state(
-    config: Config, model: nn.Module, tx: optax.GradientTransformationExtraArgs, splits: SplitPlan
-) -> TrainState:
-    """The shapes of the state, which also shows that model, images, classes and rules fit together."""
+def _abstract_params(config: Config, model: nn.Module, splits: SplitPlan) -> Any:
+    """The shapes of the parameters, which also shows that model, images and classes fit together."""
     h, w, c = splits.image_shape
     try:
-        abstract: TrainState = jax.eval_shape(initializer(model, tx, splits.image_shape, config.seed))
+        return jax.eval_shape(initializer(model, optax.identity(), splits.image_shape, config.seed)).params
     except JaxtrainError:
         raise
     except Exception as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{config.model.name} does not take images of {h}x{w}x{c}: {message}", "model") from error
-    _check_rules(config, abstract.params)
-    return abstract
 
 
-def _check_rules(config: Config, params: Any) -> None:
-    values_by_path(config.parameters.learning_rate, params, "parameters.learning_rate", all_used=True)
-    frozen = values_by_path(config.parameters.frozen, params, "parameters.frozen", all_used=True)
-    if not set(jax.tree.leaves(frozen)) <= {0.0, 1.0}:
-        raise ConfigError("1 freezes a parameter and 0 trains it; there is nothing in between", "parameters.frozen")
-    if all(jax.tree.leaves(frozen)):
-        raise ConfigError("every parameter is frozen; nothing would be trained", "parameters.frozen")
-    decay = config.optimizer.options.get("weight_decay")
-    if decay is not None:
-        values_by_path(decay, params, "optimizer.weight_decay", all_used=True)
+def _traced(trace: Callable[..., Any], *args: Any) -> Any:
+    """What abstract evaluation gives; optimizers, losses and penalties say in it what does not fit."""
+    try:
+        return trace(*args)
+    except ValueError as error:
+        raise ConfigError(str(error).splitlines()[0], "optimizer") from error

@@ -11,6 +11,8 @@ AUGMENT = "augment"
 """Augmentation of a training batch."""
 INIT = "init"
 """Initial parameters; its step is 0."""
+STATISTICS = "statistics"
+"""What a model draws while batch statistics of averaged parameters are computed; its step is the batch."""
 MODEL_STREAMS = ("dropout",)
 """Streams that a model may draw from in training, under the names that Linen's `make_rng` uses."""
 

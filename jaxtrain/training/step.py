@@ -6,12 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
 from jaxtrain.data.loader import Arrays, Batch, Loader, Order
-from jaxtrain.optim.losses import Loss
-from jaxtrain.optim.schedules import Schedule
 from jaxtrain.training.metrics import Pair, Totals, add_pairs, measure
+from jaxtrain.training.objective import Objective
 from jaxtrain.training.parallel import Layout
 from jaxtrain.training.random import MODEL_STREAMS, stream
 from jaxtrain.training.state import TrainState
@@ -19,34 +17,39 @@ from jaxtrain.training.state import TrainState
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Pair]]]
 
 
-def make_train_step(model: nn.Module, tx: optax.GradientTransformationExtraArgs, loss: Loss, seed: int) -> TrainStep:
-    """The step of `model` under `tx`. It draws the model's random streams from `(seed, name, state.step)`.
+def make_train_step(objective: Objective, tx: optax.GradientTransformationExtraArgs, seed: int) -> TrainStep:
+    """The step of `objective` under `tx`. It draws the model's random streams from `(seed, name, state.step)`.
 
-    The optimizer gets `value`, `grad` and `value_fn` besides, for rules that search along a line.
+    Besides the gradients the optimizer gets, as extra arguments that cost nothing where they are not used: `value` and
+    `grad`; `value_fn(params)`, the objective of this batch; `output_fn(params)` and `output_loss(logits)`, its two
+    halves without penalties; `worker_value_fn(stacked)`, the objective of W workers that share the batch.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Pair]]:
         rngs = {name: stream(seed, name, state.step) for name in MODEL_STREAMS}
 
-        def objective(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
-            logits, variables = model.apply(
-                {"params": params, **state.variables},
-                batch.images,
-                train=True,
-                rngs=rngs,
-                mutable=tuple(state.variables),
-            )
-            losses = loss(logits, batch.labels)
-            return losses.mean(), (losses, logits, variables)
+        def outputs(params: Any) -> tuple[jax.Array, Any]:
+            return objective.outputs(params, state.variables, batch.images, rngs)
 
-        (value, (losses, logits, variables)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        def objective_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
+            logits, variables = outputs(params)
+            losses = objective.loss(logits, batch.labels)
+            value = losses.mean()
+            if objective.penalties:
+                value += objective.penalty(params)
+            return value, (losses, logits, variables)
+
+        (value, (losses, logits, variables)), grads = jax.value_and_grad(objective_of, has_aux=True)(state.params)
         updates, opt_state = tx.update(
             grads,
             state.opt_state,
             state.params,
             value=value,
             grad=grads,
-            value_fn=lambda params: objective(params)[0],
+            value_fn=lambda params: objective_of(params)[0],
+            output_fn=lambda params: outputs(params)[0],
+            output_loss=lambda logits: objective.loss(logits, batch.labels).mean(),
+            worker_value_fn=lambda stacked: objective.worker_values(stacked, state.variables, batch, rngs),
         )
         params = optax.apply_updates(state.params, updates)
         new = TrainState(step=state.step + 1, params=params, variables=variables, opt_state=opt_state)
@@ -58,7 +61,11 @@ def make_train_step(model: nn.Module, tx: optax.GradientTransformationExtraArgs,
 Dispatch = Callable[[TrainState, Totals, Order, Arrays], tuple[TrainState, Totals, jax.Array]]
 
 
-def make_dispatch(step: TrainStep, load: Loader, schedule: Schedule, layout: Layout) -> Dispatch:
+LearningRate = Callable[[Any, jax.Array], jax.Array]
+"""`(state of the optimizer, step) -> the learning rate of the next update`, for the metrics."""
+
+
+def make_dispatch(step: TrainStep, load: Loader, learning_rate: LearningRate, layout: Layout) -> Dispatch:
     """What the loop calls once a step: loads the batch of `state.step`, steps, adds the metrics to the totals.
 
     State and totals are donated. The third result is the new step count, a small array of its own that the loop
@@ -73,7 +80,7 @@ def make_dispatch(step: TrainStep, load: Loader, schedule: Schedule, layout: Lay
         bad = jnp.where(jnp.isfinite(pairs["loss"][0]), totals.first_bad, jnp.minimum(totals.first_bad, new.step))
         totals = Totals(
             pairs=add_pairs(totals.pairs, pairs),
-            learning_rate=jnp.asarray(schedule(state.step), jnp.float32),
+            learning_rate=learning_rate(state.opt_state, state.step),
             first_bad=bad,
         )
         return new, totals, new.step

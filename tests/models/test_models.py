@@ -24,6 +24,7 @@ from jaxtrain.optim.rules import path_name
 from jaxtrain.practice.cost import flops, peak_bytes, tree_bytes
 from jaxtrain.training.random import MODEL_STREAMS
 from jaxtrain.training.state import initializer
+from jaxtrain.training.objective import Objective
 from jaxtrain.training.step import make_train_step
 
 Arrays = dict[str, dict[str, np.ndarray]]
@@ -341,7 +342,7 @@ def test_peak_bytes_is_near_what_xla_allocates(name: str):
     tx = sgd(0.1, momentum=0.9)
     state = jax.eval_shape(initializer(model, tx, shape, seed=0))
     batch = Batch(jax.ShapeDtypeStruct((128, *shape), jnp.float32), jax.ShapeDtypeStruct((128,), jnp.int32))
-    step = make_train_step(model, tx, cross_entropy(), seed=0)
+    step = make_train_step(Objective(model, cross_entropy()), tx, seed=0)
     estimate = peak_bytes(jax.make_jaxpr(step)(state, batch).jaxpr)
     compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
     allocated = compiled.memory_analysis().temp_size_in_bytes

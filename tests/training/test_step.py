@@ -21,6 +21,7 @@ from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.schedules import as_schedule, cosine
 from jaxtrain.training.evaluation import make_evaluate
 from jaxtrain.training.metrics import NEVER, Totals, empty_totals
+from jaxtrain.training.objective import Objective
 from jaxtrain.training.parallel import Layout, make_layout
 from jaxtrain.training.random import host_stream, stream
 from jaxtrain.training.state import TrainState, initializer
@@ -66,9 +67,9 @@ def build(model: nn.Module, devices: int = 1, rate: Any = 0.1, step: Any = None)
     load = training_loader(
         NORMALIZATION, pipeline([flip_lr()]), functools.partial(stream, SEED, "augment"), B, layout.batch
     )
-    step = step or make_train_step(model, tx, cross_entropy(), SEED)
+    step = step or make_train_step(Objective(model, cross_entropy()), tx, SEED)
     return Run(
-        dispatch=make_dispatch(step, load, as_schedule(rate), layout),
+        dispatch=make_dispatch(step, load, lambda _, count: as_schedule(rate)(count), layout),
         shuffle=Shuffle(functools.partial(host_stream, SEED, "shuffle"), N, B, everywhere),
         arrays=on_device(SOURCE, everywhere),
         layout=layout,
@@ -155,7 +156,7 @@ def test_the_optimizer_gets_what_a_line_search_needs():
 
     state = initializer(DROPPING, Tx(), SHAPE, SEED)()
     batch = Batch(*map(jnp.asarray, batch_by_hand(0)))
-    _, pairs = make_train_step(DROPPING, Tx(), cross_entropy(), SEED)(state, batch)
+    _, pairs = make_train_step(Objective(DROPPING, cross_entropy()), Tx(), SEED)(state, batch)
     assert seen["same"]
     np.testing.assert_allclose(seen["again"], seen["value"], rtol=1e-6)
     np.testing.assert_allclose(pairs["loss"][0] / B, seen["value"], rtol=1e-6)
@@ -168,7 +169,7 @@ def test_dropout_is_a_function_of_seed_and_step():
 
     def loss(seed: int, step: int) -> float:
         state = initializer(DROPPING, tx, SHAPE, SEED)().replace(step=jnp.int32(step))
-        return float(jax.jit(make_train_step(DROPPING, tx, cross_entropy(), seed))(state, batch)[1]["loss"][0])
+        return float(jax.jit(make_train_step(Objective(DROPPING, cross_entropy()), tx, seed))(state, batch)[1]["loss"][0])
 
     losses = {(seed, step): loss(seed, step) for seed in (0, 1) for step in (0, 1)}
     assert len(set(losses.values())) == 4
@@ -178,7 +179,7 @@ def test_dropout_is_a_function_of_seed_and_step():
 def test_batch_norm_statistics_follow_the_batches_and_evaluation_uses_them():
     tx = sgd(0.1)
     state = initializer(Normed(), tx, SHAPE, SEED)()
-    step = jax.jit(make_train_step(Normed(), tx, cross_entropy(), SEED))
+    step = jax.jit(make_train_step(Objective(Normed(), cross_entropy()), tx, SEED))
     mean, var = np.zeros(8), np.ones(8)
     for t in range(3):
         images, labels = batch_by_hand(t)
@@ -213,7 +214,7 @@ def test_first_bad_is_the_first_step_whose_loss_is_not_finite():
 
 def test_one_trace_no_transfer_and_a_state_that_is_given_away():
     traces = []
-    plain = make_train_step(DROPPING, sgd(0.1, momentum=0.9, weight_decay=0.01), cross_entropy(), SEED)
+    plain = make_train_step(Objective(DROPPING, cross_entropy()), sgd(0.1, momentum=0.9, weight_decay=0.01), SEED)
 
     def counted(state: TrainState, batch: Batch) -> Any:
         traces.append(1)

@@ -1,0 +1,14 @@
+"""Classical momentum with the learning rate inside, as AlexNet had it on the common ground of `fashion_comparison`.
+
+Measured, compared: docs/optimizers.md.
+Command: jaxtrain train fashion_comparison_momentum --data-dir DIR
+"""
+
+from jaxtrain.config import Config, OptimizerSpec, ScheduleSpec, load_config
+
+
+def get_config() -> Config:
+    """The recipe."""
+    return load_config("fashion_comparison").replace(
+        optimizer=OptimizerSpec("momentum", learning_rate=ScheduleSpec("cosine", 0.03)),
+    )

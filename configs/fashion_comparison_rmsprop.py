@@ -1,0 +1,14 @@
+"""RMSProp on the common ground of `fashion_comparison`.
+
+Measured, compared: docs/optimizers.md.
+Command: jaxtrain train fashion_comparison_rmsprop --data-dir DIR
+"""
+
+from jaxtrain.config import Config, OptimizerSpec, ScheduleSpec, load_config
+
+
+def get_config() -> Config:
+    """The recipe."""
+    return load_config("fashion_comparison").replace(
+        optimizer=OptimizerSpec("rmsprop", learning_rate=ScheduleSpec("cosine", 1e-3)),
+    )

@@ -1,0 +1,151 @@
+"""Line searches: how far to go along a direction of descent, inside a jitted step."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxtrain.optim import trees
+from jaxtrain.optim.more_thuente import Bracket, next_bracket, start_bracket
+
+Kind = Literal["strong_wolfe", "armijo"]
+
+
+class Found(NamedTuple):
+    """What a line search came to.
+
+    Attributes:
+      step: f[], length along the direction; 0 where the search failed.
+      value: f[], the objective there.
+      grad: its gradient there, like the parameters.
+      evaluations: int32[], evaluations of the objective, with or without its gradient.
+      success: bool[], whether the conditions hold, or at least the value is lower by the first of them.
+    """
+
+    step: jax.Array
+    value: jax.Array
+    grad: Any
+    evaluations: jax.Array
+    success: jax.Array
+
+
+def search(
+    kind: Kind,
+    value_fn: Callable[[Any], jax.Array],
+    params: Any,
+    value: jax.Array,
+    grad: Any,
+    direction: Any,
+    initial: jax.Array,
+    *,
+    c1: float = 1e-4,
+    c2: float = 0.9,
+    max_evaluations: int = 20,
+) -> Found:
+    """Searches along `direction`, which must descend, from a first trial at the step `initial`.
+
+    Never returns a value above the starting one. A trial whose value is not finite lies too far.
+
+    Args:
+      kind: "strong_wolfe" (`strong_wolfe`) or "armijo" (`armijo`).
+      value_fn: the objective, `params -> f[]`.
+      params: where the search begins.
+      value: f[], the objective there.
+      grad: its gradient there.
+      direction: like `params`.
+      initial: f[], the first trial.
+      c1: the decrease asked for, as a fraction of what the slope promises.
+      c2: the slope allowed at the end, as a fraction of that at the start; of strong Wolfe alone.
+      max_evaluations: after these the best point so far is taken.
+    """
+    wide = trees.widest(params)
+    start = value.astype(wide)
+    slope = trees.dot(grad, direction)
+    if kind == "armijo":
+        return armijo(value_fn, params, start, grad, direction, slope, initial.astype(wide), c1, max_evaluations)
+    return strong_wolfe(value_fn, params, start, grad, direction, slope, initial.astype(wide), c1, c2, max_evaluations)
+
+
+def armijo(
+    value_fn: Callable[[Any], jax.Array],
+    params: Any,
+    value: jax.Array,
+    grad: Any,
+    direction: Any,
+    slope: jax.Array,
+    initial: jax.Array,
+    c1: float,
+    max_evaluations: int,
+) -> Found:
+    """Backtracking to phi(t) <= phi(0) + c1 t phi'(0), by the minimum of a parabola, kept in [t/10, t/2].
+
+    Nocedal & Wright 2006, algorithm 3.1 and equation 3.57. The gradient is computed once, at the end.
+    """
+
+    def fits(t: jax.Array, phi: jax.Array) -> jax.Array:
+        return phi <= value + c1 * t * slope  # False for a NaN
+
+    def body(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        t, phi, count = carry
+        parabola = -slope * t * t / (2 * (phi - value - slope * t))
+        shorter = jnp.where(jnp.isfinite(parabola), jnp.clip(parabola, 0.1 * t, 0.5 * t), 0.1 * t)
+        return shorter, at(shorter), count + 1
+
+    def at(t: jax.Array) -> jax.Array:
+        return value_fn(trees.add_scaled(params, t, direction)).astype(value.dtype)
+
+    def goes_on(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        t, phi, count = carry
+        return ~fits(t, phi) & (count < max_evaluations)
+
+    t, phi, count = jax.lax.while_loop(goes_on, body, (initial, at(initial), jnp.int32(1)))
+    success = fits(t, phi)
+    t = jnp.where(success, t, 0)
+    gradient = jax.grad(value_fn)(trees.add_scaled(params, t, direction))
+    return Found(t, jnp.where(success, phi, value), trees.choose(success, gradient, grad), count + 1, success)
+
+
+class _Carry(NamedTuple):
+    bracket: Bracket
+    count: jax.Array
+    done: jax.Array
+    best: Found
+
+
+def strong_wolfe(
+    value_fn: Callable[[Any], jax.Array],
+    params: Any,
+    value: jax.Array,
+    grad: Any,
+    direction: Any,
+    slope: jax.Array,
+    initial: jax.Array,
+    c1: float,
+    c2: float,
+    max_evaluations: int,
+) -> Found:
+    """To phi(t) <= phi(0) + c1 t phi'(0) and |phi'(t)| <= c2 |phi'(0)|, by the method of More & Thuente 1994.
+
+    Where the evaluations end before both hold, the lowest point at which the first does.
+    """
+    value_and_grad = jax.value_and_grad(value_fn)
+
+    def body(carry: _Carry) -> _Carry:
+        t = carry.bracket.trial
+        phi, gradient = value_and_grad(trees.add_scaled(params, t, direction))
+        phi = phi.astype(value.dtype)
+        rise = trees.dot(gradient, direction)
+        finite = jnp.isfinite(phi) & jnp.isfinite(rise)
+        enough = finite & (phi <= value + c1 * t * slope)
+        wolfe = enough & (jnp.abs(rise) <= -c2 * slope)
+        better = enough & (wolfe | (phi < carry.best.value))
+        here = Found(t, phi, gradient, carry.count + 1, enough)
+        best = trees.choose(better, here, carry.best)
+        bracket, stuck = next_bracket(carry.bracket, value, slope, phi, rise, finite, c1)
+        return _Carry(bracket, carry.count + 1, wolfe | stuck, best)
+
+    none = Found(jnp.zeros_like(initial), value, grad, jnp.int32(0), jnp.bool_(False))
+    begin = _Carry(start_bracket(value, slope, initial), jnp.int32(0), jnp.bool_(False), none)
+    end = jax.lax.while_loop(lambda c: ~c.done & (c.count < max_evaluations), body, begin)
+    return end.best._replace(evaluations=end.count)

@@ -1,0 +1,90 @@
+"""Which parameters are evaluated: the trained ones, or their average with batch statistics of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtrain.data.loader import Arrays, normalize, take
+from jaxtrain.data.preprocess import Normalization
+from jaxtrain.optim.averages import evaluation_params
+from jaxtrain.training.batch_statistics import batch_statistics_of
+from jaxtrain.training.plan import Plan
+from jaxtrain.training.random import MODEL_STREAMS, STATISTICS, stream
+from jaxtrain.training.state import TrainState
+
+Evaluated = Callable[[TrainState], tuple[Any, Any]]
+"""`state -> (params, variables)` for evaluation."""
+Observe = Callable[[TrainState, float], TrainState]
+"""`(state, validation metric) -> state`, for a learning rate that follows the metric."""
+
+_COLLECTION = "batch_stats"
+
+
+def make_evaluated(plan: Plan, normalization: Normalization, arrays: dict[str, Arrays]) -> Evaluated:
+    """What of the state is evaluated.
+
+    Without an average it is what is trained. The statistics that a model keeps of its batches (BatchNorm) belong to the
+    parameters that made them; for an average they are computed anew, from training images without augmentation.
+    """
+    if not plan.averages:
+        return lambda state: (state.params, state.variables)
+    everywhere = plan.layout.replicated
+    average = jax.jit(evaluation_params, out_shardings=everywhere)
+    if not needs_statistics(plan):
+        return lambda state: (average(state.opt_state, state.params), state.variables)
+    recompute = _recompute(plan, normalization)
+
+    def evaluated(state: TrainState) -> tuple[Any, Any]:
+        params = average(state.opt_state, state.params)
+        return params, {**state.variables, _COLLECTION: recompute(params, state.variables, arrays["train"])}
+
+    return evaluated
+
+
+def needs_statistics(plan: Plan) -> bool:
+    """Whether an evaluation looks at training images, to compute the batch statistics of averaged parameters."""
+    return plan.averages and _COLLECTION in plan.abstract.variables
+
+
+def _recompute(plan: Plan, normalization: Normalization) -> Callable[[Any, Any, Arrays], Any]:
+    """`(params, variables, training split) -> batch statistics`, the mean over batches spread evenly over the split."""
+    examples, config = plan.clock.examples, plan.config
+    size = min(config.evaluation.batch_size, examples) // plan.layout.mesh.size * plan.layout.mesh.size
+    size = max(size, plan.layout.mesh.size)
+    count = min(config.evaluation.statistics_batches, max(examples // size, 1))
+    everywhere = plan.layout.replicated
+
+    def add(params: Any, variables: Any, arrays: Arrays, batch: jax.Array, total: Any) -> Any:
+        places = (jnp.arange(size, dtype=jnp.int32) * count + batch) * (examples // (size * count) or 1)
+        images, _ = take(arrays, jnp.minimum(places, examples - 1), plan.layout.batch)
+        rngs = {name: stream(config.seed, f"{STATISTICS}/{name}", batch) for name in MODEL_STREAMS}
+        found = batch_statistics_of(plan.model, params, variables, normalize(images, normalization), rngs)
+        return jax.tree.map(lambda t, x: t + x / count, total, found)
+
+    compiled = jax.jit(add, donate_argnums=4, in_shardings=everywhere, out_shardings=everywhere)
+    zero = jax.jit(lambda tree: jax.tree.map(jnp.zeros_like, tree), out_shardings=everywhere)
+
+    def recompute(params: Any, variables: Any, arrays: Arrays) -> Any:
+        total = zero(variables[_COLLECTION])
+        for batch in range(count):
+            total = compiled(params, variables, arrays, np.int32(batch), total)
+        return total
+
+    return recompute
+
+
+def make_observe(plan: Plan) -> Observe:
+    """Tells a learning rate that follows the validation metric; leaves the state alone where there is none."""
+    if plan.optimizer.plateau is None:
+        return lambda state, _: state
+
+    def observe(state: TrainState, metric: jax.Array) -> TrainState:
+        opt_state = plan.optimizer.observe(state.opt_state, metric, higher_is_better=plan.higher_is_better)
+        return state.replace(opt_state=opt_state)
+
+    everywhere = plan.layout.replicated
+    compiled = jax.jit(observe, donate_argnums=0, in_shardings=everywhere, out_shardings=everywhere)
+    return lambda state, value: compiled(state, np.float32(value))

@@ -1,0 +1,173 @@
+"""From a config to the optimizer of a run: transforms of gradients, the rule, rules by path, the average."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxtrain.config import Clock, Config, OptimizerSpec
+from jaxtrain.config.annotations import ByPath
+from jaxtrain.config.spec import Spec
+from jaxtrain.errors import ConfigError
+from jaxtrain.optim.layer_decay import layer_decay_rules
+from jaxtrain.optim.rules import values_by_path, with_rules
+from jaxtrain.optim.scaling import linear_scaling
+from jaxtrain.optim.schedules import Schedule, as_schedule
+from jaxtrain.optim.schedules.on_plateau import Plateau, observe_plateau, plateau_state, with_plateau
+from jaxtrain.tables import table
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunOptimizer:
+    """What updates the parameters of a run.
+
+    Attributes:
+      tx: the whole chain.
+      rate: `(its state, step) -> learning rate`, or None for an optimizer that has none.
+      plateau: the controller of a learning rate that follows the validation metric.
+    """
+
+    tx: optax.GradientTransformationExtraArgs
+    rate: Callable[[Any, jax.Array], jax.Array] | None
+    plateau: Plateau | None = None
+
+    def learning_rate(self, opt_state: Any, step: jax.Array) -> jax.Array:
+        """f32[], the rate of the update that follows `step` ones; NaN where the optimizer has none."""
+        return jnp.float32(jnp.nan) if self.rate is None else jnp.asarray(self.rate(opt_state, step), jnp.float32)
+
+    def observe(self, opt_state: Any, metric: jax.Array, *, higher_is_better: bool) -> Any:
+        """The optimizer's state after an evaluation that gave `metric`."""
+        if self.plateau is None:
+            return opt_state
+        return observe_plateau(self.plateau, opt_state, metric, higher_is_better=higher_is_better)
+
+
+def levels(spec: OptimizerSpec) -> Iterator[OptimizerSpec]:
+    """An optimizer, the one inside it where it is a wrapper, and so on."""
+    while True:
+        yield spec
+        inner = spec.options.get("inner")
+        if not isinstance(inner, OptimizerSpec):
+            return
+        spec = inner
+
+
+def needs(spec: OptimizerSpec) -> set[str]:
+    """What the optimizer, or any inside it, must have of a run."""
+    return {table("optimizer")[level.name].needs for level in levels(spec)} - {""}
+
+
+def weight_decay(spec: OptimizerSpec) -> float | ByPath:
+    """The weight decay of an optimizer, or of the one inside it that has any."""
+    return next((x.options["weight_decay"] for x in levels(spec) if x.options.get("weight_decay")), 0.0)
+
+
+def build_optimizer(config: Config, clock: Clock) -> RunOptimizer:
+    """The optimizer of `config`; durations are counted by `clock`. Raises `ConfigError`."""
+    options = [x.options["learning_rate"] for x in levels(config.optimizer) if "learning_rate" in x.options]
+    rates = [_build_schedule(x, clock) if isinstance(x, Spec) else x for x in options]
+    plateaus = {x for x in rates if isinstance(x, Plateau)}
+    if len(plateaus) > 1:
+        raise ConfigError("a run follows one plateau, and the optimizer names several", "optimizer.learning_rate")
+
+    def follow(value: Any, reduced: Schedule | None) -> Any:
+        rate: Any = reduced if isinstance(value, Plateau) else value
+        if config.base_batch_size is None:
+            return rate
+        return linear_scaling(rate, batch_size=clock.batch_size, base_batch_size=config.base_batch_size)
+
+    def make(reduced: Schedule | None = None) -> optax.GradientTransformationExtraArgs:
+        return _build(config.optimizer, config, clock, [follow(x, reduced) for x in rates])
+
+    if not plateaus:
+        schedule = as_schedule(follow(rates[0], None)) if rates else None
+        return RunOptimizer(make(), None if schedule is None else lambda _, step: schedule(step))
+    plateau = plateaus.pop()
+
+    def rate(opt_state: Any, step: jax.Array) -> jax.Array:
+        state = plateau_state(opt_state)
+        return as_schedule(follow(rates[0], lambda count: plateau.value(state, count)))(step)
+
+    return RunOptimizer(with_plateau(make, plateau), rate, plateau)
+
+
+def _build(
+    spec: OptimizerSpec, config: Config, clock: Clock, rates: list[Any]
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer of `spec`, and the one inside it, with the learning rates `rates` from the outside in."""
+    built: dict[str, Any] = {}
+    if "learning_rate" in spec.options:
+        built["learning_rate"], *rates = rates
+    if isinstance(spec.options.get("momentum"), Spec):
+        built["momentum"] = _momentum(spec.options["momentum"], clock)
+    if isinstance(spec.options.get("inner"), OptimizerSpec):
+        built["inner"] = _build(spec.options["inner"], config, clock, rates)
+    return spec.build(clock=clock, built=built, seed=config.seed, **_of_run(clock))
+
+
+def complete_optimizer(config: Config, clock: Clock, optimizer: RunOptimizer, multipliers: ByPath) -> RunOptimizer:
+    """`optimizer` with transforms of gradients before it, `multipliers` and freezing by path, and the average behind.
+
+    The multipliers are those of `learning_rate_rules`.
+    """
+    before = [spec.build(clock=clock, seed=config.seed) for spec in config.gradients]
+    after = [] if config.average is None else [config.average.build(clock=clock)]
+    tx = optax.chain(*before, optimizer.tx) if before else optimizer.tx
+    tx = with_rules(tx, multipliers, config.parameters.frozen)
+    return dataclasses.replace(optimizer, tx=optax.with_extra_args_support(optax.chain(tx, *after) if after else tx))
+
+
+def learning_rate_rules(config: Config, layers: tuple[str, ...]) -> ByPath:
+    """The multipliers of the learning rate, `parameters.layer_decay` worked in."""
+    rules, decay = config.parameters.learning_rate, config.parameters.layer_decay
+    if decay is not None:
+        if any(value != 1 for _, value in rules):
+            raise ConfigError("give either learning rates by path or a decay by layer", "parameters.layer_decay")
+        rules = layer_decay_rules(layers, decay)
+    coupled = next((x.name for x in levels(config.optimizer) if table("optimizer")[x.name].couples), None)
+    if coupled and any(value != 1 for _, value in rules):
+        raise ConfigError(
+            f"the updates of {coupled} belong together; learning rates by path or by layer would break it",
+            "parameters.learning_rate" if decay is None else "parameters.layer_decay",
+        )
+    return rules
+
+
+def check_rules(config: Config, params: Any) -> None:
+    """Holds the rules by path to the parameters there are; raises `ConfigError`."""
+    values_by_path(config.parameters.learning_rate, params, "parameters.learning_rate", all_used=True)
+    frozen = values_by_path(config.parameters.frozen, params, "parameters.frozen", all_used=True)
+    if not set(jax.tree.leaves(frozen)) <= {0.0, 1.0}:
+        raise ConfigError("1 freezes a parameter and 0 trains it; there is nothing in between", "parameters.frozen")
+    if all(jax.tree.leaves(frozen)):
+        raise ConfigError("every parameter is frozen; nothing would be trained", "parameters.frozen")
+    values_by_path(weight_decay(config.optimizer), params, "optimizer.weight_decay", all_used=True)
+
+
+def _of_run(clock: Clock) -> Mapping[str, Any]:
+    """What schedules may be supplied with."""
+    return {"total": clock.total_steps, "examples": clock.examples, "batch_size": clock.batch_size}
+
+
+def _build_schedule(spec: Spec, clock: Clock, option: str = "learning_rate") -> Any:
+    try:
+        return spec.build(clock=clock, **_of_run(clock))
+    except ConfigError as error:
+        raise ConfigError(error.message, error.path.replace("schedule", f"optimizer.{option}", 1)) from error
+
+
+def _momentum(spec: Spec, clock: Clock) -> Callable[[Any], Any]:
+    """A schedule of momenta, looked at over the run: one of 1 or more would never forget."""
+    schedule: Schedule = _build_schedule(spec, clock, "momentum")
+    steps = np.unique(np.linspace(0, clock.total_steps or 0, 1024).astype(np.int32))
+    values = np.asarray(jax.jit(jax.vmap(schedule))(steps))
+    if not (values.min() >= 0 and values.max() < 1):
+        raise ConfigError(
+            f"a momentum must stay in [0, 1), and {spec} goes from {values.min():g} to {values.max():g}",
+            "optimizer.momentum",
+        )
+    return schedule

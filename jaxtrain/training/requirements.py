@@ -1,0 +1,83 @@
+"""What an optimizer needs of the rest of a run: a config that cannot give it is refused with the reason."""
+
+from typing import Any
+
+import flax.errors
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxtrain.config import Clock, Config
+from jaxtrain.errors import ConfigError
+from jaxtrain.training.optimizer import RunOptimizer, needs
+
+
+def check_requirements(
+    config: Config, clock: Clock, optimizer: RunOptimizer, splits: tuple[str, ...], model: nn.Module, images: Any
+) -> None:
+    """Raises `ConfigError` where the run cannot give what its optimizer needs; `images` are abstract."""
+    wanted = needs(config.optimizer)
+    if "full batch" in wanted:
+        _check_full_batch(config, clock, model, images)
+    if "softmax" in wanted and config.loss.name != "cross_entropy":
+        raise ConfigError(
+            f"{config.optimizer.name} draws labels from the softmax of the model's outputs, which is the distribution "
+            f"behind loss=cross_entropy and not behind loss={config.loss.name}",
+            "loss",
+        )
+    if "softmax" in wanted and config.data.micro_batch is not None:
+        raise ConfigError(
+            f"{config.optimizer.name} looks into the layers while the whole batch is in them; leave micro_batch out",
+            "data.micro_batch",
+        )
+    if optimizer.plateau is not None and "validation" not in splits:
+        raise ConfigError(
+            "a plateau is told by the validation metric, and there is no validation split: "
+            "hold some examples out, for example data.validation='10%'",
+            "optimizer.learning_rate",
+        )
+
+
+def _check_full_batch(config: Config, clock: Clock, model: nn.Module, images: Any) -> None:
+    name = config.optimizer.name
+    if clock.batch_size != clock.examples:
+        raise ConfigError(
+            f"{name} compares values of one objective, and another batch is another objective: set "
+            "data.batch_size=all (and data.micro_batch where that is too much for the memory)",
+            "data.batch_size",
+        )
+    if config.data.augment:
+        raise ConfigError(
+            f"{name} compares values of one objective, and augmentation changes it at every step: set data.augment=[]",
+            "data.augment",
+        )
+    if config.gradients:
+        raise ConfigError(
+            f"{name} compares the gradient with values of the objective; it must be left as it is: set gradients=[]",
+            "gradients",
+        )
+    if draws_at_random(model, images):
+        raise ConfigError(
+            f"{name} compares values of one objective, and {config.model.name} draws at random in training "
+            "(dropout, say), which changes it at every step: turn that off, as in model.dropout_rate=0",
+            "model",
+        )
+
+
+def draws_at_random(model: nn.Module, images: Any) -> bool:
+    """Whether the model asks for a random stream when it trains; found without computing anything."""
+
+    def init(key: jax.Array, images: jax.Array) -> Any:
+        return model.init(key, images, train=False)
+
+    variables = jax.eval_shape(init, jax.random.key(0), images)
+    try:
+        jax.eval_shape(lambda v, x: model.apply(v, x, train=True, mutable=True), variables, images)
+    except flax.errors.InvalidRngError:
+        return True
+    return False
+
+
+def abstract_images(size: int, shape: tuple[int, int, int]) -> Any:
+    """A batch of `size` images of `shape` (height, width, channels), without the images."""
+    return jax.ShapeDtypeStruct((size, *shape), jnp.float32)

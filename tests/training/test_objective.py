@@ -1,0 +1,122 @@
+"""The objective in one piece, in micro-batches and by workers: the same numbers."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxtrain.data.loader import Batch
+from jaxtrain.models.perceptron import mlp
+from jaxtrain.optim.losses import cross_entropy
+from jaxtrain.optim.penalties import l2
+from jaxtrain.training.objective import Objective
+
+N, CLASSES = 22, 3
+RNG = np.random.default_rng(3)
+BATCH = Batch(
+    jnp.asarray(RNG.normal(size=(N, 2, 2, 1)), jnp.float32), jnp.asarray(RNG.integers(0, CLASSES, N), jnp.int32)
+)
+MODEL = mlp(num_classes=CLASSES, widths=(5,))
+
+
+@functools.cache
+def variables(model: nn.Module = MODEL) -> dict[str, Any]:
+    return dict(model.init(jax.random.key(1), BATCH.images, train=False))
+
+
+def value(objective: Objective, params: Any) -> jax.Array:
+    logits, _ = objective.outputs(params, {}, BATCH.images, {})
+    return objective.loss(logits, BATCH.labels).mean() + objective.penalty(params)
+
+
+@pytest.mark.parametrize("size", [1, 4, 11, 21, 22, 100])
+def test_micro_batches_give_the_values_and_gradients_of_the_whole(size: int) -> None:
+    """22 examples in parts of 4 at most are 6 parts of 4, two examples twice: those must not count twice."""
+    params = variables()["params"]
+    objectives = [Objective(MODEL, cross_entropy(), (l2(0.1),), m) for m in (None, size)]
+    whole, parts = (jax.jit(jax.value_and_grad(functools.partial(value, o)))(params) for o in objectives)
+    np.testing.assert_allclose(parts[0], whole[0], rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7), parts[1], whole[1])
+
+
+def test_hessian_products_pass_through_micro_batches() -> None:
+    params = variables()["params"]
+    tangent = jax.tree.map(jnp.cos, params)
+
+    def product(size: int | None) -> Any:
+        grad = jax.grad(functools.partial(value, Objective(MODEL, cross_entropy(), (), size)))
+        return jax.jit(lambda p: jax.jvp(grad, (p,), (tangent,))[1])(params)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), product(4), product(None))
+
+
+def test_each_micro_batch_draws_its_own_masks_and_the_order_is_kept() -> None:
+    dropping = mlp(num_classes=CLASSES, widths=(5,), dropout_rate=0.5)
+    same = jnp.ones_like(BATCH.images)
+    params = variables()["params"]
+    objective = Objective(dropping, cross_entropy(), (), 11)
+    logits, _ = objective.outputs(params, {}, same, {"dropout": jax.random.key(0)})
+    assert logits.shape == (N, CLASSES)
+    assert not np.array_equal(logits[0::2], logits[1::2])  # dealt like cards: the even ones are the first part
+    plain, _ = Objective(MODEL, cross_entropy(), (), 5).outputs(params, {}, BATCH.images, {})
+    whole, _ = Objective(MODEL, cross_entropy()).outputs(params, {}, BATCH.images, {})
+    np.testing.assert_allclose(plain, whole, rtol=1e-6, atol=1e-7)
+
+
+class Counting(nn.Module):
+    """Keeps the mean of what it has seen, as BatchNorm does."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        flat = images.reshape(images.shape[0], -1)
+        seen = self.variable("batch_stats", "mean", lambda: jnp.zeros(4))
+        if train:
+            seen.value = 0.5 * seen.value + 0.5 * flat.mean(axis=0)
+        return nn.Dense(CLASSES)(flat)
+
+
+def test_statistics_are_carried_from_one_micro_batch_to_the_next() -> None:
+    state = variables(Counting())
+    _, after = Objective(Counting(), cross_entropy(), (), 11).outputs(
+        state["params"], {"batch_stats": state["batch_stats"]}, BATCH.images, {}
+    )
+    mean = np.zeros(4)
+    for part in range(2):
+        mean = 0.5 * mean + 0.5 * np.asarray(BATCH.images[part::2]).reshape(11, 4).mean(axis=0)
+    np.testing.assert_allclose(after["batch_stats"]["mean"], mean, rtol=1e-5, atol=1e-7)
+
+
+def test_workers_share_the_batch_and_have_parameters_of_their_own() -> None:
+    params = variables()["params"]
+    stacked = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), params)
+    objective = Objective(MODEL, cross_entropy(), (l2(0.1),))
+    values = objective.worker_values(stacked, {}, BATCH, {})
+    for worker, factor in enumerate((1.0, 2.0)):
+        own = jax.tree.map(lambda x, f=factor: f * x, params)
+        part = Batch(BATCH.images[worker::2], BATCH.labels[worker::2])
+        logits = MODEL.apply({"params": own}, part.images, train=True)
+        expected = cross_entropy()(logits, part.labels).mean() + l2(0.1)(own)
+        np.testing.assert_allclose(values[worker], expected, rtol=1e-6)
+
+
+def test_a_batch_that_does_not_divide_among_the_workers_is_refused() -> None:
+    stacked = jax.tree.map(lambda x: jnp.stack([x] * 4), variables()["params"])
+    with pytest.raises(ValueError, match="22 examples does not divide among 4 workers"):
+        Objective(MODEL, cross_entropy()).worker_values(stacked, {}, BATCH, {})
+
+
+def test_micro_batches_of_a_divided_batch_stay_where_they_are() -> None:
+    """A batch cut over the devices goes through in parts that are cut the same way, with no example sent elsewhere."""
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    images = jax.device_put(jnp.ones((16, 2, 2, 1)), NamedSharding(mesh, PartitionSpec("data")))
+    params = jax.device_put(variables()["params"], NamedSharding(mesh, PartitionSpec()))
+    objective = Objective(MODEL, cross_entropy(), (), 4)
+    compiled = jax.jit(lambda p, x: objective.outputs(p, {}, x, {})[0]).lower(params, images).compile()
+    text = compiled.as_text()
+    assert "all-gather" not in text
+    assert "all-to-all" not in text
