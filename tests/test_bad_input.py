@@ -198,8 +198,12 @@ TOGETHER = (
     override("batch-larger-than-data", "data.batch_size=81", "data.batch_size: ", "80 examples"),
     override("warmup-to-the-end", "optimizer.learning_rate.warmup=100%", "optimizer.learning_rate", "warmup=12 steps"),
     override("end-above-peak", "optimizer.learning_rate.end=0.2", "optimizer.learning_rate", "end=0.2"),
-    override("boundaries", "optimizer.learning_rate=multistep(1, boundaries=['9 steps', '4 steps'])", "ascend", "[9, 4]"),
-    override("boundary-in-warmup", "optimizer.learning_rate=multistep(1, boundaries=['25%'], warmup='4 steps')", "(step 3)"),
+    override(
+        "boundaries", "optimizer.learning_rate=multistep(1, boundaries=['9 steps', '4 steps'])", "ascend", "[9, 4]"
+    ),
+    override(
+        "boundary-in-warmup", "optimizer.learning_rate=multistep(1, boundaries=['25%'], warmup='4 steps')", "(step 3)"
+    ),
     override("nesterov-alone", "optimizer=sgd(0.1, nesterov=True)", "optimizer sgd: nesterov"),
     override("regex-broken", "optimizer.weight_decay=[('kernel(', 1), ('.*', 0)]", "optimizer.weight_decay: 'kernel('"),
     override("regex-of-nothing", "optimizer.weight_decay=[('conv', 1), ('.*', 0)]", "weight_decay: the rule 'conv'"),
@@ -216,7 +220,9 @@ TOGETHER = (
 ZOO = (
     override("rate-negative-inside", "optimizer=sam(sgd(-0.1))", "optimizer.inner.learning_rate: "),
     override("momentum-one", "optimizer=nesterov(0.1, momentum=1)", "optimizer.momentum: "),
-    override("momentum-reaches-one", "optimizer=momentum(0.1, momentum='constant(1.0)')", "optimizer.momentum: ", "[0, 1)"),
+    override(
+        "momentum-reaches-one", "optimizer=momentum(0.1, momentum='constant(1.0)')", "optimizer.momentum: ", "[0, 1)"
+    ),
     override("no-memory", "optimizer=lbfgs(memory_size=0)", "optimizer.memory_size: "),
     override("search-unknown", "optimizer=lbfgs(line_search='wolf')", "optimizer.line_search: ", "strong_wolfe"),
     override("inner-number", "optimizer=sam(3)", "optimizer.inner: expected an optimizer"),

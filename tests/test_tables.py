@@ -98,7 +98,7 @@ def test_list_prints_every_row(kind: str, capsys: pytest.CaptureFixture[str]) ->
 
 def plural(kind: str) -> str:
     """The name by which the command line has a kind."""
-    return {"loss": "losses"}.get(kind, f"{kind}s")
+    return {"loss": "losses", "penalty": "penalties"}.get(kind, f"{kind}s")
 
 
 TABLE = Table("thing", {"one": Info(factory="builtins:dict", description="one")})

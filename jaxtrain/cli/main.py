@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxtrain import __version__
-from jaxtrain.cli import check, diff, doctor, evaluate, listing, train
+from jaxtrain.cli import check, diff, doctor, evaluate, listing, plot, train
 from jaxtrain.errors import ConfigError, JaxtrainError
 
-_COMMANDS = (train, check, evaluate, listing, diff, doctor)
+_COMMANDS = (train, check, evaluate, listing, plot, diff, doctor)
 
 _EPILOG = """\
 examples:

@@ -3,12 +3,12 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxtrain.config.coerce import section
 from jaxtrain.config.duration import Duration
-from jaxtrain.config.schema import Config
+from jaxtrain.config.schema import LATER, Config
 from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
 
@@ -44,8 +44,24 @@ def loads(text: str, where: str = "config") -> Config:
 
 
 def digest(config: Config) -> str:
-    """Eight hexadecimal digits that differ where configs differ (`data.directory` aside)."""
-    return hashlib.sha256(json.dumps(flatten(config), sort_keys=True).encode()).hexdigest()[:8]
+    """Eight hexadecimal digits that differ where configs differ (`data.directory` aside).
+
+    A setting that is newer than others counts once it is used: so the digests of before stay what they were.
+    """
+    leaves = flatten(config)
+    for path in _unused(config):
+        leaves.pop(path)
+    return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _unused(section: Any, path: str = "") -> Iterator[str]:
+    """Paths of the settings marked as later ones that have their default."""
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, Duration):
+            yield from _unused(value, f"{path}{field.name}.")
+        elif field.metadata.get(LATER) and value == field.default:
+            yield f"{path}{field.name}"
 
 
 def flatten(config: Config) -> dict[str, Any]:

@@ -53,6 +53,14 @@ class Section:
         return dataclasses.replace(typing.cast(Any, self), **changes)
 
 
+LATER = "later"
+"""Marks a setting that came after others had been stored: its default is what a config without it means."""
+
+
+def _later(default: Any) -> Any:
+    return dataclasses.field(default=default, metadata={LATER: True})
+
+
 def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
@@ -81,7 +89,7 @@ class DataConfig(Section):
     path: ClassVar[str] = "data"
     dataset: DatasetSpec
     batch_size: PositiveInt | Literal["all"]
-    micro_batch: PositiveInt | None = None
+    micro_batch: PositiveInt | None = _later(None)
     directory: str | None = None
     validation: Duration | None = None
     resize: tuple[Side, Side] | None = None
@@ -114,7 +122,7 @@ class EvaluationConfig(Section):
     every: Duration = Duration(1.0, "epochs")
     batch_size: PositiveInt = 500
     best: Literal["accuracy", "loss"] = "accuracy"
-    statistics_batches: PositiveInt = 50
+    statistics_batches: PositiveInt = _later(50)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,7 +157,7 @@ class ParametersConfig(Section):
 
     path: ClassVar[str] = "parameters"
     learning_rate: ByPath = _EVERY_PARAMETER
-    layer_decay: LayerDecay | None = None
+    layer_decay: LayerDecay | None = _later(None)
     frozen: ByPath = ((".*", 0.0),)
 
 
@@ -177,10 +185,10 @@ class Config(Section):
     optimizer: OptimizerSpec
     train_for: Duration
     loss: LossSpec = dataclasses.field(default_factory=lambda: LossSpec("cross_entropy"))
-    penalties: tuple[PenaltySpec, ...] = ()
-    gradients: tuple[GradientTransformSpec, ...] = ()
-    average: AverageSpec | None = None
-    base_batch_size: PositiveInt | None = None
+    penalties: tuple[PenaltySpec, ...] = _later(())
+    gradients: tuple[GradientTransformSpec, ...] = _later(())
+    average: AverageSpec | None = _later(None)
+    base_batch_size: PositiveInt | None = _later(None)
     seed: Seed = 0
     devices: PositiveInt | None = None
     parameters: ParametersConfig = dataclasses.field(default_factory=ParametersConfig)

@@ -15,7 +15,13 @@ Share = Annotated[float, Interval(above=0, most=1)]
 
 
 class EasgdState(NamedTuple):
-    """State of `easgd`: the workers' parameters and velocities, a leaf [W, ...] for each, and int32[] updates made."""
+    """State of `easgd`.
+
+    Attributes:
+      workers: their parameters, a leaf [W, ...] for each.
+      velocity: their velocities likewise; empty without momentum.
+      step: int32[], updates made.
+    """
 
     workers: Any
     velocity: Any
@@ -46,11 +52,11 @@ def easgd(
       period: tau of the paper, steps between two communications.
       momentum: Nesterov's, of each worker (EAMSGD, section 3.2); 0 for none.
     """
-    schedule = as_schedule(learning_rate)
+    schedule, still = as_schedule(learning_rate), is_zero(momentum)
 
     def init(params: optax.Params) -> EasgdState:
         stacked = jax.tree.map(lambda p: jnp.broadcast_to(p, (workers, *jnp.shape(p))), params)
-        return EasgdState(stacked, jax.tree.map(jnp.zeros_like, stacked), jnp.int32(0))
+        return EasgdState(stacked, () if still else jax.tree.map(jnp.zeros_like, stacked), jnp.int32(0))
 
     def update(
         updates: optax.Updates, state: EasgdState, params: optax.Params | None = None, **extra: Any
@@ -62,13 +68,12 @@ def easgd(
                 "easgd needs the workers' objectives: call update(grads, state, params, worker_value_fn=...), "
                 "a function of stacked parameters that gives a value for each, or value_fn=objective for all"
             )
-        at = state.workers
-        if not is_zero(momentum):
-            at = jax.tree.map(lambda x, v: x + like(momentum, x) * v, at, state.velocity)
-        gradients = jax.grad(lambda stacked: values(stacked).sum())(at)
+        kept = () if still else jax.tree.map(lambda v: like(momentum, v) * v, state.velocity)
+        ahead = state.workers if still else jax.tree.map(jnp.add, state.workers, kept)
+        gradients = jax.grad(lambda stacked: values(stacked).sum())(ahead)
         rate = schedule(state.step)
-        velocity = jax.tree.map(lambda v, g: like(momentum, g) * v - like(rate, g) * g, state.velocity, gradients)
-        moved = jax.tree.map(jnp.add, state.workers, velocity)
+        moved = jax.tree.map(lambda x, g: x - like(rate, g) * g, ahead, gradients)
+        velocity = () if still else jax.tree.map(lambda v, g: v - like(rate, g) * g, kept, gradients)
         due = state.step % period == 0
         pulled, center = elastic_pull(moved, state.workers, params, moving_rate)
         stacked = jax.tree.map(lambda new, old: jnp.where(due, new, old), pulled, moved)
@@ -78,8 +83,10 @@ def easgd(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def elastic_pull(moved: Any, before: Any, center: Any, moving_rate: float) -> tuple[Any, Any]:
+def elastic_pull(moved: Any, before: Any, center: Any, moving_rate: Any) -> tuple[Any, Any]:
     """The springs between workers and center, as a function of stacked parameters for loops of one's own.
+
+    x_i = moved_i - beta / W * (before_i - center), center += beta * (mean of before_i - center), in the dtypes given.
 
     Args:
       moved: the workers after their own steps, a leaf [W, ...] for each parameter.
@@ -92,10 +99,10 @@ def elastic_pull(moved: Any, before: Any, center: Any, moving_rate: float) -> tu
     """
 
     def pull(m: jax.Array, x: jax.Array, c: jax.Array) -> jax.Array:
-        return m - (moving_rate / x.shape[0]) * (x - c[None])
+        return m - like(moving_rate / x.shape[0], x) * (x - c[None])
 
     def follow(x: jax.Array, c: jax.Array) -> jax.Array:
-        return c + moving_rate * (x.mean(axis=0) - c)
+        return c + like(moving_rate, c) * (x.mean(axis=0) - c)
 
     return jax.tree.map(pull, moved, before, center), jax.tree.map(follow, before, center)
 

@@ -94,7 +94,7 @@ def gradient_noise(
         del params, extra
         stream = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"gradient_noise"))
         key = jax.random.fold_in(stream, step)
-        scale = jnp.sqrt(eta / (1 + step.astype(jnp.float32)) ** gamma)
+        scale = jnp.sqrt(eta / (1 + step.astype(jnp.result_type(float))) ** gamma)
 
         def noisy(path: tuple[Any, ...], g: jax.Array) -> jax.Array:
             own = jax.random.fold_in(key, zlib.crc32(path_name(path).encode()))
@@ -119,8 +119,10 @@ def delay(steps: NonNegativeInt) -> optax.GradientTransformationExtraArgs:
     gradient was taken at parameters that others have moved on from. Here the staleness is the same at each step.
 
     Args:
-      steps: of staleness; 0 changes nothing.
+      steps: of staleness, each of which keeps one more gradient; 0 changes nothing.
     """
+    if steps == 0:
+        return optax.with_extra_args_support(optax.identity())
 
     def init(params: optax.Params) -> DelayState:
         waiting = jax.tree.map(lambda p: jnp.zeros((steps, *jnp.shape(p)), jnp.result_type(p)), params)
@@ -130,8 +132,6 @@ def delay(steps: NonNegativeInt) -> optax.GradientTransformationExtraArgs:
         updates: optax.Updates, state: DelayState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, DelayState]:
         del params, extra
-        if steps == 0:
-            return updates, state
         place = state.step % steps
         due = jax.tree.map(lambda w: w[place], state.waiting)
         waiting = jax.tree.map(lambda w, g: w.at[place].set(g), state.waiting, updates)

@@ -138,8 +138,10 @@ def _empty_factors(layer: Mapping[str, Any]) -> Factors:
     return Factors(jnp.zeros((inputs, inputs), wide), jnp.zeros((outputs, outputs), wide))
 
 
-def _when(due: jax.Array, every: int, make: Any, old: Any) -> Any:
-    return make() if every == 1 else jax.lax.cond(due, make, lambda: old)
+def _when(due: jax.Array, every: Any, make: Any, old: Any) -> Any:
+    """What `make` gives where it is due; without a branch where it always is."""
+    always = isinstance(every, int) and every == 1  # an array under optax.inject_hyperparams
+    return make() if always else jax.lax.cond(due, make, lambda: old)
 
 
 def _averaged(old: Layers, found: Mapping[str, Factors], looks: jax.Array, decay: float) -> Layers:

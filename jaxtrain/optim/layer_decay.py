@@ -44,4 +44,4 @@ def call_order(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[str
             return model.init(key, images, train=False)
 
     variables = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
-    return tuple(name for name in called if name in variables["params"])
+    return tuple(name for name in called if name in variables.get("params", {}))

@@ -67,8 +67,8 @@ class VarianceState(NamedTuple):
 def scale_by_variance(decay: float, eps: float) -> optax.GradientTransformation:
     """g / (sqrt(s - m^2) + eps), s and m the running means of squares and of gradients from 0 on.
 
-    The difference V is kept itself, as V' = decay * (V + (1 - decay) * (g - m)^2), which is the same: where gradients
-    hardly vary, rounding would take s - m^2 below 0 and the root with it.
+    The difference V is kept itself, as V' = decay * V + (1 - decay) / decay * (g - m')^2, which is the same: where
+    gradients hardly vary, rounding would take s - m^2 below 0 and the root with it.
     """
 
     def init(params: optax.Params) -> VarianceState:
@@ -76,12 +76,14 @@ def scale_by_variance(decay: float, eps: float) -> optax.GradientTransformation:
 
     def update(updates: optax.Updates, state: VarianceState, params: optax.Params | None = None) -> Any:
         del params
-
-        def after(v: jax.Array, g: jax.Array, m: jax.Array) -> jax.Array:
-            return like(decay, g) * (v + like(1 - decay, g) * jnp.square(g - m))
-
-        variances = jax.tree.map(after, state.variances, updates, state.means)
         means = running_mean(decay, state.means, updates)
+        share = (1 - decay) / jnp.maximum(decay, 1e-30)  # with a decay of 0 the mean is g, and V is 0
+
+        # with the new mean, not the old one: whatever needs both old arrays keeps XLA from updating them in place
+        def after(v: jax.Array, g: jax.Array, m: jax.Array) -> jax.Array:
+            return like(decay, g) * v + like(share, g) * jnp.square(g - m)
+
+        variances = jax.tree.map(after, state.variances, updates, means)
         return _over_root(updates, variances, eps), VarianceState(means, variances)
 
     return optax.GradientTransformation(init, update)

@@ -10,6 +10,7 @@ import optax.contrib
 from jaxtrain.config.annotations import Fraction, LearningRate, PositiveFloat, PositiveInt
 from jaxtrain.optim import trees
 from jaxtrain.optim.first_order import chain, like
+from jaxtrain.optim.moments import scale_by_adam
 from jaxtrain.optim.promotion import with_standard_promotion
 from jaxtrain.optim.rules import WeightDecay, add_weight_decay, values_by_path
 from jaxtrain.optim.schedules import as_schedule
@@ -30,7 +31,8 @@ def muon(
     """Muon (Jordan et al. 2024): the momentum of each matrix, orthogonalized by a Newton-Schulz iteration.
 
     A kernel of a convolution, [H, W, I, O], is the matrix [H * W * I, O]. Everything else is updated by Adam. A matrix
-    step is scaled by sqrt(max(1, outputs / inputs)).
+    step is scaled by sqrt(max(1, outputs / inputs)). As in optax's `muon` the momentum is corrected for its bias, which
+    the authors' program does not do; that matters with `nesterov` alone, since a factor is orthogonalized away.
 
     Args:
       learning_rate: a number or a schedule, of the matrices.
@@ -43,28 +45,36 @@ def muon(
       eps: of both parts.
       weight_decay: decoupled, multiplied by the learning rate; a number, or rules `(regex, value)` by path.
     """
-    numbers = optax.contrib.MuonDimensionNumbers
-
-    def dimensions(params: Any) -> Any:
-        def of(p: Any) -> Any:
-            last = jnp.ndim(p) - 1
-            return numbers(reduction_axis=tuple(range(last)), output_axis=last) if last in (1, 3) else None
-
-        return jax.tree.map(of, params)
-
-    rule = optax.contrib.muon(
-        -1.0,
+    orthogonal = optax.contrib.scale_by_muon(
         ns_steps=newton_schulz_steps,
         beta=momentum,
         eps=eps,
         nesterov=nesterov,
-        adam_b1=b1,
-        adam_b2=b2,
-        adam_learning_rate=-adam_scale,
-        muon_weight_dimension_numbers=dimensions,
+        weight_dimension_numbers=_dimensions,
     )
-    rate = optax.scale_by_learning_rate(learning_rate)
-    return chain(with_standard_promotion(rule), add_weight_decay(weight_decay), rate)
+    matrices = chain(with_standard_promotion(orthogonal), optax.stateless(_by_shape))
+    rest = chain(scale_by_adam(b1, b2, eps), optax.stateless(lambda u, _: _times(adam_scale, u)))
+    rule = optax.partition({True: matrices, False: rest}, lambda params: jax.tree.map(_is_matrix, params))
+    return chain(rule, add_weight_decay(weight_decay), optax.scale_by_learning_rate(learning_rate))
+
+
+def _is_matrix(p: jax.Array) -> bool:
+    return jnp.ndim(p) in (2, 4)
+
+
+def _dimensions(matrices: Any) -> Any:
+    def of(p: jax.Array) -> optax.contrib.MuonDimensionNumbers:
+        return optax.contrib.MuonDimensionNumbers(reduction_axis=tuple(range(p.ndim - 1)), output_axis=p.ndim - 1)
+
+    return jax.tree.map(of, matrices)
+
+
+def _by_shape(updates: Any, _: Any) -> Any:
+    return jax.tree.map(lambda u: u * max(1.0, u.shape[-1] ** 2 / max(u.size, 1)) ** 0.5, updates)
+
+
+def _times(factor: Any, updates: Any) -> Any:
+    return jax.tree.map(lambda u: like(factor, u) * u, updates)
 
 
 class ProdigyState(NamedTuple):
@@ -104,8 +114,8 @@ def prodigy(
 
     With a = learning_rate * d * sqrt(1 - b2^t) / (1 - b1^t) and c = sqrt(b2):
     r = c * r + d * a * <g, x_0 - x>, s = c * s + d * a * g, d = max(d, r / |s|_1), x -= a * m / (sqrt(v) + d * eps).
-    The bias correction in a is as in optax's `prodigy`; the authors' program leaves it off unless asked. optax's divides
-    0 by 0, and gives NaN from then on, while all gradients or learning rates so far are 0; here the estimate waits.
+    The bias correction in a is as in optax's `prodigy`; the authors' program leaves it off unless asked. While all
+    gradients or learning rates so far are 0, optax's divides 0 by 0 and is NaN from then on; here the estimate waits.
 
     Args:
       learning_rate: multiplies the estimate; 1, or a schedule with a peak of 1.
@@ -121,9 +131,9 @@ def prodigy(
 
     def init(params: optax.Params) -> ProdigyState:
         start = jax.tree.map(lambda p: jnp.array(p, trees.widest(p)), params)
-        zeros, scalar = trees.zeros(start), trees.widest(params)
-        d, r = jnp.asarray(initial_estimate, scalar), jnp.zeros((), scalar)
-        return ProdigyState(zeros, zeros, zeros, start, d, r, jnp.int32(0))
+        first, second, weighted = (trees.zeros(start) for _ in range(3))  # buffers of their own: a step may donate them
+        d, r = (jnp.asarray(value, trees.widest(params)) for value in (initial_estimate, 0))
+        return ProdigyState(first, second, weighted, start, d, r, jnp.int32(0))
 
     def update(updates: optax.Updates, state: ProdigyState, params: optax.Params | None = None) -> Any:
         if params is None:

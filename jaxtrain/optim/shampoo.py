@@ -77,9 +77,9 @@ def soap(
         return SideState(jnp.zeros((size, size), dtype), jnp.eye(size, dtype=dtype)) if size <= max_side else ()
 
     def begin(p: jax.Array) -> LeafState:
-        zeros = jnp.zeros(_matrix_shape(p), widest(p))
-        left, right = (side(size, zeros.dtype) for size in zeros.shape) if zeros.ndim == 2 else ((), ())
-        return LeafState(zeros, zeros, left, right)
+        shape, dtype = _matrix_shape(p), widest(p)
+        left, right = (side(size, dtype) for size in shape) if len(shape) == 2 else ((), ())
+        return LeafState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), left, right)
 
     def init(params: optax.Params) -> SoapState:
         return SoapState(jax.tree.map(begin, params), jnp.int32(0))

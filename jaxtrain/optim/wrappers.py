@@ -37,9 +37,9 @@ def sam(
     """
     inner = optax.with_extra_args_support(inner)
 
-    def worst(x: jax.Array, g: jax.Array, length: jax.Array) -> jax.Array:
-        scale = jnp.where(length > 0, rho / jnp.where(length > 0, length, 1), 0).astype(x.dtype)
-        return x + scale * (x * x * g if adaptive else g)
+    def worst(x: jax.Array, g: jax.Array, scale: jax.Array) -> jax.Array:
+        x_wide, g_wide = x.astype(scale.dtype), g.astype(scale.dtype)
+        return x + (scale * (x_wide * x_wide * g_wide if adaptive else g_wide)).astype(x.dtype)
 
     def update(updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra: Any) -> Any:
         value_fn = extra.get("value_fn")
@@ -47,7 +47,8 @@ def sam(
             raise ValueError("sam needs the objective: call update(grads, state, params, value_fn=objective)")
         scaled = jax.tree.map(lambda x, g: x * g, params, updates) if adaptive else updates
         length = trees.norm(scaled)
-        above = jax.tree.map(lambda x, g: worst(x, g, length), params, updates)
+        scale = jnp.where(length > 0, rho / jnp.where(length > 0, length, 1), 0).astype(length.dtype)
+        above = jax.tree.map(lambda x, g: worst(x, g, scale), params, updates)
         return inner.update(jax.grad(value_fn)(above), state, params, **extra)
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
@@ -62,7 +63,7 @@ class LookaheadState(NamedTuple):
 
     def evaluation_params(self, params: Any) -> Any:
         """The slow weights."""
-        return fill_masked(self.slow, params)
+        return jax.tree.map(lambda s, p: p if _is_masked(s) else s, self.slow, params, is_leaf=_is_masked)
 
 
 def lookahead(
@@ -104,9 +105,9 @@ class ScheduleFreeState(NamedTuple):
     Attributes:
       inner: of the optimizer inside.
       z: the iterate that it moves, like the parameters.
-      weight: f32[], the sum of the weights of the average.
-      highest: f32[], the highest learning rate so far.
-      b1: f32[], the interpolation.
+      weight: f[], the sum of the weights of the average.
+      highest: f[], the highest learning rate so far.
+      b1: f[], the interpolation.
       step: int32[], updates made.
     """
 
@@ -120,12 +121,11 @@ class ScheduleFreeState(NamedTuple):
     def evaluation_params(self, params: Any) -> Any:
         """The average x, from y = (1 - b1) * z + b1 * x, which is trained."""
 
-        def x(z: jax.Array, y: jax.Array) -> jax.Array:
+        def x(z: Any, y: jax.Array) -> jax.Array:
             b1 = self.b1.astype(y.dtype)
-            return (y - (1 - b1) * z) / b1
+            return y if _is_masked(z) else (y - (1 - b1) * z) / b1
 
-        fill = fill_masked(self.z, params)
-        return jax.tree.map(x, fill, params)
+        return jax.tree.map(x, self.z, params, is_leaf=_is_masked)
 
 
 def schedule_free(
@@ -149,8 +149,8 @@ def schedule_free(
 
     def init(params: optax.Params) -> ScheduleFreeState:
         z = jax.tree.map(jnp.array, params)
-        zero = jnp.float32(0)
-        return ScheduleFreeState(inner.init(params), z, zero, zero, jnp.asarray(b1, jnp.float32), jnp.int32(0))
+        weight, highest, mix = (jnp.asarray(value, jnp.result_type(float)) for value in (0, 0, b1))
+        return ScheduleFreeState(inner.init(params), z, weight, highest, mix, jnp.int32(0))
 
     def update(
         updates: optax.Updates, state: ScheduleFreeState, params: optax.Params | None = None, **extra: Any
@@ -158,7 +158,7 @@ def schedule_free(
         if params is None:
             raise ValueError("schedule_free needs the parameters: call update(grads, state, params)")
         updates, inside = inner.update(updates, state.inner, params, **extra)
-        highest = jnp.maximum(state.highest, jnp.asarray(schedule(state.step)).astype(jnp.float32))
+        highest = jnp.maximum(state.highest, jnp.asarray(schedule(state.step)).astype(state.highest.dtype))
         weight = highest**weight_power
         total = state.weight + weight
         share = jnp.where(total > 0, weight / jnp.where(total > 0, total, 1), 0)
@@ -176,10 +176,5 @@ def schedule_free(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def fill_masked(tree: Any, params: Any) -> Any:
-    """`tree` with the leaves of `params` where it has `optax.MaskedNode`."""
-
-    def masked(x: Any) -> bool:
-        return isinstance(x, optax.MaskedNode)
-
-    return jax.tree.map(lambda x, p: p if masked(x) else x, tree, params, is_leaf=masked)
+def _is_masked(x: Any) -> bool:
+    return isinstance(x, optax.MaskedNode)

@@ -3,6 +3,7 @@ are covered without a word here.
 """
 
 import dataclasses
+import functools
 import inspect
 import math
 import types
@@ -68,8 +69,9 @@ def _annotated(hint: Any, marks: tuple[Any, ...]) -> st.SearchStrategy[Any]:
         if isinstance(mark, StepCount):
             return durations()
         if isinstance(mark, Component):
-            numbers = values(Annotated[float, *(m for m in marks if isinstance(m, Interval))])
-            return st.one_of(numbers, specs(SPECS[mark.kind]))
+            inner = st.deferred(functools.partial(specs, SPECS[mark.kind]))
+            limits = [m for m in marks if isinstance(m, Interval)]
+            return st.one_of(values(Annotated[float, *limits]), inner) if limits else inner
     limits = next((m for m in marks if isinstance(m, Interval)), None)
     if limits is not None:
         return _numbers(hint, limits)

@@ -112,3 +112,12 @@ def test_errors_name_the_file() -> None:
         loads("{", "run/config.json")
     with pytest.raises(ConfigError, match=r"run/config\.json holds no config, but list"):
         loads("[]", "run/config.json")
+
+
+def test_a_later_setting_counts_once_it_is_used() -> None:
+    plain = tiny_config()
+    assert "penalties" in flatten(plain)
+    assert digest(plain.replace(penalties=())) == digest(plain)
+    changed = [plain.replace(penalties="l2(1e-3)"), plain.replace(base_batch_size=8), plain.replace(average="polyak")]
+    changed.append(plain.replace(data=plain.data.replace(micro_batch=8)))
+    assert len({digest(c) for c in (plain, *changed)}) == 5

@@ -22,9 +22,9 @@ from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.rules import path_name
 from jaxtrain.practice.cost import flops, peak_bytes, tree_bytes
+from jaxtrain.training.objective import Objective
 from jaxtrain.training.random import MODEL_STREAMS
 from jaxtrain.training.state import initializer
-from jaxtrain.training.objective import Objective
 from jaxtrain.training.step import make_train_step
 
 Arrays = dict[str, dict[str, np.ndarray]]

@@ -1,33 +1,50 @@
-"""Cross-entropy in float64 against torch and a closed form: labels, probabilities, smoothing, gradients."""
+"""Losses over probabilities in float64 against torch and closed forms: labels, smoothing, gradients, far logits."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxtrain.optim import LOSSES
-from jaxtrain.optim.losses import cross_entropy
+from jaxtrain.optim.losses import Loss, binary_cross_entropy, cross_entropy, focal
 
 _rng = np.random.default_rng(0)
 LOGITS = 3 * _rng.normal(size=(8, 10))
 LABELS = _rng.integers(0, 10, 8).astype(np.int32)
 SOFT = _rng.dirichlet(np.ones(10), 8)
+LOG_SOFTMAX = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
+SIGMOID = 1 / (1 + np.exp(-LOGITS))
 
 
-def value_and_grad(smoothing: float, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def value_and_grad(loss: Loss, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A loss for each example, and the gradient of their sum."""
-    loss = cross_entropy(smoothing)
     with jax.enable_x64(True):
         losses, back = jax.vjp(lambda x: loss(x, jnp.asarray(labels)), jnp.asarray(LOGITS))
         (grad,) = back(jnp.ones_like(losses))
         return np.asarray(losses), np.asarray(grad)
 
 
+def smoothed(labels: np.ndarray, smoothing: float) -> np.ndarray:
+    target = np.eye(10)[labels] if labels.ndim == 1 else labels
+    return (1 - smoothing) * target + smoothing / 10
+
+
+def by_torch(torch: Any, loss: Callable[[Any], Any]) -> tuple[np.ndarray, np.ndarray]:
+    x = torch.tensor(LOGITS, requires_grad=True)
+    losses = loss(x)
+    losses.sum().backward()
+    return losses.detach().numpy(), x.grad.numpy()
+
+
 each_target = pytest.mark.parametrize("labels", [LABELS, SOFT], ids=["integer", "soft"])
 each_smoothing = pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+each_focus = pytest.mark.parametrize("gamma", [0.5, 2.0, 5.0])
 
 
 def assert_close(ours: tuple[np.ndarray, np.ndarray], losses: np.ndarray, grad: np.ndarray) -> None:
@@ -40,35 +57,123 @@ def assert_close(ours: tuple[np.ndarray, np.ndarray], losses: np.ndarray, grad: 
 
 @each_target
 @each_smoothing
-def test_equals_the_closed_form(smoothing: float, labels: np.ndarray):
-    target = np.eye(10)[labels] if labels.ndim == 1 else labels
-    target = (1 - smoothing) * target + smoothing / 10
-    log_softmax = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
-    assert_close(value_and_grad(smoothing, labels), -(target * log_softmax).sum(axis=1), np.exp(log_softmax) - target)
+def test_cross_entropy_equals_the_closed_form(smoothing: float, labels: np.ndarray):
+    target = smoothed(labels, smoothing)
+    expected = -(target * LOG_SOFTMAX).sum(axis=1), np.exp(LOG_SOFTMAX) - target
+    assert_close(value_and_grad(cross_entropy(smoothing), labels), *expected)
 
 
 @each_target
 @each_smoothing
-def test_equals_torch(smoothing: float, labels: np.ndarray):
+def test_cross_entropy_equals_torch(smoothing: float, labels: np.ndarray):
     torch = pytest.importorskip("torch", reason="the oracle is torch's CrossEntropyLoss")
-    x = torch.tensor(LOGITS, requires_grad=True)
     y = torch.tensor(labels.astype(np.int64) if labels.ndim == 1 else labels)
-    theirs = torch.nn.CrossEntropyLoss(reduction="none", label_smoothing=smoothing)(x, y)
-    theirs.sum().backward()
-    assert_close(value_and_grad(smoothing, labels), theirs.detach().numpy(), x.grad.numpy())
+    theirs = torch.nn.CrossEntropyLoss(reduction="none", label_smoothing=smoothing)
+    assert_close(value_and_grad(cross_entropy(smoothing), labels), *by_torch(torch, lambda x: theirs(x, y)))
+
+
+@each_target
+@each_smoothing
+def test_binary_cross_entropy_equals_the_closed_form(smoothing: float, labels: np.ndarray):
+    target = smoothed(labels, smoothing)
+    losses = -(target * np.log(SIGMOID) + (1 - target) * np.log(1 - SIGMOID)).sum(axis=1)
+    assert_close(value_and_grad(binary_cross_entropy(smoothing), labels), losses, SIGMOID - target)
+
+
+@each_target
+@each_smoothing
+def test_binary_cross_entropy_is_the_sum_of_torchs(smoothing: float, labels: np.ndarray):
+    torch = pytest.importorskip("torch", reason="the oracle is torch's BCEWithLogitsLoss")
+    y = torch.tensor(smoothed(labels, smoothing))
+    theirs = torch.nn.BCEWithLogitsLoss(reduction="none")
+    expected = by_torch(torch, lambda x: 10 * theirs(x, y).mean(dim=1))
+    assert_close(value_and_grad(binary_cross_entropy(smoothing), labels), *expected)
+
+
+@each_target
+@each_focus
+def test_focal_equals_torch(gamma: float, labels: np.ndarray):
+    torch = pytest.importorskip("torch", reason="the oracle is torch's differentiation of the formula")
+    y = torch.tensor(smoothed(labels, 0.0))
+
+    def theirs(x: Any) -> Any:
+        p = torch.softmax(x, dim=1)
+        return -0.25 * (y * (1 - p) ** gamma * torch.log(p)).sum(dim=1)
+
+    assert_close(value_and_grad(focal(gamma, alpha=0.25), labels), *by_torch(torch, theirs))
+
+
+@each_target
+@each_focus
+def test_focal_equals_the_closed_form(gamma: float, labels: np.ndarray):
+    target, p = smoothed(labels, 0.0), np.exp(LOG_SOFTMAX)
+    losses = -(target * (1 - p) ** gamma * LOG_SOFTMAX).sum(axis=1)
+    np.testing.assert_allclose(value_and_grad(focal(gamma), labels)[0], losses, rtol=1e-13)
+
+
+@each_target
+def test_focal_without_focus_is_cross_entropy(labels: np.ndarray):
+    plain = value_and_grad(cross_entropy(), labels)
+    for ours, expected in zip(value_and_grad(focal(0.0), labels), plain, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+    for ours, expected in zip(value_and_grad(focal(0.0, alpha=0.5), labels), plain, strict=True):
+        np.testing.assert_array_equal(ours, 0.5 * expected)
+
+
+@pytest.mark.parametrize("lead", [5.0, 18.0, 40.0])
+@pytest.mark.parametrize("gamma", [0.5, 1.0])
+def test_focal_is_exact_where_the_probability_rounds_to_one(gamma: float, lead: float):
+    """For two classes and q = 1 - p = 1 / (1 + e^lead), the loss is -q^gamma log(1 - q), and dq/dlead = -q (1 - q)."""
+    q = 1 / (1 + math.exp(lead))
+    loss = -(q**gamma) * math.log1p(-q)
+    slope = gamma * q**gamma * (1 - q) * math.log1p(-q) - q ** (gamma + 1)
+    value, grad = jax.value_and_grad(lambda x: focal(gamma)(x, jnp.array([0]))[0])(jnp.array([[lead, 0.0]]))
+    # float32: an exponential of 80 has a relative error of 80 ulp
+    np.testing.assert_allclose(value, loss, rtol=1e-5)
+    np.testing.assert_allclose(grad, [[slope, -slope]], rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    logits=st.lists(st.floats(-80, 80, width=32), min_size=4, max_size=4),
+    label=st.integers(0, 3),
+    gamma=st.sampled_from([0.25, 2.0]),
+)
+def test_focal_wherever_the_logits_are(logits: list[float], label: int, gamma: float):
+    """Equal to the formula in float64 with what leads by itself, with finite first and second derivatives."""
+    value, slope, curvature = _focal_at[gamma](jnp.array(logits, jnp.float32), jnp.int32(label))
+    lead = logits[label] - np.logaddexp.reduce(np.delete(logits, label))
+    expected = np.exp(-gamma * np.logaddexp(0, lead)) * np.logaddexp(0, -lead)
+    np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-37)  # float32 has 80 to 8e-6, which are exponents
+    assert np.isfinite(slope).all()
+    assert np.isfinite(curvature).all()
+
+
+def _focal_and_derivatives(gamma: float) -> Callable[[jax.Array, jax.Array], Any]:
+    def value(x: jax.Array, label: jax.Array) -> jax.Array:
+        return focal(gamma)(x[None], label[None])[0]
+
+    return jax.jit(lambda x, label: (value(x, label), jax.grad(value)(x, label), jax.hessian(value)(x, label)))
+
+
+_focal_at = {gamma: _focal_and_derivatives(gamma) for gamma in (0.25, 2.0)}
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("classes", [10, 1000])
 def test_equal_logits_cost_log_k(classes: int, smoothing: float):
-    losses = cross_entropy(smoothing)(jnp.zeros((3, classes)), jnp.array([0, 1, classes - 1]))
-    np.testing.assert_allclose(losses, math.log(classes), rtol=1e-6)
+    logits, labels = jnp.zeros((3, classes)), jnp.array([0, 1, classes - 1])
+    np.testing.assert_allclose(cross_entropy(smoothing)(logits, labels), math.log(classes), rtol=1e-6)
+    np.testing.assert_allclose(binary_cross_entropy(smoothing)(logits, labels), classes * math.log(2), rtol=1e-6)
+    focused = (1 - 1 / classes) ** 2 * math.log(classes)
+    np.testing.assert_allclose(focal()(logits, labels), focused, rtol=1e-6)
 
 
 @pytest.mark.parametrize("labels", [np.int32([0, 1]), np.float32([[1, 0], [0, 1]])], ids=["integer", "soft"])
-def test_large_logits_do_not_overflow(labels: np.ndarray):
+@pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy", "focal"])
+def test_large_logits_do_not_overflow(name: str, labels: np.ndarray):
     logits = jnp.array([[1e4, -1e4], [1e4, -1e4]])
-    losses, back = jax.vjp(lambda x: cross_entropy()(x, jnp.asarray(labels)), logits)
+    losses, back = jax.vjp(lambda x: LOSSES.create(name)(x, jnp.asarray(labels)), logits)
     np.testing.assert_allclose(losses, [0, 2e4])
     np.testing.assert_allclose(back(jnp.ones(2))[0], [[0, 0], [1, -1]])
 
@@ -83,3 +188,11 @@ def test_contract_of_every_loss(name: str, dtype: Any):
     assert (eager.shape, eager.dtype) == ((8,), jnp.float32)
     assert np.isfinite(eager).all()
     np.testing.assert_allclose(jitted, eager, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES.names()) - {"cross_entropy"}))
+def test_labels_that_are_bytes_name_one_class_of_many(name: str):
+    """Class 256 is not class 0 again."""
+    labels = np.zeros(1, np.uint8)
+    one, other = (LOSSES.create(name)(jnp.zeros((1, 300)), jnp.asarray(x)) for x in (labels, labels.astype(np.int32)))
+    np.testing.assert_array_equal(one, other)

@@ -39,7 +39,8 @@ def updates_of(plan: Plan, steps: int = 1) -> Any:
 
 
 def rate_at(plan: Plan, step: int) -> float:
-    state = plan.optimizer.tx.init(plan.abstract.params)
+    params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), plan.abstract.params)
+    state = plan.optimizer.tx.init(params)
     return float(plan.optimizer.learning_rate(state, jnp.int32(step)))
 
 
@@ -125,7 +126,11 @@ def test_what_an_optimizer_inside_another_needs_is_needed() -> None:
         ({"optimizer": "lookahead(bfgs)"}, "data.batch_size", "one objective"),
         ({"optimizer": "newton", "data": {"batch_size": "all"}}, "data.augment", "augmentation changes it"),
         (
-            {"optimizer": "lbfgs", "data": {"batch_size": "all", "augment": ()}, "model": "mlp([8], dropout_rate=0.1)"},
+            {
+                "optimizer": "lbfgs",
+                "data": {"batch_size": "all", "augment": ()},
+                "model": "mlp(widths=[8], dropout_rate=0.1)",
+            },
             "model",
             "dropout_rate=0",
         ),

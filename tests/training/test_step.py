@@ -169,7 +169,9 @@ def test_dropout_is_a_function_of_seed_and_step():
 
     def loss(seed: int, step: int) -> float:
         state = initializer(DROPPING, tx, SHAPE, SEED)().replace(step=jnp.int32(step))
-        return float(jax.jit(make_train_step(Objective(DROPPING, cross_entropy()), tx, seed))(state, batch)[1]["loss"][0])
+        return float(
+            jax.jit(make_train_step(Objective(DROPPING, cross_entropy()), tx, seed))(state, batch)[1]["loss"][0]
+        )
 
     losses = {(seed, step): loss(seed, step) for seed in (0, 1) for step in (0, 1)}
     assert len(set(losses.values())) == 4

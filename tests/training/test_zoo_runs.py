@@ -1,4 +1,4 @@
-"""Whole runs with what the zoo adds: the full batch, a plateau, averages with their batch statistics; and their resume."""
+"""Whole runs with what the zoo adds: the full batch, a plateau, averages with batch statistics; and their resume."""
 
 import dataclasses
 import json
@@ -13,8 +13,8 @@ import pytest
 
 import jaxtrain
 from jaxtrain.config import CheckpointConfig, Config, EvaluationConfig, LoggingConfig
-from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits
 from jaxtrain.data.loader import normalize, on_device
+from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits
 from jaxtrain.errors import Interrupted
 from jaxtrain.optim.averages import evaluation_params
 from jaxtrain.reporting.reporter import Reporter
@@ -68,9 +68,7 @@ def lines(run: jaxtrain.Result, split: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_an_interrupted_run_ends_bitwise_the_same(
-    runs: dict[str, jaxtrain.Result], name: str, tmp_path: Path
-) -> None:
+def test_an_interrupted_run_ends_bitwise_the_same(runs: dict[str, jaxtrain.Result], name: str, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         jaxtrain.fit(CONFIGS[name], tmp_path / "run", reporter=Reporter(SignalAt(5, signal.SIGTERM)))
     again = jaxtrain.fit(CONFIGS[name], tmp_path / "run")
@@ -80,9 +78,7 @@ def test_an_interrupted_run_ends_bitwise_the_same(
 
 
 @pytest.mark.parametrize("name", ["lbfgs", "lbfgs-micro"])
-def test_the_full_batch_is_one_objective_that_falls_at_every_step(
-    runs: dict[str, jaxtrain.Result], name: str
-) -> None:
+def test_the_full_batch_is_one_objective_that_falls_at_every_step(runs: dict[str, jaxtrain.Result], name: str) -> None:
     records = lines(runs[name], "train")
     assert [r["epoch"] for r in records] == list(range(1, 9))
     losses = [r["loss"] for r in records]  # without the penalty, which is small
@@ -111,7 +107,9 @@ def test_the_average_is_what_is_evaluated(runs: dict[str, jaxtrain.Result], name
     normalization = fit_normalization(plan.splits, splits["train"])
     images = normalize(jnp.asarray(splits["test"].images), normalization)
     losses = [
-        float(plan.loss(plan.model.apply({"params": p}, images, train=False), jnp.asarray(splits["test"].labels)).mean())
+        float(
+            plan.loss(plan.model.apply({"params": p}, images, train=False), jnp.asarray(splits["test"].labels)).mean()
+        )
         for p in (averaged, run.state.params)
     ]
     assert run.final["test"]["loss"] == pytest.approx(losses[0], rel=1e-5)

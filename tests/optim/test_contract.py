@@ -1,0 +1,303 @@
+"""What every row of the table of optimizers keeps to, whatever it does inside."""
+
+import functools
+import inspect
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxtrain.optim import OPTIMIZERS
+from jaxtrain.optim.rules import with_rules
+from jaxtrain.training.checkpoints import Progress, Saver, restore
+from jaxtrain.training.state import TrainState
+
+NAMES = OPTIMIZERS.names()
+WRAPPERS = [n for n in NAMES if "inner" in OPTIMIZERS[n].parameters()]
+WITH_RATE = [n for n in NAMES if "learning_rate" in OPTIMIZERS[n].parameters() and n not in WRAPPERS]
+
+
+def create(name: str, rate: Any = 0.1, **options: Any) -> optax.GradientTransformationExtraArgs:
+    """The optimizer at its defaults, with what it must be given."""
+    parameters = OPTIMIZERS[name].parameters()
+    if "inner" in parameters:
+        options["inner"] = OPTIMIZERS.create("sgd", learning_rate=rate)
+    if "learning_rate" in parameters:
+        options["learning_rate"] = rate
+    if "seed" in parameters:
+        options["seed"] = 0
+    return OPTIMIZERS.create(name, **options)
+
+
+def residuals(params: Any) -> jax.Array:
+    """f[1, N], every element of the parameters that are there; a mask leaves some out."""
+    leaves = [x.astype(jnp.result_type(float)).reshape(1, -1) for x in jax.tree.leaves(params)]
+    return jnp.concatenate(leaves, axis=1)
+
+
+def half_squares(outputs: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(outputs)) / 2
+
+
+def quadratic(params: Any) -> jax.Array:
+    return half_squares(residuals(params))
+
+
+def rosenbrock(params: Any) -> jax.Array:
+    """As outputs whose half squares are the function: (10 sqrt(2) (y - x^2), sqrt(2) (1 - x))."""
+    x, y = params["x"], params["y"]
+    return jnp.stack([10 * jnp.sqrt(2.0) * (y - x * x), jnp.sqrt(2.0) * (1 - x)])[None]
+
+
+def update(tx: Any, params: Any, state: Any, outputs: Any = residuals, **extra: Any) -> tuple[Any, Any]:
+    """An update with every extra argument that the training step gives."""
+
+    def objective(p: Any) -> jax.Array:
+        return half_squares(outputs(p))
+
+    value, grads = jax.value_and_grad(objective)(params)
+    updates, state = tx.update(
+        grads,
+        state,
+        params,
+        value=value,
+        grad=grads,
+        value_fn=objective,
+        output_fn=outputs,
+        output_loss=half_squares,
+        worker_value_fn=jax.vmap(objective),
+        **extra,
+    )
+    return updates, state
+
+
+def step(tx: Any, params: Any, state: Any, outputs: Any = residuals) -> tuple[Any, Any]:
+    updates, state = update(tx, params, state, outputs)
+    return optax.apply_updates(params, updates), state
+
+
+def run(tx: Any, params: Any, steps: int, outputs: Any = residuals) -> tuple[Any, Any]:
+    def body(carry: Any, _: None) -> Any:
+        return step(tx, *carry, outputs), None
+
+    return jax.lax.scan(body, (params, tx.init(params)), None, length=steps)[0]
+
+
+def mixed() -> Any:
+    return {"a": {"kernel": jnp.ones((2, 3))}, "b": (jnp.ones(4, jnp.bfloat16), jnp.ones(()))}
+
+
+def kinds(tree: Any) -> Any:
+    return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x), jnp.asarray(x).aval.weak_type), tree)
+
+
+def raw(tree: Any) -> list[bytes]:
+    return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_dtypes_and_structure_are_kept_inside_jit(name: str):
+    tx = create(name)
+    assert isinstance(tx, optax.GradientTransformationExtraArgs)
+    assert next(iter(inspect.signature(tx.update).parameters)) == "updates"
+    compiled = jax.jit(lambda p, s: update(tx, p, s, nobody_knows_this=1))
+    params, state = mixed(), jax.jit(tx.init)(mixed())
+    for _ in range(3):
+        updates, after = compiled(params, state)
+        assert kinds(updates) == kinds(params)
+        assert kinds(after) == kinds(state)
+        params, state = optax.apply_updates(params, updates), after
+    assert compiled._cache_size() == 1
+    assert raw(params) != raw(mixed())
+    assert all(np.isfinite(np.asarray(x, np.float32)).all() for x in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float64_stays_float64(name: str):
+    with jax.enable_x64(True):
+        tx = create(name)
+        params = {"kernel": jnp.ones((2, 2), jnp.float64), "bias": jnp.ones(2, jnp.float64)}
+        state = tx.init(params)
+        new, after = jax.jit(functools.partial(step, tx))(params, state)
+    assert kinds(new) == kinds(params)
+    assert kinds(after) == kinds(state)
+    assert not any(x.dtype == jnp.float32 and x.ndim for x in jax.tree.leaves(after))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_vmap_is_a_run_for_each(name: str):
+    tx = create(name)
+    starts = {"kernel": jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 2)), jnp.float32)}
+    together = jax.jit(jax.vmap(lambda p: run(tx, p, 2)[0]))(starts)
+    alone = jax.jit(lambda p: run(tx, p, 2)[0])
+    for i in range(3):
+        own = alone(jax.tree.map(lambda x, i=i: x[i], starts))
+        np.testing.assert_allclose(together["kernel"][i], own["kernel"], rtol=1e-4, atol=1e-5)
+
+
+ONE_OF_TWO = {"a": {"kernel": True}, "b": (True, False)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_masked_and_frozen_leaves_stay_bitwise(name: str):
+    """Under optax.masked and optax.partition the objective is of what is seen; under the rules it is whole."""
+    params = mixed()
+    wrapped = {
+        "masked": optax.masked(create(name), ONE_OF_TWO),
+        "partition": optax.partition(
+            {"a": create(name), "b": optax.set_to_zero()},
+            jax.tree.map(lambda seen: "a" if seen else "b", ONE_OF_TWO),
+        ),
+        "frozen": with_rules(create(name), ((".*", 1.0),), (("^b/1$", 1.0), (".*", 0.0))),
+    }
+
+    def needs_all(p: Any) -> jax.Array:
+        return residuals([p["a"]["kernel"], p["b"][0], p["b"][1]])
+
+    def all_of_them(p: Any) -> dict[str, Any]:
+        """The second updates: the center of EASGD follows its workers a step behind."""
+        seconds = {}
+        for kind, tx in wrapped.items():
+            outputs = needs_all if kind == "frozen" else residuals
+            _, state = update(tx, p, tx.init(p), outputs)
+            seconds[kind], _ = update(tx, p, state, outputs)
+        return seconds
+
+    for kind, updates in jax.jit(all_of_them)(params).items():
+        expected = params["b"][1] if kind == "masked" else jnp.zeros(())  # optax hands the gradient on, which is x
+        assert raw(updates["b"][1]) == raw(expected), kind
+        assert np.abs(np.asarray(updates["a"]["kernel"])).min() > 0, kind
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """Every optimizer's parameters and state after two steps, before and after a checkpoint."""
+    before = {name: jax.jit(lambda name=name: run(create(name), mixed(), 2))() for name in NAMES}
+    state = TrainState(step=jnp.int32(2), params=mixed(), variables={}, opt_state=before)
+    directory: Path = tmp_path_factory.mktemp("zoo")
+    saver = Saver(directory, 1)
+    saver.save(state, 2, Progress())
+    saver.wait()
+    saver.close()
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state)
+    return before, restore(directory, 2, abstract)[0].opt_state
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_state_continues_bitwise_after_a_checkpoint(saved: tuple[Any, Any], name: str):
+    before, after = saved[0][name], saved[1][name]
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    compiled = jax.jit(functools.partial(step, create(name)))
+    assert raw(before) == raw(after)
+    assert raw(compiled(*before)) == raw(compiled(*after))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_sharding_of_parameters_and_state_is_kept(name: str):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    cut, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+    params = {"kernel": jax.device_put(jnp.ones((8, 4)), cut), "bias": jax.device_put(jnp.ones(4), whole)}
+    tx = create(name)
+
+    def begin_and_step(p: Any) -> Any:
+        return step(tx, p, tx.init(p))
+
+    new, state = jax.block_until_ready(jax.jit(begin_and_step)(params))
+    for key in params:
+        assert new[key].sharding.is_equivalent_to(params[key].sharding, params[key].ndim), key
+    like_kernel = [x for x in jax.tree.leaves(state) if x.shape == (8, 4)]
+    if name == "soap":  # whose moments are products of whole matrices
+        return
+    assert all(x.sharding.is_equivalent_to(cut, 2) for x in like_kernel)
+
+
+RATES = {"adadelta": 10.0, "lars": 1.5, "prodigy": 1.0, "muon": 0.05, "kfac": 0.1}
+_SMALL = ("sgd", "sam", "lookahead", "schedule_free", "powersign", "addsign", "easgd")
+VALLEY = dict.fromkeys(_SMALL, 5e-4) | {
+    "momentum": 2e-4,
+    "nesterov": 2e-4,
+    "adadelta": 10.0,
+    "lars": 2e-4,
+    "prodigy": 1.0,
+    "kfac": 0.01,
+    "lion": 0.01,
+    "lamb": 0.01,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_descends_a_bowl_and_a_valley(name: str):
+    start = {"kernel": jnp.full((2, 2), 1.5), "bias": jnp.ones(2)}
+    end, _ = jax.jit(lambda p: run(create(name, RATES.get(name, 0.1)), p, 60))(start)
+    assert quadratic(end) < quadratic(start) / 4
+    valley = {"x": jnp.float32(-1.2), "y": jnp.float32(1.0)}
+    end, _ = jax.jit(lambda p: run(create(name, VALLEY.get(name, 0.02)), p, 200, rosenbrock))(valley)
+    assert half_squares(rosenbrock(end)) < half_squares(rosenbrock(valley)) / 2  # of 24.2, most is in the first steps
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_works_in_a_chain(name: str):
+    params = mixed()
+    alone, halved = create(name), optax.chain(create(name), optax.scale(0.5))
+    with jax.numpy_dtype_promotion("standard"):  # optax's norm adds up leaves of several dtypes
+        clipped = optax.chain(optax.clip_by_global_norm(1e-30), create(name))
+
+        def both(p: Any) -> Any:
+            update(clipped, p, clipped.init(p))
+            return update(alone, p, alone.init(p))[0], update(halved, p, halved.init(p))[0]
+
+        plain, half = jax.jit(both)(params)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(0.5 * a, b), plain, half)
+
+
+def injected(name: str, static: bool) -> tuple[Any, Any]:
+    parameters = OPTIMIZERS[name].parameters()
+    others = tuple(p for p in parameters if p != "learning_rate")
+    given = {"seed": 0} if "seed" in parameters else {}
+    tx = optax.inject_hyperparams(OPTIMIZERS[name].load(), static_args=others if static else tuple(given))(
+        learning_rate=0.1, **given
+    )
+    params = mixed()
+    with jax.numpy_dtype_promotion("standard"):  # optax's own conversions, whatever is inside
+        compiled = jax.jit(lambda p, s: update(tx, p, s))
+        state = tx.init(params)
+        _, state = compiled(params, state)
+        before, state = compiled(params, state)  # the center of EASGD follows its workers a step behind
+        state.hyperparams["learning_rate"] = jnp.zeros_like(state.hyperparams["learning_rate"])
+        after, _ = compiled(params, tx.init(params)._replace(hyperparams=state.hyperparams))
+    return before, after
+
+
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("name", WITH_RATE)
+def test_the_learning_rate_can_be_injected(name: str, static: bool):
+    """`optax.inject_hyperparams(factory)(learning_rate=...)`, as optax's documents have it, takes the defaults too.
+
+    A rate of 0.1 moves from 1; a rate that was set to 0 in the state stands still.
+    """
+    before, after = injected(name, static)
+    kernel = np.asarray(before["a"]["kernel"], np.float32)
+    assert np.all(kernel < 0) or name == "muon"  # which spreads a constant gradient over orthogonal directions
+    assert np.any(kernel)
+    assert not any(np.any(np.asarray(x, np.float32)) for x in jax.tree.leaves(after))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in WITH_RATE])
+def test_what_has_no_rate_can_be_injected_all_the_same(name: str):
+    parameters = OPTIMIZERS[name].parameters()
+    options: dict[str, Any] = {}
+    if "inner" in parameters:
+        options["inner"] = OPTIMIZERS.create("sgd", learning_rate=0.1)
+    if "learning_rate" in parameters:
+        options["learning_rate"] = 0.1
+    tx = optax.inject_hyperparams(OPTIMIZERS[name].load(), static_args=tuple(parameters))(**options)
+    params = mixed()
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = jax.jit(lambda p: update(tx, p, tx.init(p)))(params)
+    assert np.any(np.asarray(updates["a"]["kernel"]))

@@ -1,0 +1,341 @@
+"""Muon, Prodigy and SOAP in float64 against loops in numpy and against optax."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxtrain.optim import muon, prodigy, soap
+
+STEPS = 25
+_rng = np.random.default_rng(2)
+SHAPES = {"dense": (4, 3), "conv": (2, 1, 2, 3), "bias": (3,), "scale": ()}
+START = {name: _rng.normal(size=shape) for name, shape in SHAPES.items()}
+CURVATURE = {name: _rng.uniform(0.5, 3, size=shape) for name, shape in SHAPES.items()}
+MIXER = {name: _rng.normal(size=(int(np.prod(s)),) * 2) / 4 for name, s in SHAPES.items()}
+RULES = (("dense", 0.2), (".*", 0.0))
+Path = list[dict[str, np.ndarray]]
+
+
+def falling(t: Any) -> Any:
+    return 0.05 * 0.95**t
+
+
+def falling_schedule(t: Any) -> Any:
+    return falling(jnp.asarray(t).astype(jnp.result_type(float)))
+
+
+def gradient(x: Any, cos: Any) -> Any:
+    """Of f(x) = x'Mx/2 + sum(c x^2 / 2 - sin x), with M a symmetric matrix that couples the elements of a leaf."""
+    return {
+        name: CURVATURE[name] * p + ((MIXER[name] + MIXER[name].T) @ p.reshape(-1)).reshape(p.shape) - cos(p)
+        for name, p in x.items()
+    }
+
+
+def ours(tx: optax.GradientTransformation, start: Any = START, steps: int = STEPS) -> Path:
+    def body(carry: Any, _: None) -> Any:
+        x, state = carry
+        updates, state = tx.update(gradient(x, jnp.cos), state, x)
+        x = optax.apply_updates(x, updates)
+        return (x, state), x
+
+    with jax.enable_x64(True):
+        run = jax.jit(lambda x: jax.lax.scan(body, (x, tx.init(x)), None, length=steps)[1])
+        path = jax.tree.map(np.asarray, run(jax.tree.map(jnp.asarray, start)))
+    assert all(x.dtype == np.float64 for x in path.values())
+    return [{name: x[t] for name, x in path.items()} for t in range(steps)]
+
+
+def assert_same(path: Path, expected: Path, tolerance: float = 1e-11) -> None:
+    for one, other in zip(path, expected, strict=True):
+        for name in one:
+            np.testing.assert_allclose(one[name], other[name], rtol=0, atol=tolerance)
+    assert max(np.abs(expected[-1][k] - expected[0][k]).max() for k in expected[0]) > 0.05
+
+
+class Adam:
+    """The step of Adam for one array, without its rate."""
+
+    def __init__(self, b1: float, b2: float, eps: float):
+        self.b1, self.b2, self.eps = b1, b2, eps
+        self.m: Any = 0.0
+        self.v: Any = 0.0
+        self.t = 0
+
+    def step(self, g: np.ndarray) -> np.ndarray:
+        self.t += 1
+        self.m = self.b1 * self.m + (1 - self.b1) * g
+        self.v = self.b2 * self.v + (1 - self.b2) * g**2
+        m, v = self.m / (1 - self.b1**self.t), self.v / (1 - self.b2**self.t)
+        return m / (np.sqrt(v) + self.eps)
+
+
+def looped(steps: dict[str, Callable[[np.ndarray], np.ndarray]], decay: dict[str, float] | None = None) -> Path:
+    """Descent along what `steps` make of each leaf's gradient, with decoupled decay."""
+    x, path = dict(START), []
+    for t in range(STEPS):
+        g = gradient(x, np.cos)
+        x = {k: p - falling(t) * (steps[k](g[k]) + (decay or {}).get(k, 0.0) * p) for k, p in x.items()}
+        path.append(x)
+    return path
+
+
+# Muon
+
+
+def newton_schulz(x: np.ndarray, steps: int) -> np.ndarray:
+    """Jordan et al. 2024: the quintic 3.4445 X - 4.7750 XX'X + 2.0315 (XX')^2 X, after scaling to Frobenius norm 1."""
+    x = x / (np.linalg.norm(x) + 1e-8)
+    for _ in range(steps):
+        s = x @ x.T
+        x = 3.4445 * x - 4.7750 * s @ x + 2.0315 * s @ s @ x
+    return x
+
+
+class Muon:
+    """The step of Muon for one matrix or kernel, with the bias correction that optax has."""
+
+    def __init__(self, momentum: float, nesterov: bool, steps: int):
+        self.momentum, self.nesterov, self.steps = momentum, nesterov, steps
+        self.m: Any = 0.0
+        self.t = 0
+
+    def step(self, g: np.ndarray) -> np.ndarray:
+        self.t += 1
+        mu = self.momentum
+        self.m = mu * self.m + (1 - mu) * g
+        if self.nesterov:
+            mean = mu * self.m / (1 - mu ** (self.t + 1)) + (1 - mu) * g / (1 - mu**self.t)
+        else:
+            mean = self.m / (1 - mu**self.t)
+        matrix = mean.reshape(-1, g.shape[-1])
+        rows, columns = matrix.shape
+        return (np.sqrt(max(1, columns / rows)) * newton_schulz(matrix, self.steps)).reshape(g.shape)
+
+
+@pytest.mark.parametrize("nesterov", [True, False], ids=["nesterov", "plain"])
+def test_muon_equals_numpy(nesterov: bool):
+    options = {"momentum": 0.9, "nesterov": nesterov, "newton_schulz_steps": 4}
+    tx = muon(falling_schedule, adam_scale=0.3, b1=0.8, b2=0.95, eps=1e-8, weight_decay=RULES, **options)
+    steps: Any = {k: Muon(0.9, nesterov, 4).step for k in ("dense", "conv")}
+    adams = {k: Adam(0.8, 0.95, 1e-8) for k in ("bias", "scale")}
+    steps |= {k: lambda g, adam=adam: 0.3 * adam.step(g) for k, adam in adams.items()}
+    assert_same(ours(tx), looped(steps, {"dense": 0.2}), 1e-9)
+
+
+def test_muon_steps_along_an_almost_orthogonal_matrix():
+    """All singular values of a step lie near 1, whatever those of the gradient."""
+    g = {"w": jnp.asarray(_rng.normal(size=(8, 5)) * 10.0 ** np.linspace(-1, 1, 5), jnp.float32)}
+    tx = muon(1.0)
+    updates, _ = tx.update(g, tx.init(g), g)
+    singular = np.linalg.svd(updates["w"], compute_uv=False)
+    assert singular.min() > 0.3
+    assert singular.max() < 1.3
+    assert np.sum(np.asarray(updates["w"]) * np.asarray(g["w"])) < 0
+
+
+# Prodigy
+
+
+def nearer(t: Any) -> Any:
+    return jnp.minimum(1.0, (jnp.asarray(t).astype(jnp.result_type(float)) + 1) / 7)
+
+
+@pytest.mark.parametrize("safeguard", [False, True], ids=["plain", "safeguard"])
+def test_prodigy_equals_optax(safeguard: bool):
+    rate = nearer if safeguard else 1.0
+    mine = prodigy(rate, initial_estimate=1e-2, estimate_factor=1.5, safeguard_warmup=safeguard, weight_decay=0.1)
+    theirs = optax.contrib.prodigy(
+        rate, estim_lr0=1e-2, estim_lr_coef=1.5, safeguard_warmup=safeguard, weight_decay=0.1
+    )
+    with jax.numpy_dtype_promotion("standard"):
+        expected = ours(theirs)
+    assert_same(ours(mine), expected)
+
+
+def prodigy_by_hand() -> Path:
+    """Mishchenko & Defazio 2024, algorithm 4, with Adam's bias correction in the rate and decay of `dense`."""
+    x, path, d, r = dict(START), [], 0.01, 0.0
+    m, v, s = ({k: np.zeros_like(p) for k, p in START.items()} for _ in range(3))
+    for t in range(1, STEPS + 1):
+        g = gradient(x, np.cos)
+        rate = d * np.sqrt(1 - 0.95**t) / (1 - 0.8**t)
+        keep = np.sqrt(0.95)
+        r = keep * r + (1 - keep) * d * rate * sum(np.sum(g[k] * (START[k] - x[k])) for k in x)
+        for k in x:
+            m[k] = 0.8 * m[k] + 0.2 * d * g[k]
+            v[k] = 0.95 * v[k] + 0.05 * d**2 * g[k] ** 2
+            s[k] = keep * s[k] + (1 - keep) * d * rate * g[k]
+        d = max(d, r / sum(np.abs(s[k]).sum() for k in s))
+        decay = {"dense": 0.2}
+        x = {k: x[k] - rate * (m[k] / (np.sqrt(v[k]) + d * 1e-8) + decay.get(k, 0.0) * x[k]) for k in x}
+        path.append(x)
+    return path
+
+
+def test_prodigy_equals_numpy():
+    tx = prodigy(b1=0.8, b2=0.95, initial_estimate=0.01, weight_decay=RULES)
+    assert_same(ours(tx), prodigy_by_hand())
+
+
+def test_prodigy_waits_for_a_first_rate_and_a_first_gradient():
+    """A warm-up from 0 and gradients of 0 leave nothing to estimate from; then it goes on as if they had not been."""
+    params = {"a": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(())}
+    tx = prodigy(lambda t: jnp.where(t < 2, 0.0, 1.0), initial_estimate=1e-3)
+    state = tx.init(params)
+    for scale in (0, 1, 0, 1):
+        grads = jax.tree.map(lambda p, s=scale: (s * p).astype(p.dtype), params)
+        updates, state = tx.update(grads, state, params)
+        assert all(np.isfinite(np.asarray(u, np.float32)).all() for u in jax.tree.leaves(updates))
+    assert state.distance == np.float32(1e-3)
+    assert all((np.asarray(u, np.float32) < 0).all() for u in jax.tree.leaves(updates))
+
+
+def test_prodigy_finds_the_distance():
+    """From an estimate of 1e-6 it comes to the order of the distance to the solution, here 2 in each coordinate."""
+    target = {"w": 2 * jnp.sign(jnp.linspace(-1.0, 1.0, 6))}
+    tx = prodigy()
+
+    def body(carry: Any, _: None) -> Any:
+        x, state = carry
+        grads = jax.tree.map(lambda a, b: jnp.sign(a - b) * jnp.sqrt(jnp.abs(a - b)), x, target)
+        updates, state = tx.update(grads, state, x)
+        return (optax.apply_updates(x, updates), state), state.distance
+
+    start = {"w": jnp.zeros(6)}
+    (x, _), distances = jax.jit(lambda: jax.lax.scan(body, (start, tx.init(start)), None, length=400))()
+    assert 0.2 < distances[-1] < 10
+    assert (np.diff(distances) >= 0).all()
+    assert np.abs(x["w"] - target["w"]).max() < 0.2
+
+
+# SOAP
+
+
+class Soap:
+    """Vyas et al. 2025, algorithms 3 and 4, for one kernel as a matrix; the first step without rotation."""
+
+    def __init__(self, every: int, max_side: int, b1: float = 0.9, b2: float = 0.95, eps: float = 1e-6):
+        self.every, self.max_side, self.b1, self.b2, self.eps = every, max_side, b1, b2, eps
+        self.m: Any = 0.0
+        self.v: Any = 0.0
+        self.t = 0
+        self.means: list[Any] = [0.0, 0.0]
+        self.bases: list[Any] = [None, None]
+
+    def step(self, gradient: np.ndarray) -> np.ndarray:
+        g = gradient.reshape(-1, gradient.shape[-1])
+        if self.t == 0:
+            self.bases = [np.eye(size) for size in g.shape]
+        self.t += 1
+        left, right = self.bases
+        rotated = left.T @ g @ right
+        self.m = self.b1 * self.m + (1 - self.b1) * g
+        self.v = self.b2 * self.v + (1 - self.b2) * rotated**2
+        mean = left.T @ self.m @ right / (1 - self.b1**self.t)
+        step = left @ (mean / (np.sqrt(self.v / (1 - self.b2**self.t)) + self.eps)) @ right.T
+        for i, product in enumerate((g @ g.T, g.T @ g)):
+            if len(product) > self.max_side:
+                continue
+            self.means[i] = self.b2 * self.means[i] + (1 - self.b2) * product
+            if self.t == 1:
+                self.bases[i] = np.linalg.eigh(self.means[i])[1][:, ::-1]
+            elif (self.t - 1) % self.every == 0:
+                self.bases[i] = np.linalg.qr(self.means[i] @ self.bases[i])[0]
+        return step.reshape(gradient.shape)
+
+
+SOAP_OPTIONS = {"b1": 0.9, "b2": 0.95, "eps": 1e-6}
+
+
+@pytest.mark.parametrize(("every", "max_side"), [(1, 100), (3, 100), (3, 3)], ids=["every-1", "every-3", "one-side"])
+def test_soap_equals_numpy(every: int, max_side: int):
+    """With `max_side` 3 only the columns are rotated."""
+    tx = soap(falling_schedule, precondition_every=every, max_side=max_side, weight_decay=RULES, **SOAP_OPTIONS)
+    steps: Any = {k: Soap(every, max_side).step for k in ("dense", "conv")}
+    steps |= {k: Adam(**SOAP_OPTIONS).step for k in ("bias", "scale")}
+    assert_same(ours(tx), looped(steps, {"dense": 0.2}), 1e-9)
+
+
+def test_soap_without_rotation_is_adam():
+    tx = soap(falling_schedule, max_side=1, **SOAP_OPTIONS)
+    assert_same(ours(tx), looped({k: Adam(**SOAP_OPTIONS).step for k in START}))
+
+
+@functools.cache
+def soap_state(steps: int) -> Any:
+    """The state for a matrix after some steps along gradients that are larger in some directions than in others."""
+    tx = soap(0.0, b2=0.9, precondition_every=2)
+    scales = jnp.asarray([[8.0, 4.0, 2.0, 1.0, 0.5]])
+    mixing = jnp.asarray(np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0], jnp.float32)
+
+    def body(state: Any, key: jax.Array) -> Any:
+        g = (jax.random.normal(key, (4, 5)) * scales) @ mixing
+        return tx.update({"w": g}, state, {"w": g})[1], None
+
+    keys = jax.random.split(jax.random.key(0), steps)
+    state = jax.jit(lambda: jax.lax.scan(body, tx.init({"w": jnp.zeros((4, 5))}), keys)[0])()
+    return jax.tree.map(np.asarray, state[0].leaves["w"])
+
+
+def test_soap_keeps_orthonormal_bases_that_come_to_diagonalize_the_means():
+    leaf = soap_state(61)
+    for side in (leaf.left, leaf.right):
+        np.testing.assert_allclose(side.basis.T @ side.basis, np.eye(len(side.basis)), atol=1e-5)
+    inside = leaf.right.basis.T @ leaf.right.mean @ leaf.right.basis
+
+    def off_diagonal(matrix: np.ndarray) -> float:
+        return np.linalg.norm(matrix - np.diag(np.diag(matrix))) / np.linalg.norm(matrix)
+
+    assert off_diagonal(inside) < 0.1
+    assert off_diagonal(leaf.right.mean) > 0.3
+    values = np.diag(inside)
+    assert (np.diff(values) < 0).all()  # greatest first, so that V keeps belonging to its directions
+
+
+def test_soap_refreshes_bases_when_it_is_time():
+    """The first step finds the bases; with `precondition_every` 2 the third and the fifth refresh them."""
+    bases = [soap_state(n).right.basis for n in (1, 2, 3, 4)]
+    np.testing.assert_array_equal(bases[0], bases[1])
+    assert np.abs(bases[1] - bases[2]).max() > 1e-3
+    np.testing.assert_array_equal(bases[2], bases[3])
+
+
+def test_soap_takes_any_tree():
+    """Empty arrays, empty containers and kernels of rank 3."""
+    params = {"none": optax.MaskedNode(), "empty": jnp.zeros((0, 3)), "rank3": jnp.ones((2, 3, 2)), "pair": ()}
+    tx = soap(0.1)
+    updates, state = tx.update(params, tx.init(params), params)
+    assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
+    assert state[0].leaves["rank3"].left.basis.shape == (6, 6)
+
+
+@pytest.mark.parametrize("factory", [muon, prodigy, soap])
+def test_the_state_can_be_donated(factory: Any):
+    """No two arrays of it, nor of the parameters, are one in memory."""
+    params = jax.tree.map(jnp.asarray, START)
+    arrays = jax.tree.leaves((params, factory(0.1).init(params)))
+    assert len({x.unsafe_buffer_pointer() for x in arrays}) == len(arrays)
+
+
+@pytest.mark.parametrize("factory", [muon, soap])
+def test_kernels_of_convolutions_are_matrices(factory: Any):
+    """[H, W, I, O] is updated as [H * W * I, O] is."""
+    tx = factory(falling_schedule)
+    flat = {"dense": START["conv"].reshape(-1, 3)}
+    tall = {"conv": START["conv"]}
+    grads = jax.tree.map(lambda x: jnp.asarray(np.sin(3 * x), jnp.float32), (flat, tall))
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (flat, tall))
+    results = []
+    for p, g in zip(params, grads, strict=True):
+        state = tx.init(p)
+        for scale in (1.0, -0.5):
+            updates, state = tx.update(jax.tree.map(lambda x, s=scale: s * x * x, g), state, p)
+        results.append(updates)
+    np.testing.assert_allclose(results[0]["dense"], results[1]["conv"].reshape(-1, 3), rtol=1e-5, atol=1e-6)
