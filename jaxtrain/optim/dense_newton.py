@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxtrain.config.annotations import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -79,18 +80,18 @@ def newton(
             gain = decrease / jnp.where(promised > 0, promised, jnp.inf)
             eased = carry.damping * jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
             # from no damping at all the first is a small part of the curvature there is
-            least = jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(jnp.diagonal(hessian)), initial=1)
+            least = np.finfo(x.dtype).eps * jnp.max(jnp.abs(jnp.diagonal(hessian)), initial=1)
             raised = jnp.maximum(carry.damping, least) * carry.growth
             return _Trial(
                 jnp.where(lowers, step, 0),
                 jnp.where(lowers, eased, raised),
                 jnp.where(lowers, 2, 2 * carry.growth),
-                carry.count + 1,
+                carry.tried + 1,
                 lowers,
             )
 
         def goes_on(carry: _Trial) -> jax.Array:
-            return ~carry.accepted & (carry.count < max_trials) & (carry.damping <= max_damping)
+            return ~carry.accepted & (carry.tried < max_trials) & (carry.damping <= max_damping)
 
         begin = _Trial(jnp.zeros_like(x), state.damping, state.growth, jnp.int32(0), jnp.bool_(False))
         end = jax.lax.while_loop(goes_on, attempt, begin)
@@ -105,5 +106,5 @@ class _Trial(NamedTuple):
     step: jax.Array
     damping: jax.Array
     growth: jax.Array
-    count: jax.Array
+    tried: jax.Array
     accepted: jax.Array

@@ -12,7 +12,7 @@ from jaxtrain.config.annotations import Fraction, LearningRate, PositiveFloat, P
 from jaxtrain.optim import trees
 from jaxtrain.optim.first_order import like
 from jaxtrain.optim.kronecker_factors import Factors, Fisher, kronecker_factors
-from jaxtrain.optim.rules import WeightDecay, add_weight_decay
+from jaxtrain.optim.rules import WeightDecay, add_weight_decay, path_name
 from jaxtrain.optim.schedules import as_schedule
 
 Layers = dict[str, Factors]
@@ -24,7 +24,7 @@ class KfacState(NamedTuple):
     Attributes:
       factors: by layer, running means of its factors.
       inverses: by layer, the inverses of the damped factors, as of their latest refresh.
-      velocity: like the parameters.
+      velocity: like the parameters, in float32 at least.
       step: int32[], updates made.
     """
 
@@ -52,12 +52,13 @@ def kfac(
     A layer's gradient W, its bias as the last row, becomes (A + pi sqrt(damping) I)^-1 W (G + sqrt(damping) / pi I)^-1,
     with A and G the running means of its factors and pi^2 the ratio of their mean eigenvalues (section 6.3, factored
     Tikhonov damping). The first means are those of the first batch: the decay is min(1 - 1/k, factor_decay). What
-    belongs to no such layer (a normalization's scale, say) keeps its gradient.
+    belongs to no layer that `kronecker_factors` has factors for (a normalization's scale, a convolution in groups)
+    keeps its gradient.
     The result is shortened so that learning_rate^2 * step'gradient is `kl_clip` at the most, which bounds the change of
-    the model's distribution (Ba et al. 2017, section 5), and goes into a velocity v = momentum * v + step;
-    x -= learning_rate * v.
+    the model's distribution (Ba et al. 2017), and goes into a velocity v = momentum * v + step; x -= learning_rate * v.
 
-    `update` needs `output_fn`, a Linen model on the batch, and for "empirical" `output_loss`.
+    `update` needs `output_fn`, a Linen model on the batch whose parameters have the paths of its layers, and for
+    "empirical" `output_loss`.
 
     Args:
       learning_rate: a number or a schedule.
@@ -76,7 +77,8 @@ def kfac(
     def init(params: optax.Params) -> KfacState:
         layers = find_layers(params)
         empty = {name: _empty_factors(layer) for name, layer in layers.items()}
-        return KfacState(empty, jax.tree.map(jnp.copy, empty), trees.zeros(params), jnp.int32(0))
+        velocity = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=trees.widest(p)), params)
+        return KfacState(empty, jax.tree.map(jnp.copy, empty), velocity, jnp.int32(0))
 
     def update(
         updates: optax.Updates, state: KfacState, params: optax.Params | None = None, **extra: Any
@@ -99,13 +101,13 @@ def kfac(
             state.step % inverse_every == 0, inverse_every, lambda: _inverted(factors, damping), state.inverses
         )
         updates, _ = decay.update(updates, optax.EmptyState(), params)
-        natural = _precondition(updates, inverses)
-        rate = schedule(state.step)
+        gradient = jax.tree.map(lambda u: u.astype(trees.widest(u)), updates)
+        natural, rate = _precondition(gradient, inverses), jnp.asarray(schedule(state.step))
         if kl_clip is not None:
-            squared = jnp.square(rate) * trees.dot(natural, updates).astype(rate.dtype)
-            natural = trees.scaled(jnp.minimum(1, jnp.sqrt(kl_clip / jnp.maximum(squared, 1e-30))), natural)
+            natural = _shortened(natural, gradient, rate, kl_clip)
         velocity = jax.tree.map(lambda v, u: like(momentum, v) * v + u, state.velocity, natural)
-        return trees.scaled(-rate, velocity), KfacState(factors, inverses, velocity, state.step + 1)
+        steps = jax.tree.map(lambda v, u: (-rate.astype(v.dtype) * v).astype(u.dtype), velocity, updates)
+        return steps, KfacState(factors, inverses, velocity, state.step + 1)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -113,13 +115,12 @@ def kfac(
 def find_layers(tree: Any, path: tuple[str, ...] = ()) -> dict[str, Mapping[str, Any]]:
     """The parts of a tree of parameters that look like a dense or convolutional layer, by path.
 
-    That is a mapping with a "kernel" of rank 2 or 4; a bias that is not there (masked) is left out.
+    That is a mapping with a "kernel" of rank 2 or 4 that is not masked.
     """
     if not isinstance(tree, Mapping):
         return {}
-    kernel = tree.get("kernel")
-    if kernel is not None and not isinstance(kernel, Mapping) and jnp.ndim(kernel) in (2, 4):
-        return {"/".join(path): tree} if not isinstance(kernel, optax.MaskedNode) else {}
+    if getattr(tree.get("kernel"), "ndim", 0) in (2, 4):
+        return {"/".join(path): tree}
     found: dict[str, Mapping[str, Any]] = {}
     for name, part in tree.items():
         found |= find_layers(part, (*path, str(name)))
@@ -127,7 +128,7 @@ def find_layers(tree: Any, path: tuple[str, ...] = ()) -> dict[str, Mapping[str,
 
 
 def _has_bias(layer: Mapping[str, Any]) -> bool:
-    return layer.get("bias") is not None and not isinstance(layer["bias"], optax.MaskedNode)
+    return getattr(layer.get("bias"), "shape", None) == layer["kernel"].shape[-1:]  # a masked one has none
 
 
 def _empty_factors(layer: Mapping[str, Any]) -> Factors:
@@ -146,13 +147,11 @@ def _when(due: jax.Array, every: Any, make: Any, old: Any) -> Any:
 
 def _averaged(old: Layers, found: Mapping[str, Factors], looks: jax.Array, decay: float) -> Layers:
     """Running means with one more look; a layer that was not seen keeps its zeros."""
-    k = (looks + 1).astype(jnp.float32)
-    keep = jnp.minimum(1 - 1 / k, decay)
 
     def mean(before: jax.Array, now: jax.Array) -> jax.Array:
         now = now[: before.shape[0], : before.shape[1]].astype(before.dtype)  # a bias that is frozen has no row
-        weight = keep.astype(before.dtype)
-        return weight * before + (1 - weight) * now
+        keep = jnp.minimum(1 - 1 / (looks + 1).astype(before.dtype), like(decay, before))
+        return keep * before + (1 - keep) * now
 
     return {name: jax.tree.map(mean, f, found[name]) if name in found else f for name, f in old.items()}
 
@@ -177,25 +176,37 @@ def _inverse(matrix: jax.Array, damping: jax.Array) -> jax.Array:
     return jax.scipy.linalg.cho_solve(factor, identity)
 
 
-def _precondition(gradient: Any, inverses: Layers, path: tuple[str, ...] = ()) -> Any:
+def _precondition(gradient: Any, inverses: Layers) -> Any:
     """The gradient with each layer's part multiplied by its inverses from both sides."""
-    if not isinstance(gradient, Mapping):
-        return gradient
-    name = "/".join(path)
-    if name in inverses and "kernel" in gradient:
-        return {**gradient, **_precondition_layer(gradient, inverses[name])}
-    return {k: _precondition(part, inverses, (*path, str(k))) for k, part in gradient.items()}
+    natural: dict[str, jax.Array] = {}
+    for name, layer in find_layers(gradient).items():
+        for part, value in _precondition_layer(layer, inverses[name]).items():
+            natural[f"{name}/{part}" if name else part] = value
+    return jax.tree_util.tree_map_with_path(lambda path, g: natural.get(path_name(path), g), gradient)
 
 
 def _precondition_layer(layer: Mapping[str, Any], inverse: Factors) -> dict[str, jax.Array]:
-    kernel = layer["kernel"]
+    kernel, bias = layer["kernel"], layer["bias"] if _has_bias(layer) else None
     rows = kernel.reshape(-1, kernel.shape[-1]).astype(inverse.inputs.dtype)
-    bias = _has_bias(layer)
-    if bias:
-        rows = jnp.concatenate([rows, layer["bias"].astype(rows.dtype)[None]])
-    seen = jnp.trace(inverse.inputs) > 0
-    rows = jnp.where(seen, inverse.inputs @ rows @ inverse.outputs, rows)
-    result = {"kernel": (rows[:-1] if bias else rows).reshape(kernel.shape).astype(kernel.dtype)}
-    if bias:
-        result["bias"] = rows[-1].astype(layer["bias"].dtype)
-    return result
+    if bias is not None:
+        rows = jnp.concatenate([rows, bias.astype(rows.dtype)[None]])
+    natural = _multiply(_multiply(inverse.inputs, rows), inverse.outputs)
+    rows = jnp.where(jnp.trace(inverse.inputs) > 0, natural, rows)  # zeros are of a layer that was never seen
+    if bias is None:
+        return {"kernel": rows.reshape(kernel.shape).astype(kernel.dtype)}
+    return {"kernel": rows[:-1].reshape(kernel.shape).astype(kernel.dtype), "bias": rows[-1].astype(bias.dtype)}
+
+
+def _multiply(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")
+
+
+def _shortened(natural: Any, gradient: Any, rate: jax.Array, kl_clip: float) -> Any:
+    """`natural` times min(1, sqrt(kl_clip / (rate^2 natural'gradient))).
+
+    With u = F^-1 g, F damped, u'g is u'Fu: about twice the divergence of the distributions before and after u.
+    """
+    product = trees.dot(natural, gradient)
+    squared = jnp.square(rate.astype(product.dtype)) * product
+    scale = jnp.minimum(1, jnp.sqrt(like(kl_clip, product) / jnp.maximum(squared, 1e-30)))  # a rate of 0 is no matter
+    return trees.scaled(scale, natural)

@@ -2,7 +2,11 @@
 
 For a layer with inputs a (with a 1 appended for the bias) and gradients g of the log-likelihood with respect to its
 outputs, the Fisher matrix is approximated by E[a a'] x E[g g'] (Martens & Grosse 2015, equation 1); for a convolution
-by the sum over positions of the first, and the mean over positions of the second (Grosse & Martens 2016, equation 27).
+by the sum over positions of the first, and the mean over positions of the second (Grosse & Martens 2016, theorem 1).
+Both are means over examples. A dense layer that is applied at several positions is a convolution of size 1.
+
+Everything is multiplied in full precision: what an accelerator makes of float32 by default has ten bits or less, and
+the inverse of a factor would magnify that.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +15,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.core import tracers
+from flax.linen.linear import canonicalize_padding
 
 from jaxtrain.optim.trees import widest
 
@@ -37,7 +43,10 @@ def kronecker_factors(
     fisher: Fisher = "sampled",
     output_loss: Callable[[jax.Array], jax.Array] | None = None,
 ) -> dict[str, Factors]:
-    """The factors of every `nn.Dense` and `nn.Conv` that `output_fn` calls, by path ("block/conv1").
+    """The factors of the layers that `output_fn` calls, by path ("block/conv1").
+
+    Those are every `nn.Dense`, and every `nn.Conv` of images in one group whose borders are zeros. Classes derived from
+    these are left out: they may use their kernels in another way.
 
     Args:
       output_fn: `params -> logits f[N, K]`, a Linen model applied to a batch.
@@ -49,70 +58,85 @@ def kronecker_factors(
       output_loss: `logits -> mean loss`, for "empirical".
 
     Raises:
-      ValueError: a layer is called twice in one pass, or is a convolution in groups.
+      ValueError: a layer is called twice in one pass, or inside a transformation of its own; "empirical" without
+        `output_loss`.
     """
-    layers = _Layers()
-    shapes = jax.eval_shape(lambda p: layers.run(output_fn, p, None), params)[1]
+    shapes = jax.eval_shape(lambda p: _run(output_fn, p, None), params)[1]
     if not shapes:
         return {}
     zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
-    logits, backward, inputs = jax.vjp(lambda z: layers.run(output_fn, params, z), zeros, has_aux=True)
+    logits, backward, inputs = jax.vjp(lambda z: _run(output_fn, params, z), zeros, has_aux=True)
     outputs = _output_factors(logits, backward, key, fisher, output_loss)
-    return {name: Factors(_second_moment(x, sum_positions=True), outputs[name]) for name, x in inputs.items()}
+    return {name: Factors(_second_moment(x, logits.shape[0]), outputs[name]) for name, x in inputs.items()}
 
 
-class _Layers:
-    """Runs a model with zeros added to the outputs of its layers, by which they can be differentiated."""
+def _run(
+    output_fn: Callable[[Any], jax.Array], params: Any, zeros: Mapping[str, jax.Array] | None
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The logits, and by layer its outputs; with `zeros`, which are added to the outputs, its inputs as rows f[R, I].
 
-    def run(
-        self, output_fn: Callable[[Any], jax.Array], params: Any, zeros: Mapping[str, jax.Array] | None
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Logits, and by layer its inputs as rows f[N, positions, I]; without `zeros`, its outputs as they are."""
-        seen: dict[str, jax.Array] = {}
+    To differentiate with respect to the zeros is to differentiate with respect to the outputs.
+    """
+    seen: dict[str, jax.Array] = {}
+    trace = tracers.current_trace()
 
-        def intercept(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-            module = context.module
-            if not isinstance(module, nn.Dense | nn.Conv) or context.method_name != "__call__":
-                return call(*args, **kwargs)
-            name = "/".join(module.path)
-            if name in seen:
-                raise ValueError(
-                    f"kfac cannot tell apart the uses of the layer {name}, which is called twice in a pass"
-                )
-            out = call(*args, **kwargs)
-            if zeros is None:
-                seen[name] = out
-                return out
-            seen[name] = _rows(module, args[0])
-            return out + zeros[name]
+    def intercept(
+        call: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
+    ) -> Any:
+        module: Any = context.module
+        if context.method_name != "__call__" or type(module) not in (nn.Dense, nn.Conv):
+            return call(*args, **kwargs)
+        (x,) = (*args, *kwargs.values())
+        if isinstance(module, nn.Conv) and not _is_plain(module, x):
+            return call(x)
+        name = "/".join(module.path)
+        if name in seen:
+            raise ValueError(f"kfac cannot tell apart the uses of the layer {name!r}, which is called twice in a pass")
+        if tracers.current_trace() != trace:  # what is recorded here would not be known outside
+            raise ValueError(
+                f"kfac cannot look at the layer {name!r}, which the model calls inside a transformation (nn.remat, "
+                "nn.scan, jax.jit or the like): call it outside of one, or take another optimizer"
+            )
+        out = call(x)
+        seen[name] = out if zeros is None else _rows(module, x)
+        return out if zeros is None else out + zeros[name]
 
-        with nn.intercept_methods(intercept):
-            return output_fn(params), seen
+    with nn.intercept_methods(intercept):
+        return output_fn(params), seen
+
+
+def _is_plain(module: nn.Conv, x: jax.Array) -> bool:
+    """Whether it is a convolution of images f[N, H, W, C] in one group, with zeros around them."""
+    padding = module.padding
+    zeros = not isinstance(padding, str) or padding.upper() in ("SAME", "SAME_LOWER", "VALID")
+    return x.ndim == 4 and len(_size(module)) == 2 and module.feature_group_count == 1 and zeros
+
+
+def _size(module: nn.Conv) -> tuple[int, ...]:
+    size = module.kernel_size
+    return (size,) if isinstance(size, int) else tuple(size)
 
 
 def _rows(module: nn.Dense | nn.Conv, x: jax.Array) -> jax.Array:
-    """Inputs of a layer as rows f[N, positions, I], with a 1 at the end of each where there is a bias."""
+    """Inputs of a layer as rows f[R, I] for examples and positions, with a 1 at the end where there is a bias."""
     if isinstance(module, nn.Conv):
         x = _patches(module, x)
-    x = x.reshape(x.shape[0], -1, x.shape[-1])
-    return jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1) if module.use_bias else x
+    x = x.reshape(-1, x.shape[-1])
+    return jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=-1) if module.use_bias else x
 
 
 def _patches(module: nn.Conv, x: jax.Array) -> jax.Array:
     """f[N, H', W', h * w * C]: what each output sees, flattened in the order of an HWIO kernel."""
-    name = "/".join(module.path)
-    if module.feature_group_count != 1 or x.ndim != 4:
-        raise ValueError(f"kfac has factors for convolutions of images in one group, which {name} is not")
-    size = tuple(module.kernel_size)
-    padding = _pairs(module.padding) if not isinstance(module.padding, str) else module.padding
+    size = _size(module)
     patches = jax.lax.conv_general_dilated_patches(
         x,
         size,
         _pair(module.strides),
-        padding,
+        canonicalize_padding(module.padding, 2),
         lhs_dilation=_pair(module.input_dilation),
         rhs_dilation=_pair(module.kernel_dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=jax.lax.Precision.HIGHEST,
     )
     n, h, w, _ = patches.shape
     by_channel = patches.reshape(n, h, w, x.shape[-1], *size)  # jax flattens channels first
@@ -125,13 +149,6 @@ def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def _pairs(padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    if isinstance(padding, int):
-        return (padding, padding), (padding, padding)
-    first, second = ((p, p) if isinstance(p, int) else (p[0], p[1]) for p in padding)
-    return first, second
-
-
 def _output_factors(
     logits: jax.Array, backward: Any, key: jax.Array, fisher: Fisher, output_loss: Any
 ) -> dict[str, jax.Array]:
@@ -141,10 +158,7 @@ def _output_factors(
 
     def moments(cotangent: jax.Array) -> dict[str, jax.Array]:
         (gradients,) = backward(cotangent)
-        return {
-            name: _second_moment(g.reshape(g.shape[0], -1, g.shape[-1]), sum_positions=False)
-            for name, g in gradients.items()
-        }
+        return {name: _second_moment(g, g.size // g.shape[-1]) for name, g in gradients.items()}
 
     if fisher == "sampled":
         labels = jax.random.categorical(key, logits)
@@ -165,9 +179,7 @@ def _output_factors(
     return jax.tree.map(lambda x: x.sum(axis=0), by_class)
 
 
-def _second_moment(rows: jax.Array, *, sum_positions: bool) -> jax.Array:
-    """The mean over examples of x x', summed over positions or averaged, of rows f[N, positions, D]."""
-    rows = rows.astype(widest(rows))
-    count = rows.shape[0] if sum_positions else rows.shape[0] * rows.shape[1]
-    flat = rows.reshape(-1, rows.shape[-1])
-    return flat.T @ flat / count
+def _second_moment(rows: jax.Array, count: int) -> jax.Array:
+    """f[D, D], the sum of x x' over the rows f[..., D], divided by `count`."""
+    rows = rows.reshape(-1, rows.shape[-1]).astype(widest(rows))
+    return jnp.matmul(rows.T, rows, precision="highest") / count

@@ -108,7 +108,7 @@ def armijo(
 
 class _Carry(NamedTuple):
     bracket: Bracket
-    count: jax.Array
+    used: jax.Array
     done: jax.Array
     best: Found
 
@@ -140,12 +140,12 @@ def strong_wolfe(
         enough = finite & (phi <= value + c1 * t * slope)
         wolfe = enough & (jnp.abs(rise) <= -c2 * slope)
         better = enough & (wolfe | (phi < carry.best.value))
-        here = Found(t, phi, gradient, carry.count + 1, enough)
+        here = Found(t, phi, gradient, carry.used + 1, enough)
         best = trees.choose(better, here, carry.best)
         bracket, stuck = next_bracket(carry.bracket, value, slope, phi, rise, finite, c1)
-        return _Carry(bracket, carry.count + 1, wolfe | stuck, best)
+        return _Carry(bracket, carry.used + 1, wolfe | stuck, best)
 
     none = Found(jnp.zeros_like(initial), value, grad, jnp.int32(0), jnp.bool_(False))
     begin = _Carry(start_bracket(value, slope, initial), jnp.int32(0), jnp.bool_(False), none)
-    end = jax.lax.while_loop(lambda c: ~c.done & (c.count < max_evaluations), body, begin)
-    return end.best._replace(evaluations=end.count)
+    end = jax.lax.while_loop(lambda c: ~c.done & (c.used < max_evaluations), body, begin)
+    return end.best._replace(evaluations=end.used)

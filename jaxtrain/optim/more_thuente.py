@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 LONGEST = 1e10
 """Steps beyond this are not tried."""
@@ -81,8 +82,8 @@ def next_bracket(
     # the auxiliary function psi(t) = phi(t) - c1 slope t, as long as the trial is lower and yet not low enough
     auxiliary = ~second & (phi <= old.best.value) & ~below
     tilt = jnp.where(auxiliary, test, 0)
-    ends = [End(e.step, e.value - e.step * tilt, e.slope - tilt) for e in (old.best, old.other, trial)]
-    best, other, step, bracketed = _step(*ends, old.bracketed, old.least, jnp.minimum(old.most, old.ceiling))
+    x, y, t = (End(e.step, e.value - e.step * tilt, e.slope - tilt) for e in (old.best, old.other, trial))
+    best, other, step, bracketed = _step(x, y, t, old.bracketed, old.least, jnp.minimum(old.most, old.ceiling))
     best, other = (End(e.step, e.value + e.step * tilt, e.slope + tilt) for e in (best, other))
     wide = jnp.abs(other.step - best.step)
     slow = bracketed & (wide >= 0.66 * old.width_before)
@@ -90,7 +91,7 @@ def next_bracket(
     least = jnp.where(bracketed, jnp.minimum(best.step, other.step), step + 1.1 * (step - best.step))
     most = jnp.where(bracketed, jnp.maximum(best.step, other.step), step + 4 * (step - best.step))
     step = jnp.clip(step, 0, old.ceiling)
-    eps = jnp.finfo(step.dtype).eps
+    eps = np.finfo(step.dtype).eps
     stuck = bracketed & ((step <= least) | (step >= most) | (most - least <= 4 * eps * most))
     new = Bracket(
         best,
@@ -176,7 +177,7 @@ def _secant(a: End, t: End) -> jax.Array:
 
 
 def _nonzero(x: jax.Array) -> jax.Array:
-    return jnp.where(x == 0, jnp.finfo(x.dtype).tiny, x)
+    return jnp.where(x == 0, np.finfo(x.dtype).tiny, x)
 
 
 def _choose(condition: jax.Array, a: End, b: End) -> End:

@@ -35,14 +35,14 @@ def hessian_free(
     B is the generalized Gauss-Newton matrix J' H_L J of the outputs' loss (Schraudolph 2002), positive semidefinite for
     a convex loss, or the Hessian itself. Neither is ever written out: a product with J is a forward derivative, one
     with J' a backward one. The iteration ends where the residual is min(1/2, sqrt |g|) |g| (Nocedal & Wright 2006,
-    algorithm 7.1), at a direction of negative curvature, with what there is by then, or after `max_cg_iterations`. Then the step
-    is shortened until the objective falls (Armijo), and the damping multiplied by 2/3 where the decrease is more than
-    3/4 of what the model promised, by 3/2 where it is less than 1/4 (Martens 2010, section 4.1). An update never raises
-    the objective; where nothing lowers it, the update is 0.
+    algorithm 7.1), at a direction of negative curvature, with what there is by then, or after `max_cg_iterations`.
+    Then the step is shortened until the objective falls (Armijo), and the damping multiplied by 2/3 where the decrease
+    is more than 3/4 of what the model promised, by 3/2 where it is less than 1/4 (Martens 2010, section 4.1). An update
+    never raises the objective; where nothing lowers it, the update is 0.
 
     The objective must be the same at each step: the full batch, no dropout, no augmentation. `update` needs `params`
-    and `value_fn`, takes `value`, and for "gauss_newton" needs `output_fn` and `output_loss`. Penalties in `value_fn` are
-    seen in its values and gradients, and not in the Gauss-Newton matrix: give a penalty's second derivative as
+    and `value_fn`, takes `value`, and for "gauss_newton" needs `output_fn` and `output_loss`. Penalties in `value_fn`
+    are seen in its values and gradients, and not in the Gauss-Newton matrix: give a penalty's second derivative as
     `damping`, or take "hessian".
 
     Args:
@@ -110,7 +110,7 @@ class _Cg(NamedTuple):
     residual: Any
     direction: Any
     size: jax.Array
-    count: jax.Array
+    used: jax.Array
     done: jax.Array
 
 
@@ -126,15 +126,15 @@ def _truncated_cg(product: Product, damping: jax.Array, gradient: Any, max_itera
         positive = (bend > 0) & jnp.isfinite(bend)
         alpha = jnp.where(positive, c.size / jnp.where(positive, bend, 1), 0)
         # negative curvature at the first direction: that is steepest descent, taken as it is
-        alpha = jnp.where(~positive & (c.count == 0), 1, alpha)
+        alpha = jnp.where(~positive & (c.used == 0), 1, alpha)
         solution = trees.add_scaled(c.solution, alpha, c.direction)
         residual = trees.add_scaled(c.residual, -alpha, image)
         left = trees.dot(residual, residual)
         beta = left / jnp.where(c.size > 0, c.size, 1)
         direction = trees.add_scaled(residual, beta, c.direction)
-        return _Cg(solution, residual, direction, left, c.count + 1, ~positive | (left <= enough))
+        return _Cg(solution, residual, direction, left, c.used + 1, ~positive | (left <= enough))
 
     descent = trees.negative(gradient)
     begin = _Cg(trees.zeros(gradient), descent, descent, size, jnp.int32(0), size == 0)
-    end = jax.lax.while_loop(lambda c: ~c.done & (c.count < max_iterations), body, begin)
-    return end.solution, end.count
+    end = jax.lax.while_loop(lambda c: ~c.done & (c.used < max_iterations), body, begin)
+    return end.solution, end.used

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtrain.data.loader import Arrays, normalize, take
 from jaxtrain.data.preprocess import Normalization
 from jaxtrain.optim.averages import evaluation_params
-from jaxtrain.training.batch_statistics import batch_statistics_of
+from jaxtrain.training.batch_statistics import batch_statistics_of, mean_of
 from jaxtrain.training.plan import Plan
 from jaxtrain.training.random import MODEL_STREAMS, STATISTICS, stream
 from jaxtrain.training.state import TrainState
@@ -57,23 +57,16 @@ def _recompute(plan: Plan, normalization: Normalization) -> Callable[[Any, Any, 
     count = min(config.evaluation.statistics_batches, max(examples // size, 1))
     everywhere = plan.layout.replicated
 
-    def add(params: Any, variables: Any, arrays: Arrays, batch: jax.Array, total: Any) -> Any:
+    def one(params: Any, variables: Any, arrays: Arrays, batch: jax.Array) -> Any:
         places = (jnp.arange(size, dtype=jnp.int32) * count + batch) * (examples // (size * count) or 1)
         images, _ = take(arrays, jnp.minimum(places, examples - 1), plan.layout.batch)
         rngs = {name: stream(config.seed, f"{STATISTICS}/{name}", batch) for name in MODEL_STREAMS}
-        found = batch_statistics_of(plan.model, params, variables, normalize(images, normalization), rngs)
-        return jax.tree.map(lambda t, x: t + x / count, total, found)
+        return batch_statistics_of(plan.model, params, variables, normalize(images, normalization), rngs)
 
-    compiled = jax.jit(add, donate_argnums=4, in_shardings=everywhere, out_shardings=everywhere)
-    zero = jax.jit(lambda tree: jax.tree.map(jnp.zeros_like, tree), out_shardings=everywhere)
-
-    def recompute(params: Any, variables: Any, arrays: Arrays) -> Any:
-        total = zero(variables[_COLLECTION])
-        for batch in range(count):
-            total = compiled(params, variables, arrays, np.int32(batch), total)
-        return total
-
-    return recompute
+    compiled = jax.jit(one, in_shardings=everywhere, out_shardings=everywhere)
+    return lambda params, variables, arrays: mean_of(
+        compiled(params, variables, arrays, np.int32(batch)) for batch in range(count)
+    )
 
 
 def make_observe(plan: Plan) -> Observe:

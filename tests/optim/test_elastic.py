@@ -135,7 +135,7 @@ def test_one_objective_for_all_keeps_the_workers_together():
     assert np.abs(alone[0][-1] - center[-1]).max() > 1e-3  # a weaker spring on each
 
 
-reals = st.floats(-8, 8, width=32)
+reals = st.floats(-8, 8, width=32, allow_subnormal=False)
 
 
 @settings(max_examples=50, deadline=None)

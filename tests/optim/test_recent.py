@@ -14,7 +14,7 @@ from jaxtrain.optim import muon, prodigy, soap
 
 STEPS = 25
 _rng = np.random.default_rng(2)
-SHAPES = {"dense": (4, 3), "conv": (2, 1, 2, 3), "bias": (3,), "scale": ()}
+SHAPES = {"dense": (4, 3), "conv": (2, 1, 1, 3), "bias": (3,), "scale": ()}
 START = {name: _rng.normal(size=shape) for name, shape in SHAPES.items()}
 CURVATURE = {name: _rng.uniform(0.5, 3, size=shape) for name, shape in SHAPES.items()}
 MIXER = {name: _rng.normal(size=(int(np.prod(s)),) * 2) / 4 for name, s in SHAPES.items()}

@@ -1,0 +1,224 @@
+"""L-BFGS, BFGS and nonlinear conjugate gradients against SciPy, numpy and their own promises."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from jaxtrain.optim import bfgs, lbfgs, nonlinear_cg
+from tests.optim.problems import VALLEY_START, falls_from_random_starts, minimize, rosenbrock, steps_to
+
+RULES: dict[str, tuple[Any, str]] = {
+    "lbfgs": (lbfgs, "L-BFGS-B"),
+    "bfgs": (bfgs, "BFGS"),
+    "polak_ribiere": (nonlinear_cg, "CG"),
+    "fletcher_reeves": (functools.partial(nonlinear_cg, method="fletcher_reeves"), "CG"),
+}
+rules = pytest.mark.parametrize("rule", RULES)
+
+
+@rules
+def test_rosenbrock_in_hardly_more_iterations_than_scipy(rule: str):
+    optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy")
+    make, method = RULES[rule]
+    with jax.enable_x64(True):
+        trace = minimize(make(), rosenbrock, VALLEY_START, 60)
+        theirs: list[float] = []
+        optimize.minimize(
+            optimize.rosen,
+            VALLEY_START,
+            jac=optimize.rosen_der,
+            method=method,
+            callback=lambda x: theirs.append(optimize.rosen(x)),
+        )
+    assert steps_to(trace.values, 1e-9) <= 1.25 * steps_to(np.asarray(theirs), 1e-9)
+    assert trace.values[-1] < 1e-18
+    assert np.all(np.diff(trace.values) <= 0)
+
+
+@pytest.mark.parametrize("search", ["strong_wolfe", "armijo"])
+@rules
+def test_never_climbs_where_the_function_is_not_convex(rule: str, search: str):
+    falls_from_random_starts(RULES[rule][0](line_search=search))
+
+
+@functools.cache
+def logistic() -> tuple[Any, float]:
+    """Full-batch multinomial logistic regression on the digits, and the loss that scikit-learn ends at.
+
+    scikit-learn minimizes C * sum of losses + |w|^2 / 2 and leaves the intercepts alone.
+    """
+    images, labels = load_digits(return_X_y=True)
+    images, penalty = images / 16, 1e-3
+    inputs, targets = jnp.asarray(images), jnp.asarray(labels)
+
+    def value_fn(x: jax.Array) -> jax.Array:
+        kernel, bias = x[:640].reshape(64, 10), x[640:]
+        losses = optax.softmax_cross_entropy_with_integer_labels(inputs @ kernel + bias[None], targets)
+        return losses.mean() + penalty / 2 * jnp.sum(kernel**2)
+
+    fitted = LogisticRegression(C=1 / (penalty * len(labels)), tol=1e-10, max_iter=5000).fit(images, labels)
+    best = jnp.concatenate([jnp.asarray(fitted.coef_.T).reshape(-1), jnp.asarray(fitted.intercept_)])
+    return value_fn, float(value_fn(best))
+
+
+def test_logistic_regression_ends_where_scikit_learn_does_in_no_more_evaluations_than_scipy():
+    optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy's L-BFGS-B")
+    with jax.enable_x64(True):
+        value_fn, best = logistic()
+        trace = minimize(lbfgs(memory_size=10), value_fn, np.zeros(650), 80)
+        value_and_grad = jax.jit(jax.value_and_grad(value_fn))
+        evaluated: list[float] = []
+
+        def theirs(x: np.ndarray) -> tuple[float, np.ndarray]:
+            value, grad = value_and_grad(x)
+            evaluated.append(float(value))
+            return float(value), np.asarray(grad)
+
+        optimize.minimize(theirs, np.zeros(650), jac=True, method="L-BFGS-B", options={"maxcor": 10, "ftol": 0})
+        needed = steps_to(trace.values, best + 1e-6)
+        ours = minimize(lbfgs(memory_size=10), value_fn, np.zeros(650), needed)
+    assert abs(trace.values[-1] - best) < 1e-6
+    assert int(ours.state.evaluations) + 1 <= steps_to(np.asarray(evaluated), best + 1e-6)  # and one at the start
+
+
+def test_the_evaluations_are_counted_as_they_are_made():
+    made = []
+
+    def value_fn(x: jax.Array) -> jax.Array:
+        jax.debug.callback(lambda: made.append(1))
+        return rosenbrock(x)
+
+    tx = lbfgs()
+    x = jnp.asarray(VALLEY_START, jnp.float32)
+    state = tx.init(x)
+    for _ in range(5):
+        value, grad = jax.value_and_grad(rosenbrock)(x)
+        update, state = jax.jit(lambda g, s, p, v: tx.update(g, s, p, value=v, value_fn=value_fn))(
+            grad, state, x, value
+        )
+        x = x + update
+    jax.effects_barrier()
+    assert len(made) == int(state.evaluations) > 0
+
+
+@pytest.mark.parametrize("rule", ["lbfgs", "bfgs", "polak_ribiere"])
+def test_optax_finds_value_and_gradient_in_the_state(rule: str):
+    """`optax.value_and_grad_from_state` takes what the line search ended with, instead of evaluating again."""
+    tx = RULES[rule][0]()
+
+    @jax.jit
+    def step(x: jax.Array, state: Any) -> Any:
+        value, grad = optax.value_and_grad_from_state(rosenbrock)(x, state=state)
+        update, state = tx.update(grad, state, x, value=value, grad=grad, value_fn=rosenbrock)
+        return x + update, state
+
+    with jax.enable_x64(True):
+        x = jnp.asarray(VALLEY_START)
+        state, path = tx.init(x), []
+        for _ in range(10):
+            x, state = step(x, state)
+            path.append(x)
+        np.testing.assert_allclose(path, minimize(tx, rosenbrock, VALLEY_START, 10).points, rtol=1e-9)
+
+
+@pytest.mark.parametrize("memory", [1, 5, 10])
+def test_the_state_is_no_larger_than_it_says(memory: int):
+    params = {"kernel": jnp.zeros((40, 25)), "bias": jnp.zeros(25)}
+    size = sum(x.nbytes for x in jax.tree.leaves(params))
+    held = sum(x.nbytes for x in jax.tree.leaves(lbfgs(memory_size=memory).init(params)))
+    assert held <= (2 * memory + 4) * size
+
+
+def inverse_by_hand(steps: list[np.ndarray], changes: list[np.ndarray]) -> np.ndarray:
+    """The dense inverse Hessian of these pairs, upon (s'y / y'y) I of the last one (Nocedal & Wright 7.16)."""
+    s, y = steps[-1], changes[-1]
+    inverse = s @ y / (y @ y) * np.eye(s.size)
+    for s, y in zip(steps, changes, strict=True):
+        rho = 1 / (s @ y)
+        left = np.eye(s.size) - rho * np.outer(s, y)
+        inverse = left @ inverse @ left.T + rho * np.outer(s, s)
+    return inverse
+
+
+@pytest.mark.parametrize("memory", [1, 3, 20])
+def test_directions_are_those_of_the_dense_formula(memory: int):
+    with jax.enable_x64(True):
+        trace = minimize(lbfgs(memory_size=memory), rosenbrock, VALLEY_START, 12)
+        points = [VALLEY_START, *trace.points]
+        grads = [np.asarray(jax.grad(rosenbrock)(jnp.asarray(p))) for p in points]
+    steps, changes = np.diff(points, axis=0), np.diff(grads, axis=0)
+    for k in range(2, 12):
+        pairs = [i for i in range(k) if steps[i] @ changes[i] > 0][-memory:]
+        direction = -inverse_by_hand([steps[i] for i in pairs], [changes[i] for i in pairs]) @ grads[k]
+        length = steps[k] @ direction / (direction @ direction)
+        np.testing.assert_allclose(steps[k], length * direction, atol=1e-9 * np.abs(steps[k]).max())
+
+
+def test_bfgs_updates_the_inverse_by_the_formula():
+    with jax.enable_x64(True):
+        points = [VALLEY_START, *minimize(bfgs(), rosenbrock, VALLEY_START, 7).points]
+        inverse = minimize(bfgs(), rosenbrock, VALLEY_START, 8).state.inverse
+        grads = [np.asarray(jax.grad(rosenbrock)(jnp.asarray(p))) for p in points]
+    expected = np.eye(2)
+    for k in range(7):
+        s, y = points[k + 1] - points[k], grads[k + 1] - grads[k]
+        if k == 0:
+            expected = s @ y / (y @ y) * expected
+        rho = 1 / (s @ y)
+        left = np.eye(2) - rho * np.outer(s, y)
+        expected = left @ expected @ left.T + rho * np.outer(s, s)
+    np.testing.assert_allclose(inverse, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["polak_ribiere", "fletcher_reeves"])
+def test_conjugate_gradients_end_on_a_quadratic(method: Any):
+    """With searches that are not exact a few more steps than the dimension; steepest descent would take hundreds."""
+    rng = np.random.default_rng(2)
+    q = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    matrix, solution = q @ np.diag(np.linspace(1, 30, 8)) @ q.T, rng.normal(size=8)
+
+    def value_fn(x: jax.Array) -> jax.Array:
+        away = x - jnp.asarray(solution)
+        return away @ jnp.asarray(matrix) @ away / 2
+
+    with jax.enable_x64(True):
+        trace = minimize(nonlinear_cg(method=method), value_fn, np.zeros(8), 60)
+    assert steps_to(trace.values, 1e-8 * trace.values[0]) <= 32
+    np.testing.assert_allclose(trace.points[-1], solution, atol=1e-6)
+
+
+@rules
+def test_float32_stops_at_the_optimum_without_harm(rule: str):
+    trace = minimize(RULES[rule][0](), rosenbrock, VALLEY_START.astype(np.float32), 150)
+    assert trace.points.dtype == np.float32
+    assert np.isfinite(trace.points).all()
+    assert trace.values[-1] < 1e-8
+    assert np.all(np.diff(trace.values) <= 0)
+
+
+@rules
+def test_what_is_missing_is_asked_for(rule: str):
+    tx, x = RULES[rule][0](), jnp.ones(2)
+    with pytest.raises(ValueError, match="value_fn=objective"):
+        tx.update(x, tx.init(x), x)
+
+
+@rules
+def test_a_multiplier_behind_it_is_taken_for_what_it_is(rule: str):
+    """Half of each step is taken: the pairs must be those of the steps made, and it still converges."""
+    halved = optax.chain(RULES[rule][0](), optax.scale(0.5))
+    with jax.enable_x64(True):
+        trace = minimize(halved, lambda x: jnp.sum(jnp.asarray([1.0, 4.0, 9.0]) * x**2), np.ones(3), 60)
+    assert trace.values[-1] < 1e-10
+
+
+def test_too_many_parameters_for_a_dense_matrix_are_refused():
+    with pytest.raises(ValueError, match=r"10,001 x 10,001 numbers, 0\.4 GB.*lbfgs"):
+        bfgs().init(jnp.zeros(10_001))

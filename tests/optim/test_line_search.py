@@ -1,0 +1,167 @@
+"""Line searches: the conditions they promise, the traps of values that are not finite, and SciPy's frugality."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxtrain.optim.line_search import search
+
+# phi of a line; all fall from 0 at the start. The first three are those of More & Thuente 1994, section 5.
+LINES: dict[str, Callable[[Any], Any]] = {
+    "rational": lambda t: -t / (t * t + 2),
+    "steep": lambda t: (t + 0.004) ** 5 - 2 * (t + 0.004) ** 4,
+    "ripples": lambda t: (
+        jnp.where(t <= 0.99, 1 - t, jnp.where(t >= 1.01, t - 1, 0.5 * ((t - 1) ** 2 / 0.01 + 0.01)))
+        + 2 * 0.99 / (39 * jnp.pi) * jnp.sin(39 * jnp.pi / 2 * t)
+    ),
+    "parabola": lambda t: 0.5 * (t - 3) ** 2,
+    "exponential": lambda t: jnp.exp(-t) + 0.1 * t,
+    "log": lambda t: t - jnp.log(t + 1e-3),
+}
+
+
+def along(name: str, kind: str, initial: float, c2: float = 0.9, most: int = 40) -> tuple[Any, Any]:
+    """The search along a line whose point is its step, and the function."""
+
+    def value_fn(x: jax.Array) -> jax.Array:
+        return LINES[name](x[0])
+
+    with jax.enable_x64(True):
+        origin = jnp.zeros(1)
+        value, grad = jax.value_and_grad(value_fn)(origin)
+        direction = -grad / jnp.abs(grad)
+        found = jax.jit(
+            lambda t: search(
+                kind,
+                value_fn,
+                origin,
+                value,
+                grad,
+                direction,
+                t,
+                c1=1e-4,
+                c2=c2,
+                max_evaluations=most,  # type: ignore[arg-type]
+            )
+        )(jnp.asarray(initial))
+        return jax.device_get((found, value, grad[0] * direction[0])), value_fn
+
+
+@pytest.mark.parametrize("initial", [1e-3, 0.1, 1.0, 10.0, 1e3])
+@pytest.mark.parametrize("name", LINES)
+def test_strong_wolfe_holds(name: str, initial: float):
+    (found, value, slope), value_fn = along(name, "strong_wolfe", initial, c2=0.1)
+    assert found.success
+    with jax.enable_x64(True):
+        here = jnp.asarray([found.step])
+        again, grad = jax.value_and_grad(value_fn)(here)
+    np.testing.assert_allclose([found.value, found.grad[0]], [again, grad[0]], rtol=1e-12, atol=1e-12)
+    assert found.value <= value + 1e-4 * found.step * slope
+    assert abs(found.grad[0]) <= 0.1 * abs(slope) * (1 + 1e-12)
+    assert 1 <= found.evaluations <= 40
+
+
+@pytest.mark.parametrize("initial", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("name", LINES)
+def test_armijo_holds_and_its_gradient_is_that_of_the_point(name: str, initial: float):
+    (found, value, slope), value_fn = along(name, "armijo", initial)
+    assert found.success
+    with jax.enable_x64(True):
+        again, grad = jax.value_and_grad(value_fn)(jnp.asarray([found.step]))
+    np.testing.assert_allclose([found.value, found.grad[0]], [again, grad[0]], rtol=1e-12)
+    assert found.value <= value + 1e-4 * found.step * slope
+
+
+@pytest.mark.parametrize("name", ["rational", "steep", "parabola", "exponential"])
+@pytest.mark.parametrize("initial", [1e-3, 0.1, 1.0, 10.0])
+def test_as_frugal_as_more_and_thuente_in_scipy(name: str, initial: float):
+    """SciPy's search of the same paper, asked for the same conditions from the same first trial."""
+    scipy = pytest.importorskip("scipy.optimize._dcsrch", reason="the oracle is SciPy's line search")
+    (found, _, _), value_fn = along(name, "strong_wolfe", initial, c2=0.1)
+    with jax.enable_x64(True):
+        derivative = jax.jit(jax.grad(value_fn))
+        count = 0
+
+        def phi(t: float) -> float:
+            nonlocal count
+            count += 1
+            return float(value_fn(jnp.asarray([t])))
+
+        sign = -float(np.sign(derivative(jnp.zeros(1))[0]))
+        theirs = scipy.DCSRCH(phi, lambda t: sign * float(derivative(jnp.asarray([t]))[0]), 1e-4, 0.1, 1e-14, 0.0, 1e10)
+        step, _, _, _ = theirs(initial, maxiter=40)
+    assert step is not None
+    np.testing.assert_allclose(found.step, step, rtol=1e-6)
+    assert found.evaluations <= count
+
+
+@pytest.mark.parametrize("kind", ["strong_wolfe", "armijo"])
+@pytest.mark.parametrize("edge", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_lies_too_far(kind: Any, edge: float):
+    def value_fn(x: jax.Array) -> jax.Array:
+        return jnp.where(x[0] > 0.3, edge, (x[0] - 0.2) ** 2)
+
+    x = jnp.zeros(1)
+    value, grad = jax.value_and_grad(value_fn)(x)
+    found = jax.jit(lambda: search(kind, value_fn, x, value, grad, -grad, jnp.float32(100.0)))()
+    assert found.success
+    assert 0 < found.step * 0.4 < 0.3
+    assert found.value < value
+
+
+@pytest.mark.parametrize("kind", ["strong_wolfe", "armijo"])
+def test_nothing_found_is_no_step_at_all(kind: Any):
+    """A slope that lies: the function rises whatever the gradient says."""
+    value_fn = jax.custom_jvp(lambda x: jnp.sum(jnp.abs(x)))
+    value_fn.defjvp(lambda primals, tangents: (jnp.sum(jnp.abs(primals[0])), -jnp.sum(tangents[0])))
+    x = jnp.zeros(1)
+    found = jax.jit(lambda: search(kind, value_fn, x, jnp.float32(0), -jnp.ones(1), jnp.ones(1), jnp.float32(1)))()
+    assert not found.success
+    assert found.step == 0
+    assert found.value == 0
+    np.testing.assert_array_equal(found.grad, [-1])
+    assert found.evaluations <= 21
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.floats(0.1, 50),
+    st.floats(-3, 3),
+    st.floats(0.05, 4),
+    st.floats(-6, 6),
+    st.sampled_from(["strong_wolfe", "armijo"]),
+)
+def test_never_ends_above_the_start(curvature: float, shift: float, wave: float, exponent: float, kind: Any):
+    numbers = jnp.asarray([curvature, shift, wave, 10**exponent], jnp.float32)
+    rose, success, descended = _searched(kind, numbers)
+    assert not rose
+    assert success == descended or not success
+
+
+def _searched(kind: Any, numbers: jax.Array) -> tuple[bool, bool, bool]:
+    value, found, after = _COMPILED[kind](numbers)
+    return bool(after > value), bool(found.success), bool(found.value < value)
+
+
+def _compile(kind: Any) -> Any:
+    def run(numbers: jax.Array) -> Any:
+        curvature, shift, wave, initial = numbers
+
+        def value_fn(x: jax.Array) -> jax.Array:
+            return jnp.sum(curvature * (x - shift) ** 2 + 3 * jnp.sin(wave * x))
+
+        x = jnp.zeros(2)
+        value, grad = jax.value_and_grad(value_fn)(x)
+        found = search(kind, value_fn, x, value, grad, -grad, initial)
+        return value, found, value_fn(x - found.step * grad)
+
+    return jax.jit(run)
+
+
+_COMPILED = {kind: _compile(kind) for kind in ("strong_wolfe", "armijo")}
