@@ -72,7 +72,7 @@ def test_logistic_regression_ends_where_scikit_learn_does_in_no_more_evaluations
     optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy's L-BFGS-B")
     with jax.enable_x64(True):
         value_fn, best = logistic()
-        trace = minimize(lbfgs(memory_size=10), value_fn, np.zeros(650), 80)
+        trace = minimize(lbfgs(memory_size=10), value_fn, np.zeros(650), 150)
         value_and_grad = jax.jit(jax.value_and_grad(value_fn))
         evaluated: list[float] = []
 
