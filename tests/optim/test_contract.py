@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxtrain.optim import OPTIMIZERS
@@ -107,6 +108,8 @@ def test_shapes_dtypes_and_structure_are_kept_inside_jit(name: str):
     assert next(iter(inspect.signature(tx.update).parameters)) == "updates"
     compiled = jax.jit(lambda p, s: update(tx, p, s, nobody_knows_this=1))
     params, state = mixed(), jax.jit(tx.init)(mixed())
+    # a type that is weak in every step is stable, and is lost in a checkpoint
+    assert not any(jnp.asarray(x).aval.weak_type for x in jax.tree.leaves((state, tx.init(mixed()))))
     for _ in range(3):
         updates, after = compiled(params, state)
         assert kinds(updates) == kinds(params)
@@ -174,19 +177,23 @@ def test_masked_and_frozen_leaves_stay_bitwise(name: str):
         assert np.abs(np.asarray(updates["a"]["kernel"])).min() > 0, kind
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
-    """Every optimizer's parameters and state after two steps, before and after a checkpoint."""
-    before = {name: jax.jit(lambda name=name: run(create(name), mixed(), 2))() for name in NAMES}
-    state = TrainState(step=jnp.int32(2), params=mixed(), variables={}, opt_state=before)
-    directory: Path = tmp_path_factory.mktemp("zoo")
+def restored(directory: Path, tree: Any) -> Any:
+    """`tree` after a checkpoint."""
+    state = TrainState(step=jnp.int32(2), params=mixed(), variables={}, opt_state=tree)
     saver = Saver(directory, 1)
     saver.save(state, 2, Progress())
     saver.wait()
     saver.close()
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state)
-    return before, restore(directory, 2, abstract)[0].opt_state
+    return restore(directory, 2, abstract)[0].opt_state
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """Every optimizer's parameters and state after two steps, before and after a checkpoint."""
+    before = {name: jax.jit(lambda name=name: run(create(name), mixed(), 2))() for name in NAMES}
+    return before, restored(tmp_path_factory.mktemp("zoo"), before)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -215,6 +222,37 @@ def test_the_sharding_of_parameters_and_state_is_kept(name: str):
     if name == "soap":  # whose moments are products of whole matrices
         return
     assert all(x.sharding.is_equivalent_to(cut, 2) for x in like_kernel)
+
+
+def test_kfac_with_factors_keeps_them_in_a_checkpoint_and_its_parameters_where_they_are(tmp_path: Path):
+    """The tree of the other tests is of no model, and K-FAC has no factors for it."""
+    net, inputs = nn.Dense(4), jnp.asarray(np.random.default_rng(0).normal(size=(16, 8)), jnp.float32)
+    params = net.init(jax.random.key(0), inputs)["params"]
+    tx = OPTIMIZERS.create("kfac", learning_rate=0.1, seed=0, inverse_every=3)  # the inverses of step 0 are in use
+
+    def outputs(p: Any) -> jax.Array:
+        return net.apply({"params": p}, inputs)
+
+    compiled = jax.jit(lambda p, s: step(tx, p, s, outputs))
+    before = compiled(*compiled(params, jax.jit(tx.init)(params)))
+    shapes = {x.shape for x in jax.tree.leaves(before[1])}
+    assert {(9, 9), (4, 4)} <= shapes  # of the inputs with a 1, and of the outputs
+    after = restored(tmp_path, before)
+    assert raw(before) == raw(after)
+    for _ in range(2):  # one with the kept inverses, one with new ones
+        before, after = compiled(*before), compiled(*after)
+        assert raw(before) == raw(after)
+
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    cut = NamedSharding(mesh, PartitionSpec("data"))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    spread = jax.device_put(params, {"kernel": cut, "bias": everywhere})
+    whole, _ = jax.jit(lambda p: step(tx, p, tx.init(p), outputs))(params)
+    parts, state = jax.jit(lambda p: step(tx, p, tx.init(p), outputs))(spread)
+    kernels = [parts["kernel"], *(x for x in jax.tree.leaves(state) if x.shape == (8, 4))]
+    assert len(kernels) > 1  # the velocity
+    assert all(x.sharding.is_equivalent_to(cut, 2) for x in kernels)
+    np.testing.assert_allclose(parts["kernel"], whole["kernel"], rtol=1e-4, atol=1e-5)
 
 
 RATES = {"adadelta": 10.0, "lars": 1.5, "prodigy": 1.0, "muon": 0.05, "kfac": 0.1}

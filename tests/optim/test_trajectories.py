@@ -198,6 +198,7 @@ IN_TORCH: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "adam-amsgrad": ("Adam", {}, {}),
     "adamw": ("AdamW", {}, {}),
     "adamw-options": ("AdamW", {}, {}),
+    "nadam": ("NAdam", {"momentum_decay": 1e9}, {}),  # 0.96 to that power is 0: a constant momentum
     "nadam-warmed": ("NAdam", {}, {}),
 }
 

@@ -102,7 +102,8 @@ def triangular(
     def value(count: jax.typing.ArrayLike) -> jax.Array:
         t = jnp.asarray(count).astype(jnp.result_type(float))
         cycle = jnp.floor(t / (2 * half_period))
-        height = 1 - jnp.abs(t / half_period - 2 * cycle - 1)
+        into = t - 2 * half_period * cycle  # whole steps, so that nothing is rounded before the division
+        height = 1 - jnp.abs(into - half_period) / half_period
         if mode == "triangular2":
             height = height * 0.5**cycle
         elif mode == "exp_range":
