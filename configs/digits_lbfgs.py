@@ -3,8 +3,10 @@
 Source: L-BFGS after Nocedal 1980 and Liu & Nocedal 1989; the penalty is its own. One step is one iteration of the
 method over all training images: there is no learning rate, the line search finds each step's length.
 
-Measured: TO BE MEASURED
-Command: jaxtrain train digits_lbfgs
+Measured: test accuracy 96.06 % on average over seeds 0 to 4, standard deviation 0.36 (95.56, 96.39, 95.83, 96.11,
+96.39); the seed chooses the validation images. 7 to 14 s of training, beside other work on the machine.
+Hardware: two CPU cores, jax 0.10.2.
+Command: jaxtrain train digits_lbfgs seed=0
 """
 
 from jaxtrain.config import CheckpointConfig, Config, DataConfig, EvaluationConfig, LoggingConfig, OptimizerSpec

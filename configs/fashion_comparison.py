@@ -1,7 +1,8 @@
 """The common ground of the comparison of optimizers: a multilayer perceptron on Fashion-MNIST, 5 epochs of 128.
 
 Source: of its own; the images are those of Xiao et al. 2017 (arXiv:1708.07747). Each fashion_comparison_RULE is this
-with another optimizer, at the peak of a cosine that scripts/compare_optimizers.py found best of five for it.
+with another optimizer, at the middle one of the five learning rates that scripts/compare_optimizers.py tries for it;
+docs/optimizers.md says which was best.
 No regularization beyond that of the rules, no augmentation: what is compared is how well a rule minimizes.
 
 Measured, compared: docs/optimizers.md.

@@ -242,7 +242,7 @@ ZOO = (
     override("layer-decay-zero", "parameters.layer_decay=0", "parameters.layer_decay: "),
     override("base-batch-zero", "base_batch_size=0", "base_batch_size: "),
     override("micro-batch-zero", "data.micro_batch=0", "data.micro_batch: "),
-    override("batch-word", "data.batch_size=full", "data.batch_size: ", "'all'"),
+    override("batch-word", "data.batch_size=full", "data.batch_size: ", "Known: all"),
     override("hinge-of-mixtures", "loss=template_mse(templates=[[1, 0], [0, 1]])", "template"),
 )
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +49,7 @@ class Report:
 
 def examine(plan: Plan) -> Report:
     """Works the report out by abstract evaluation; nothing is compiled and no image read."""
-    jaxpr: Any = jax.make_jaxpr(plan.train_step)(plan.abstract, plan.abstract_batch).jaxpr
+    jaxpr = plan.jaxpr.jaxpr
     pixels = math.prod(plan.splits.image_shape)
     return Report(
         parameters=parameters(plan),

@@ -54,6 +54,7 @@ class Plan:
       augment: of a training batch.
       abstract: the state as `jax.ShapeDtypeStruct`s.
       calendar: what is due at which step.
+      jaxpr: the training step, traced by shapes.
     """
 
     config: Config
@@ -68,6 +69,7 @@ class Plan:
     augment: BatchAugmentation
     abstract: TrainState
     calendar: Calendar
+    jaxpr: Any = None
 
     @property
     def total_steps(self) -> int:
@@ -119,8 +121,8 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
     layout = make_layout(config.devices, splits.batch_size)
     model = config.model.build(clock=clock, num_classes=splits.dataset.num_classes)
     optimizer = build_optimizer(config, clock)
-    params = _abstract_params(config, model, splits)
-    check_rules(config, params)
+    begun = _abstract_model(config, model, splits)
+    check_rules(config, begun.params)
     images = abstract_images(1, splits.image_shape)
     check_requirements(config, clock, optimizer, tuple(splits.sizes), model, images)
     layers = call_order(model, splits.image_shape) if config.parameters.layer_decay is not None else ()
@@ -137,7 +139,7 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
         loss=config.loss.build(clock=clock),
         penalties=tuple(spec.build(clock=clock) for spec in config.penalties),
         augment=pipeline([spec.build(clock=clock) for spec in config.data.augment]),
-        abstract=_traced(jax.eval_shape, initializer(model, optimizer.tx, splits.image_shape, config.seed)),
+        abstract=begun.replace(opt_state=_traced(jax.eval_shape, optimizer.tx.init, begun.params)),
         calendar=Calendar(
             log=_every(config.logging.every, clock, "logging.every"),
             evaluate=_every(config.evaluation.every, clock, "evaluation.every"),
@@ -145,8 +147,7 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
             total=total,
         ),
     )
-    _traced(jax.eval_shape, plan.train_step, plan.abstract, plan.abstract_batch)
-    return plan
+    return dataclasses.replace(plan, jaxpr=_traced(jax.make_jaxpr(plan.train_step), plan.abstract, plan.abstract_batch))
 
 
 def _check_time(duration: Duration, clock: Clock, path: str) -> None:
@@ -163,11 +164,12 @@ def _every(duration: Duration, clock: Clock, path: str) -> Every:
     return Every(duration.exact_steps(clock))
 
 
-def _abstract_params(config: Config, model: nn.Module, splits: SplitPlan) -> Any:
-    """The shapes of the parameters, which also shows that model, images and classes fit together."""
+def _abstract_model(config: Config, model: nn.Module, splits: SplitPlan) -> TrainState:
+    """The shapes of a state without an optimizer, which also shows that model, images and classes fit together."""
     h, w, c = splits.image_shape
     try:
-        return jax.eval_shape(initializer(model, optax.identity(), splits.image_shape, config.seed)).params
+        state: TrainState = jax.eval_shape(initializer(model, optax.identity(), splits.image_shape, config.seed))
+        return state
     except JaxtrainError:
         raise
     except Exception as error:

@@ -3,7 +3,6 @@ are covered without a word here.
 """
 
 import dataclasses
-import functools
 import inspect
 import math
 import types
@@ -69,7 +68,7 @@ def _annotated(hint: Any, marks: tuple[Any, ...]) -> st.SearchStrategy[Any]:
         if isinstance(mark, StepCount):
             return durations()
         if isinstance(mark, Component):
-            inner = st.deferred(functools.partial(specs, SPECS[mark.kind]))
+            inner = _nested(mark.kind)
             limits = [m for m in marks if isinstance(m, Interval)]
             return st.one_of(values(Annotated[float, *limits]), inner) if limits else inner
     limits = next((m for m in marks if isinstance(m, Interval)), None)
@@ -77,6 +76,11 @@ def _annotated(hint: Any, marks: tuple[Any, ...]) -> st.SearchStrategy[Any]:
         return _numbers(hint, limits)
     assert any(isinstance(m, NonEmpty) for m in marks), marks
     return values(hint).filter(bool)
+
+
+def _nested(kind: str) -> st.SearchStrategy[Any]:
+    """Components inside components, drawn when they are wanted: an optimizer may hold an optimizer."""
+    return st.deferred(lambda: specs(SPECS[kind]))
 
 
 def _numbers(hint: Any, limits: Interval) -> st.SearchStrategy[Any]:
