@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import PositiveInt
+from jaxtrain.config.annotations import Fraction, PositiveInt
 from jaxtrain.optim import trees
 from jaxtrain.optim.limited_memory import objective
-from jaxtrain.optim.line_search import Kind, search
+from jaxtrain.optim.line_search import C1, Kind, search
 
 
 class ConjugateState(NamedTuple):
@@ -39,6 +39,7 @@ def nonlinear_cg(
     method: Literal["polak_ribiere", "fletcher_reeves"] = "polak_ribiere",
     line_search: Kind = "strong_wolfe",
     max_evaluations: PositiveInt = 20,
+    c2: Fraction = 0.4,
 ) -> optax.GradientTransformationExtraArgs:
     """Conjugate gradients for any smooth objective (Nocedal & Wright 2006, algorithm 5.4).
 
@@ -52,9 +53,15 @@ def nonlinear_cg(
 
     Args:
       method: the formula of beta.
-      line_search: "strong_wolfe" (c1 = 1e-4, c2 = 0.4, below the 1/2 that Fletcher-Reeves needs) or "armijo".
+      line_search: "strong_wolfe" (c1 = 1e-4) or "armijo".
       max_evaluations: of the objective, in a line search.
+      c2: the slope left at the end of a strong Wolfe search, as a fraction of that at its start. The smaller, the more
+        exact and the dearer the search. Above c1, and below the 1/2 that Fletcher-Reeves needs (N&W, lemma 5.6).
     """
+    if isinstance(c2, int | float) and not C1 < c2:
+        raise ValueError(f"c2={c2} must lie above c1={C1}: no step need satisfy both conditions otherwise")
+    if isinstance(c2, int | float) and method == "fletcher_reeves" and c2 >= 0.5:
+        raise ValueError(f"method='fletcher_reeves' descends for sure only with c2 below 0.5, and c2 is {c2}")
 
     def init(params: optax.Params) -> ConjugateState:
         wide = trees.widest(params)
@@ -90,7 +97,7 @@ def nonlinear_cg(
         first = 1 / jnp.where(length > 0, length, 1)
         initial = jnp.where(state.known & (suggested > 0), suggested, first)
         found = search(
-            line_search, value_fn, params, value, updates, direction, initial, c2=0.4, max_evaluations=max_evaluations
+            line_search, value_fn, params, value, updates, direction, initial, c2=c2, max_evaluations=max_evaluations
         )
         new = ConjugateState(
             direction=direction,
@@ -101,6 +108,6 @@ def nonlinear_cg(
             evaluations=state.evaluations + found.evaluations,
             known=found.success,
         )
-        return trees.scaled(found.step, direction), new
+        return found.along(direction), new
 
     return optax.GradientTransformationExtraArgs(init, update)

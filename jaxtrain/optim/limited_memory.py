@@ -8,6 +8,7 @@ import optax
 
 from jaxtrain.config.annotations import NonNegativeFloat, PositiveInt
 from jaxtrain.optim import trees
+from jaxtrain.optim.first_order import like
 from jaxtrain.optim.line_search import Kind, search
 
 
@@ -52,7 +53,8 @@ def lbfgs(
     the initial (s'y / y'y) I of the newest. A pair is left out unless s'y > curvature_eps * |s| |y|: H is then positive
     definite, and the direction descends also where the objective is not convex. Should rounding spoil that, or should a
     search find nothing, the memory is cleared and the next direction is that of steepest descent. An update never
-    raises the objective; where nothing lowers it, the update is 0.
+    raises the objective beyond the rounding of its value; where nothing lowers it, or the gradient is not finite, the
+    update is 0.
 
     The objective must be the same at each step: the full batch, no dropout, no augmentation.
     `update` needs `params` and `value_fn`, and takes `value`.
@@ -105,7 +107,7 @@ def lbfgs(
             evaluations=state.evaluations + found.evaluations,
             known=jnp.bool_(True),
         )
-        return trees.scaled(found.step, direction), new
+        return found.along(direction), new
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -126,7 +128,8 @@ def _remember(state: LbfgsState, params: Any, gradient: Any, curvature_eps: floa
     """The state with the pair of the latest update, whatever became of it since (a multiplier, a projection)."""
     step, change = trees.subtract(params, state.params), trees.subtract(gradient, state.gradient)
     curvature = trees.dot(step, change)
-    keep = state.known & (curvature > curvature_eps * trees.norm(step) * trees.norm(change)) & jnp.isfinite(curvature)
+    least = like(curvature_eps, curvature) * trees.norm(step) * trees.norm(change)
+    keep = state.known & (curvature > least) & jnp.isfinite(curvature)
 
     def put(ring: jax.Array, x: jax.Array) -> jax.Array:
         return ring.at[state.place].set(jnp.where(keep, x, ring[state.place]))

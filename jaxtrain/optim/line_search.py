@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.optim import trees
+from jaxtrain.optim.first_order import like
 from jaxtrain.optim.more_thuente import Bracket, next_bracket, start_bracket
 
 Kind = Literal["strong_wolfe", "armijo"]
+C1 = 1e-4
+"""The decrease asked for where nothing else is said, as a fraction of what the slope promises."""
 
 
 class Found(NamedTuple):
@@ -29,6 +32,10 @@ class Found(NamedTuple):
     evaluations: jax.Array
     success: jax.Array
 
+    def along(self, direction: Any) -> Any:
+        """`step * direction`; 0 where the search failed, even if the direction is not finite."""
+        return trees.choose(self.success, trees.scaled(self.step, direction), trees.zeros(direction))
+
 
 def search(
     kind: Kind,
@@ -39,7 +46,7 @@ def search(
     direction: Any,
     initial: jax.Array,
     *,
-    c1: float = 1e-4,
+    c1: float = C1,
     c2: float = 0.9,
     max_evaluations: int = 20,
 ) -> Found:
@@ -64,7 +71,10 @@ def search(
     slope = trees.dot(grad, direction)
     if kind == "armijo":
         return armijo(value_fn, params, start, grad, direction, slope, initial.astype(wide), c1, max_evaluations)
-    return strong_wolfe(value_fn, params, start, grad, direction, slope, initial.astype(wide), c1, c2, max_evaluations)
+    flat = like(c2, slope)
+    return strong_wolfe(
+        value_fn, params, start, grad, direction, slope, initial.astype(wide), c1, flat, max_evaluations
+    )
 
 
 def armijo(
@@ -122,7 +132,7 @@ def strong_wolfe(
     slope: jax.Array,
     initial: jax.Array,
     c1: float,
-    c2: float,
+    c2: float | jax.Array,
     max_evaluations: int,
 ) -> Found:
     """To phi(t) <= phi(0) + c1 t phi'(0) and |phi'(t)| <= c2 |phi'(0)|, by the method of More & Thuente 1994.

@@ -8,6 +8,7 @@ import optax
 
 from jaxtrain.config.annotations import NonNegativeFloat, PositiveInt
 from jaxtrain.optim import trees
+from jaxtrain.optim.first_order import like
 from jaxtrain.optim.limited_memory import objective
 from jaxtrain.optim.line_search import Kind, search
 
@@ -100,7 +101,7 @@ def bfgs(
             known=jnp.bool_(True),
             fresh=fresh,
         )
-        return trees.scaled(found.step, direction), new
+        return found.along(direction), new
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -120,7 +121,8 @@ def _updated(state: BfgsState, x: jax.Array, g: jax.Array, curvature_eps: float)
     """The inverse with the latest step in it, and whether it is still the identity."""
     s, y = x - state.params, g - state.gradient
     curvature, size = s @ y, y @ y
-    keep = state.known & (curvature > curvature_eps * jnp.sqrt((s @ s) * size)) & jnp.isfinite(curvature)
+    least = like(curvature_eps, curvature) * jnp.sqrt(s @ s) * jnp.sqrt(size)
+    keep = state.known & (curvature > least) & jnp.isfinite(curvature)
     rho = 1 / jnp.where(keep, curvature, 1)
     scale = jnp.where(state.fresh, jnp.where(keep, curvature, 1) / jnp.where(keep, size, 1), 1)
     inverse = scale * state.inverse

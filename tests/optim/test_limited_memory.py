@@ -1,4 +1,4 @@
-"""L-BFGS, BFGS and nonlinear conjugate gradients against SciPy, numpy and their own promises."""
+"""L-BFGS against SciPy, scikit-learn and numpy, and what it shares with BFGS and nonlinear conjugate gradients."""
 
 import functools
 from typing import Any
@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from jaxtrain.optim import bfgs, lbfgs, nonlinear_cg
-from tests.optim.problems import VALLEY_START, falls_from_random_starts, minimize, rosenbrock, steps_to
+from tests.optim.problems import VALLEY_START, minimize, rosenbrock, steps_to, wavy
 
 RULES: dict[str, tuple[Any, str]] = {
     "lbfgs": (lbfgs, "L-BFGS-B"),
@@ -44,8 +44,33 @@ def test_rosenbrock_in_hardly_more_iterations_than_scipy(rule: str):
 
 @pytest.mark.parametrize("search", ["strong_wolfe", "armijo"])
 @rules
-def test_never_climbs_where_the_function_is_not_convex(rule: str, search: str):
-    falls_from_random_starts(RULES[rule][0](line_search=search))
+def test_never_climbs_where_the_function_is_not_convex(rule: str, search: Any):
+    """1000 updates: 25 from each of 40 random points, each on a random function of its own."""
+    tx, rng = RULES[rule][0](line_search=search), np.random.default_rng(5)
+
+    def run(x: jax.Array, shape: jax.Array, waves: jax.Array, phase: jax.Array) -> Any:
+        def value_fn(x: jax.Array) -> jax.Array:
+            bowl = 0.05 * jnp.sum((shape @ x) ** 2) + 0.02 * jnp.sum(x**4)
+            return bowl + 2 * jnp.sum(jnp.cos(waves * x + phase)) + 0.1 * jnp.sum(x[1:] * x[:-1] ** 2)
+
+        def body(carry: Any, _: None) -> Any:
+            x, state = carry
+            value, grad = jax.value_and_grad(value_fn)(x)
+            update, state = tx.update(grad, state, x, value=value, grad=grad, value_fn=value_fn)
+            _, bend = jax.jvp(jax.grad(value_fn), (x,), (update,))
+            return (x + update, state), (grad @ update, value, value_fn(x + update), update @ bend, update != 0)
+
+        return jax.lax.scan(body, (x, tx.init(x)), None, length=25)[1]
+
+    with jax.enable_x64(True):
+        drawn = (2 * rng.normal(size=(40, 5)), rng.normal(size=(40, 5, 5)))
+        waves = (rng.uniform(0.5, 4, (40, 5)), rng.uniform(0, 6, (40, 5)))
+        slopes, values, after, bends, moved = map(np.asarray, jax.jit(jax.vmap(run))(*drawn, *waves))
+    moved = moved.any(axis=-1)
+    assert moved[:, :5].all()
+    assert (slopes[moved] < 0).all()
+    assert (after <= values + 8 * np.finfo(float).eps * np.abs(values)).all()  # rounding, which the search cannot see
+    assert (bends[:, :5] < 0).mean() > 0.02  # often enough the function bends down along the step
 
 
 @functools.cache
@@ -88,24 +113,25 @@ def test_logistic_regression_ends_where_scikit_learn_does_in_no_more_evaluations
     assert int(ours.state.evaluations) + 1 <= steps_to(np.asarray(evaluated), best + 1e-6)  # and one at the start
 
 
-def test_the_evaluations_are_counted_as_they_are_made():
+@pytest.mark.parametrize("search", ["strong_wolfe", "armijo"])
+def test_the_evaluations_are_counted_as_they_are_made(search: Any):
     made = []
 
     def value_fn(x: jax.Array) -> jax.Array:
         jax.debug.callback(lambda: made.append(1))
         return rosenbrock(x)
 
-    tx = lbfgs()
+    tx = lbfgs(line_search=search)
     x = jnp.asarray(VALLEY_START, jnp.float32)
     state = tx.init(x)
+    value_and_grad = jax.jit(jax.value_and_grad(rosenbrock))
+    compiled = jax.jit(lambda g, s, p, v: tx.update(g, s, p, value=v, value_fn=value_fn))
     for _ in range(5):
-        value, grad = jax.value_and_grad(rosenbrock)(x)
-        update, state = jax.jit(lambda g, s, p, v: tx.update(g, s, p, value=v, value_fn=value_fn))(
-            grad, state, x, value
-        )
+        value, grad = value_and_grad(x)
+        update, state = compiled(grad, state, x, value)
         x = x + update
     jax.effects_barrier()
-    assert len(made) == int(state.evaluations) > 0
+    assert len(made) == int(state.evaluations) >= 5
 
 
 @pytest.mark.parametrize("rule", ["lbfgs", "bfgs", "polak_ribiere"])
@@ -149,49 +175,60 @@ def inverse_by_hand(steps: list[np.ndarray], changes: list[np.ndarray]) -> np.nd
 
 @pytest.mark.parametrize("memory", [1, 3, 20])
 def test_directions_are_those_of_the_dense_formula(memory: int):
+    value_fn, start, count = wavy(7, 5), 2 * np.random.default_rng(3).normal(size=5), 10
     with jax.enable_x64(True):
-        trace = minimize(lbfgs(memory_size=memory), rosenbrock, VALLEY_START, 12)
-        points = [VALLEY_START, *trace.points]
-        grads = [np.asarray(jax.grad(rosenbrock)(jnp.asarray(p))) for p in points]
+        trace = minimize(lbfgs(memory_size=memory), value_fn, start, count)
+        points = np.array([start, *trace.points])
+        grads = np.asarray(jax.jit(jax.vmap(jax.grad(value_fn)))(jnp.asarray(points)))
     steps, changes = np.diff(points, axis=0), np.diff(grads, axis=0)
-    for k in range(2, 12):
+    lengths = []
+    for k in range(1, count):
         pairs = [i for i in range(k) if steps[i] @ changes[i] > 0][-memory:]
         direction = -inverse_by_hand([steps[i] for i in pairs], [changes[i] for i in pairs]) @ grads[k]
-        length = steps[k] @ direction / (direction @ direction)
-        np.testing.assert_allclose(steps[k], length * direction, atol=1e-9 * np.abs(steps[k]).max())
+        lengths.append(steps[k] @ direction / (direction @ direction))
+        np.testing.assert_allclose(steps[k], lengths[-1] * direction, rtol=0, atol=1e-10 * np.abs(steps[k]).max())
+    assert np.isclose(lengths, 1, rtol=0, atol=1e-10).sum() >= 3  # where the first trial was taken, as it often is
 
 
-def test_bfgs_updates_the_inverse_by_the_formula():
+def test_a_search_that_finds_nothing_clears_the_memory():
+    """No point is as low as it is told the start is: no step, and the next is along the gradient."""
+    tx = lbfgs()
     with jax.enable_x64(True):
-        points = [VALLEY_START, *minimize(bfgs(), rosenbrock, VALLEY_START, 7).points]
-        inverse = minimize(bfgs(), rosenbrock, VALLEY_START, 8).state.inverse
-        grads = [np.asarray(jax.grad(rosenbrock)(jnp.asarray(p))) for p in points]
-    expected = np.eye(2)
-    for k in range(7):
-        s, y = points[k + 1] - points[k], grads[k + 1] - grads[k]
-        if k == 0:
-            expected = s @ y / (y @ y) * expected
-        rho = 1 / (s @ y)
-        left = np.eye(2) - rho * np.outer(s, y)
-        expected = left @ expected @ left.T + rho * np.outer(s, s)
-    np.testing.assert_allclose(inverse, expected, rtol=1e-9)
+        trace = minimize(tx, rosenbrock, VALLEY_START, 6)
+        x = jnp.asarray(trace.points[-1])
+        value, grad = jax.value_and_grad(rosenbrock)(x)
+        compiled = jax.jit(lambda s, v: tx.update(grad, s, x, value=v, value_fn=rosenbrock))
+        usual, _ = compiled(trace.state, value)
+        nothing, cleared = compiled(trace.state, value - 1e6)
+        again, _ = compiled(cleared, value)
+    np.testing.assert_array_equal(nothing, [0, 0])
+    np.testing.assert_array_equal(cleared.curvatures, np.zeros(10))
+    downhill = -np.asarray(grad / jnp.linalg.norm(grad))
+    np.testing.assert_allclose(again / np.linalg.norm(again), downhill, rtol=1e-12)
+    assert np.abs(usual / np.linalg.norm(usual) - downhill).max() > 0.1
 
 
-@pytest.mark.parametrize("method", ["polak_ribiere", "fletcher_reeves"])
-def test_conjugate_gradients_end_on_a_quadratic(method: Any):
-    """With searches that are not exact a few more steps than the dimension; steepest descent would take hundreds."""
-    rng = np.random.default_rng(2)
-    q = np.linalg.qr(rng.normal(size=(8, 8)))[0]
-    matrix, solution = q @ np.diag(np.linspace(1, 30, 8)) @ q.T, rng.normal(size=8)
+@pytest.mark.parametrize("search", ["strong_wolfe", "armijo"])
+@rules
+def test_what_is_not_finite_makes_no_step_and_is_forgotten(rule: str, search: Any):
+    tx = RULES[rule][0](line_search=search)
+    start = jnp.asarray(VALLEY_START, jnp.float32)
+    value, grad = jax.value_and_grad(rosenbrock)(start)
+    compiled = jax.jit(lambda g, s, v: tx.update(g, s, start, value=v, value_fn=rosenbrock))
+    for bad_value, bad_grad in [(value, grad.at[0].set(jnp.nan)), (value, grad.at[1].set(jnp.inf)), (jnp.nan, grad)]:
+        update, state = compiled(bad_grad, tx.init(start), jnp.asarray(bad_value, jnp.float32))
+        np.testing.assert_array_equal(update, [0, 0])
+        update, _ = compiled(grad, state, value)
+        assert rosenbrock(start + update) < value
 
-    def value_fn(x: jax.Array) -> jax.Array:
-        away = x - jnp.asarray(solution)
-        return away @ jnp.asarray(matrix) @ away / 2
 
-    with jax.enable_x64(True):
-        trace = minimize(nonlinear_cg(method=method), value_fn, np.zeros(8), 60)
-    assert steps_to(trace.values, 1e-8 * trace.values[0]) <= 32
-    np.testing.assert_allclose(trace.points[-1], solution, atol=1e-6)
+@rules
+def test_at_the_optimum_it_stays(rule: str):
+    tx, x = RULES[rule][0](), jnp.ones(2)
+    value, grad = jax.value_and_grad(rosenbrock)(x)
+    update, state = jax.jit(lambda: tx.update(grad, tx.init(x), x, value=value, value_fn=rosenbrock))()
+    np.testing.assert_array_equal(update, [0, 0])
+    assert state.evaluations == 1
 
 
 @rules
@@ -217,8 +254,3 @@ def test_a_multiplier_behind_it_is_taken_for_what_it_is(rule: str):
     with jax.enable_x64(True):
         trace = minimize(halved, lambda x: jnp.sum(jnp.asarray([1.0, 4.0, 9.0]) * x**2), np.ones(3), 60)
     assert trace.values[-1] < 1e-10
-
-
-def test_too_many_parameters_for_a_dense_matrix_are_refused():
-    with pytest.raises(ValueError, match=r"10,001 x 10,001 numbers, 0\.4 GB.*lbfgs"):
-        bfgs().init(jnp.zeros(10_001))

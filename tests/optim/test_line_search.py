@@ -1,5 +1,6 @@
 """Line searches: the conditions they promise, the traps of values that are not finite, and SciPy's frugality."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,41 +27,41 @@ LINES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def along(name: str, kind: str, initial: float, c2: float = 0.9, most: int = 40) -> tuple[Any, Any]:
-    """The search along a line whose point is its step, and the function."""
-
-    def value_fn(x: jax.Array) -> jax.Array:
-        return LINES[name](x[0])
-
+def along(name: str, kind: str, initial: float, c2: float = 0.9) -> tuple[Any, Any, Any]:
+    """The search along a line whose point is its step, and value and slope at its start."""
     with jax.enable_x64(True):
+        return jax.device_get(compiled_line(name, kind, c2)(jnp.asarray(initial)))
+
+
+@functools.cache
+def compiled_line(name: str, kind: Any, c2: float) -> Any:
+    def run(initial: jax.Array) -> Any:
         origin = jnp.zeros(1)
-        value, grad = jax.value_and_grad(value_fn)(origin)
+        value, grad = jax.value_and_grad(on_line(name))(origin)
         direction = -grad / jnp.abs(grad)
-        found = jax.jit(
-            lambda t: search(
-                kind,
-                value_fn,
-                origin,
-                value,
-                grad,
-                direction,
-                t,
-                c1=1e-4,
-                c2=c2,
-                max_evaluations=most,  # type: ignore[arg-type]
-            )
-        )(jnp.asarray(initial))
-        return jax.device_get((found, value, grad[0] * direction[0])), value_fn
+        found = search(kind, on_line(name), origin, value, grad, direction, initial, c2=c2, max_evaluations=40)
+        return found, value, grad[0] * direction[0]
+
+    return jax.jit(run)
+
+
+def on_line(name: str) -> Callable[[jax.Array], jax.Array]:
+    return lambda x: LINES[name](x[0])
+
+
+@functools.cache
+def evaluate(name: str) -> Any:
+    """Value and gradient at a point, compiled on its own."""
+    return jax.jit(jax.value_and_grad(on_line(name)))
 
 
 @pytest.mark.parametrize("initial", [1e-3, 0.1, 1.0, 10.0, 1e3])
 @pytest.mark.parametrize("name", LINES)
 def test_strong_wolfe_holds(name: str, initial: float):
-    (found, value, slope), value_fn = along(name, "strong_wolfe", initial, c2=0.1)
+    found, value, slope = along(name, "strong_wolfe", initial, c2=0.1)
     assert found.success
     with jax.enable_x64(True):
-        here = jnp.asarray([found.step])
-        again, grad = jax.value_and_grad(value_fn)(here)
+        again, grad = evaluate(name)(jnp.asarray([found.step]))
     np.testing.assert_allclose([found.value, found.grad[0]], [again, grad[0]], rtol=1e-12, atol=1e-12)
     assert found.value <= value + 1e-4 * found.step * slope
     assert abs(found.grad[0]) <= 0.1 * abs(slope) * (1 + 1e-12)
@@ -70,10 +71,10 @@ def test_strong_wolfe_holds(name: str, initial: float):
 @pytest.mark.parametrize("initial", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("name", LINES)
 def test_armijo_holds_and_its_gradient_is_that_of_the_point(name: str, initial: float):
-    (found, value, slope), value_fn = along(name, "armijo", initial)
+    found, value, slope = along(name, "armijo", initial)
     assert found.success
     with jax.enable_x64(True):
-        again, grad = jax.value_and_grad(value_fn)(jnp.asarray([found.step]))
+        again, grad = evaluate(name)(jnp.asarray([found.step]))
     np.testing.assert_allclose([found.value, found.grad[0]], [again, grad[0]], rtol=1e-12)
     assert found.value <= value + 1e-4 * found.step * slope
 
@@ -83,18 +84,20 @@ def test_armijo_holds_and_its_gradient_is_that_of_the_point(name: str, initial: 
 def test_as_frugal_as_more_and_thuente_in_scipy(name: str, initial: float):
     """SciPy's search of the same paper, asked for the same conditions from the same first trial."""
     scipy = pytest.importorskip("scipy.optimize._dcsrch", reason="the oracle is SciPy's line search")
-    (found, _, _), value_fn = along(name, "strong_wolfe", initial, c2=0.1)
+    found, _, _ = along(name, "strong_wolfe", initial, c2=0.1)
     with jax.enable_x64(True):
-        derivative = jax.jit(jax.grad(value_fn))
         count = 0
 
         def phi(t: float) -> float:
             nonlocal count
             count += 1
-            return float(value_fn(jnp.asarray([t])))
+            return float(evaluate(name)(jnp.asarray([t]))[0])
 
-        sign = -float(np.sign(derivative(jnp.zeros(1))[0]))
-        theirs = scipy.DCSRCH(phi, lambda t: sign * float(derivative(jnp.asarray([t]))[0]), 1e-4, 0.1, 1e-14, 0.0, 1e10)
+        def slope(t: float) -> float:
+            return float(evaluate(name)(jnp.asarray([t]))[1][0])
+
+        sign = -np.sign(slope(0.0))  # of the direction
+        theirs = scipy.DCSRCH(phi, lambda t: sign * slope(t), 1e-4, 0.1, 1e-14, 0.0, 1e10)
         step, _, _, _ = theirs(initial, maxiter=40)
     assert step is not None
     np.testing.assert_allclose(found.step, step, rtol=1e-6)

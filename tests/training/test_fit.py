@@ -114,7 +114,7 @@ def test_a_signal_saves_and_the_continued_run_ends_the_same(
 def test_divergence_names_the_step_and_keeps_the_last_finite_checkpoint(tmp_path: Path) -> None:
     # The rate is sane for 6 steps and then absurd.
     config = short(
-        optimizer="sgd(learning_rate='step(0.01, boundaries=[\"6 steps\"], factor=1e30)')",
+        optimizer="sgd(learning_rate='multistep(0.01, boundaries=[\"6 steps\"], factor=1e30)')",
         checkpoint=CheckpointConfig(every="3 steps"),
         logging=LoggingConfig(every="1 steps"),
         evaluation=EvaluationConfig(every="100 steps"),
