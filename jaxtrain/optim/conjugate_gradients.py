@@ -58,7 +58,7 @@ def nonlinear_cg(
       c2: the slope left at the end of a strong Wolfe search, as a fraction of that at its start. The smaller, the more
         exact and the dearer the search. Above c1, and below the 1/2 that Fletcher-Reeves needs (N&W, lemma 5.6).
     """
-    if isinstance(c2, int | float) and not C1 < c2:
+    if isinstance(c2, int | float) and c2 <= C1:
         raise ValueError(f"c2={c2} must lie above c1={C1}: no step need satisfy both conditions otherwise")
     if isinstance(c2, int | float) and method == "fletcher_reeves" and c2 >= 0.5:
         raise ValueError(f"method='fletcher_reeves' descends for sure only with c2 below 0.5, and c2 is {c2}")

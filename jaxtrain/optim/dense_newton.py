@@ -9,6 +9,7 @@ import optax
 
 from jaxtrain.config.annotations import NonNegativeFloat, PositiveFloat, PositiveInt
 from jaxtrain.optim import trees
+from jaxtrain.optim.first_order import like
 from jaxtrain.optim.limited_memory import objective
 from jaxtrain.optim.quasi_newton import check_size
 
@@ -34,7 +35,8 @@ def newton(
     judged by its gain, the decrease over the decrease that the quadratic model promised: a good one lets the damping
     fall by up to 3, by the factor max(1/3, 1 - (2 gain - 1)^3); a rejected one raises it by 2, then 4, then 8, until
     one is taken (Nielsen 1999). A matrix that is not positive definite is a rejection, so that the step descends also
-    where the Hessian is indefinite. Where nothing lowers the objective, the update is 0.
+    where the Hessian is indefinite. Where nothing lowers the objective, the update is 0; after trials up to
+    `max_damping` the next update begins with `damping` again.
 
     Without it the step is taken as it is: exact on a quadratic, of gradient descent with a learning rate of
     1 / damping for a large damping, and one that may climb where the Hessian is indefinite.
@@ -48,7 +50,13 @@ def newton(
       max_trials: in a step.
       max_damping: beyond this no step is tried.
       max_parameters: more are refused.
+
+    Raises:
+      ValueError: for a `damping` above `max_damping`; from `init`, for too many parameters, with the memory they need.
     """
+    numbers = isinstance(damping, int | float) and isinstance(max_damping, int | float)
+    if levenberg_marquardt and numbers and damping > max_damping:
+        raise ValueError(f"newton tries no damping above max_damping={max_damping}, and damping={damping} is: lower it")
 
     def init(params: optax.Params) -> NewtonState:
         check_size("newton", params, max_parameters)
@@ -69,13 +77,15 @@ def newton(
         hessian = (hessian + hessian.T) / 2
         identity = jnp.eye(x.size, dtype=x.dtype)
         if not levenberg_marquardt:
-            return restored(-jnp.linalg.solve(hessian + state.damping * identity, g)), state
+            return restored(-jnp.linalg.solve(hessian + like(damping, x) * identity, g)), state
 
         def attempt(carry: _Trial) -> _Trial:
             factor = jnp.linalg.cholesky(hessian + carry.damping * identity)
             step = -jax.scipy.linalg.cho_solve((factor, True), g)
             promised = -(g @ step + step @ hessian @ step / 2)
-            decrease = value.astype(x.dtype) - flat(x + step)
+            # at the very point that the update leads to: leaves may be in fewer bits than x
+            there = value_fn(jax.tree.map(jnp.add, params, restored(step)))
+            decrease = value.astype(x.dtype) - there.astype(x.dtype)
             lowers = jnp.isfinite(step).all() & (g @ step < 0) & (decrease > 0)
             gain = decrease / jnp.where(promised > 0, promised, jnp.inf)
             eased = carry.damping * jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
@@ -95,7 +105,8 @@ def newton(
 
         begin = _Trial(jnp.zeros_like(x), state.damping, state.growth, jnp.int32(0), jnp.bool_(False))
         end = jax.lax.while_loop(goes_on, attempt, begin)
-        damping_after = jnp.minimum(end.damping, max_damping)
+        # beyond the limit no step would be tried ever again
+        damping_after = jnp.where(end.damping <= max_damping, end.damping, jnp.asarray(damping, x.dtype))
         growth = jnp.where(end.accepted, end.growth, 2)
         return restored(end.step), NewtonState(damping_after, growth)
 

@@ -5,21 +5,30 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from jaxtrain.config.annotations import NonNegativeFloat, PositiveInt
+from jaxtrain.config.annotations import Fraction, NonNegativeFloat, PositiveInt
 from jaxtrain.optim import trees
 from jaxtrain.optim.limited_memory import objective
-from jaxtrain.optim.line_search import search
+from jaxtrain.optim.line_search import Found, search
+from jaxtrain.optim.rules import is_zero
 
 Product = Callable[[Any], Any]
 """A linear map of trees like the parameters."""
 
 
 class HessianFreeState(NamedTuple):
-    """State of `hessian_free`: f[] the damping; int32[] products with the curvature, over all updates."""
+    """State of `hessian_free`.
+
+    Attributes:
+      damping: f[], lambda.
+      solution: the latest update, like the parameters; an empty tuple where `cg_decay` is 0.
+      products: int32[], with the curvature, over all updates.
+    """
 
     damping: jax.Array
+    solution: Any
     products: jax.Array
 
 
@@ -28,17 +37,24 @@ def hessian_free(
     curvature: Literal["gauss_newton", "hessian"] = "gauss_newton",
     damping: NonNegativeFloat = 1.0,
     max_cg_iterations: PositiveInt = 50,
+    cg_decay: Fraction = 0.95,
     max_evaluations: PositiveInt = 20,
 ) -> optax.GradientTransformationExtraArgs:
     """Hessian-free optimization (Martens 2010, algorithm 2): (B + damping * I) p = -g solved by conjugate gradients.
 
     B is the generalized Gauss-Newton matrix J' H_L J of the outputs' loss (Schraudolph 2002), positive semidefinite for
     a convex loss, or the Hessian itself. Neither is ever written out: a product with J is a forward derivative, one
-    with J' a backward one. The iteration ends where the residual is min(1/2, sqrt |g|) |g| (Nocedal & Wright 2006,
-    algorithm 7.1), at a direction of negative curvature, with what there is by then, or after `max_cg_iterations`.
-    Then the step is shortened until the objective falls (Armijo), and the damping multiplied by 2/3 where the decrease
-    is more than 3/4 of what the model promised, by 3/2 where it is less than 1/4 (Martens 2010, section 4.1). An update
-    never raises the objective; where nothing lowers it, the update is 0.
+    with J' a backward one.
+
+    The iteration begins at `cg_decay` times the latest update (Martens 2010; the decay: Martens & Sutskever 2012). It
+    ends where the residual is min(1/2, sqrt |g|) |g| (Nocedal & Wright 2006, algorithm 7.1), at a direction of negative
+    curvature, with what there is by then, or after `max_cg_iterations`. The direction is -g where the first of all is
+    one of negative curvature, or the result does not descend. Then the step is shortened until the objective falls
+    (Armijo). An update never raises the objective; where nothing lowers it, the update is 0.
+
+    The damping is multiplied by 2/3 where the decrease is more than 3/4 of what the model promised, by 3/2 where it is
+    less than 1/4 (Martens 2010, section 4.1), and by 4 where the update is 0. It does not fall below its first value
+    times the rounding unit; where it would rise above that divided by the unit, it begins anew.
 
     The objective must be the same at each step: the full batch, no dropout, no augmentation. `update` needs `params`
     and `value_fn`, takes `value`, and for "gauss_newton" needs `output_fn` and `output_loss`. Penalties in `value_fn`
@@ -47,13 +63,15 @@ def hessian_free(
 
     Args:
       curvature: which matrix.
-      damping: lambda, at the start.
-      max_cg_iterations: products with B in a step.
+      damping: lambda, at the start; 0 stays 0.
+      max_cg_iterations: products with B in a step, besides one for the start and one for the gain.
+      cg_decay: what of the latest update the iteration begins with; 0 begins at 0, and keeps no copy.
       max_evaluations: of the objective, while the step is shortened.
     """
 
     def init(params: optax.Params) -> HessianFreeState:
-        return HessianFreeState(jnp.asarray(damping, trees.widest(params)), jnp.int32(0))
+        solution = () if is_zero(cg_decay) else trees.zeros(params)
+        return HessianFreeState(jnp.asarray(damping, trees.widest(params)), solution, jnp.int32(0))
 
     def update(
         updates: optax.Updates, state: HessianFreeState, params: optax.Params | None = None, **extra: Any
@@ -61,23 +79,31 @@ def hessian_free(
         value_fn, value = objective("hessian_free", params, extra)
         wide = trees.widest(params)
         product = _gauss_newton(params, extra) if curvature == "gauss_newton" else _hessian(value_fn, params)
-        solution, used = _truncated_cg(product, state.damping, updates, max_cg_iterations)
+        warm = not is_zero(cg_decay)
+        start = trees.scaled(jnp.asarray(cg_decay, wide), state.solution) if warm else None
+        solution, used = _truncated_cg(product, state.damping, updates, max_cg_iterations, start)
         slope = trees.dot(updates, solution)
         descends = (slope < 0) & jnp.isfinite(slope)
         direction = trees.choose(descends, solution, trees.negative(updates))
-        slope = trees.dot(updates, direction)
         one = jnp.ones((), wide)
-        found = search(
-            "armijo", value_fn, params, value, updates, direction, one, c1=1e-4, max_evaluations=max_evaluations
-        )
-        bend = trees.dot(direction, product(direction))
-        promised = -found.step * (slope + found.step * bend / 2)
-        gain = (value.astype(wide) - found.value) / jnp.where(promised > 0, promised, jnp.inf)
-        factor = jnp.where(gain > 0.75, 2 / 3, jnp.where(gain < 0.25, 1.5, 1.0))
-        factor = jnp.where(found.success, factor, 4.0).astype(wide)
-        return trees.scaled(found.step, direction), HessianFreeState(state.damping * factor, state.products + used + 1)
+        found = search("armijo", value_fn, params, value, updates, direction, one, max_evaluations=max_evaluations)
+        step = found.along(direction)
+        promised = -(trees.dot(updates, step) + trees.dot(step, product(step)) / 2)
+        adapted = _adapted(state.damping, jnp.asarray(damping, wide), found, value.astype(wide), promised)
+        products = state.products + used + (2 if warm else 1)
+        return step, HessianFreeState(adapted, step if warm else (), products)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _adapted(damping: jax.Array, first: jax.Array, found: Found, value: jax.Array, promised: jax.Array) -> jax.Array:
+    """The next damping: less after a step that kept what the model promised, more after one that did not."""
+    gain = (value - found.value) / jnp.where(promised > 0, promised, jnp.inf)
+    factor = jnp.where(gain > 0.75, 2 / 3, jnp.where(gain < 0.25, 1.5, 1.0))
+    after = damping * jnp.where(found.success, factor, 4.0).astype(damping.dtype)
+    # left to itself it becomes 0 or infinite in the end, and is neither raised nor lowered from there
+    unit = float(np.finfo(damping.dtype).eps)
+    return jnp.where(after <= first / unit, jnp.maximum(after, first * unit), first)
 
 
 def _hessian(value_fn: Callable[[Any], jax.Array], params: Any) -> Product:
@@ -114,27 +140,32 @@ class _Cg(NamedTuple):
     done: jax.Array
 
 
-def _truncated_cg(product: Product, damping: jax.Array, gradient: Any, max_iterations: int) -> tuple[Any, jax.Array]:
-    """An approximate solution of (B + damping I) p = -g, and how many products it took."""
-    size = trees.dot(gradient, gradient)
-    length = jnp.sqrt(size)
+def _truncated_cg(
+    product: Product, damping: jax.Array, gradient: Any, max_iterations: int, start: Any = None
+) -> tuple[Any, jax.Array]:
+    """An approximate solution of (B + damping I) p = -g, and how many iterations it took, from `start` or from 0."""
+    descent, length = trees.negative(gradient), trees.norm(gradient)
     enough = jnp.square(jnp.minimum(0.5, jnp.sqrt(length)) * length)
 
+    def damped(v: Any) -> Any:
+        return trees.add_scaled(product(v), damping, v)
+
     def body(c: _Cg) -> _Cg:
-        image = trees.add_scaled(product(c.direction), damping, c.direction)
+        image = damped(c.direction)
         bend = trees.dot(c.direction, image)
         positive = (bend > 0) & jnp.isfinite(bend)
         alpha = jnp.where(positive, c.size / jnp.where(positive, bend, 1), 0)
-        # negative curvature at the first direction: that is steepest descent, taken as it is
-        alpha = jnp.where(~positive & (c.used == 0), 1, alpha)
         solution = trees.add_scaled(c.solution, alpha, c.direction)
+        solution = trees.choose(~positive & (c.used == 0), descent, solution)
         residual = trees.add_scaled(c.residual, -alpha, image)
         left = trees.dot(residual, residual)
         beta = left / jnp.where(c.size > 0, c.size, 1)
         direction = trees.add_scaled(residual, beta, c.direction)
         return _Cg(solution, residual, direction, left, c.used + 1, ~positive | (left <= enough))
 
-    descent = trees.negative(gradient)
-    begin = _Cg(trees.zeros(gradient), descent, descent, size, jnp.int32(0), size == 0)
+    solution = trees.zeros(gradient) if start is None else start
+    residual = descent if start is None else trees.subtract(descent, damped(start))
+    size = trees.dot(residual, residual)
+    begin = _Cg(solution, residual, residual, size, jnp.int32(0), size <= enough)
     end = jax.lax.while_loop(lambda c: ~c.done & (c.used < max_iterations), body, begin)
     return end.solution, end.used

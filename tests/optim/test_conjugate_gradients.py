@@ -1,6 +1,7 @@
 """Nonlinear conjugate gradients against linear conjugate gradients, and directions against their formulas."""
 
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -58,7 +59,7 @@ def test_a_quadratic_ends_in_as_many_steps_as_it_has_dimensions(method: Any):
 def directions_by_hand(method: str, grads: np.ndarray) -> tuple[np.ndarray, list[float]]:
     """The directions at these gradients, each search having found something, and their betas."""
     directions, betas = [-grads[0]], []
-    for before, now in zip(grads, grads[1:], strict=False):
+    for before, now in itertools.pairwise(grads):
         if method == "polak_ribiere":
             beta = max(0.0, now @ (now - before) / (before @ before))
         else:

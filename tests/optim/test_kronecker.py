@@ -1,6 +1,7 @@
 """K-FAC against a loop in numpy that solves the whole damped system of each layer, and against Adam on digits."""
 
 import functools
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -302,6 +303,15 @@ def test_a_scan_is_donated_steps_and_a_vmap_is_a_run_for_each():
         alone = jax.tree.map(lambda x, i=i: x[i, -1], together)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), alone, params)
     assert step._cache_size() == 1
+
+
+def test_matrices_are_inverted_one_at_a_time_under_vmap():
+    """LAPACK on a batch can wait for itself on a machine of few cores; see `_inverted`."""
+    starts = jax.tree.map(lambda x: jnp.zeros((7, *x.shape), jnp.float32), START)
+    text = str(jax.make_jaxpr(jax.vmap(functools.partial(run, kfac(0.1, seed=0))))(starts))
+    shapes = re.findall(r":f32\[([\d,]+)\] = cholesky", text)
+    assert sorted(set(shapes)) == ["3,3", "5,5"]
+    assert set(re.findall(r":f32\[([\d,]+)\] = triangular_solve", text)) == set(shapes)
 
 
 def test_bfloat16_parameters_have_a_state_in_float32():
