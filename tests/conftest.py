@@ -24,6 +24,17 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)
 enable_compilation_cache()
 
+# A process takes a whole file, which then makes its fixtures and compiles its functions once.
+_LONGEST = (
+    *("test_contract.py", "test_kill.py", "test_zoo_runs.py", "test_fit.py", "test_limited_memory.py"),
+    *("test_trajectories.py", "test_bad_runs.py", "test_imports.py", "test_step.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest go first, so that none of them is what all wait for in the end."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
 
 def tiny_config(**changes: object) -> Config:
     """A run that takes a second: a small net with dropout on 96 synthetic 4x4 images, 12 steps of 16."""

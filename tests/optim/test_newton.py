@@ -112,9 +112,9 @@ def test_gauss_newton_products_are_those_of_the_explicit_matrix():
         params = weights(jnp.float64)
         product = _gauss_newton(params, {"output_fn": network, "output_loss": cross_entropy})
         jacobian = np.concatenate(
-            [np.asarray(j).reshape(120, -1) for j in jax.tree.leaves(jax.jacobian(network)(params))], axis=1
+            [np.asarray(j).reshape(120, -1) for j in jax.tree.leaves(jax.jit(jax.jacobian(network))(params))], axis=1
         )
-        bend = np.asarray(jax.hessian(cross_entropy)(network(params))).reshape(120, 120)
+        bend = np.asarray(jax.jit(jax.hessian(cross_entropy))(network(params))).reshape(120, 120)
         np.testing.assert_allclose(dense(product, params), jacobian.T @ bend @ jacobian, atol=1e-12)
 
 

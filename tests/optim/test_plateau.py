@@ -27,7 +27,7 @@ def observed(controller: Plateau, metrics: np.ndarray, higher: bool) -> np.ndarr
         return np.asarray(jax.lax.scan(body, controller.init(), jnp.asarray(metrics))[1])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)  # each is compiled
 @given(
     metrics=st.lists(st.integers(1, 12), min_size=COUNT, max_size=COUNT),
     patience=st.integers(0, 4),

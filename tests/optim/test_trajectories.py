@@ -152,8 +152,8 @@ def assert_same_path(actual: np.ndarray, expected: np.ndarray) -> None:
 def test_the_gradients_by_hand_are_those_of_the_functions(problem: str):
     p = PROBLEMS[problem]
     with jax.enable_x64(True):
-        gradient = jax.grad(lambda x: p.value(x, jnp))(jnp.asarray(p.start))
-        hessian = jax.hessian(lambda x: p.value(x, jnp))(jnp.asarray(p.start))
+        gradient = jax.jit(jax.grad(lambda x: p.value(x, jnp)))(p.start)
+        hessian = jax.jit(jax.hessian(lambda x: p.value(x, jnp)))(p.start)
     np.testing.assert_allclose(gradient, p.gradient(p.start), rtol=1e-12, atol=1e-14)
     if problem == "net":
         assert np.linalg.eigvalsh(np.asarray(hessian)).min() < 0
