@@ -5,6 +5,7 @@ neither jax nor the component; the factory is imported when its signature or its
 """
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import typing
@@ -22,6 +23,7 @@ class Info:
       factory: where the factory lives, as `"package.module:function"`.
       description: one line for `jaxtrain list`.
       paper: the source (author, year, title or identifier), empty where there is none.
+      preset: options of the factory that this row has chosen: a variant of a family.
       supplied: parameters of the factory that the run fills in when a config leaves them out (`num_classes`, say).
       needs: what a run must have for it: "full batch" (the same objective at every evaluation), "softmax" (a loss over
         softmax probabilities) or "validation" (a validation split).
@@ -33,22 +35,33 @@ class Info:
     factory: str
     description: str
     paper: str = ""
+    preset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     supplied: tuple[str, ...] = ()
     needs: str = ""
     couples: bool = False
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def load(self) -> Callable[..., Any]:
-        """Imports and returns the factory."""
-        module, _, function = self.factory.partition(":")
-        return typing.cast(Callable[..., Any], getattr(importlib.import_module(module), function))
+        """Imports and returns the factory, with what is preset; the same object each time."""
+        return _load(self.factory, tuple(self.preset.items()))
 
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The factory's parameters by name, with annotations resolved to types (`Annotated` kept)."""
-        factory = self.load()
+        factory = _load(self.factory)
         hints = typing.get_type_hints(factory, include_extras=True)
         signature = inspect.signature(factory)
-        return {name: p.replace(annotation=hints.get(name, Any)) for name, p in signature.parameters.items()}
+        return {
+            name: p.replace(annotation=hints.get(name, Any))
+            for name, p in signature.parameters.items()
+            if name not in self.preset
+        }
+
+
+@functools.cache
+def _load(factory: str, preset: tuple[tuple[str, Any], ...] = ()) -> Callable[..., Any]:
+    module, _, function = factory.partition(":")
+    found = typing.cast(Callable[..., Any], getattr(importlib.import_module(module), function))
+    return functools.partial(found, **dict(preset)) if preset else found
 
 
 class Table(Mapping[str, Info]):

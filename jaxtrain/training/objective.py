@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.data.loader import Batch
+from jaxtrain.models.outputs import Outputs, logits_of
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.penalties import Penalty
 
@@ -32,11 +33,18 @@ class Objective:
     penalties: tuple[Penalty, ...] = ()
     micro_batch: int | None = None
 
-    def outputs(self, params: Any, variables: Any, images: jax.Array, rngs: Rngs) -> tuple[jax.Array, Any]:
-        """Logits f32[N, K] of `images` f32[N, H, W, C], and the model's variables after them."""
+    def outputs(self, params: Any, variables: Any, images: jax.Array, rngs: Rngs) -> tuple[Any, Any]:
+        """Logits f32[N, K] or `Outputs` of `images` f32[N, H, W, C], and the model's variables after them."""
         if self.micro_batch is None or self.micro_batch >= images.shape[0]:
             return self._forward(params, variables, images, rngs)
         return self._in_micro_batches(params, variables, images, rngs, self.micro_batch)
+
+    def losses(self, outputs: Any, labels: jax.Array) -> jax.Array:
+        """f32[N], the loss of each example, with its share of the loss of auxiliary heads where there are some."""
+        losses = self.loss(logits_of(outputs), labels)
+        if isinstance(outputs, Outputs):
+            losses += outputs.auxiliary_weight * sum(self.loss(logits, labels) for logits in outputs.auxiliary)
+        return losses
 
     def penalty(self, params: Any) -> jax.Array | float:
         """f32[], the sum of the penalties; 0 where there are none."""
@@ -54,8 +62,8 @@ class Objective:
 
         def value(worker: jax.Array, params: Any, part: Batch) -> jax.Array:
             own = {name: jax.random.fold_in(key, worker) for name, key in rngs.items()}
-            logits, _ = self.outputs(params, variables, part.images, own)
-            return self.loss(logits, part.labels).mean() + self.penalty(params)
+            outputs, _ = self.outputs(params, variables, part.images, own)
+            return self.losses(outputs, part.labels).mean() + self.penalty(params)
 
         return jax.vmap(value)(jnp.arange(workers, dtype=jnp.uint32), stacked, parts)
 
@@ -67,7 +75,7 @@ class Objective:
 
     def _in_micro_batches(
         self, params: Any, variables: Any, images: jax.Array, rngs: Rngs, most: int
-    ) -> tuple[jax.Array, Any]:
+    ) -> tuple[Any, Any]:
         """One micro-batch after another, each made again for its gradient, so that one at a time is in memory.
 
         They are of one size; the first examples go through once more where it does not come out even, and are dropped.
@@ -78,14 +86,14 @@ class Objective:
         parts = _deal(jnp.concatenate([images, images[:spare]]) if spare else images, count)
 
         @jax.checkpoint
-        def body(variables: Any, part: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
+        def body(variables: Any, part: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
             index, images = part
             own = {name: jax.random.fold_in(key, index) for name, key in rngs.items()}
-            logits, variables = self._forward(params, variables, images, own)
-            return variables, logits
+            outputs, variables = self._forward(params, variables, images, own)
+            return variables, outputs
 
-        variables, logits = jax.lax.scan(body, variables, (jnp.arange(count, dtype=jnp.uint32), parts))
-        return logits.swapaxes(0, 1).reshape(-1, *logits.shape[2:])[:examples], variables
+        variables, outputs = jax.lax.scan(body, variables, (jnp.arange(count, dtype=jnp.uint32), parts))
+        return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:examples], outputs), variables
 
 
 def _deal(x: jax.Array, parts: int) -> jax.Array:

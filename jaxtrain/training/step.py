@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxtrain.data.loader import Arrays, Batch, Loader, Order
+from jaxtrain.models.outputs import logits_of
 from jaxtrain.training.metrics import Pair, Totals, add_pairs, measure
 from jaxtrain.training.objective import Objective
 from jaxtrain.training.parallel import Layout
@@ -28,16 +29,16 @@ def make_train_step(objective: Objective, tx: optax.GradientTransformationExtraA
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Pair]]:
         rngs = {name: stream(seed, name, state.step) for name in MODEL_STREAMS}
 
-        def outputs(params: Any) -> tuple[jax.Array, Any]:
+        def outputs(params: Any) -> tuple[Any, Any]:
             return objective.outputs(params, state.variables, batch.images, rngs)
 
         def objective_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
-            logits, variables = outputs(params)
-            losses = objective.loss(logits, batch.labels)
+            found, variables = outputs(params)
+            losses = objective.losses(found, batch.labels)
             value = losses.mean()
             if objective.penalties:
                 value += objective.penalty(params)
-            return value, (losses, logits, variables)
+            return value, (losses, logits_of(found), variables)
 
         (value, (losses, logits, variables)), grads = jax.value_and_grad(objective_of, has_aux=True)(state.params)
         updates, opt_state = tx.update(
@@ -48,7 +49,7 @@ def make_train_step(objective: Objective, tx: optax.GradientTransformationExtraA
             grad=grads,
             value_fn=lambda params: objective_of(params)[0],
             output_fn=lambda params: outputs(params)[0],
-            output_loss=lambda logits: objective.loss(logits, batch.labels).mean(),
+            output_loss=lambda found: objective.losses(found, batch.labels).mean(),
             worker_value_fn=lambda stacked: objective.worker_values(stacked, state.variables, batch, rngs),
         )
         params = optax.apply_updates(state.params, updates)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxtrain.nn.pooling import Pooling, pool
+from jaxtrain.nn.pooling import Pooling, Subsampling, average_pool, global_pool, max_pool, pool
 
 SHAPES = [((2, 4, 6, 3), 2), ((1, 7, 5, 2), 2), ((2, 7, 11, 1), 3), ((1, 3, 2, 2), 1)]
 KINDS: list[Pooling] = ["max", "average"]
@@ -71,3 +71,44 @@ def test_a_shared_maximum_divides_its_gradient():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_dtype_is_kept(kind: Pooling, dtype: Any):
     assert jax.eval_shape(lambda x: pool(x, kind), jax.ShapeDtypeStruct((1, 4, 4, 1), dtype)).dtype == dtype
+
+
+WINDOWS = [(3, 2, 0, False), (3, 2, 0, True), (3, 2, 1, False), (3, 1, 1, False), (2, 2, 0, True), (5, 3, 0, False)]
+
+
+@pytest.mark.parametrize("size", [13, 14, 27])
+@pytest.mark.parametrize(("window", "stride", "padding", "ceil"), WINDOWS)
+def test_windows_that_overlap_equal_torch(size: int, window: int, stride: int, padding: int, ceil: bool) -> None:
+    torch = pytest.importorskip("torch", reason="the oracle is torch.nn.functional")
+    x = distinct((2, size, size + 1, 3)) - 20
+    f = torch.nn.functional
+    theirs = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    pairs: list[tuple[Any, Any]] = [
+        (
+            lambda x: max_pool(x, window, stride, padding=padding, ceil=ceil),
+            f.max_pool2d(theirs, window, stride, padding, ceil_mode=ceil),
+        )
+    ]
+    for count in (True, False):
+        pairs.append(
+            (
+                lambda x, count=count: average_pool(x, window, stride, padding=padding, ceil=ceil, count_padding=count),
+                f.avg_pool2d(theirs, window, stride, padding, ceil_mode=ceil, count_include_pad=count),
+            )
+        )
+    for function, expected in pairs:
+        found, back = jax.vjp(function, jnp.asarray(x))
+        np.testing.assert_allclose(found, expected.detach().numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
+        (gradient,) = torch.autograd.grad(expected.square().sum(), theirs)
+        wanted = gradient.numpy().transpose(0, 2, 3, 1)
+        np.testing.assert_allclose(back(2 * found)[0], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_global_pools_and_trainable_subsampling() -> None:
+    x = distinct((2, 4, 6, 3))
+    np.testing.assert_allclose(global_pool(jnp.asarray(x)), x.mean(axis=(1, 2)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(global_pool(jnp.asarray(x), "max"), x.max(axis=(1, 2)))
+    params = {"coefficient": jnp.array([0.5, 1.0, -2.0]), "bias": jnp.array([1.0, 0.0, 3.0])}
+    found = Subsampling().apply({"params": params}, jnp.asarray(x))
+    sums = x.reshape(2, 2, 2, 3, 2, 3).sum(axis=(2, 4))
+    np.testing.assert_allclose(found, sums * np.array([0.5, 1, -2]) + np.array([1, 0, 3]), rtol=1e-4, atol=1e-4)

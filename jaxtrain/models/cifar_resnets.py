@@ -1,0 +1,127 @@
+"""Residual networks for images of 32x32: He et al. 2015, section 4.2, and ResNeXt (Xie et al. 2017, section 5.3)."""
+
+from jaxtrain.config.annotations import PositiveInt, Probability
+from jaxtrain.models.residual import Shortcut
+from jaxtrain.models.resnets import ResNet
+from jaxtrain.nn.activations import Activation
+from jaxtrain.nn.initializers import KernelInit
+from jaxtrain.nn.layers import DType
+from jaxtrain.nn.normalization import Norm
+from jaxtrain.nn.stochastic_depth import Scaling
+
+
+def cifar_resnet(
+    *,
+    num_classes: PositiveInt,
+    depth: PositiveInt = 20,
+    shortcut: Shortcut = "A",
+    zero_init: bool = False,
+    last_survival: Probability = 1.0,
+    scaling: Scaling = "at_test",
+    per_example: bool = False,
+    norm: Norm = "batch",
+    activation: Activation = "relu",
+    kernel_init: KernelInit = "he",
+    dtype: DType = "float32",
+    param_dtype: DType = "float32",
+    remat: bool = False,
+) -> ResNet:
+    """The residual network for images of 32x32 (section 4.2): three stages of n basic blocks, 16, 32 and 64 channels.
+
+    Args:
+      num_classes: number of logits.
+      depth: 6 n + 2: 20, 32, 44, 56, 110, 1202.
+      shortcut: "A" as published; "none" for the plain net, which has the same parameters.
+      zero_init: see `resnet`, as for all that follow.
+      last_survival: 0.5 is the published stochastic depth.
+      scaling: the convention of stochastic depth.
+      per_example: whether each example's branches are drawn on their own.
+      norm: after each convolution.
+      activation: after each normalization but a branch's last, and after each block.
+      kernel_init: of convolutions.
+      dtype: of computation.
+      param_dtype: of parameters.
+      remat: computes each block once more for its gradient.
+
+    Raises:
+      ValueError: for a depth that is not 6 n + 2.
+    """
+    return ResNet(
+        num_classes=num_classes,
+        blocks=(blocks_of(depth, 6, "cifar_resnet"),) * 3,
+        features=(16, 32, 64),
+        stem="cifar",
+        shortcut=shortcut,
+        zero_init=zero_init,
+        last_survival=last_survival,
+        scaling=scaling,
+        per_example=per_example,
+        norm=norm,
+        activation=activation,
+        kernel_init=kernel_init,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        remat=remat,
+    )
+
+
+def cifar_resnext(
+    *,
+    num_classes: PositiveInt,
+    depth: PositiveInt = 29,
+    groups: PositiveInt = 8,
+    group_width: PositiveInt = 64,
+    norm: Norm = "batch",
+    activation: Activation = "relu",
+    kernel_init: KernelInit = "he",
+    dtype: DType = "float32",
+    param_dtype: DType = "float32",
+    remat: bool = False,
+) -> ResNet:
+    """ResNeXt for images of 32x32 (Xie et al. 2017, section 5.3): three stages of n bottlenecks, 256 to 1,024 channels.
+
+    Args:
+      num_classes: number of logits.
+      depth: 9 n + 2: 29.
+      groups: cardinality; 8 and 16 are published.
+      group_width: channels of a group in the first stage.
+      norm: see `resnet`, as for all that follow.
+      activation: after each normalization but a branch's last, and after each block.
+      kernel_init: of convolutions.
+      dtype: of computation.
+      param_dtype: of parameters.
+      remat: computes each block once more for its gradient.
+
+    Raises:
+      ValueError: for a depth that is not 9 n + 2.
+    """
+    return ResNet(
+        num_classes=num_classes,
+        blocks=(blocks_of(depth, 9, "cifar_resnext"),) * 3,
+        features=(64, 128, 256),
+        stem="cifar",
+        kind="bottleneck",
+        groups=groups,
+        group_width=group_width,
+        norm=norm,
+        activation=activation,
+        kernel_init=kernel_init,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        remat=remat,
+    )
+
+
+def blocks_of(depth: int, layers: int, name: str) -> int:
+    """Blocks a stage of a net with three stages: the n of depth = layers * n + 2.
+
+    Raises:
+      ValueError: where there is none.
+    """
+    blocks, rest = divmod(depth - 2, layers)
+    if rest or blocks < 1:
+        near = sorted({max(blocks, 1) * layers + 2, (max(blocks, 0) + 1) * layers + 2})
+        raise ValueError(
+            f"{name} has a depth of {layers} n + 2, and {depth} is none; near are {' and '.join(map(str, near))}"
+        )
+    return blocks

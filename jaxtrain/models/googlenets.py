@@ -1,0 +1,240 @@
+"""GoogLeNet (Szegedy et al. 2015, arXiv:1409.4842, table 1), its Inception module and the naive one."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxtrain.config.annotations import Fraction, PositiveInt
+from jaxtrain.models.endpoints import endpoint
+from jaxtrain.models.outputs import Outputs
+from jaxtrain.nn.activations import Activation
+from jaxtrain.nn.initializers import KernelInit
+from jaxtrain.nn.layers import DType, Layers
+from jaxtrain.nn.normalization import Norm, local_response_norm
+from jaxtrain.nn.pooling import average_pool, global_pool, max_pool
+
+Widths = tuple[int, int, int, int, int, int]
+"""Channels of: 1x1; 1x1 before 3x3, 3x3; 1x1 before 5x5, 5x5; 1x1 after the pooling."""
+
+MODULES: dict[str, Widths] = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+AUXILIARY = ("4a", "4d")
+"""The modules after which an auxiliary head stands."""
+
+
+class Inception(nn.Module):
+    """Four branches side by side, joined: 1x1; 1x1 and 3x3; 1x1 and 5x5; 3x3 pooling and 1x1 (figure 2b).
+
+    Attributes:
+      layers: how layers are made.
+      widths: of the convolutions.
+      window: of the third branch: 5 as published, 3 as in torchvision's.
+    """
+
+    layers: Layers
+    widths: Widths
+    window: int = 5
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`x[N, H, W, C]` -> `[N, H, W, sum of the branches]`."""
+        one, reduced3, three, reduced5, five, pooled = self.widths
+        branches = (
+            convolved(self.layers, x, one, 1, name="conv1x1"),
+            self._reduced(x, reduced3, three, 3, "conv3x3"),
+            self._reduced(x, reduced5, five, self.window, "conv5x5"),
+            convolved(self.layers, max_pool(x, 3, 1, padding=1), pooled, 1, name="pool_conv"),
+        )
+        return jnp.concatenate(branches, axis=-1)
+
+    def _reduced(self, x: jax.Array, reduced: int, features: int, window: int, name: str) -> jax.Array:
+        x = convolved(self.layers, x, reduced, 1, name=f"{name}_reduce")
+        return convolved(self.layers, x, features, window, name=name)
+
+
+class NaiveInception(nn.Module):
+    """The module without the 1x1 convolutions before and after (figure 2a), which is what they are there to avoid.
+
+    Attributes:
+      layers: how layers are made.
+      widths: of the 1x1, 3x3 and 5x5 convolutions.
+    """
+
+    layers: Layers
+    widths: tuple[int, int, int]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`x[N, H, W, C]` -> `[N, H, W, sum of widths + C]`."""
+        convolutions = (
+            convolved(self.layers, x, features, window, name=f"conv{window}x{window}")
+            for features, window in zip(self.widths, (1, 3, 5), strict=True)
+        )
+        return jnp.concatenate([*convolutions, max_pool(x, 3, 1, padding=1)], axis=-1)
+
+
+class AuxiliaryHead(nn.Module):
+    """5x5 average pooling with a stride of 3, 1x1 convolution, dense, dropout, logits.
+
+    Attributes:
+      layers: how layers are made.
+      num_classes: number of logits.
+      dropout_rate: after the dense layer.
+    """
+
+    layers: Layers
+    num_classes: int
+    dropout_rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`x[N, H, W, C]`, 14x14 for images of 224 -> `[N, num_classes]`."""
+        layers = self.layers
+        x = convolved(layers, average_pool(x, 5, 3), 128, 1, name="conv")
+        x = layers.act(layers.dense(x.reshape(x.shape[0], -1), 1024, name="fc"))
+        return layers.dense(layers.dropout(x, self.dropout_rate), self.num_classes, name="logits")
+
+
+def convolved(layers: Layers, x: jax.Array, features: int, window: int, *, stride: int = 1, name: str) -> jax.Array:
+    """Convolution, normalization where there is one, activation."""
+    x = layers.conv(x, features, window, stride=stride, name=name)
+    return layers.act(layers.norm(x, name=f"{name}_norm"))
+
+
+class GoogLeNet(nn.Module):
+    """Three convolutions, nine Inception modules `inception_3a` to `inception_5b`, a global average, `logits`.
+
+    In training it gives `Outputs`, with the logits of `auxiliary_4a` and `auxiliary_4d` where it has them.
+
+    Endpoints: "stem", "inception_3a" and so on, "pooled".
+
+    Attributes:
+      num_classes: number of logits.
+      auxiliary: whether the two auxiliary heads are there.
+      auxiliary_weight: of their losses.
+      norm: "none" as published, with local response normalization in the stem and biases; "batch" after every
+        convolution.
+      window: of the third branches.
+      last_pool: side of the pooling before module 5a.
+      dropout_rate: before the logits.
+      auxiliary_dropout_rate: before the logits of auxiliary heads.
+      activation, kernel_init, epsilon, dtype, param_dtype: see `Layers`.
+      remat: computes each module once more for its gradient.
+    """
+
+    num_classes: int
+    auxiliary: bool = True
+    auxiliary_weight: float = 0.3
+    norm: Norm = "none"
+    window: int = 5
+    last_pool: int = 3
+    dropout_rate: float = 0.4
+    auxiliary_dropout_rate: float = 0.7
+    activation: Activation = "relu"
+    kernel_init: KernelInit = "he"
+    epsilon: float = 1e-5
+    dtype: DType = "float32"
+    param_dtype: DType = "float32"
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> Any:
+        """`images` f32[N, H, W, C] -> logits f32[N, num_classes], or `Outputs` in training with auxiliary heads."""
+        layers = Layers(
+            train=train,
+            norm_kind=self.norm,
+            activation=self.activation,
+            kernel_init=self.kernel_init,
+            bias=self.norm == "none",
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+        x = endpoint(self, "stem", self._stem(layers, images))
+        module = nn.remat(Inception) if self.remat else Inception
+        heads = []
+        for name, widths in MODULES.items():
+            if name in ("4a", "5a"):
+                x = max_pool(x, 3 if name == "4a" else self.last_pool, 2, ceil=True)
+            x = module(layers=layers, widths=widths, window=self.window, name=f"inception_{name}")(x)
+            x = endpoint(self, f"inception_{name}", x)
+            if name in AUXILIARY and self.auxiliary and (train or self.is_initializing()):
+                head = AuxiliaryHead(layers, self.num_classes, self.auxiliary_dropout_rate, name=f"auxiliary_{name}")
+                heads.append(head(x).astype(images.dtype))
+        x = endpoint(self, "pooled", global_pool(x))
+        x = layers.dropout(x, self.dropout_rate)
+        logits = layers.dense(x, self.num_classes, name="logits").astype(images.dtype)
+        return Outputs(logits, tuple(heads), self.auxiliary_weight) if train and heads else logits
+
+    def _stem(self, layers: Layers, images: jax.Array) -> jax.Array:
+        def normalized(x: jax.Array) -> jax.Array:
+            return local_response_norm(x) if self.norm == "none" else x
+
+        x = convolved(layers, images, 64, 7, stride=2, name="conv1")
+        x = normalized(max_pool(x, 3, 2, ceil=True))
+        x = convolved(layers, x, 64, 1, name="conv2_reduce")
+        x = normalized(convolved(layers, x, 192, 3, name="conv2"))
+        return max_pool(x, 3, 2, ceil=True)
+
+
+def googlenet(
+    *,
+    num_classes: PositiveInt,
+    auxiliary: bool = True,
+    auxiliary_weight: Fraction = 0.3,
+    norm: Norm = "none",
+    window: Literal[3, 5] = 5,
+    last_pool: Literal[2, 3] = 3,
+    dropout_rate: Fraction = 0.4,
+    auxiliary_dropout_rate: Fraction = 0.7,
+    activation: Activation = "relu",
+    kernel_init: KernelInit = "he",
+    dtype: DType = "float32",
+    param_dtype: DType = "float32",
+    remat: bool = False,
+) -> GoogLeNet:
+    """GoogLeNet: 6,998,552 parameters, 13,378,280 with its auxiliary heads, for images of 224.
+
+    torchvision's has norm="batch", window=3 and last_pool=2, and 0.001 in its normalization for 0.00001.
+
+    Args:
+      num_classes: number of logits.
+      auxiliary: whether the two heads that help in training are there; they need images of 224.
+      auxiliary_weight: of the loss of each.
+      norm: after each convolution; with "none" there are biases, and local response normalization in the stem.
+      window: of the third branches: 3 for the later form.
+      last_pool: side of the last pooling.
+      dropout_rate: before the logits.
+      auxiliary_dropout_rate: before the logits of the auxiliary heads.
+      activation: after every convolution.
+      kernel_init: of convolutions.
+      dtype: of computation.
+      param_dtype: of parameters.
+      remat: computes each module once more for its gradient instead of keeping what is inside.
+    """
+    return GoogLeNet(
+        num_classes=num_classes,
+        auxiliary=auxiliary,
+        auxiliary_weight=auxiliary_weight,
+        norm=norm,
+        window=window,
+        last_pool=last_pool,
+        dropout_rate=dropout_rate,
+        auxiliary_dropout_rate=auxiliary_dropout_rate,
+        activation=activation,
+        kernel_init=kernel_init,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        remat=remat,
+    )

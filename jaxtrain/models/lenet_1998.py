@@ -1,0 +1,134 @@
+"""LeNet-5 as published (LeCun et al. 1998, section II.B): sparse C3, trainable subsampling, distances to templates."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxtrain.config.annotations import PositiveInt
+from jaxtrain.models.endpoints import endpoint
+from jaxtrain.nn.activations import scaled_tanh
+from jaxtrain.nn.initializers import initializer
+from jaxtrain.nn.pooling import Subsampling
+
+CONNECTIONS: tuple[tuple[int, ...], ...] = (
+    *(tuple((i + j) % 6 for j in range(3)) for i in range(6)),
+    *(tuple((i + j) % 6 for j in range(4)) for i in range(6)),
+    (0, 1, 3, 4),
+    (1, 2, 4, 5),
+    (0, 2, 3, 5),
+    tuple(range(6)),
+)
+"""The maps of S2 that each of the 16 maps of C3 sees: table I of the paper."""
+
+Templates = Literal["digits", "random"]
+
+_DIGITS = """
+..###.. ...#... ..###.. ..###.. ....##. ####### ...###. ####### ..###.. ..###..
+.##.##. ..##... .##.##. .##.##. ...###. ##..... ..##... .....## .##.##. .##.##.
+##...## .###... ##...## ##...## ..####. ##..... .##.... .....## ##...## ##...##
+##...## ..##... .....## .....## ..#.##. ##..... ##..... ....##. ##...## ##...##
+##...## ..##... .....## .....## .##.##. #####.. ##..... ....##. .##.##. ##...##
+##...## ..##... ....##. ...###. .#..##. ....##. #####.. ...##.. ..###.. .######
+##...## ..##... ...##.. .....## ##..##. .....## ##..##. ...##.. .##.##. ..##.##
+##...## ..##... ..##... .....## ####### .....## ##...## ..##... ##...## .....##
+##...## ..##... .##.... .....## ####### .....## ##...## ..##... ##...## .....##
+##...## ..##... ##..... ##...## ....##. ##...## ##...## .##.... ##...## ....##.
+.##.##. ..##... ##..... .##.##. ....##. .##.##. .##.##. .##.... .##.##. ...##..
+..###.. .####.. ####### ..###.. ....##. ..###.. ..###.. .##.... ..###.. .###...
+"""
+
+
+def templates(kind: Templates, num_classes: int) -> np.ndarray:
+    """f32[num_classes, 84] of -1 and 1: what layer F6 is to look like for each class.
+
+    "digits" are pictures of 7x12 pixels in the manner of the paper's figure 3, whose bitmaps are not published in
+    numbers; "random" has a fixed draw for any number of classes, which the paper holds to do as well.
+
+    Raises:
+      ValueError: for more than ten digits.
+    """
+    if kind == "random":
+        return np.random.default_rng(1998).choice(np.array([-1, 1], np.float32), (num_classes, 84))
+    if num_classes > 10:
+        raise ValueError(f"there are templates of 10 digits, not of {num_classes} classes: set templates=random")
+    rows = [row.split() for row in _DIGITS.split("\n") if row]
+    pictures = ["".join(row[digit] for row in rows) for digit in range(10)]
+    return np.array([[1.0 if c == "#" else -1.0 for c in p] for p in pictures]).astype(np.float32)[:num_classes]
+
+
+class SparseConv(nn.Module):
+    """A 5x5 convolution in which an output map sees some of the input maps; a kernel for each connection, no others.
+
+    Attributes:
+      connections: the input maps of each output map.
+    """
+
+    connections: tuple[tuple[int, ...], ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`x[N, H, W, C]` -> `[N, H - 4, W - 4, len(connections)]`."""
+        outputs = np.array([o for o, seen in enumerate(self.connections) for _ in seen])
+        inputs = np.array([i for seen in self.connections for i in seen])
+        fan_in = np.array([25 * len(self.connections[o]) for o in outputs])
+
+        def init(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
+            return jax.random.normal(key, shape, dtype) / jnp.sqrt(jnp.asarray(fan_in, dtype)).reshape(1, 1, -1)
+
+        kernel = self.param("kernel", init, (5, 5, len(outputs)))
+        bias = self.param("bias", nn.initializers.zeros, (len(self.connections),))
+        dense = (
+            jnp.zeros((5, 5, x.shape[-1], len(self.connections)), kernel.dtype).at[:, :, inputs, outputs].set(kernel)
+        )
+        y = jax.lax.conv_general_dilated(x, dense, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return y + bias.reshape(1, 1, 1, -1)
+
+
+class LeNet1998(nn.Module):
+    """C1, S2, C3, S4, C5, F6, each but the last through the scaled tanh, and the distances to fixed templates.
+
+    A logit is minus the squared distance of F6 to the class's template (equation 7 with its sign turned), so that the
+    cross-entropy is the paper's criterion (equation 9) without its constant, and template_mse equation 8's.
+
+    Endpoints: "C1" to "F6".
+
+    Attributes:
+      num_classes: number of logits.
+      templates: which.
+    """
+
+    num_classes: int
+    templates: Templates = "digits"
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """`images` f32[N, 32, 32, C] -> logits f32[N, num_classes]."""
+        if images.shape[1:3] != (32, 32):
+            h, w = images.shape[1:3]
+            raise ValueError(f"lenet5_1998 is for images of 32x32, and these are {h}x{w}: set data.resize or data.pad")
+        init = initializer("xavier")
+        x = images
+        x = self._layer("C1", nn.Conv(6, (5, 5), padding="VALID", kernel_init=init, name="c1")(x))
+        x = self._layer("S2", Subsampling(name="s2")(x))
+        x = self._layer("C3", SparseConv(CONNECTIONS, name="c3")(x))
+        x = self._layer("S4", Subsampling(name="s4")(x))
+        x = self._layer("C5", nn.Conv(120, (5, 5), padding="VALID", kernel_init=init, name="c5")(x))
+        x = self._layer("F6", nn.Dense(84, kernel_init=init, name="f6")(x.reshape(x.shape[0], -1)))
+        targets = jnp.asarray(templates(self.templates, self.num_classes))
+        return -jnp.square(x[:, None, :] - targets[None]).sum(axis=-1)
+
+    def _layer(self, name: str, x: jax.Array) -> jax.Array:
+        return endpoint(self, name, scaled_tanh(x))
+
+
+def lenet5_1998(*, num_classes: PositiveInt, templates: Templates = "digits") -> LeNet1998:
+    """LeNet-5 as published: 60,000 trained parameters and 340,908 connections, for images of 32x32.
+
+    Args:
+      num_classes: number of logits.
+      templates: what F6 is compared with: pictures of the ten digits, or a fixed random code for any classes.
+    """
+    return LeNet1998(num_classes=num_classes, templates=templates)

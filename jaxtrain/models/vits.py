@@ -1,0 +1,176 @@
+"""The vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929, table 1)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxtrain.config.annotations import Fraction, PositiveInt
+from jaxtrain.models.endpoints import endpoint
+from jaxtrain.nn.initializers import initializer
+from jaxtrain.nn.layers import DType
+
+EPSILON = 1e-6
+
+
+class EncoderBlock(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)), the perceptron with a GELU.
+
+    Attributes:
+      heads: of attention.
+      mlp_width: units of the perceptron's hidden layer.
+      train: whether this is training.
+      dropout_rate: after attention and after each dense layer.
+      dtype: of computation.
+      param_dtype: of parameters.
+    """
+
+    heads: int
+    mlp_width: int
+    train: bool
+    dropout_rate: float = 0.0
+    dtype: DType = "float32"
+    param_dtype: DType = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`x[N, tokens, D]` -> the same shape."""
+        kinds: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "param_dtype": jnp.dtype(self.param_dtype)}
+        glorot = initializer("glorot_uniform")
+
+        def dropout(y: jax.Array) -> jax.Array:
+            return nn.Dropout(self.dropout_rate, deterministic=not self.train)(y) if self.dropout_rate else y
+
+        y = nn.LayerNorm(epsilon=EPSILON, use_fast_variance=False, name="norm1", **kinds)(x)
+        y = nn.MultiHeadDotProductAttention(self.heads, kernel_init=glorot, name="attention", **kinds)(y)
+        x = x + dropout(y)
+        y = nn.LayerNorm(epsilon=EPSILON, use_fast_variance=False, name="norm2", **kinds)(x)
+        small = nn.initializers.normal(1e-6)
+        y = nn.Dense(self.mlp_width, kernel_init=glorot, bias_init=small, name="fc1", **kinds)(y)
+        y = dropout(nn.gelu(y, approximate=False))
+        y = nn.Dense(x.shape[-1], kernel_init=glorot, bias_init=small, name="fc2", **kinds)(y)
+        return x + dropout(y)
+
+
+class ViT(nn.Module):
+    """Patches and a class token with learned positions, encoder blocks `block1 ... blockN`, `norm`, `logits`.
+
+    The positions are learned for one number of patches: parameters fit images of one size.
+
+    Endpoints: "patch_tokens", "block1" and so on, "class_token".
+
+    Attributes:
+      num_classes: number of logits.
+      patch: side of a patch.
+      width: D, of a token.
+      depth: blocks.
+      heads: of attention.
+      mlp_width: units of the perceptrons' hidden layers.
+      dropout_rate: after the positions are added, after attention and after each dense layer of the perceptrons.
+      dtype: of computation.
+      param_dtype: of parameters.
+      remat: computes each block once more for its gradient.
+    """
+
+    num_classes: int
+    patch: int
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+    dropout_rate: float = 0.0
+    dtype: DType = "float32"
+    param_dtype: DType = "float32"
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """`images` f32[N, H, W, C], H and W multiples of the patch -> logits f32[N, num_classes]."""
+        x = self._with_class_token(self._patches(images))
+        positions = self.param(
+            "positions", nn.initializers.normal(0.02), (1, *x.shape[1:]), jnp.dtype(self.param_dtype)
+        )
+        x = x + positions.astype(x.dtype)
+        if self.dropout_rate:
+            x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        block = nn.remat(EncoderBlock) if self.remat else EncoderBlock
+        for i in range(1, self.depth + 1):
+            x = block(
+                heads=self.heads,
+                mlp_width=self.mlp_width,
+                train=train,
+                dropout_rate=self.dropout_rate,
+                name=f"block{i}",
+                **self._dtypes(as_names=True),
+            )(x)
+            x = endpoint(self, f"block{i}", x)
+        x = nn.LayerNorm(epsilon=EPSILON, use_fast_variance=False, name="norm", **self._dtypes())(x)
+        x = endpoint(self, "class_token", x[:, 0])
+        logits = nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="logits", **self._dtypes())(x)
+        return logits.astype(images.dtype)
+
+    def _patches(self, images: jax.Array) -> jax.Array:
+        h, w = images.shape[1:3]
+        if h % self.patch or w % self.patch:
+            raise ValueError(f"images of {h}x{w} do not divide into patches of {self.patch}x{self.patch}")
+        side = (self.patch, self.patch)
+        conv = nn.Conv(
+            self.width, side, side, "VALID", kernel_init=initializer("xavier"), name="patches", **self._dtypes()
+        )
+        return endpoint(self, "patch_tokens", conv(images).reshape(images.shape[0], -1, self.width))
+
+    def _with_class_token(self, x: jax.Array) -> jax.Array:
+        token = self.param("class_token", nn.initializers.zeros, (1, 1, self.width), jnp.dtype(self.param_dtype))
+        token = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, self.width))
+        return jnp.concatenate([token, x], axis=1)
+
+    def _dtypes(self, *, as_names: bool = False) -> dict[str, Any]:
+        names: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        return names if as_names else {key: jnp.dtype(name) for key, name in names.items()}
+
+
+def vit(
+    *,
+    num_classes: PositiveInt,
+    patch: PositiveInt = 16,
+    width: PositiveInt = 768,
+    depth: PositiveInt = 12,
+    heads: PositiveInt = 12,
+    mlp_width: PositiveInt = 3072,
+    dropout_rate: Fraction = 0.0,
+    dtype: DType = "float32",
+    param_dtype: DType = "float32",
+    remat: bool = False,
+) -> ViT:
+    """A vision transformer; the defaults are ViT-B/16.
+
+    Args:
+      num_classes: number of logits.
+      patch: side of a patch in pixels.
+      width: of a token.
+      depth: encoder blocks.
+      heads: of attention, which divide the width.
+      mlp_width: units of the perceptrons' hidden layers.
+      dropout_rate: after the positions are added, after attention and after each dense layer of the perceptrons.
+      dtype: of computation.
+      param_dtype: of parameters.
+      remat: computes each block once more for its gradient instead of keeping what is inside.
+
+    Raises:
+      ValueError: for heads that do not divide the width.
+    """
+    if width % heads:
+        raise ValueError(f"vit divides its width among its heads, and {heads} heads do not divide {width}")
+    return ViT(
+        num_classes=num_classes,
+        patch=patch,
+        width=width,
+        depth=depth,
+        heads=heads,
+        mlp_width=mlp_width,
+        dropout_rate=dropout_rate,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        remat=remat,
+    )

@@ -1,0 +1,231 @@
+"""Every row of the table of models against its published figures, and a small member of every family in training."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxtrain import models
+from jaxtrain.config import ModelSpec
+from jaxtrain.errors import ConfigError
+from jaxtrain.models import MODELS
+from jaxtrain.models.endpoints import features
+from jaxtrain.models.outputs import Outputs
+from jaxtrain.models.resnets import ResNet
+from jaxtrain.optim import adam
+from jaxtrain.optim.losses import cross_entropy
+from jaxtrain.optim.rules import path_name
+from jaxtrain.practice.cost import flops
+from jaxtrain.training.objective import Objective
+
+WITHOUT_HEADS = 6_998_552
+"""GoogLeNet's parameters as Caffe counts them; its row has the auxiliary heads too."""
+
+
+def counted(model: Any, shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Parameters and multiply-adds, of one trace of the initialization, which runs the model once."""
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    traced, variables = jax.make_jaxpr(lambda x: model.init(jax.random.key(0), x, train=False), return_shape=True)(
+        images
+    )
+    parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"]))
+    return parameters, flops(traced.jaxpr) // 2
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_row_has_its_published_counts(name: str) -> None:
+    facts = MODELS[name].facts
+    model = MODELS.create(name, num_classes=facts["num_classes"])
+    if name == "googlenet":  # whose multiply-adds are published without the heads, as its output is
+        assert counted(model, facts["input"])[0] == facts["parameters"]
+        model = model.clone(auxiliary=False)
+        assert counted(model, facts["input"]) == (WITHOUT_HEADS, facts["multiply_adds"])
+        return
+    assert counted(model, facts["input"]) == (facts["parameters"], facts["multiply_adds"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "classes", "parameters"),
+    [
+        ("resnet20", 100, 275_572),
+        ("resnet56", 100, 858_868),
+        ("resnet110", 100, 1_733_812),
+        ("cifar_resnet(depth=20, shortcut='B')", 10, 272_474),
+        ("cifar_resnet(depth=110, shortcut='B')", 10, 1_730_714),
+        ("preact_resnet(depth=110, shortcut='B')", 10, 1_730_522),
+        ("preact_resnet164", 100, 1_726_388),
+        ("wrn_16_4", 100, 2_772_020),
+        ("wrn_40_4", 100, 8_972_340),
+        ("wrn_28_10", 100, 36_536_884),
+        ("resnext29_8x64d", 100, 34_518_948),
+        ("resnext29_16x64d", 100, 68_247_460),
+    ],
+)
+def test_other_published_counts(spec: str, classes: int, parameters: int) -> None:
+    model = ModelSpec.parse(spec).build(num_classes=classes)
+    assert counted(model, (32, 32, 3))[0] == parameters
+
+
+@pytest.mark.parametrize(("depth", "multiply_adds"), [(50, 3_857_973_248), (101, 7_570_194_432), (152, 11_282_415_616)])
+def test_the_stride_in_the_1x1_is_the_papers_count(depth: int, multiply_adds: int) -> None:
+    model = models.resnet(num_classes=1000, depth=depth, stride_in="1x1")
+    assert counted(model, (224, 224, 3))[1] == multiply_adds
+
+
+SMALL: dict[str, Any] = {
+    "resnet": (ResNet, {"blocks": (1, 1), "features": (8, 8), "norm": "group", "remat": True}, 32),
+    "bottleneck": (ResNet, {"blocks": (1, 1), "features": (4, 8), "kind": "bottleneck", "stride_in": "1x1"}, 32),
+    "cifar_resnet": ("cifar_resnet", {"depth": 8, "last_survival": 0.8}, 16),
+    "plain": ("cifar_resnet", {"depth": 8, "shortcut": "none", "activation": "prelu"}, 16),
+    "cifar_resnext": ("cifar_resnext", {"depth": 11, "groups": 2, "group_width": 8}, 16),
+    "preact": ("preact_resnet", {"depth": 11, "kind": "bottleneck", "shortcut": "C"}, 16),
+    "wide": ("wide_resnet", {"depth": 10, "width": 2, "dropout_rate": 0.3}, 16),
+    "densenet": ("cifar_densenet", {"depth": 10, "growth": 4}, 16),
+    "fractalnet": ("fractalnet", {"columns": 3, "features": (8,), "dropout_rates": (0.1,)}, 4),
+    "lenet5_1998": ("lenet5_1998", {}, 32),
+    "vit": ("vit", {"patch": 4, "width": 16, "depth": 2, "heads": 2, "mlp_width": 32}, 8),
+    "vgg": ("vgg11_bn", {"dropout_rate": 0.1}, 32),
+    "alexnet": ("alexnet", {"dropout_rate": 0.1, "norm_position": "after_pool"}, 67),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_one_of_every_family_learns(name: str) -> None:
+    """Logits in float32; every parameter has a gradient; the loss falls; one compile."""
+    make, options, side = SMALL[name]
+    classes, batch = 3, 8
+    model = (MODELS[make].load() if isinstance(make, str) else make)(num_classes=classes, **options)
+    rng = np.random.default_rng(0)
+    labels = np.arange(batch) % classes
+    images = (rng.normal(size=(batch, side, side, 1)) + labels.reshape(-1, 1, 1, 1)).astype(np.float32)
+    variables = jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, side, side, 1)), train=False))()
+    objective, tx = Objective(model, cross_entropy()), adam(3e-3)
+    params, others = variables["params"], {k: v for k, v in variables.items() if k != "params"}
+
+    def loss(params: Any, others: Any, key: jax.Array) -> Any:
+        outputs, others = objective.outputs(params, others, jnp.asarray(images), {"dropout": key})
+        return objective.losses(outputs, jnp.asarray(labels)).mean(), (outputs, others)
+
+    @jax.jit
+    def step(params: Any, others: Any, opt_state: Any, key: jax.Array) -> Any:
+        (value, (outputs, others)), grads = jax.value_and_grad(loss, has_aux=True)(params, others, key)
+        updates, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), others, opt_state, value, grads, outputs
+
+    opt_state = tx.init(params)
+    values, seen = [], jax.tree.map(lambda x: np.zeros(x.shape, bool), params)
+    for i in range(12):
+        params, others, opt_state, value, grads, outputs = step(params, others, opt_state, jax.random.key(i))
+        values.append(float(value))
+        seen = jax.tree.map(lambda s, g: s | (np.asarray(g) != 0), seen, grads)
+    assert outputs.dtype == jnp.float32
+    assert step._cache_size() == 1
+    assert np.isfinite(values).all()
+    assert np.mean(values[-3:]) < np.mean(values[:2])
+    dead = [path_name(p) for p, s in jax.tree_util.tree_leaves_with_path(seen) if not s.any()]
+    assert not [d for d in dead if not d.endswith("key/bias")]  # of attention, which the softmax does not see
+
+
+def test_auxiliary_heads_count_in_training_and_are_gone_after_it() -> None:
+    model = models.googlenet(num_classes=3)
+    images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    rngs = {"dropout": jax.random.key(0)}
+    trained = jax.eval_shape(lambda v, x: model.apply(v, x, train=True, rngs=rngs), variables, images)
+    assert isinstance(trained, Outputs)
+    assert [x.shape for x in trained.auxiliary] == [(2, 3), (2, 3)]
+    tested = jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, images)
+    assert tested.shape == (2, 3)
+
+    loss, labels = cross_entropy(), jnp.array([0, 2])
+    logits = [jnp.asarray(np.random.default_rng(i).normal(size=(2, 3)), jnp.float32) for i in range(3)]
+    found = Objective(model, loss).losses(Outputs(logits[0], (logits[1], logits[2]), 0.3), labels)
+    each = [np.asarray(loss(x, labels)) for x in logits]
+    np.testing.assert_allclose(found, each[0] + 0.3 * (each[1] + each[2]), rtol=1e-6)
+
+
+def test_feature_maps_have_the_published_shapes() -> None:
+    def shapes(name: str, side: int) -> dict[str, tuple[int, ...]]:
+        model = MODELS.create(name, num_classes=1000)
+        images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+        found = jax.eval_shape(lambda v, x: features(model, v, x), variables, images)
+        return {k: v.shape[1:] for k, v in found.items()}
+
+    alex = shapes("alexnet", 227)
+    assert alex["conv1"] == (55, 55, 96)
+    assert alex["pool1"] == (27, 27, 96)
+    assert alex["conv2"] == (27, 27, 256)
+    assert alex["pool2"] == (13, 13, 256)
+    assert [alex[f"conv{i}"] for i in (3, 4, 5)] == [(13, 13, 384), (13, 13, 384), (13, 13, 256)]
+    assert alex["pool5"] == (6, 6, 256)
+    zf = shapes("zfnet", 224)
+    assert [zf[k][0] for k in ("conv1", "pool1", "conv2", "pool2", "conv5", "pool5")] == [110, 55, 26, 13, 13, 6]
+    vgg = shapes("vgg16", 224)
+    assert [vgg[f"stage{i}"] for i in range(1, 6)] == [
+        (112, 112, 64),
+        (56, 56, 128),
+        (28, 28, 256),
+        (14, 14, 512),
+        (7, 7, 512),
+    ]
+    goog = shapes("googlenet", 224)
+    assert goog["stem"] == (28, 28, 192)
+    channels = [goog[f"inception_{m}"][-1] for m in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")]
+    assert channels == [256, 480, 512, 512, 512, 528, 832, 832, 1024]
+    assert [goog[f"inception_{m}"][0] for m in ("3b", "4e", "5b")] == [28, 14, 7]
+    res = shapes("resnet50", 224)
+    assert [res[f"stage{i}"] for i in range(1, 5)] == [
+        (56, 56, 256),
+        (28, 28, 512),
+        (14, 14, 1024),
+        (7, 7, 2048),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("cifar_resnet(depth=21)", r"6 n \+ 2, and 21 is none; near are 20 and 26"),
+        ("cifar_resnet(depth=1)", r"6 n \+ 2, and 1 is none"),
+        ("cifar_resnext(depth=30)", r"9 n \+ 2, and 30 is none; near are 29 and 38"),
+        ("preact_resnet(depth=111, kind='bottleneck')", r"9 n \+ 2, and 111 is none"),
+        ("wide_resnet(depth=20)", r"6 n \+ 4, and 20 is none; near are 16 and 22"),
+        ("cifar_densenet(depth=42)", r"6 n \+ 4, and 42 is none; near are 40 and 46"),
+        ("resnet(depth=51)", "51"),
+        ("resnet(depth=18, groups=4)", r"basic blocks, which have no groups=4"),
+        ("vgg(configuration='F')", "F"),
+        ("resnet50(depth=34)", "depth"),
+        ("resnet51", "resnet50"),
+        ("vit(heads=5)", "5 heads do not divide 768"),
+        ("fractalnet(features=[8, 8])", "5 dropout_rates for 2 features"),
+        ("lenet5_1998", "10 digits, not of 11 classes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_numbers(spec: str, told: str) -> None:
+    with pytest.raises((ConfigError, ValueError), match=told):
+        counted(ModelSpec.parse(spec).build(num_classes=11), (32, 32, 3))
+
+
+@pytest.mark.parametrize(
+    ("spec", "side", "told"),
+    [
+        ("alexnet", 32, "too small: at conv2|has no place"),
+        ("vgg16", 31, "31x31: they must be at least 32x32"),
+        ("fractalnet", 31, "31x31: they must be at least 32x32"),
+        ("vit_b_16", 40, "40x40 do not divide into patches of 16x16"),
+        ("lenet5_1998", 28, "32x32, and these are 28x28"),
+        ("cifar_resnext(groups=3, group_width=5)", 32, ""),
+    ],
+)
+def test_images_that_are_too_small_are_refused(spec: str, side: int, told: str) -> None:
+    model = ModelSpec.parse(spec).build(num_classes=10)
+    if not told:
+        counted(model, (side, side, 3))  # any cardinality and width does
+        return
+    with pytest.raises(ValueError, match=told):
+        counted(model, (side, side, 3))

@@ -1,0 +1,107 @@
+"""Stochastic depth and drop-path against enumeration, maxout and activations against their definitions."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtrain.nn.activations import PReLU, activation, leaky_relu, maxout
+from jaxtrain.nn.drop_path import global_paths, join_given, local_paths
+from jaxtrain.nn.stochastic_depth import StochasticDepth, drop_path_given, linear_decay
+
+X = np.random.default_rng(0).normal(size=(6, 2, 2, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("scaling", ["at_test", "in_training"])
+def test_the_mean_over_draws_is_what_is_used_at_test(scaling: str) -> None:
+    survival = 0.8
+    tested = StochasticDepth(train=False, survival=survival, scaling=scaling).apply({}, jnp.asarray(X))
+    branches = [drop_path_given(jnp.asarray(here), jnp.asarray(X), survival, scaling) for here in (True, False)]
+    mean = survival * branches[0] + (1 - survival) * branches[1]
+    np.testing.assert_allclose(mean, tested, rtol=1e-6)
+
+
+@pytest.mark.parametrize("per_example", [False, True])
+def test_a_branch_is_there_or_not(per_example: bool) -> None:
+    layer = StochasticDepth(train=True, survival=0.5, per_example=per_example)
+    run = jax.jit(lambda key: layer.apply({}, jnp.ones((6, 2)), rngs={"dropout": key}))
+    draws = np.stack([run(jax.random.key(i))[:, 0] for i in range(200)])
+    assert set(np.unique(draws)) == {0, 1}
+    assert (draws == draws[:, :1]).all() != per_example
+    # 200 draws at least: six standard deviations, a chance of 2e-9 for a right one
+    assert abs(draws[:, 0].mean() - 0.5) < 6 * 0.5 / np.sqrt(200)
+    np.testing.assert_array_equal(run(jax.random.key(3)), run(jax.random.key(3)))
+
+
+def test_survival_falls_linearly_to_the_last_block() -> None:
+    assert [linear_decay(block, 4, 0.5) for block in (1, 2, 3, 4)] == [0.875, 0.75, 0.625, 0.5]
+    assert linear_decay(3, 4, 1.0) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_join_is_the_mean_of_what_is_there(count: int) -> None:
+    columns = np.random.default_rng(1).normal(size=(count, 2, 3)).astype(np.float32)
+    for present in itertools.product([False, True], repeat=count):
+        if any(present):
+            found = join_given(jnp.asarray(present), [jnp.asarray(x) for x in columns])
+            np.testing.assert_allclose(found, columns[list(present)].mean(axis=0), rtol=1e-6)
+
+
+def test_local_paths_leave_one_at_least_and_have_the_probabilities_of_the_paper() -> None:
+    """Of two inputs at rate 1/2: both, either, and either again where none was left: 1/4, 3/8, 3/8."""
+    keys = jax.random.split(jax.random.key(0), 4000)
+    draws = np.asarray(jax.jit(jax.vmap(lambda k: local_paths(k, 2, 0.5)))(keys))
+    assert draws.any(axis=1).all()
+    shares = [np.mean(draws.all(axis=1)), np.mean(draws[:, 0] & ~draws[:, 1]), np.mean(draws[:, 1] & ~draws[:, 0])]
+    np.testing.assert_allclose(shares, [1 / 4, 3 / 8, 3 / 8], atol=6 * 0.5 / np.sqrt(4000))
+
+
+def test_a_global_path_is_one_column_where_it_is_joined() -> None:
+    np.testing.assert_array_equal(global_paths(jnp.int32(2), [1, 2]), [False, True])
+    np.testing.assert_array_equal(global_paths(jnp.int32(0), [1, 2]), [True, True])
+
+
+def test_maxout_is_the_largest_of_its_pieces() -> None:
+    x = np.random.default_rng(2).normal(size=(4, 12)).astype(np.float32)
+    expected = np.maximum(np.maximum(x[:, 0::3], x[:, 1::3]), x[:, 2::3])
+    np.testing.assert_array_equal(maxout(jnp.asarray(x), 3), expected)
+    # its special cases: w2 = 0 is a ReLU, w2 = 0.01 w1 a leaky one
+    pieces = np.stack([x, 0 * x], axis=-1).reshape(4, -1), np.stack([x, np.float32(0.01) * x], axis=-1).reshape(4, -1)
+    np.testing.assert_array_equal(maxout(jnp.asarray(pieces[0]), 2), np.maximum(x, 0))
+    np.testing.assert_allclose(maxout(jnp.asarray(pieces[1]), 2), leaky_relu(jnp.asarray(x)), rtol=1e-6)
+    with pytest.raises(ValueError, match="12 channels do not divide into groups of 5"):
+        maxout(jnp.asarray(x), 5)
+
+
+TORCH = {
+    "relu": "relu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+    "elu": "nn.functional.elu",
+    "gelu": "nn.functional.gelu",
+    "silu": "nn.functional.silu",
+    "leaky_relu": "nn.functional.leaky_relu",
+}
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_activations_are_torchs(name: str) -> None:
+    torch = pytest.importorskip("torch", reason="the oracle is torch")
+    function = torch
+    for part in TORCH[name].split("."):
+        function = getattr(function, part)
+    x = np.linspace(-12, 12, 241, dtype=np.float32)
+    np.testing.assert_allclose(activation(name)(jnp.asarray(x)), function(torch.tensor(x)), rtol=2e-6, atol=2e-6)
+
+
+def test_scaled_tanh_keeps_1_and_prelu_has_a_slope_a_channel() -> None:
+    np.testing.assert_allclose(activation("scaled_tanh")(jnp.array([-1.0, 0, 1])), [-1, 0, 1], atol=2e-5)
+    x = np.random.default_rng(3).normal(size=(5, 4)).astype(np.float32)
+    layer = PReLU()
+    variables = layer.init(jax.random.key(0), jnp.asarray(x))
+    np.testing.assert_array_equal(variables["params"]["slope"], np.full(4, 0.25))
+    slopes = np.array([-1, 0, 0.5, 2], np.float32)
+    found = layer.apply({"params": {"slope": jnp.asarray(slopes)}}, jnp.asarray(x))
+    np.testing.assert_allclose(found, np.where(x > 0, x, slopes * x), rtol=1e-6)
