@@ -133,6 +133,17 @@ def laid_out(value: np.ndarray, flattened: tuple[int, int] | None = None) -> np.
     return value.T
 
 
+def laid_in(value: np.ndarray, flattened: tuple[int, int] | None = None) -> np.ndarray:
+    """From HWIO to OIHW, and from (in, out) to (out, in); what `laid_out` takes back."""
+    if value.ndim == 4:
+        return np.ascontiguousarray(value.transpose(3, 2, 0, 1))
+    if value.ndim == 2 and flattened:
+        h, w = flattened
+        outputs = value.shape[1]
+        return np.ascontiguousarray(value.reshape(h, w, -1, outputs).transpose(3, 2, 0, 1).reshape(outputs, -1))
+    return np.ascontiguousarray(value.T)
+
+
 def randomized(torch: Any, model: Any, seed: int = 0) -> dict[str, np.ndarray]:
     """Draws every weight, bias and statistic, since what is 0 or 1 would hide a mistake; the state."""
     rng = np.random.default_rng(seed)
