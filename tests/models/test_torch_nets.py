@@ -21,17 +21,13 @@ CLASSES = 5
 
 
 class Weights:
-    """A model's variables in torch's layout, and the layers that use them."""
+    """A model's variables in torch's layout, and the layers that use them; `logits` sees a map of size `flattened`."""
 
     def __init__(self, variables: Any, flattened: tuple[int, int]):
         self.leaves = {}
         for path, value in jax.tree_util.tree_leaves_with_path(variables):
             _, *rest = path_name(path).split("/")
-            dense = (
-                rest[-1] == "kernel"
-                and rest[-2] in ("fc1", "logits")
-                and value.shape[0] % (flattened[0] * flattened[1]) == 0
-            )
+            dense = rest[-2:] == ["logits", "kernel"]
             found = laid_in(np.asarray(value), flattened if dense else None)
             self.leaves["/".join(rest)] = torch.tensor(found, requires_grad=True)
 
@@ -155,7 +151,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int, tuple[int, int], Callable[[Weig
     "wrn-16-4": ("wrn_16_4", {}, 8, (1, 1), wide_resnet(2)),
     "fractalnet": ("fractalnet", {"features": (8, 12), "dropout_rates": (0.0, 0.0)}, 8, (2, 2), fractal),
 }
-"""The row, its options, the side of the images, that of the feature map that is flattened, and the net."""
+"""The row, its options, the side of the images, the size of the map that the logits see, and the net."""
 
 
 @pytest.mark.parametrize("name", CASES)
