@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdir", metavar="WORKDIR", help="a run directory")
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
     parser.add_argument("--checkpoint", default="best", help="best, last or a step (default: best, else last)")
+    parser.add_argument(
+        "--fold-batchnorm", action="store_true", help="fold batch normalization into the layers before it"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_data_dir(parser)
 
@@ -29,7 +32,9 @@ def run(args: argparse.Namespace) -> int:
 
     from jaxtrain.training.evaluate_run import evaluate_run
 
-    record = evaluate_run(Path(args.workdir), args.split, args.checkpoint, args.data_dir)
+    record = evaluate_run(
+        Path(args.workdir), args.split, args.checkpoint, args.data_dir, fold_batchnorm=args.fold_batchnorm
+    )
     if args.json:
         print(json.dumps(record))
     else:

@@ -4,20 +4,29 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from flax import linen as nn
+
 from jaxtrain.data.loader import on_device
 from jaxtrain.data.splits import load_splits, pad_splits
 from jaxtrain.errors import CheckpointError, ConfigError, did_you_mean
+from jaxtrain.nn.folding import FoldedModel, fold_batch_norm
 from jaxtrain.training import checkpoints
 from jaxtrain.training.compilation import enable_compilation_cache
 from jaxtrain.training.evaluated import make_evaluated, needs_statistics
 from jaxtrain.training.evaluation import make_evaluate
 from jaxtrain.training.fit import placed
-from jaxtrain.training.plan import make_plan
+from jaxtrain.training.plan import Plan, make_plan
+from jaxtrain.training.requirements import abstract_images
 from jaxtrain.training.workdir import Workdir
 
 
 def evaluate_run(
-    path: Path, split: str = "test", checkpoint: str | int = "best", data_dir: str | Path | None = None
+    path: Path,
+    split: str = "test",
+    checkpoint: str | int = "best",
+    data_dir: str | Path | None = None,
+    *,
+    fold_batchnorm: bool = False,
 ) -> dict[str, Any]:
     """Metrics of a run's checkpoint on a split; changes nothing in the directory.
 
@@ -26,6 +35,7 @@ def evaluate_run(
       split: "train", "validation" or "test".
       checkpoint: "best" (the last one where a run has no best), "last", or a step.
       data_dir: where data files are looked for.
+      fold_batchnorm: evaluates the model with its batch normalization folded into the layers before it.
 
     Returns:
       `step`, `split`, `examples`, `loss` and `accuracy`.
@@ -42,9 +52,26 @@ def evaluate_run(
     splits = pad_splits(plan.splits, load_splits(plan.splits, names, config.seed))
     arrays = {name: on_device(source, plan.layout.replicated) for name, source in splits.items()}
     normalization = directory.read_normalization()
-    evaluate = make_evaluate(plan.model, plan.loss, normalization, config.evaluation.batch_size, plan.layout)
-    metrics = evaluate(*make_evaluated(plan, normalization, arrays)(state), arrays[split])
+    params, variables = make_evaluated(plan, normalization, arrays)(state)
+    model: nn.Module | FoldedModel = plan.model
+    if fold_batchnorm:
+        model, params, variables = _folded(plan, params, variables)
+    evaluate = make_evaluate(model, plan.loss, normalization, config.evaluation.batch_size, plan.layout)
+    metrics = evaluate(params, variables, arrays[split])
     return {"step": step, "split": split, "examples": len(splits[split]), **metrics}
+
+
+def _folded(plan: Plan, params: Any, variables: Any) -> tuple[FoldedModel, Any, Any]:
+    """The model with its batch normalization folded, its parameters and other variables."""
+    images = abstract_images(1, plan.splits.image_shape)
+    model, folded = fold_batch_norm(plan.model, {"params": params, **variables}, images)
+    if not model.pairs:
+        raise ConfigError(
+            f"{plan.config.model.name} has no batch normalization that follows a convolution or dense layer: "
+            "there is nothing to fold",
+            "--fold-batchnorm",
+        )
+    return model, folded.pop("params"), folded
 
 
 def choose_checkpoint(directory: Path, which: str | int) -> int:

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from jaxtrain.data.loader import Arrays, normalize, take
 from jaxtrain.data.preprocess import Normalization
+from jaxtrain.nn.folding import FoldedModel
 from jaxtrain.optim.losses import Loss
 from jaxtrain.training.metrics import add_pairs, empty_pairs, means, measure
 from jaxtrain.training.parallel import Layout
@@ -19,7 +20,7 @@ Evaluate = Callable[[Any, Any, Arrays], dict[str, float]]
 
 
 def make_evaluate(
-    model: nn.Module, loss: Loss, normalization: Normalization, batch_size: int, layout: Layout
+    model: nn.Module | FoldedModel, loss: Loss, normalization: Normalization, batch_size: int, layout: Layout
 ) -> Evaluate:
     """A function that evaluates `model` forward only, in equal batches of at most about `batch_size`."""
 
@@ -33,7 +34,8 @@ def make_evaluate(
         size = batch_of(count)
         indices = start + jnp.arange(size, dtype=jnp.int32)
         images, labels = take(arrays, jnp.minimum(indices, count - 1), layout.batch)
-        logits: Any = model.apply({"params": params, **variables}, normalize(images, normalization), train=False)
+        known = {"params": params, **variables}
+        logits: Any = model.apply(known, normalize(images, normalization), train=False)
         return add_pairs(pairs, measure(loss(logits, labels), logits, labels, indices < count))
 
     everywhere = layout.replicated
