@@ -10,6 +10,7 @@ EXAMPLES = """\
   jaxtrain eval runs/digits_lenet5-1a2b3c4d
   jaxtrain eval runs/digits_lenet5-1a2b3c4d --split validation --checkpoint last
   jaxtrain eval runs/digits_lenet5-1a2b3c4d --checkpoint 300 --json
+  jaxtrain eval runs/cifar10_resnet-1a2b3c4d --fold-batchnorm
 """
 
 
