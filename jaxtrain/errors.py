@@ -59,11 +59,19 @@ class Interrupted(JaxtrainError):
         self.exit_code = 128 + signum
 
 
+MOST_NAMES = 40
+"""That a message lists beside the one that was meant."""
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """A hint such as `; did you mean 'momentum'? Known: ...`, or the known names alone when none is near."""
+    """A hint such as `; did you mean 'momentum'? Known: ...`, or the known names alone when none is near.
+
+    Where something is near, more names than `MOST_NAMES` are left out.
+    """
     names = sorted(choices)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
     known = ", ".join(names) if names else "none"
     if near:
-        return f"; did you mean {' or '.join(repr(n) for n in near)}? Known: {known}"
+        meant = f"; did you mean {' or '.join(repr(n) for n in near)}?"
+        return f"{meant} Known: {known}" if len(names) <= MOST_NAMES else meant
     return f". Known: {known}"

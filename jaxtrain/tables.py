@@ -61,7 +61,12 @@ class Info:
 def _load(factory: str, preset: tuple[tuple[str, Any], ...] = ()) -> Callable[..., Any]:
     module, _, function = factory.partition(":")
     found = typing.cast(Callable[..., Any], getattr(importlib.import_module(module), function))
-    return functools.partial(found, **dict(preset)) if preset else found
+    if not preset:
+        return found
+    variant = functools.partial(found, **dict(preset))
+    functools.update_wrapper(variant, found)
+    del variant.__wrapped__  # type: ignore[attr-defined]  # whose signature has no preset
+    return variant
 
 
 class Table(Mapping[str, Info]):

@@ -25,7 +25,8 @@ def test_a_table_for_each_kind(kind: str) -> None:
     rows = table(kind)
     assert rows.kind == kind == SPECS[kind].kind
     assert rows.names() == sorted(rows)
-    assert len(rows) == len({info.factory for info in rows.values()}) > 0  # no factory under two names
+    variants = {(info.factory, tuple(info.preset.items())) for info in rows.values()}
+    assert len(rows) == len(variants) > 0  # none under two names
 
 
 @pytest.mark.parametrize("info", ROWS)
@@ -122,3 +123,11 @@ def test_packages_offer_what_their_tables_name(kind: str) -> None:
     for name, info in table(kind).items():
         assert getattr(package, name) is info.load()
         assert getattr(package, name) is info.load()  # also after the import that the first time made
+
+
+def test_a_variant_is_its_family_with_a_choice_made() -> None:
+    models = table("model")
+    made = models.create("resnet34", num_classes=3, norm="group")
+    assert made == models["resnet"].load()(num_classes=3, depth=34, norm="group")
+    assert "depth" not in models["resnet34"].parameters()
+    assert inspect.signature(models["resnet34"].load()).parameters["depth"].default == 34
