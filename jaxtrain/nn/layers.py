@@ -62,7 +62,10 @@ class Layers:
         """A convolution of `x[N, H, W, C]` over `window` x `window` places, called `name`."""
         pads = (window - 1) // 2 if padding is None else padding
         if x.shape[-1] % groups or features % groups:
-            raise ValueError(f"{name}: {groups} groups divide neither all of {x.shape[-1]} channels nor of {features}")
+            raise ValueError(
+                f"{name} has {groups} groups, which do not divide both its {x.shape[-1]} inputs and its {features} "
+                "outputs"
+            )
         for size in x.shape[1:3]:
             try:
                 output_size(size, window, stride=stride, padding=(pads, pads))
