@@ -52,7 +52,7 @@ def test_what_does_not_divide_or_fit_is_refused_with_its_numbers() -> None:
         model = Applied(layers, method, arguments, tuple({**options, "name": "conv7"}.items()))
         jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(X[..., :channels])))
 
-    with pytest.raises(ValueError, match="conv7 has 3 groups, .* its 64 inputs and its 96 outputs"):
+    with pytest.raises(ValueError, match=r"conv7 has 3 groups, .* its 64 inputs and its 96 outputs"):
         tried("conv", 96, groups=3)
     with pytest.raises(ValueError, match=r"too small: at conv7, a window of 7 .* on a side of 5 .* at least 7"):
         tried("conv", 8, 7, padding=0)
