@@ -18,9 +18,7 @@ def get_config() -> Config:
     """The recipe."""
     return Config(
         model="resnet20",
-        data=DataConfig(
-            dataset="cifar10", batch_size=128, validation="5000 examples", augment="pad_crop(4)|flip_lr"
-        ),
+        data=DataConfig(dataset="cifar10", batch_size=128, validation="5000 examples", augment="pad_crop(4)|flip_lr"),
         optimizer=OptimizerSpec(
             "momentum",
             learning_rate=ScheduleSpec("multistep", 0.1, boundaries=["50%", "75%"]),

@@ -7,7 +7,15 @@ Measured: docs/results.md.
 Command: jaxtrain train flowers_resnet18 --data-dir DIR      (DIR/flowers5 holds train/CLASS/*.jpg and val/CLASS/*.jpg)
 """
 
-from jaxtrain.config import Config, DataConfig, DatasetSpec, EvaluationConfig, LoggingConfig, OptimizerSpec, ScheduleSpec
+from jaxtrain.config import (
+    Config,
+    DataConfig,
+    DatasetSpec,
+    EvaluationConfig,
+    LoggingConfig,
+    OptimizerSpec,
+    ScheduleSpec,
+)
 
 
 def get_config() -> Config:

@@ -15,6 +15,13 @@ from typing import Any
 from jaxtrain.errors import ConfigError, did_you_mean
 
 
+@dataclasses.dataclass(frozen=True)
+class Default:
+    """Marks the default of an option that several factories take through one TypedDict, which itself has none."""
+
+    value: Any
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Info:
     """One row of a table.
@@ -46,15 +53,30 @@ class Info:
         return _load(self.factory, tuple(self.preset.items()))
 
     def parameters(self) -> dict[str, inspect.Parameter]:
-        """The factory's parameters by name, with annotations resolved to types (`Annotated` kept)."""
+        """The factory's parameters by name, with annotations resolved to types (`Annotated` kept).
+
+        Options that it takes as `**options: Unpack[TypedDict]` are among them, one by one.
+        """
         factory = _load(self.factory)
         hints = typing.get_type_hints(factory, include_extras=True)
-        signature = inspect.signature(factory)
-        return {
-            name: p.replace(annotation=hints.get(name, Any))
-            for name, p in signature.parameters.items()
-            if name not in self.preset
-        }
+        found: dict[str, inspect.Parameter] = {}
+        for name, p in inspect.signature(factory).parameters.items():
+            if p.kind is inspect.Parameter.VAR_KEYWORD:
+                found |= _unpacked(hints[name])
+            else:
+                found[name] = p.replace(annotation=hints.get(name, Any))
+        return {name: p for name, p in found.items() if name not in self.preset}
+
+
+def _unpacked(hint: Any) -> dict[str, inspect.Parameter]:
+    """The keys of the TypedDict in an `Unpack`, as parameters; `Default` marks their defaults."""
+    found = {}
+    for key, marked in typing.get_type_hints(typing.get_args(hint)[0], include_extras=True).items():
+        (default,) = (mark.value for mark in marked.__metadata__ if isinstance(mark, Default))
+        others = tuple(mark for mark in marked.__metadata__ if not isinstance(mark, Default))
+        kept = typing.Annotated[(marked.__origin__, *others)] if others else marked.__origin__
+        found[key] = inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kept)
+    return found
 
 
 @functools.cache

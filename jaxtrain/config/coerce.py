@@ -135,6 +135,8 @@ def _union(value: Any, arms: tuple[Any, ...]) -> Any:
 
 
 def _literal(value: Any, choices: tuple[Any, ...]) -> Any:
+    if value is None and "none" in choices:  # as `norm=none` is read inside a call
+        return "none"
     for choice in choices:
         if value == choice and type(value) is type(choice):
             return choice

@@ -1,16 +1,14 @@
 """AlexNet (Krizhevsky, Sutskever & Hinton 2012) and ZFNet (Zeiler & Fergus 2014, arXiv:1311.2901)."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, Unpack
 
 import jax
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt
 from jaxtrain.models.endpoints import endpoint
-from jaxtrain.nn.activations import Activation
-from jaxtrain.nn.initializers import KernelInit
-from jaxtrain.nn.layers import DType, Layers
+from jaxtrain.nn.layers import LayerOptions, Layers
 from jaxtrain.nn.normalization import local_response_norm
 from jaxtrain.nn.pooling import max_pool
 
@@ -42,7 +40,7 @@ class AlexNet(nn.Module):
       norm_position: of the local response normalization.
       ceil: whether a last pooling window may hang over the end.
       dropout_rate: after each of the first two dense layers.
-      activation, kernel_init, dtype, param_dtype: see `Layers`.
+      layers: how layers are made.
     """
 
     num_classes: int
@@ -50,24 +48,12 @@ class AlexNet(nn.Module):
     norm_position: NormPosition = "before_pool"
     ceil: bool = False
     dropout_rate: float = 0.5
-    activation: Activation = "relu"
-    kernel_init: KernelInit = "he"
-    dtype: DType = "float32"
-    param_dtype: DType = "float32"
+    layers: Layers = Layers(norm="none")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """`images` f32[N, H, W, C] -> logits f32[N, num_classes]."""
-        layers = Layers(
-            train=train,
-            norm_kind="none",
-            activation=self.activation,
-            kernel_init=self.kernel_init,
-            head_init=self.kernel_init,
-            bias=True,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-        )
+        layers = self.layers.at(train=train)
         x = images
         for i, c in enumerate(self.convolutions, 1):
             x = layers.conv(
@@ -80,13 +66,17 @@ class AlexNet(nn.Module):
         for name in ("fc1", "fc2"):
             x = endpoint(self, name, layers.act(layers.dense(x, 4096, name=name)))
             x = layers.dropout(x, self.dropout_rate)
-        return layers.dense(x, self.num_classes, name="logits").astype(images.dtype)
+        return layers.logits(x, self.num_classes)
 
     def _pooled(self, x: jax.Array, *, normalized: bool) -> jax.Array:
         if normalized and self.norm_position == "before_pool":
             x = local_response_norm(x)
         x = max_pool(x, 3, 2, ceil=self.ceil)
         return local_response_norm(x) if normalized and self.norm_position == "after_pool" else x
+
+
+def _layers(options: LayerOptions) -> Layers:
+    return Layers(norm="none", head_init=options.get("kernel_init", "he"), **options)
 
 
 def alexnet(
@@ -96,10 +86,7 @@ def alexnet(
     image_size: Literal[224, 227] = 227,
     norm_position: NormPosition = "before_pool",
     dropout_rate: Fraction = 0.5,
-    activation: Activation = "relu",
-    kernel_init: KernelInit = "he",
-    dtype: DType = "float32",
-    param_dtype: DType = "float32",
+    **options: Unpack[LayerOptions],
 ) -> AlexNet:
     """AlexNet. torchvision's net of that name is another one, of 2014.
 
@@ -110,10 +97,7 @@ def alexnet(
       image_size: that `conv1` is padded for: 227 not at all, 224 by 2 on every side.
       norm_position: of the local response normalization.
       dropout_rate: after each of the first two dense layers.
-      activation: after every layer but the last.
-      kernel_init: of convolutions and dense layers; "normal" is near the published N(0, 0.01^2).
-      dtype: of computation.
-      param_dtype: of parameters.
+      options: see `Layers`.
     """
     return AlexNet(
         num_classes=num_classes,
@@ -126,10 +110,7 @@ def alexnet(
         ),
         norm_position=norm_position,
         dropout_rate=dropout_rate,
-        activation=activation,
-        kernel_init=kernel_init,
-        dtype=dtype,
-        param_dtype=param_dtype,
+        layers=_layers(options),
     )
 
 
@@ -139,10 +120,7 @@ def zfnet(
     wide: bool = False,
     norm_position: NormPosition = "after_pool",
     dropout_rate: Fraction = 0.5,
-    activation: Activation = "relu",
-    kernel_init: KernelInit = "he",
-    dtype: DType = "float32",
-    param_dtype: DType = "float32",
+    **options: Unpack[LayerOptions],
 ) -> AlexNet:
     """ZFNet, for images of 224: AlexNet with a first convolution of 7x7 and a stride of 2, and one tower.
 
@@ -153,10 +131,7 @@ def zfnet(
       wide: 512, 1,024 and 512 channels in the last three convolutions (table 2) for 384, 384 and 256 (figure 3).
       norm_position: of the normalization.
       dropout_rate: after each of the first two dense layers.
-      activation: after every layer but the last.
-      kernel_init: of convolutions and dense layers.
-      dtype: of computation.
-      param_dtype: of parameters.
+      options: see `Layers`.
     """
     third, fourth, fifth = (512, 1024, 512) if wide else (384, 384, 256)
     return AlexNet(
@@ -171,8 +146,5 @@ def zfnet(
         norm_position=norm_position,
         ceil=True,
         dropout_rate=dropout_rate,
-        activation=activation,
-        kernel_init=kernel_init,
-        dtype=dtype,
-        param_dtype=param_dtype,
+        layers=_layers(options),
     )

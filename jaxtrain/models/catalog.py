@@ -61,6 +61,12 @@ _SMALL = {
         "Rumelhart et al. 1986; dropout: Srivastava et al. 2014",
         _facts(669_706, 668_672, 28, 1, 10),
     ),
+    "maxout_mlp": _row(
+        "perceptron:maxout_mlp",
+        "perceptron whose units are maxima of 5 linear maps, for MNIST",
+        "Goodfellow et al. 2013, Maxout networks, arXiv:1302.4389",
+        _facts(1_233_610, 1_231_200, 28, 1, 10),
+    ),
     "lenet5": _row(
         "lenet:lenet5",
         "LeNet-5, the modern simplification: full C3, plain pooling, softmax output; 32x32 input",
@@ -137,7 +143,7 @@ _VGGS = {
             _VGG,
             _facts(normed, multiply_adds),
             configuration=letter,
-            batch_norm=True,
+            norm="batch",
         )
         for depth, (letter, _, normed, multiply_adds) in _VGG_COUNTS.items()
     },

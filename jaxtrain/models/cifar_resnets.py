@@ -1,12 +1,11 @@
 """Residual networks for images of 32x32: He et al. 2015, section 4.2, and ResNeXt (Xie et al. 2017, section 5.3)."""
 
+from typing import Unpack
+
 from jaxtrain.config.annotations import PositiveInt, Probability
-from jaxtrain.models.residual import Shortcut
+from jaxtrain.models.residual import Residual, Shortcut
 from jaxtrain.models.resnets import ResNet
-from jaxtrain.nn.activations import Activation
-from jaxtrain.nn.initializers import KernelInit
-from jaxtrain.nn.layers import DType
-from jaxtrain.nn.normalization import Norm
+from jaxtrain.nn.layers import BlockOptions, Layers
 from jaxtrain.nn.stochastic_depth import Scaling
 
 
@@ -19,12 +18,7 @@ def cifar_resnet(
     last_survival: Probability = 1.0,
     scaling: Scaling = "at_test",
     per_example: bool = False,
-    norm: Norm = "batch",
-    activation: Activation = "relu",
-    kernel_init: KernelInit = "he",
-    dtype: DType = "float32",
-    param_dtype: DType = "float32",
-    remat: bool = False,
+    **options: Unpack[BlockOptions],
 ) -> ResNet:
     """The residual network for images of 32x32 (section 4.2): three stages of n basic blocks, 16, 32 and 64 channels.
 
@@ -36,12 +30,7 @@ def cifar_resnet(
       last_survival: 0.5 is the published stochastic depth.
       scaling: the convention of stochastic depth.
       per_example: whether each example's branches are drawn on their own.
-      norm: after each convolution.
-      activation: after each normalization but a branch's last, and after each block.
-      kernel_init: of convolutions.
-      dtype: of computation.
-      param_dtype: of parameters.
-      remat: computes each block once more for its gradient.
+      options: see `Layers`.
 
     Raises:
       ValueError: for a depth that is not 6 n + 2.
@@ -51,17 +40,14 @@ def cifar_resnet(
         blocks=(blocks_of(depth, 6, "cifar_resnet"),) * 3,
         features=(16, 32, 64),
         stem="cifar",
-        shortcut=shortcut,
-        zero_init=zero_init,
-        last_survival=last_survival,
-        scaling=scaling,
-        per_example=per_example,
-        norm=norm,
-        activation=activation,
-        kernel_init=kernel_init,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        remat=remat,
+        residual=Residual(
+            shortcut=shortcut,
+            zero_init=zero_init,
+            last_survival=last_survival,
+            scaling=scaling,
+            per_example=per_example,
+        ),
+        layers=Layers(**options),
     )
 
 
@@ -71,12 +57,7 @@ def cifar_resnext(
     depth: PositiveInt = 29,
     groups: PositiveInt = 8,
     group_width: PositiveInt = 64,
-    norm: Norm = "batch",
-    activation: Activation = "relu",
-    kernel_init: KernelInit = "he",
-    dtype: DType = "float32",
-    param_dtype: DType = "float32",
-    remat: bool = False,
+    **options: Unpack[BlockOptions],
 ) -> ResNet:
     """ResNeXt for images of 32x32 (Xie et al. 2017, section 5.3): three stages of n bottlenecks, 256 to 1,024 channels.
 
@@ -85,12 +66,7 @@ def cifar_resnext(
       depth: 9 n + 2: 29.
       groups: cardinality; 8 and 16 are published.
       group_width: channels of a group in the first stage.
-      norm: see `resnet`, as for all that follow.
-      activation: after each normalization but a branch's last, and after each block.
-      kernel_init: of convolutions.
-      dtype: of computation.
-      param_dtype: of parameters.
-      remat: computes each block once more for its gradient.
+      options: see `Layers`.
 
     Raises:
       ValueError: for a depth that is not 9 n + 2.
@@ -100,15 +76,8 @@ def cifar_resnext(
         blocks=(blocks_of(depth, 9, "cifar_resnext"),) * 3,
         features=(64, 128, 256),
         stem="cifar",
-        kind="bottleneck",
-        groups=groups,
-        group_width=group_width,
-        norm=norm,
-        activation=activation,
-        kernel_init=kernel_init,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        remat=remat,
+        residual=Residual(kind="bottleneck", groups=groups, group_width=group_width),
+        layers=Layers(**options),
     )
 
 

@@ -1,6 +1,6 @@
 """Densely connected networks (Huang et al. 2017, arXiv:1608.06993)."""
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,7 @@ from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt, Probability
 from jaxtrain.models.endpoints import endpoint
-from jaxtrain.nn.activations import Activation
-from jaxtrain.nn.initializers import KernelInit
-from jaxtrain.nn.layers import DType, Layers
+from jaxtrain.nn.layers import BlockOptions, Layers
 from jaxtrain.nn.pooling import global_pool, max_pool, pool
 
 STAGES: dict[int, tuple[int, ...]] = {
@@ -42,9 +40,9 @@ class DenseLayer(nn.Module):
         """`x[N, H, W, C]` -> `[N, H, W, C + growth]`."""
         layers, y = self.layers, x
         if self.bottleneck:
-            y = layers.conv(layers.act(layers.norm(y, name="norm1")), 4 * self.growth, 1, name="conv1")
+            y = layers.conv(layers.act(layers.normalize(y, name="norm1")), 4 * self.growth, 1, name="conv1")
             y = layers.dropout(y, self.dropout_rate)
-        y = layers.conv(layers.act(layers.norm(y, name="norm2")), self.growth, name="conv2")
+        y = layers.conv(layers.act(layers.normalize(y, name="norm2")), self.growth, name="conv2")
         return jnp.concatenate([x, layers.dropout(y, self.dropout_rate)], axis=-1)
 
 
@@ -64,8 +62,7 @@ class DenseNet(nn.Module):
       bottleneck: 1x1 convolutions before the 3x3 ones.
       compression: share of the channels that a transition leaves.
       dropout_rate: after each convolution of the blocks.
-      activation, kernel_init, dtype, param_dtype: see `Layers`.
-      remat: computes each layer once more for its gradient.
+      layers: how layers are made.
     """
 
     num_classes: int
@@ -76,24 +73,14 @@ class DenseNet(nn.Module):
     bottleneck: bool = True
     compression: float = 0.5
     dropout_rate: float = 0.0
-    activation: Activation = "relu"
-    kernel_init: KernelInit = "he"
-    dtype: DType = "float32"
-    param_dtype: DType = "float32"
-    remat: bool = False
+    layers: Layers = Layers()
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """`images` f32[N, H, W, C] -> logits f32[N, num_classes]."""
-        layers = Layers(
-            train=train,
-            activation=self.activation,
-            kernel_init=self.kernel_init,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-        )
+        layers = self.layers.at(train=train)
         x = endpoint(self, "stem", self._stem(layers, images))
-        dense_layer = nn.remat(DenseLayer) if self.remat else DenseLayer
+        dense_layer = layers.block(DenseLayer)
         for b, count in enumerate(self.blocks, 1):
             for i in range(1, count + 1):
                 x = dense_layer(
@@ -105,18 +92,18 @@ class DenseNet(nn.Module):
                 )(x)
             x = endpoint(self, f"block{b}", x)
             if b < len(self.blocks):
-                x = layers.act(layers.norm(x, name=f"transition{b}_norm"))
+                x = layers.act(layers.normalize(x, name=f"transition{b}_norm"))
                 x = layers.conv(x, int(x.shape[-1] * self.compression), 1, name=f"transition{b}_conv")
                 x = pool(layers.dropout(x, self.dropout_rate), "average")
-        x = layers.act(layers.norm(x, name="norm"))
+        x = layers.act(layers.normalize(x, name="norm"))
         x = endpoint(self, "pooled", global_pool(x))
-        return layers.dense(x, self.num_classes, name="logits").astype(images.dtype)
+        return layers.logits(x, self.num_classes)
 
     def _stem(self, layers: Layers, images: jax.Array) -> jax.Array:
         if self.stem == "cifar":
             return layers.conv(images, self.stem_features, name="conv1")
         x = layers.conv(images, self.stem_features, 7, stride=2, name="conv1")
-        return max_pool(layers.act(layers.norm(x, name="norm1")), 3, 2, padding=1)
+        return max_pool(layers.act(layers.normalize(x, name="norm1")), 3, 2, padding=1)
 
 
 def densenet(
@@ -124,11 +111,7 @@ def densenet(
     num_classes: PositiveInt,
     depth: Literal[121, 161, 169, 201] = 121,
     dropout_rate: Fraction = 0.0,
-    activation: Activation = "relu",
-    kernel_init: KernelInit = "he",
-    dtype: DType = "float32",
-    param_dtype: DType = "float32",
-    remat: bool = False,
+    **options: Unpack[BlockOptions],
 ) -> DenseNet:
     """A DenseNet-BC for images of about 224x224: growth rate 32, or 48 for depth 161.
 
@@ -136,11 +119,7 @@ def densenet(
       num_classes: number of logits.
       depth: layers with weights.
       dropout_rate: after each convolution of the blocks.
-      activation: after each normalization.
-      kernel_init: of convolutions.
-      dtype: of computation.
-      param_dtype: of parameters.
-      remat: computes each layer once more for its gradient instead of keeping what is inside.
+      options: see `Layers`.
     """
     growth = 48 if depth == 161 else 32
     return DenseNet(
@@ -149,11 +128,7 @@ def densenet(
         growth=growth,
         stem_features=2 * growth,
         dropout_rate=dropout_rate,
-        activation=activation,
-        kernel_init=kernel_init,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        remat=remat,
+        layers=Layers(**options),
     )
 
 
@@ -165,11 +140,7 @@ def cifar_densenet(
     bottleneck: bool = True,
     compression: Probability = 0.5,
     dropout_rate: Fraction = 0.0,
-    activation: Activation = "relu",
-    kernel_init: KernelInit = "he",
-    dtype: DType = "float32",
-    param_dtype: DType = "float32",
-    remat: bool = False,
+    **options: Unpack[BlockOptions],
 ) -> DenseNet:
     """A DenseNet of three blocks for images of 32x32.
 
@@ -181,11 +152,7 @@ def cifar_densenet(
       compression: share of the channels that a transition leaves; below 1 is C. With B and C the stem has 2 k channels,
         16 else.
       dropout_rate: after each convolution of the blocks; 0.2 is published where images are not augmented.
-      activation: after each normalization.
-      kernel_init: of convolutions.
-      dtype: of computation.
-      param_dtype: of parameters.
-      remat: computes each layer once more for its gradient.
+      options: see `Layers`.
 
     Raises:
       ValueError: for a depth that does not fit.
@@ -206,9 +173,5 @@ def cifar_densenet(
         bottleneck=bottleneck,
         compression=compression,
         dropout_rate=dropout_rate,
-        activation=activation,
-        kernel_init=kernel_init,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        remat=remat,
+        layers=Layers(**options),
     )

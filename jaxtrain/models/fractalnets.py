@@ -1,15 +1,16 @@
 """FractalNet (Larsson, Maire & Shakhnarovich 2017, arXiv:1605.07648)."""
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt, Probability
 from jaxtrain.models.endpoints import endpoint
-from jaxtrain.nn.activations import Activation
 from jaxtrain.nn.drop_path import global_paths, join_given, local_paths
-from jaxtrain.nn.initializers import KernelInit
-from jaxtrain.nn.layers import DType, Layers
+from jaxtrain.nn.layers import LayerOptions, Layers
+from jaxtrain.nn.normalization import Norm
 from jaxtrain.nn.pooling import pool
 
 
@@ -33,7 +34,7 @@ class FractalNet(nn.Module):
       dropout_rates: of each block.
       drop_path_rate: of an input of a join, in local drop-path; 0 for no drop-path at all.
       global_share: of the batches that have global drop-path.
-      activation, kernel_init, dtype, param_dtype: see `Layers`.
+      layers: how layers are made.
     """
 
     num_classes: int
@@ -42,10 +43,7 @@ class FractalNet(nn.Module):
     dropout_rates: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4)
     drop_path_rate: float = 0.15
     global_share: float = 0.5
-    activation: Activation = "relu"
-    kernel_init: KernelInit = "he"
-    dtype: DType = "float32"
-    param_dtype: DType = "float32"
+    layers: Layers = Layers(bias=True)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -57,20 +55,13 @@ class FractalNet(nn.Module):
                 f"fractalnet halves its images {len(self.features)} times, and these are {h}x{w}: they must be at "
                 f"least {least}x{least}"
             )
-        layers = Layers(
-            train=train,
-            activation=self.activation,
-            kernel_init=self.kernel_init,
-            bias=True,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-        )
+        layers = self.layers.at(train=train)
         key = self.make_rng("dropout") if train and self.drop_path_rate else None
         x = images
         for b, (features, rate) in enumerate(zip(self.features, self.dropout_rates, strict=True), 1):
             x = endpoint(self, f"block{b}", self._block(layers, x, b, features, rate, key))
         x = x.reshape(x.shape[0], -1)
-        return layers.dense(x, self.num_classes, name="logits").astype(images.dtype)
+        return layers.logits(x, self.num_classes)
 
     def _block(
         self, layers: Layers, x: jax.Array, block: int, features: int, rate: float, key: jax.Array | None
@@ -92,7 +83,7 @@ class FractalNet(nn.Module):
 
     def _conv(self, layers: Layers, x: jax.Array, features: int, rate: float, name: str) -> jax.Array:
         x = layers.dropout(layers.conv(x, features, name=name), rate)
-        return layers.act(layers.norm(x, name=f"{name}_norm"))
+        return layers.act(layers.normalize(x, name=f"{name}_norm"))
 
     def _join(self, inputs: list[jax.Array], columns: list[int], key: jax.Array | None, place: int) -> jax.Array:
         if len(inputs) == 1:
@@ -114,10 +105,8 @@ def fractalnet(
     dropout_rates: tuple[Fraction, ...] = (0.0, 0.1, 0.2, 0.3, 0.4),
     drop_path_rate: Fraction = 0.15,
     global_share: Probability = 0.5,
-    activation: Activation = "relu",
-    kernel_init: KernelInit = "he",
-    dtype: DType = "float32",
-    param_dtype: DType = "float32",
+    norm: Norm = "batch",
+    **options: Unpack[LayerOptions],
 ) -> FractalNet:
     """A fractal network; the defaults are FractalNet-20 for images of 32x32, and columns=4 is FractalNet-40.
 
@@ -128,10 +117,8 @@ def fractalnet(
       dropout_rates: of each block.
       drop_path_rate: with which local drop-path leaves an input of a join out; 0 for no drop-path.
       global_share: of the batches in which one column alone is trained.
-      activation: after each normalization.
-      kernel_init: of convolutions.
-      dtype: of computation.
-      param_dtype: of parameters.
+      norm: after the dropout.
+      options: see `Layers`.
 
     Raises:
       ValueError: where there are not as many rates as blocks.
@@ -148,8 +135,5 @@ def fractalnet(
         dropout_rates=dropout_rates,
         drop_path_rate=drop_path_rate,
         global_share=global_share,
-        activation=activation,
-        kernel_init=kernel_init,
-        dtype=dtype,
-        param_dtype=param_dtype,
+        layers=Layers(norm=norm, bias=True, **options),
     )

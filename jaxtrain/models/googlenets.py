@@ -1,6 +1,6 @@
 """GoogLeNet (Szegedy et al. 2015, arXiv:1409.4842, table 1), its Inception module and the naive one."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,7 @@ from flax import linen as nn
 from jaxtrain.config.annotations import Fraction, PositiveInt
 from jaxtrain.models.endpoints import endpoint
 from jaxtrain.models.outputs import Outputs
-from jaxtrain.nn.activations import Activation
-from jaxtrain.nn.initializers import KernelInit
-from jaxtrain.nn.layers import DType, Layers
+from jaxtrain.nn.layers import LayerOptions, Layers
 from jaxtrain.nn.normalization import Norm, local_response_norm
 from jaxtrain.nn.pooling import average_pool, global_pool, max_pool
 
@@ -103,13 +101,13 @@ class AuxiliaryHead(nn.Module):
         layers = self.layers
         x = convolved(layers, average_pool(x, 5, 3), 128, 1, name="conv")
         x = layers.act(layers.dense(x.reshape(x.shape[0], -1), 1024, name="fc"))
-        return layers.dense(layers.dropout(x, self.dropout_rate), self.num_classes, name="logits")
+        return layers.logits(layers.dropout(x, self.dropout_rate), self.num_classes)
 
 
 def convolved(layers: Layers, x: jax.Array, features: int, window: int, *, stride: int = 1, name: str) -> jax.Array:
     """Convolution, normalization where there is one, activation."""
     x = layers.conv(x, features, window, stride=stride, name=name)
-    return layers.act(layers.norm(x, name=f"{name}_norm"))
+    return layers.act(layers.normalize(x, name=f"{name}_norm"))
 
 
 class GoogLeNet(nn.Module):
@@ -123,46 +121,28 @@ class GoogLeNet(nn.Module):
       num_classes: number of logits.
       auxiliary: whether the two auxiliary heads are there.
       auxiliary_weight: of their losses.
-      norm: "none" as published, with local response normalization in the stem and biases; "batch" after every
-        convolution.
       window: of the third branches.
       last_pool: side of the pooling before module 5a.
       dropout_rate: before the logits.
       auxiliary_dropout_rate: before the logits of auxiliary heads.
-      activation, kernel_init, epsilon, dtype, param_dtype: see `Layers`.
-      remat: computes each module once more for its gradient.
+      layers: how layers are made; where there is no normalization, there is a local response one in the stem.
     """
 
     num_classes: int
     auxiliary: bool = True
     auxiliary_weight: float = 0.3
-    norm: Norm = "none"
     window: int = 5
     last_pool: int = 3
     dropout_rate: float = 0.4
     auxiliary_dropout_rate: float = 0.7
-    activation: Activation = "relu"
-    kernel_init: KernelInit = "he"
-    epsilon: float = 1e-5
-    dtype: DType = "float32"
-    param_dtype: DType = "float32"
-    remat: bool = False
+    layers: Layers = Layers(norm="none")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> Any:
         """`images` f32[N, H, W, C] -> logits f32[N, num_classes], or `Outputs` in training with auxiliary heads."""
-        layers = Layers(
-            train=train,
-            norm_kind=self.norm,
-            activation=self.activation,
-            kernel_init=self.kernel_init,
-            bias=self.norm == "none",
-            epsilon=self.epsilon,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-        )
+        layers = self.layers.at(train=train)
         x = endpoint(self, "stem", self._stem(layers, images))
-        module = nn.remat(Inception) if self.remat else Inception
+        module = layers.block(Inception)
         heads = []
         for name, widths in MODULES.items():
             if name in ("4a", "5a"):
@@ -171,15 +151,21 @@ class GoogLeNet(nn.Module):
             x = endpoint(self, f"inception_{name}", x)
             if name in AUXILIARY and self.auxiliary and (train or self.is_initializing()):
                 head = AuxiliaryHead(layers, self.num_classes, self.auxiliary_dropout_rate, name=f"auxiliary_{name}")
-                heads.append(head(x).astype(images.dtype))
+                if min(x.shape[1:3]) < 5:
+                    h, w = images.shape[1:3]
+                    raise ValueError(
+                        f"googlenet's auxiliary heads need images of at least 79x79, 224x224 as published, and these "
+                        f"are {h}x{w}: set model.auxiliary=false"
+                    )
+                heads.append(head(x))
         x = endpoint(self, "pooled", global_pool(x))
         x = layers.dropout(x, self.dropout_rate)
-        logits = layers.dense(x, self.num_classes, name="logits").astype(images.dtype)
+        logits = layers.logits(x, self.num_classes)
         return Outputs(logits, tuple(heads), self.auxiliary_weight) if train and heads else logits
 
     def _stem(self, layers: Layers, images: jax.Array) -> jax.Array:
         def normalized(x: jax.Array) -> jax.Array:
-            return local_response_norm(x) if self.norm == "none" else x
+            return local_response_norm(x) if self.layers.norm == "none" else x
 
         x = convolved(layers, images, 64, 7, stride=2, name="conv1")
         x = normalized(max_pool(x, 3, 2, ceil=True))
@@ -198,11 +184,8 @@ def googlenet(
     last_pool: Literal[2, 3] = 3,
     dropout_rate: Fraction = 0.4,
     auxiliary_dropout_rate: Fraction = 0.7,
-    activation: Activation = "relu",
-    kernel_init: KernelInit = "he",
-    dtype: DType = "float32",
-    param_dtype: DType = "float32",
     remat: bool = False,
+    **options: Unpack[LayerOptions],
 ) -> GoogLeNet:
     """GoogLeNet: 6,998,552 parameters, 13,378,280 with its auxiliary heads, for images of 224.
 
@@ -217,24 +200,16 @@ def googlenet(
       last_pool: side of the last pooling.
       dropout_rate: before the logits.
       auxiliary_dropout_rate: before the logits of the auxiliary heads.
-      activation: after every convolution.
-      kernel_init: of convolutions.
-      dtype: of computation.
-      param_dtype: of parameters.
       remat: computes each module once more for its gradient instead of keeping what is inside.
+      options: see `Layers`.
     """
     return GoogLeNet(
         num_classes=num_classes,
         auxiliary=auxiliary,
         auxiliary_weight=auxiliary_weight,
-        norm=norm,
         window=window,
         last_pool=last_pool,
         dropout_rate=dropout_rate,
         auxiliary_dropout_rate=auxiliary_dropout_rate,
-        activation=activation,
-        kernel_init=kernel_init,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        remat=remat,
+        layers=Layers(norm=norm, remat=remat, **options),
     )

@@ -1,10 +1,13 @@
 """LeNet-5 in its modern simplification (LeCun et al. 1998, figure 2, without its sparse C3 table and RBF output)."""
 
+from typing import Unpack
+
 import jax
 from flax import linen as nn
 
 from jaxtrain.config.annotations import PositiveInt
-from jaxtrain.nn.activations import Activation, activation
+from jaxtrain.models.endpoints import endpoint
+from jaxtrain.nn.layers import LayerOptions, Layers
 from jaxtrain.nn.pooling import Pooling, pool
 
 MINIMUM_SIZE = 16
@@ -12,11 +15,19 @@ MINIMUM_SIZE = 16
 
 
 class LeNet5(nn.Module):
-    """conv1 5x5x6, pool, conv2 5x5x16, pool, fc1 120, fc2 84, logits; the convolutions are not padded."""
+    """conv1 5x5x6, pool, conv2 5x5x16, pool, fc1 120, fc2 84, logits; the convolutions are not padded.
+
+    Endpoints: "conv1", "pool1", "conv2", "pool2", "fc1", "fc2".
+
+    Attributes:
+      num_classes: number of logits.
+      pooling: over 2x2 windows.
+      layers: how layers are made.
+    """
 
     num_classes: int
-    activation: Activation = "relu"
     pooling: Pooling = "max"
+    layers: Layers = Layers(norm="none")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -27,24 +38,22 @@ class LeNet5(nn.Module):
                 f"lenet5 needs images of at least {MINIMUM_SIZE}x{MINIMUM_SIZE}, and 32x32 as published; "
                 f"these are {h}x{w}: set data.resize or data.pad"
             )
-        act = activation(self.activation)
-        init = nn.initializers.variance_scaling(2.0 if self.activation == "relu" else 1.0, "fan_in", "normal")
-        x = images
-        for name, features in (("conv1", 6), ("conv2", 16)):
-            x = act(nn.Conv(features, (5, 5), padding="VALID", kernel_init=init, name=name)(x))
-            x = pool(x, self.pooling)
+        layers, x = self.layers.at(train=train), images
+        for i, features in enumerate((6, 16), 1):
+            x = endpoint(self, f"conv{i}", layers.act(layers.conv(x, features, 5, padding=0, name=f"conv{i}")))
+            x = endpoint(self, f"pool{i}", pool(x, self.pooling))
         x = x.reshape(x.shape[0], -1)
-        for name, width in (("fc1", 120), ("fc2", 84)):
-            x = act(nn.Dense(width, kernel_init=init, name=name)(x))
-        return nn.Dense(self.num_classes, name="logits")(x)
+        for i, width in enumerate((120, 84), 1):
+            x = endpoint(self, f"fc{i}", layers.act(layers.dense(x, width, name=f"fc{i}")))
+        return layers.logits(x, self.num_classes)
 
 
-def lenet5(*, num_classes: PositiveInt, activation: Activation = "relu", pooling: Pooling = "max") -> LeNet5:
+def lenet5(*, num_classes: PositiveInt, pooling: Pooling = "max", **options: Unpack[LayerOptions]) -> LeNet5:
     """LeNet-5, simplified: 61,706 parameters for 32x32x1 images and 10 classes.
 
     Args:
       num_classes: number of logits.
-      activation: after every convolution and hidden dense layer ("tanh" is nearest to the paper).
       pooling: over 2x2 windows ("average" is nearest to the paper's trainable subsampling).
+      options: see `Layers`; activation="tanh" with kernel_init="xavier" is nearest to the paper.
     """
-    return LeNet5(num_classes=num_classes, activation=activation, pooling=pooling)
+    return LeNet5(num_classes=num_classes, pooling=pooling, layers=Layers(norm="none", **options))

@@ -1,6 +1,6 @@
 """LeNet-5 as published (LeCun et al. 1998, section II.B): sparse C3, trainable subsampling, distances to templates."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtrain.config.annotations import PositiveInt
 from jaxtrain.models.endpoints import endpoint
 from jaxtrain.nn.activations import scaled_tanh
-from jaxtrain.nn.initializers import initializer
+from jaxtrain.nn.layers import DType, Layers
 from jaxtrain.nn.pooling import Subsampling
 
 CONNECTIONS: tuple[tuple[int, ...], ...] = (
@@ -64,9 +64,11 @@ class SparseConv(nn.Module):
 
     Attributes:
       connections: the input maps of each output map.
+      param_dtype: of kernels and biases.
     """
 
     connections: tuple[tuple[int, ...], ...]
+    param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -78,8 +80,8 @@ class SparseConv(nn.Module):
         def init(key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
             return jax.random.normal(key, shape, dtype) / jnp.sqrt(jnp.asarray(fan_in, dtype)).reshape(1, 1, -1)
 
-        kernel = self.param("kernel", init, (5, 5, len(outputs)))
-        bias = self.param("bias", nn.initializers.zeros, (len(self.connections),))
+        kernel = self.param("kernel", init, (5, 5, len(outputs)), self.param_dtype).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (len(self.connections),), self.param_dtype).astype(x.dtype)
         dense = (
             jnp.zeros((5, 5, x.shape[-1], len(self.connections)), kernel.dtype).at[:, :, inputs, outputs].set(kernel)
         )
@@ -98,10 +100,14 @@ class LeNet1998(nn.Module):
     Attributes:
       num_classes: number of logits.
       templates: which.
+      dtype: of computation up to F6; distances are float32.
+      param_dtype: of parameters.
     """
 
     num_classes: int
     templates: Templates = "digits"
+    dtype: DType = "float32"
+    param_dtype: DType = "float32"
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -109,26 +115,36 @@ class LeNet1998(nn.Module):
         if images.shape[1:3] != (32, 32):
             h, w = images.shape[1:3]
             raise ValueError(f"lenet5_1998 is for images of 32x32, and these are {h}x{w}: set data.resize or data.pad")
-        init = initializer("xavier")
-        x = images
-        x = self._layer("C1", nn.Conv(6, (5, 5), padding="VALID", kernel_init=init, name="c1")(x))
-        x = self._layer("S2", Subsampling(name="s2")(x))
-        x = self._layer("C3", SparseConv(CONNECTIONS, name="c3")(x))
-        x = self._layer("S4", Subsampling(name="s4")(x))
-        x = self._layer("C5", nn.Conv(120, (5, 5), padding="VALID", kernel_init=init, name="c5")(x))
-        x = self._layer("F6", nn.Dense(84, kernel_init=init, name="f6")(x.reshape(x.shape[0], -1)))
-        targets = jnp.asarray(templates(self.templates, self.num_classes))
+        layers = Layers(norm="none", kernel_init="xavier", dtype=self.dtype, param_dtype=self.param_dtype, train=train)
+        kept_in = jnp.dtype(self.param_dtype)
+        x = images.astype(self.dtype)
+        x = self._layer("C1", layers.conv(x, 6, 5, padding=0, name="c1"))
+        x = self._layer("S2", Subsampling(param_dtype=kept_in, name="s2")(x))
+        x = self._layer("C3", SparseConv(CONNECTIONS, param_dtype=kept_in, name="c3")(x))
+        x = self._layer("S4", Subsampling(param_dtype=kept_in, name="s4")(x))
+        x = self._layer("C5", layers.conv(x, 120, 5, padding=0, name="c5"))
+        x = self._layer("F6", layers.dense(x.reshape(x.shape[0], -1), 84, name="f6"))
+        x = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+        targets = jnp.asarray(templates(self.templates, self.num_classes), x.dtype)
         return -jnp.square(x[:, None, :] - targets[None]).sum(axis=-1)
 
     def _layer(self, name: str, x: jax.Array) -> jax.Array:
         return endpoint(self, name, scaled_tanh(x))
 
 
-def lenet5_1998(*, num_classes: PositiveInt, templates: Templates = "digits") -> LeNet1998:
+def lenet5_1998(
+    *,
+    num_classes: PositiveInt,
+    templates: Templates = "digits",
+    dtype: DType = "float32",
+    param_dtype: DType = "float32",
+) -> LeNet1998:
     """LeNet-5 as published: 60,000 trained parameters and 340,908 connections, for images of 32x32.
 
     Args:
       num_classes: number of logits.
       templates: what F6 is compared with: pictures of the ten digits, or a fixed random code for any classes.
+      dtype: of computation.
+      param_dtype: of parameters.
     """
-    return LeNet1998(num_classes=num_classes, templates=templates)
+    return LeNet1998(num_classes=num_classes, templates=templates, dtype=dtype, param_dtype=param_dtype)

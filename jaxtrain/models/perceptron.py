@@ -1,52 +1,94 @@
-"""Softmax regression and the multilayer perceptron."""
+"""Softmax regression, the multilayer perceptron, and the one with maxout units (Goodfellow et al. 2013)."""
+
+from typing import Unpack
 
 import jax
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt
-from jaxtrain.nn.activations import Activation, activation
+from jaxtrain.nn.activations import maxout
+from jaxtrain.nn.layers import DType, LayerOptions, Layers
 
 
 class MLP(nn.Module):
     """Dense layers `fc1 ... fcN` with an activation and dropout after each, then `logits`.
 
     Draws from the stream "dropout" when `train` is true and `dropout_rate` is above 0.
+
+    Attributes:
+      num_classes: number of logits.
+      widths: units of each hidden layer.
+      pieces: linear maps of which a unit is the maximum, in place of the activation; 1 for the activation.
+      dropout_rate: after each hidden layer.
+      layers: how layers are made.
     """
 
     num_classes: int
     widths: tuple[int, ...]
-    activation: Activation = "relu"
+    pieces: int = 1
     dropout_rate: float = 0.0
+    layers: Layers = Layers(norm="none")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """`images` f32[N, H, W, C] -> logits f32[N, num_classes]."""
+        layers = self.layers.at(train=train)
         x = images.reshape(images.shape[0], -1)
         for i, width in enumerate(self.widths, 1):
-            x = nn.Dense(width, kernel_init=nn.initializers.variance_scaling(2.0, "fan_in", "normal"), name=f"fc{i}")(x)
-            x = activation(self.activation)(x)
-            x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, name="logits")(x)
+            x = layers.dense(x, width * self.pieces, name=f"fc{i}")
+            x = maxout(x, self.pieces) if self.pieces > 1 else layers.act(x)
+            x = layers.dropout(x, self.dropout_rate)
+        return layers.logits(x, self.num_classes)
 
 
 def mlp(
     *,
     num_classes: PositiveInt,
     widths: tuple[PositiveInt, ...] = (512, 512),
-    activation: Activation = "relu",
     dropout_rate: Fraction = 0.0,
+    **options: Unpack[LayerOptions],
 ) -> MLP:
     """A multilayer perceptron.
 
     Args:
       num_classes: number of logits.
       widths: units of each hidden layer.
-      activation: after each hidden layer.
       dropout_rate: probability with which a hidden unit is dropped in training (inverted dropout).
+      options: see `Layers`.
     """
-    return MLP(num_classes=num_classes, widths=widths, activation=activation, dropout_rate=dropout_rate)
+    layers = Layers(norm="none", **options)
+    return MLP(num_classes=num_classes, widths=widths, dropout_rate=dropout_rate, layers=layers)
 
 
-def linear(*, num_classes: PositiveInt) -> MLP:
-    """Softmax regression: logits are an affine function of the pixels."""
-    return MLP(num_classes=num_classes, widths=())
+def maxout_mlp(
+    *,
+    num_classes: PositiveInt,
+    widths: tuple[PositiveInt, ...] = (240, 240),
+    pieces: PositiveInt = 5,
+    dropout_rate: Fraction = 0.5,
+    dtype: DType = "float32",
+    param_dtype: DType = "float32",
+) -> MLP:
+    """A perceptron whose units are the maximum of some linear maps; the defaults are those for MNIST (section 5.1).
+
+    Args:
+      num_classes: number of logits.
+      widths: units of each hidden layer.
+      pieces: linear maps of each unit.
+      dropout_rate: probability with which a hidden unit is dropped in training, with which the units were meant to go.
+      dtype: of computation.
+      param_dtype: of parameters.
+    """
+    layers = Layers(norm="none", activation="identity", dtype=dtype, param_dtype=param_dtype)
+    return MLP(num_classes=num_classes, widths=widths, pieces=pieces, dropout_rate=dropout_rate, layers=layers)
+
+
+def linear(*, num_classes: PositiveInt, dtype: DType = "float32", param_dtype: DType = "float32") -> MLP:
+    """Softmax regression: logits are an affine function of the pixels.
+
+    Args:
+      num_classes: number of logits.
+      dtype: of computation.
+      param_dtype: of parameters.
+    """
+    return MLP(num_classes=num_classes, widths=(), layers=Layers(norm="none", dtype=dtype, param_dtype=param_dtype))

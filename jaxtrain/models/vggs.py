@@ -1,15 +1,14 @@
 """VGG networks A to E (Simonyan & Zisserman 2015, arXiv:1409.1556, table 1)."""
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import jax
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt
 from jaxtrain.models.endpoints import endpoint
-from jaxtrain.nn.activations import Activation
-from jaxtrain.nn.initializers import KernelInit
-from jaxtrain.nn.layers import DType, Layers
+from jaxtrain.nn.layers import LayerOptions, Layers
+from jaxtrain.nn.normalization import Norm
 from jaxtrain.nn.pooling import pool
 
 Configuration = Literal["A", "B", "C", "D", "E"]
@@ -36,38 +35,24 @@ class VGG(nn.Module):
     Attributes:
       num_classes: number of logits.
       configuration: which column of the table.
-      batch_norm: after every convolution, which has a bias all the same, as in torchvision.
       dropout_rate: after each of the first two dense layers.
-      activation, kernel_init, dtype, param_dtype: see `Layers`.
+      layers: how layers are made.
     """
 
     num_classes: int
     configuration: Configuration = "D"
-    batch_norm: bool = False
     dropout_rate: float = 0.5
-    activation: Activation = "relu"
-    kernel_init: KernelInit = "he"
-    dtype: DType = "float32"
-    param_dtype: DType = "float32"
+    layers: Layers = Layers(norm="none")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """`images` f32[N, H, W, C] -> logits f32[N, num_classes]."""
-        layers = Layers(
-            train=train,
-            norm_kind="batch" if self.batch_norm else "none",
-            activation=self.activation,
-            kernel_init=self.kernel_init,
-            head_init=self.kernel_init,
-            bias=True,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-        )
+        layers = self.layers.at(train=train)
         x = images
         for stage, (windows, features) in enumerate(zip(WINDOWS[self.configuration], FEATURES, strict=True), 1):
             for i, window in enumerate(windows, 1):
                 x = layers.conv(x, features, window, name=f"stage{stage}_conv{i}")
-                x = layers.act(layers.norm(x, name=f"stage{stage}_norm{i}"))
+                x = layers.act(layers.normalize(x, name=f"stage{stage}_norm{i}"))
             if min(x.shape[1:3]) < 2:
                 h, w = images.shape[1:3]
                 raise ValueError(
@@ -78,39 +63,29 @@ class VGG(nn.Module):
         for name in ("fc1", "fc2"):
             x = endpoint(self, name, layers.act(layers.dense(x, 4096, name=name)))
             x = layers.dropout(x, self.dropout_rate)
-        return layers.dense(x, self.num_classes, name="logits").astype(images.dtype)
+        return layers.logits(x, self.num_classes)
 
 
 def vgg(
     *,
     num_classes: PositiveInt,
     configuration: Configuration = "D",
-    batch_norm: bool = False,
+    norm: Norm = "none",
     dropout_rate: Fraction = 0.5,
-    activation: Activation = "relu",
-    kernel_init: KernelInit = "he",
-    dtype: DType = "float32",
-    param_dtype: DType = "float32",
+    **options: Unpack[LayerOptions],
 ) -> VGG:
     """A VGG network: 11 layers with weights (A), 13 (B), 16 (C, whose third convolutions are 1x1, and D) or 19 (E).
 
     Args:
       num_classes: number of logits.
       configuration: which column of the paper's table 1.
-      batch_norm: after every convolution.
+      norm: after every convolution, which has a bias all the same; "batch" is torchvision's vgg_bn.
       dropout_rate: after each of the first two dense layers.
-      activation: after every layer but the last.
-      kernel_init: of convolutions and dense layers.
-      dtype: of computation.
-      param_dtype: of parameters.
+      options: see `Layers`.
     """
     return VGG(
         num_classes=num_classes,
         configuration=configuration,
-        batch_norm=batch_norm,
         dropout_rate=dropout_rate,
-        activation=activation,
-        kernel_init=kernel_init,
-        dtype=dtype,
-        param_dtype=param_dtype,
+        layers=Layers(norm=norm, bias=True, head_init=options.get("kernel_init", "he"), **options),
     )

@@ -14,6 +14,12 @@ from jaxtrain.nn.layers import DType
 EPSILON = 1e-6
 
 
+def layer_norm(x: jax.Array, **options: Any) -> jax.Array:
+    """Over the last axis, in float32 at least; called inside a compact method."""
+    with jax.numpy_dtype_promotion("standard"):  # which flax's needs for half precision
+        return nn.LayerNorm(epsilon=EPSILON, use_fast_variance=False, **options)(x)
+
+
 class EncoderBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)), the perceptron with a GELU.
 
@@ -42,10 +48,10 @@ class EncoderBlock(nn.Module):
         def dropout(y: jax.Array) -> jax.Array:
             return nn.Dropout(self.dropout_rate, deterministic=not self.train)(y) if self.dropout_rate else y
 
-        y = nn.LayerNorm(epsilon=EPSILON, use_fast_variance=False, name="norm1", **kinds)(x)
+        y = layer_norm(x, name="norm1", **kinds)
         y = nn.MultiHeadDotProductAttention(self.heads, kernel_init=glorot, name="attention", **kinds)(y)
         x = x + dropout(y)
-        y = nn.LayerNorm(epsilon=EPSILON, use_fast_variance=False, name="norm2", **kinds)(x)
+        y = layer_norm(x, name="norm2", **kinds)
         small = nn.initializers.normal(1e-6)
         y = nn.Dense(self.mlp_width, kernel_init=glorot, bias_init=small, name="fc1", **kinds)(y)
         y = dropout(nn.gelu(y, approximate=False))
@@ -105,10 +111,10 @@ class ViT(nn.Module):
                 **self._dtypes(as_names=True),
             )(x)
             x = endpoint(self, f"block{i}", x)
-        x = nn.LayerNorm(epsilon=EPSILON, use_fast_variance=False, name="norm", **self._dtypes())(x)
+        x = layer_norm(x, name="norm", **self._dtypes())
         x = endpoint(self, "class_token", x[:, 0])
         logits = nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="logits", **self._dtypes())(x)
-        return logits.astype(images.dtype)
+        return logits.astype(jnp.float32) if logits.dtype.itemsize < 4 else logits
 
     def _patches(self, images: jax.Array) -> jax.Array:
         h, w = images.shape[1:3]

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,26 @@ from jaxtrain.nn.activations import Activation
 from jaxtrain.nn.initializers import KernelInit, initializer
 from jaxtrain.nn.normalization import BatchNorm, Norm
 from jaxtrain.nn.sizes import output_size, symmetric
+from jaxtrain.tables import Default
 
 DType = Literal["float32", "bfloat16", "float16", "float64"]
 """Of what a model computes in, or keeps its parameters in."""
+
+
+class LayerOptions(TypedDict, total=False):
+    """Options that a factory of models takes and hands to `Layers`, which says what they mean."""
+
+    activation: Annotated[Activation, Default("relu")]
+    kernel_init: Annotated[KernelInit, Default("he")]
+    dtype: Annotated[DType, Default("float32")]
+    param_dtype: Annotated[DType, Default("float32")]
+
+
+class BlockOptions(LayerOptions, total=False):
+    """The same for models that are made of normalized blocks."""
+
+    norm: Annotated[Norm, Default("batch")]
+    remat: Annotated[bool, Default(False)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,19 +43,19 @@ class Layers:
     and torch have it, and not jax's "SAME", which is another with a stride of 2.
 
     Attributes:
-      train: whether this is training: statistics of the batch, dropout.
-      norm_kind: what `norm` is.
-      activation: what `act` is.
-      kernel_init: of the kernels of convolutions.
-      head_init: of the kernels of dense layers.
-      bias: whether convolutions have one.
-      epsilon: of `norm`.
-      dtype: of computation and results.
+      norm: the normalization; with "none" convolutions have a bias.
+      activation: after normalizations, or after layers where there are none.
+      kernel_init: of the kernels of convolutions, and of dense layers that are not the last.
+      head_init: of the kernel of the dense layer that gives the logits.
+      bias: whether convolutions have one all the same.
+      epsilon: of the normalization.
+      dtype: of computation; logits are float32 all the same.
       param_dtype: of parameters.
+      remat: computes each block once more for its gradient instead of keeping what is inside.
+      train: whether this is training: statistics of the batch, dropout.
     """
 
-    train: bool
-    norm_kind: Norm = "batch"
+    norm: Norm = "batch"
     activation: Activation = "relu"
     kernel_init: KernelInit = "he"
     head_init: KernelInit = "lecun"
@@ -46,6 +63,16 @@ class Layers:
     epsilon: float = 1e-5
     dtype: DType = "float32"
     param_dtype: DType = "float32"
+    remat: bool = False
+    train: bool = False
+
+    def at(self, *, train: bool) -> Self:
+        """The same layers, in training or not."""
+        return dataclasses.replace(self, train=train)
+
+    def block(self, module: type[nn.Module]) -> type[nn.Module]:
+        """`module`, a block of the model, rematerialized where that is wanted."""
+        return nn.remat(module) if self.remat else module
 
     def conv(
         self,
@@ -77,7 +104,7 @@ class Layers:
             strides=stride,
             padding=symmetric(pads),
             feature_group_count=groups,
-            use_bias=self.bias if bias is None else bias,
+            use_bias=(self.bias or self.norm == "none") if bias is None else bias,
             kernel_init=initializer(self.kernel_init),
             **self._dtypes(),
             name=name,
@@ -85,9 +112,15 @@ class Layers:
 
     def dense(self, x: jax.Array, features: int, *, name: str) -> jax.Array:
         """A dense layer on the last axis, called `name`."""
-        return nn.Dense(features, kernel_init=initializer(self.head_init), **self._dtypes(), name=name)(x)
+        return nn.Dense(features, kernel_init=initializer(self.kernel_init), **self._dtypes(), name=name)(x)
 
-    def norm(self, x: jax.Array, *, name: str, scale_init: Any = nn.initializers.ones) -> jax.Array:
+    def logits(self, x: jax.Array, classes: int) -> jax.Array:
+        """The last dense layer, called "logits": `x[N, C]` -> f32[N, classes], float64 where it computes in that."""
+        dense = nn.Dense(classes, kernel_init=initializer(self.head_init), **self._dtypes(), name="logits")
+        y = dense(x)
+        return y.astype(jnp.float32) if y.dtype.itemsize < 4 else y
+
+    def normalize(self, x: jax.Array, *, name: str, scale_init: Any = nn.initializers.ones) -> jax.Array:
         """The normalization, called `name`."""
         settings: dict[str, Any] = {"epsilon": self.epsilon, "scale_init": scale_init, **self._dtypes(), "name": name}
         make: dict[str, Callable[[], nn.Module]] = {
@@ -96,7 +129,8 @@ class Layers:
             "instance": lambda: nn.InstanceNorm(use_fast_variance=False, **settings),
             "group": lambda: nn.GroupNorm(num_groups=_groups(x), use_fast_variance=False, **settings),
         }
-        return x if self.norm_kind == "none" else make[self.norm_kind]()(x)
+        with jax.numpy_dtype_promotion("standard"):  # flax's promote to float32 inside
+            return x if self.norm == "none" else make[self.norm]()(x)
 
     def act(self, x: jax.Array) -> jax.Array:
         """The activation."""

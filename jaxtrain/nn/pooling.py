@@ -5,7 +5,7 @@ than that of `reduce_window`, whose derivative is a select-and-scatter. Where se
 maximum, the gradient is divided among them.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -81,17 +81,20 @@ class Subsampling(nn.Module):
 
     Attributes:
       window: side of the tiles.
+      param_dtype: of coefficients and biases.
     """
 
     window: int = 2
+    param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`x[N, H, W, C]` -> `[N, H // window, W // window, C]`, before the squashing function."""
         channels = x.shape[-1]
         # which begins as the mean
-        coefficient = self.param("coefficient", nn.initializers.constant(self.window**-2), (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        mean = nn.initializers.constant(self.window**-2)
+        coefficient = self.param("coefficient", mean, (channels,), self.param_dtype).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype).astype(x.dtype)
         total = pool(x, "average", self.window) * self.window**2
         return total * coefficient.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
 

@@ -9,7 +9,9 @@ from flax import linen as nn
 
 from jaxtrain.config import Clock, Config
 from jaxtrain.errors import ConfigError
+from jaxtrain.models.outputs import Outputs
 from jaxtrain.training.optimizer import RunOptimizer, needs
+from jaxtrain.training.random import MODEL_STREAMS
 
 
 def check_requirements(
@@ -29,6 +31,12 @@ def check_requirements(
         raise ConfigError(
             f"{config.optimizer.name} looks into the layers while the whole batch is in them; leave micro_batch out",
             "data.micro_batch",
+        )
+    if "softmax" in wanted and _has_auxiliary_heads(model, images):
+        raise ConfigError(
+            f"{config.optimizer.name} knows the curvature of one softmax, and {config.model.name} has auxiliary heads "
+            "in training; leave them out, as in model.auxiliary=false",
+            "model",
         )
     if optimizer.plateau is not None and "validation" not in splits:
         raise ConfigError(
@@ -67,15 +75,27 @@ def _check_full_batch(config: Config, clock: Clock, model: nn.Module, images: An
 def draws_at_random(model: nn.Module, images: Any) -> bool:
     """Whether the model asks for a random stream when it trains; found without computing anything."""
 
-    def init(key: jax.Array, images: jax.Array) -> Any:
-        return model.init(key, images, train=False)
-
-    variables = jax.eval_shape(init, jax.random.key(0), images)
     try:
-        jax.eval_shape(lambda v, x: model.apply(v, x, train=True, mutable=True), variables, images)
+        _traced(model, images, ())
     except flax.errors.InvalidRngError:
         return True
     return False
+
+
+def _has_auxiliary_heads(model: nn.Module, images: Any) -> bool:
+    return isinstance(_traced(model, images, MODEL_STREAMS), Outputs)
+
+
+def _traced(model: nn.Module, images: Any, streams: tuple[str, ...]) -> Any:
+    """What the model gives in training, with shapes for arrays, if these are all the random streams it is given."""
+    key = jax.random.key(0)
+
+    def run(images: jax.Array) -> Any:
+        variables = model.init(key, images, train=False)
+        rngs = {name: jax.random.fold_in(key, i) for i, name in enumerate(streams)}
+        return model.apply(variables, images, train=True, mutable=True, rngs=rngs)[0]
+
+    return jax.eval_shape(run, images)
 
 
 def abstract_images(size: int, shape: tuple[int, int, int]) -> Any:

@@ -83,6 +83,7 @@ def test_words_without_quotes() -> None:
     spec = OptimizerSpec.parse("sgd(0.1, nesterov=true, momentum=0.9)")
     assert spec.options["nesterov"] is True
     assert SPECS["dataset"].parse("synthetic(height=none, like=null)").options["like"] is None
+    assert ModelSpec.parse("resnet18(norm=none, shortcut='none')").options["norm"] == "none"  # a name like the others
 
 
 def test_components_nest() -> None:

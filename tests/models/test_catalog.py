@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from jaxtrain import models
@@ -15,10 +14,7 @@ from jaxtrain.errors import ConfigError
 from jaxtrain.models import MODELS
 from jaxtrain.models.endpoints import features
 from jaxtrain.models.outputs import Outputs
-from jaxtrain.models.resnets import ResNet
-from jaxtrain.optim import adam
 from jaxtrain.optim.losses import cross_entropy
-from jaxtrain.optim.rules import path_name
 from jaxtrain.practice.cost import flops
 from jaxtrain.training.objective import Objective
 
@@ -48,6 +44,24 @@ def test_every_row_has_its_published_counts(name: str) -> None:
     assert counted(model, facts["input"]) == (facts["parameters"], facts["multiply_adds"])
 
 
+FAMILIES = [name for name, info in MODELS.items() if not info.preset]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_precision_is_what_is_asked_for(name: str) -> None:
+    """bfloat16 inside, parameters in float16 but for the statistics of batches, logits in float32."""
+    facts = MODELS[name].facts
+    model = MODELS.create(name, num_classes=2, dtype="bfloat16", param_dtype="float16")
+    images = jax.ShapeDtypeStruct((1, *facts["input"]), jnp.float32)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    assert {x.dtype for x in jax.tree.leaves(variables["params"])} == {jnp.dtype("float16")}
+    assert {x.dtype for x in jax.tree.leaves(variables.get("batch_stats", {}))} <= {jnp.dtype("float32")}
+    traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, images)
+    heavy = [e for e in traced.jaxpr.eqns if e.primitive.name in ("conv_general_dilated", "dot_general")]
+    assert {v.aval.dtype for e in heavy for v in e.invars} == {jnp.dtype("bfloat16")}
+    assert [v.aval.dtype for v in traced.jaxpr.outvars] == [jnp.dtype("float32")]
+
+
 @pytest.mark.parametrize(
     ("spec", "classes", "parameters"),
     [
@@ -74,60 +88,6 @@ def test_other_published_counts(spec: str, classes: int, parameters: int) -> Non
 def test_the_stride_in_the_1x1_is_the_papers_count(depth: int, multiply_adds: int) -> None:
     model = models.resnet(num_classes=1000, depth=depth, stride_in="1x1")
     assert counted(model, (224, 224, 3))[1] == multiply_adds
-
-
-SMALL: dict[str, Any] = {
-    "resnet": (ResNet, {"blocks": (1, 1), "features": (8, 8), "norm": "group", "remat": True}, 32),
-    "bottleneck": (ResNet, {"blocks": (1, 1), "features": (4, 8), "kind": "bottleneck", "stride_in": "1x1"}, 32),
-    "cifar_resnet": ("cifar_resnet", {"depth": 8, "last_survival": 0.8}, 16),
-    "plain": ("cifar_resnet", {"depth": 8, "shortcut": "none", "activation": "prelu"}, 16),
-    "cifar_resnext": ("cifar_resnext", {"depth": 11, "groups": 2, "group_width": 8}, 16),
-    "preact": ("preact_resnet", {"depth": 11, "kind": "bottleneck", "shortcut": "C"}, 16),
-    "wide": ("wide_resnet", {"depth": 10, "width": 2, "dropout_rate": 0.3}, 16),
-    "densenet": ("cifar_densenet", {"depth": 10, "growth": 4}, 16),
-    "fractalnet": ("fractalnet", {"columns": 3, "features": (8,), "dropout_rates": (0.1,)}, 4),
-    "lenet5_1998": ("lenet5_1998", {}, 32),
-    "vit": ("vit", {"patch": 4, "width": 16, "depth": 2, "heads": 2, "mlp_width": 32}, 8),
-    "vgg": ("vgg11_bn", {"dropout_rate": 0.1}, 32),
-    "alexnet": ("alexnet", {"dropout_rate": 0.1, "norm_position": "after_pool"}, 67),
-}
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_a_small_one_of_every_family_learns(name: str) -> None:
-    """Logits in float32; every parameter has a gradient; the loss falls; one compile."""
-    make, options, side = SMALL[name]
-    classes, batch = 3, 8
-    model = (MODELS[make].load() if isinstance(make, str) else make)(num_classes=classes, **options)
-    rng = np.random.default_rng(0)
-    labels = np.arange(batch) % classes
-    images = (rng.normal(size=(batch, side, side, 1)) + labels.reshape(-1, 1, 1, 1)).astype(np.float32)
-    variables = jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, side, side, 1)), train=False))()
-    objective, tx = Objective(model, cross_entropy()), adam(3e-3)
-    params, others = variables["params"], {k: v for k, v in variables.items() if k != "params"}
-
-    def loss(params: Any, others: Any, key: jax.Array) -> Any:
-        outputs, others = objective.outputs(params, others, jnp.asarray(images), {"dropout": key})
-        return objective.losses(outputs, jnp.asarray(labels)).mean(), (outputs, others)
-
-    @jax.jit
-    def step(params: Any, others: Any, opt_state: Any, key: jax.Array) -> Any:
-        (value, (outputs, others)), grads = jax.value_and_grad(loss, has_aux=True)(params, others, key)
-        updates, opt_state = tx.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), others, opt_state, value, grads, outputs
-
-    opt_state = tx.init(params)
-    values, seen = [], jax.tree.map(lambda x: np.zeros(x.shape, bool), params)
-    for i in range(12):
-        params, others, opt_state, value, grads, outputs = step(params, others, opt_state, jax.random.key(i))
-        values.append(float(value))
-        seen = jax.tree.map(lambda s, g: s | (np.asarray(g) != 0), seen, grads)
-    assert outputs.dtype == jnp.float32
-    assert step._cache_size() == 1
-    assert np.isfinite(values).all()
-    assert np.mean(values[-3:]) < np.mean(values[:2])
-    dead = [path_name(p) for p, s in jax.tree_util.tree_leaves_with_path(seen) if not s.any()]
-    assert not [d for d in dead if not d.endswith("key/bias")]  # of attention, which the softmax does not see
 
 
 def test_auxiliary_heads_count_in_training_and_are_gone_after_it() -> None:

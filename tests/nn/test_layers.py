@@ -1,6 +1,7 @@
 """What models make their layers with: normalizations by name, and what does not fit."""
 
-from typing import Any
+import dataclasses
+from typing import Any, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxtrain.nn.layers import Layers
+from jaxtrain.nn.layers import BlockOptions, Layers
 from jaxtrain.nn.normalization import Norm
 
 X = np.random.default_rng(0).normal(3, 2, size=(4, 5, 6, 64)).astype(np.float32)
@@ -40,15 +41,28 @@ def over(kind: Norm) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["batch", "layer", "instance", "group"])
 def test_normalizations_are_over_what_they_say(kind: Norm) -> None:
-    model = Applied(Layers(train=True, norm_kind=kind), "norm", options=(("name", "norm"),))
+    model = Applied(Layers(train=True, norm=kind), "normalize", options=(("name", "norm"),))
     found, variables = model.init_with_output(jax.random.key(0), jnp.asarray(X))
     np.testing.assert_allclose(found, over(kind), atol=1e-5)
     assert {k: v.shape for k, v in variables["params"]["norm"].items()} == {"scale": (64,), "bias": (64,)}
 
 
+@pytest.mark.parametrize("kind", ["batch", "layer", "instance", "group"])
+def test_normalizations_compute_in_float32_at_least(kind: Norm) -> None:
+    layers = Layers(train=True, norm=kind, dtype="bfloat16", param_dtype="float16")
+    model = Applied(layers, "normalize", options=(("name", "norm"),))
+    halved = jnp.asarray(X, jnp.bfloat16)
+    found, variables = model.init_with_output(jax.random.key(0), halved)
+    assert found.dtype == jnp.bfloat16
+    assert {x.dtype for x in jax.tree.leaves(variables["params"])} == {jnp.dtype("float16")}
+    exact = Applied(Layers(train=True, norm=kind), "normalize", options=(("name", "norm"),))
+    expected = exact.init_with_output(jax.random.key(0), halved.astype(jnp.float32))[0]
+    np.testing.assert_array_equal(found, expected.astype(jnp.bfloat16))
+
+
 def test_what_does_not_divide_or_fit_is_refused_with_its_numbers() -> None:
     def tried(method: str, *arguments: Any, kind: Norm = "group", channels: int = 64, **options: Any) -> None:
-        layers = Layers(train=False, norm_kind=kind)
+        layers = Layers(train=False, norm=kind)
         model = Applied(layers, method, arguments, tuple({**options, "name": "conv7"}.items()))
         jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(X[..., :channels])))
 
@@ -57,7 +71,7 @@ def test_what_does_not_divide_or_fit_is_refused_with_its_numbers() -> None:
     with pytest.raises(ValueError, match=r"too small: at conv7, a window of 7 .* on a side of 5 .* at least 7"):
         tried("conv", 8, 7, padding=0)
     with pytest.raises(ValueError, match="40 channels do not divide into 32 groups"):
-        tried("norm", channels=40)
+        tried("normalize", channels=40)
 
 
 def test_a_stride_of_2_pads_as_the_papers_do() -> None:
@@ -67,3 +81,10 @@ def test_a_stride_of_2_pads_as_the_papers_do() -> None:
     x = jnp.ones((1, 4, 4, 1))
     found = model.apply({"params": {"conv": {"kernel": jnp.ones((3, 3, 1, 1))}}}, x)
     np.testing.assert_array_equal(found[0, :, :, 0], [[4, 6], [6, 9]])
+
+
+def test_shared_options_default_to_what_layers_are() -> None:
+    """They are written twice, since a TypedDict has no defaults."""
+    options = get_type_hints(BlockOptions, include_extras=True)
+    defaults = {name: mark.value for name, hint in options.items() for mark in hint.__metadata__}
+    assert defaults == {f.name: f.default for f in dataclasses.fields(Layers) if f.name in options}

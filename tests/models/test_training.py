@@ -1,0 +1,130 @@
+"""A small member of every family in training, on one device and on eight."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtrain.config import ModelSpec
+from jaxtrain.data.loader import Batch
+from jaxtrain.models import MODELS
+from jaxtrain.models.densenets import DenseNet
+from jaxtrain.models.residual import Residual
+from jaxtrain.models.resnets import ResNet
+from jaxtrain.nn.layers import Layers
+from jaxtrain.optim import sgd
+from jaxtrain.optim.losses import cross_entropy
+from jaxtrain.optim.rules import path_name
+from jaxtrain.training.objective import Objective
+from jaxtrain.training.parallel import make_layout
+from jaxtrain.training.state import TrainState, initializer
+from jaxtrain.training.step import make_train_step
+
+CLASSES, BATCH, STEPS, SEED = 3, 8, 12, 0
+
+
+def imagenet_resnet(num_classes: int) -> ResNet:
+    """With the stem for large images, which the rows have at depths of 18 and more."""
+    return ResNet(num_classes, blocks=(1, 1), features=(8, 8), layers=Layers(norm="group", remat=True))
+
+
+def bottleneck_resnet(num_classes: int) -> ResNet:
+    residual = Residual(kind="bottleneck", stride_in="1x1", zero_init=False)
+    return ResNet(num_classes, blocks=(1, 1), features=(4, 8), residual=residual)
+
+
+def imagenet_densenet(num_classes: int) -> DenseNet:
+    return DenseNet(num_classes, blocks=(2, 2), growth=4, stem_features=8)
+
+
+SMALL: dict[str, tuple[str | Callable[[int], Any], int, float]] = {
+    "linear": ("linear", 4, 0.1),
+    "mlp": ("mlp(widths=[16, 8], dropout_rate=0.1)", 4, 0.1),
+    "maxout_mlp": ("maxout_mlp(widths=[8, 8], pieces=3, dropout_rate=0.1)", 4, 0.1),
+    "lenet5": ("lenet5(pooling=average, activation=tanh, kernel_init=xavier)", 16, 0.1),
+    "lenet5_1998": ("lenet5_1998", 32, 0.001),
+    "alexnet": ("alexnet(dropout_rate=0.1, norm_position=after_pool)", 67, 0.01),
+    "zfnet": ("zfnet(dropout_rate=0.1)", 67, 0.01),
+    "vgg": ("vgg11_bn(dropout_rate=0.1)", 32, 0.01),
+    "googlenet": (
+        # in float32 rounding decides some of its many maxima, and with it where the gradient goes
+        "googlenet(norm=batch, dropout_rate=0.1, auxiliary_dropout_rate=0.1, dtype=float64, param_dtype=float64)",
+        80,
+        0.05,
+    ),
+    "resnet": (imagenet_resnet, 32, 0.1),
+    "bottleneck": (bottleneck_resnet, 32, 0.1),
+    "cifar_resnet": ("cifar_resnet(depth=8, last_survival=0.8)", 16, 0.1),
+    "plain": ("cifar_resnet(depth=8, shortcut=none, activation=prelu)", 16, 0.1),
+    "cifar_resnext": ("cifar_resnext(depth=11, groups=2, group_width=8)", 16, 0.1),
+    "preact_resnet": ("preact_resnet(depth=11, kind=bottleneck, shortcut=C, remat=true)", 16, 0.1),
+    "wide_resnet": ("wide_resnet(depth=10, width=2, dropout_rate=0.3)", 16, 0.1),
+    "densenet": (imagenet_densenet, 32, 0.1),
+    "cifar_densenet": ("cifar_densenet(depth=10, growth=4)", 16, 0.1),
+    "fractalnet": ("fractalnet(columns=3, features=[8], dropout_rates=[0.1])", 4, 0.1),
+    "vit": ("vit(patch=4, width=16, depth=2, heads=2, mlp_width=32)", 8, 0.1),
+}
+"""A small model of each family, the side of its images, and a learning rate."""
+
+
+def test_every_family_is_here() -> None:
+    families = {info.factory.partition(":")[2] for info in MODELS.values()}
+    assert families <= SMALL.keys()
+
+
+def images_by_class(side: int) -> Batch:
+    """Noise, and for each class a brightness of its own."""
+    labels = np.arange(BATCH, dtype=np.int32) % CLASSES
+    images = np.random.default_rng(0).normal(size=(BATCH, side, side, 1)) + labels.reshape(-1, 1, 1, 1)
+    return Batch(images.astype(np.float32), labels)
+
+
+def trained(
+    model: Any, batch: Batch, rate: float, devices: int, steps: int
+) -> tuple[list[TrainState], list[float], int]:
+    """The states before, after two steps and after all; the losses; how often the step was compiled."""
+    layout = make_layout(devices, BATCH)
+    tx = sgd(rate, momentum=0.9)
+    step = jax.jit(make_train_step(Objective(model, cross_entropy()), tx, SEED))
+    state = jax.jit(initializer(model, tx, batch.images.shape[1:], SEED), out_shardings=layout.replicated)()
+    batch = jax.block_until_ready(jax.device_put(batch, layout.batch))
+    states, losses = [jax.block_until_ready(state)], []
+    for i in range(steps):
+        state, metrics = jax.block_until_ready(step(state, batch))
+        total, count = metrics["loss"]
+        losses.append(float(total) / float(count))
+        if i == 1:
+            states.append(state)
+    return [*states, state], losses, step._cache_size()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_one_of_every_family_trains(name: str) -> None:
+    """The loss falls, every parameter moves, one compile, and eight devices do what one does."""
+    with jax.enable_x64("float64" in str(SMALL[name])):
+        check(*SMALL[name])
+
+
+def check(make: str | Callable[[int], Any], side: int, rate: float) -> None:
+    model = ModelSpec.parse(make).build(num_classes=CLASSES) if isinstance(make, str) else make(CLASSES)
+    batch = images_by_class(side)
+    (start, second, last), losses, compiles = trained(model, batch, rate, 1, STEPS)
+    assert compiles == 1
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-3:]) < 0.9 * losses[0]
+
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), start.params, last.params)
+    still = [path_name(p) for p, m in jax.tree_util.tree_leaves_with_path(moved) if not m]
+    assert not [s for s in still if not s.endswith("key/bias")]  # of attention, which the softmax does not see
+
+    (_, other, _), other_losses, compiles = trained(model, batch, rate, 8, 2)
+    assert compiles == 1
+    np.testing.assert_allclose(other_losses, losses[:2], rtol=1e-4)
+    scale = max(
+        float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (start.params, second.params)), strict=True)
+    )
+    for a, b in zip(jax.tree.leaves(second), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=5e-3 * scale)
