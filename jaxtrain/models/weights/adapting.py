@@ -132,9 +132,9 @@ def for_pooled_map(kernel: np.ndarray, old: Image, new: Image) -> np.ndarray:
     The layer gives what the old one gives after adaptive average pooling to the old size, which torchvision's VGG and
     AlexNet do: pooling is linear, and goes into the kernel.
     """
-    rows, columns = (adaptive_average(n, o) for o, n in zip(old[:2], new[:2], strict=True))
+    rows, columns = (adaptive_average(n, o).astype(kernel.dtype) for o, n in zip(old[:2], new[:2], strict=True))
     moved = np.einsum("hy,wx,hwco->yxco", rows, columns, kernel.reshape(*old, -1), optimize=True)
-    return moved.reshape(math.prod(new), -1).astype(kernel.dtype)
+    return moved.reshape(math.prod(new), -1)
 
 
 def _adaptation(

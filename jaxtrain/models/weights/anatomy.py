@@ -10,6 +10,8 @@ from flax import linen as nn
 from flax import traverse_util
 from jax.extend import core
 
+from jaxtrain.errors import WeightsError
+
 Image = tuple[int, int, int]
 """Height, width and channels of one image, or of a feature map."""
 
@@ -35,7 +37,7 @@ def anatomy(model: nn.Module, image: Image) -> Anatomy:
     """Traces `model.init` for one image; nothing is computed.
 
     Raises:
-      ValueError: of the model, for images that it cannot take.
+      WeightsError: for images that the model cannot take.
     """
     first: set[str] = set()
     rows: dict[str, int] = {}
@@ -57,7 +59,10 @@ def anatomy(model: nn.Module, image: Image) -> Anatomy:
             return model.init(jax.random.key(0), images, train=False)
 
     images = jax.ShapeDtypeStruct((1, *image), jnp.float32)
-    traced, variables = jax.make_jaxpr(init, return_shape=True)(images)
+    try:
+        traced, variables = jax.make_jaxpr(init, return_shape=True)(images)
+    except ValueError as error:
+        raise WeightsError(f"the model takes no images of {'x'.join(map(str, image))}: {error}") from error
     maps = dict(_flattenings(traced.jaxpr))
     leaves = traverse_util.flatten_dict(variables, sep="/")
     return Anatomy(

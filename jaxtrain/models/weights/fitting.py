@@ -87,9 +87,10 @@ def _cast(path: str, value: np.ndarray, seen: Anatomy, problems: Problems) -> np
     """In the model's dtype."""
     dtype = seen.shapes[path].dtype
     with np.errstate(over="ignore"):
-        cast = value.astype(dtype)
-    broken = cast.size - int(np.isfinite(cast).sum())
-    if broken:
+        cast = value.astype(dtype, copy=False)
+    sound = np.isfinite(cast)
+    if not sound.all():
+        broken = cast.size - int(sound.sum())
         finite = np.isfinite(value).all()
         why = f"too large for {np.dtype(dtype).name}" if finite else "not finite"
         problems.mismatched[path] = f"{broken} of its {cast.size} numbers are {why}"

@@ -90,7 +90,7 @@ def recognized(model: nn.Module, anatomy: Anatomy, names: Collection[str], sourc
             continue
     best = max(candidates, key=lambda c: len(c.names() & renamed(names, c.family).keys()))
     common = len(best.names() & renamed(names, best.family).keys())
-    others = [title for title in titles(names) if not (best.family and title == best.family.title)]
+    others = [title for title in networks(names) if not (best.family and title == best.family.title)]
     if not common or (others and 2 * common < len(best.names())):
         seems = f"it seems to be {' or '.join(others)}" if others else f"its names are {_some(names)}"
         raise WeightsError(
@@ -138,7 +138,7 @@ def unwrapped(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], 
     return found, removed
 
 
-def titles(names: Collection[str]) -> list[str]:
+def networks(names: Collection[str]) -> list[str]:
     """What networks the names are of."""
     known = {f.title: f.sign for families in FAMILIES.values() for f in families}
     found = [title for title, sign in known.items() if sign in names]
