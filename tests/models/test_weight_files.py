@@ -56,13 +56,16 @@ def test_a_head_for_other_classes() -> None:
 @pytest.mark.parametrize("naming", ["jaxtrain", "torchvision"])
 def test_a_first_convolution_for_gray_images(naming: Any) -> None:
     arrays = arrays_of(net(), SHAPE, filled(net()), naming=naming)
-    with pytest.raises(WeightsError, match=r'conv1/kernel: first_conv="adapt" makes of a first convolution for 3'):
+    with pytest.raises(
+        WeightsError,
+        match=r'is a first convolution for images with 3 channels: set first_conv="adapt" to make it one for 1.',
+    ):
         load_weights(arrays, net(), (8, 8, 1))
     variables, report = load_weights(arrays, net(), (8, 8, 1), first_conv="adapt")
     kernel = filled(net())["params"]["conv1"]["kernel"]
     np.testing.assert_allclose(variables["params"]["conv1"]["kernel"], kernel.sum(axis=2, keepdims=True), rtol=1e-6)
     assert list(report.adapted) == ["params/conv1/kernel"]
-    assert "for 3 channels, made one for 1" in str(report)
+    assert "with 3 channels, made one for 1" in str(report)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
@@ -103,7 +106,9 @@ def test_positions_for_another_size_equal_torchvisions(side: int) -> None:
     arrays = arrays_of(model, (16, 16, 3), filled(model, (16, 16, 3)), naming="torchvision")
     state = {"encoder.pos_embedding": torch.tensor(arrays["encoder.pos_embedding"])}
     wanted = models.vision_transformer.interpolate_embeddings(side, 4, state)["encoder.pos_embedding"]
-    with pytest.raises(WeightsError, match='positions="torchvision" or "timm" makes of positions of 4x4'):
+    with pytest.raises(
+        WeightsError, match='is positions of 4x4 patches: set positions="torchvision" or "timm" to make it'
+    ):
         load_weights(arrays, model, (side, side, 3))
     variables, report = load_weights(arrays, model, (side, side, 3), positions="torchvision")
     np.testing.assert_allclose(variables["params"]["positions"], wanted.numpy(), rtol=1e-4, atol=1e-5)
@@ -134,7 +139,9 @@ def test_a_dense_layer_on_a_pooled_map_equals_torchs(size: tuple[int, int]) -> N
 def test_a_flattened_map_of_another_size() -> None:
     model = MODELS.create("fractalnet", num_classes=4, columns=1, features=(8,), dropout_rates=(0.0,))
     arrays = arrays_of(model, (8, 8, 3), filled(model, (8, 8, 3)))
-    with pytest.raises(WeightsError, match='first_dense="pooled" makes of a dense layer on a map of 4x4'):
+    with pytest.raises(
+        WeightsError, match='is a dense layer on a map of 4x4: set first_dense="pooled" to make it one on 2x3'
+    ):
         load_weights(arrays, model, (4, 6, 3))
     variables, _ = load_weights(arrays, model, (4, 6, 3), first_dense="pooled")
     wanted = for_pooled_map(arrays["params/logits/kernel"], (4, 4, 8), (2, 3, 8))

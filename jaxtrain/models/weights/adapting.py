@@ -26,13 +26,15 @@ class Adaptation:
     Attributes:
       setting: what asks for it, such as `first_conv="adapt"`.
       wanted: whether it was asked for.
-      what: it does, in words.
+      found: what the array is, in words.
+      made: what it becomes.
       ours: from the array to our variable.
     """
 
     setting: str
     wanted: bool
-    what: str
+    found: str
+    made: str
     ours: Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
@@ -66,7 +68,8 @@ class Adapting:
             shape,
             'first_conv="adapt"',
             self.first_conv == "adapt",
-            f"a first convolution for {old} channels, made one for {new}",
+            f"a first convolution for images with {old} channels",
+            f"one for {new}",
             lambda kernel: with_channels(kernel, new),
         )
 
@@ -82,7 +85,8 @@ class Adapting:
             shape,
             'positions="torchvision" or "timm"',
             self.positions != "strict",
-            f"positions of {old}x{old} patches, made {new[0]}x{new[1]} by bicubic interpolation as in {convention}",
+            f"positions of {old}x{old} patches",
+            f"{new[0]}x{new[1]} by bicubic interpolation as in {convention}",
             lambda positions: with_patches(positions, (old, old), new, convention),
         )
 
@@ -98,7 +102,8 @@ class Adapting:
             shape,
             'first_dense="pooled"',
             self.first_dense == "pooled",
-            f"a dense layer on a map of {side}x{side}, made one on {h}x{w} that is first pooled to {side}x{side}",
+            f"a dense layer on a map of {side}x{side}",
+            f"one on {h}x{w} that is first pooled to {side}x{side}",
             lambda kernel: for_pooled_map(kernel, old, (h, w, c)),
         )
 
@@ -138,7 +143,13 @@ def for_pooled_map(kernel: np.ndarray, old: Image, new: Image) -> np.ndarray:
 
 
 def _adaptation(
-    source: Part, shape: Shape, setting: str, wanted: bool, what: str, change: Callable[[np.ndarray], np.ndarray]
+    source: Part,
+    shape: Shape,
+    setting: str,
+    wanted: bool,
+    found: str,
+    made: str,
+    change: Callable[[np.ndarray], np.ndarray],
 ) -> Adaptation | None:
     """The adaptation, if the array has the shape that the source would have."""
     if 0 in source.shape or source.their_shape != shape:
@@ -147,4 +158,4 @@ def _adaptation(
     def ours(array: np.ndarray) -> dict[str, np.ndarray]:
         return {source.path: change(source.ours(array))}
 
-    return Adaptation(setting, wanted, what, ours)
+    return Adaptation(setting, wanted, found, made, ours)

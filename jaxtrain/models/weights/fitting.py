@@ -73,11 +73,13 @@ def _found(
         return entry.ours(wide)
     adaptation = adapting.adaptation(entry, wide.shape, seen)
     if adaptation and adaptation.wanted:
-        fit.adapted[path] = adaptation.what
+        fit.adapted[path] = f"{adaptation.found}, made {adaptation.made}"
         return adaptation.ours(wide)
     problems.mismatched[path] = f"{entry.name} is {_by(array.shape)} in the file and {_by(entry.shape)} in the model"
     if adaptation:
-        problems.advice[f"{path}: {adaptation.setting} makes of {adaptation.what}."] = None
+        problems.advice[
+            f"{entry.name} is {adaptation.found}: set {adaptation.setting} to make it {adaptation.made}."
+        ] = None
     elif module_of(path).rpartition("/")[2] == "logits":
         problems.advice['For another number of classes set head="new" or head="zeros".'] = None
     return {}
