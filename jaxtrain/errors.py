@@ -37,6 +37,26 @@ class CheckpointError(JaxtrainError):
     """A checkpoint is damaged, of another model, or could not be written."""
 
 
+class WeightsError(JaxtrainError):
+    """A file of weights is damaged, is of another network, or could not be read or written.
+
+    Attributes:
+      missing: variables of the model that the file lacks.
+      unexpected: names of the file that the model lacks.
+      mismatched: variables whose array in the file has another shape or kind.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        missing: tuple[str, ...] = (),
+        unexpected: tuple[str, ...] = (),
+        mismatched: tuple[str, ...] = (),
+    ):
+        super().__init__(message)
+        self.missing, self.unexpected, self.mismatched = missing, unexpected, mismatched
+
+
 class WorkdirError(JaxtrainError):
     """The run directory cannot be used: it holds another run, or is not readable or writable."""
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxtrain import __version__
-from jaxtrain.cli import check, diff, doctor, evaluate, listing, plot, train
+from jaxtrain.cli import check, diff, doctor, evaluate, listing, plot, train, weights
 from jaxtrain.errors import ConfigError, JaxtrainError
 
-_COMMANDS = (train, check, evaluate, listing, plot, diff, doctor)
+_COMMANDS = (train, check, evaluate, listing, plot, diff, doctor, weights)
 
 _EPILOG = """\
 examples:

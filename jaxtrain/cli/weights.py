@@ -1,0 +1,61 @@
+"""List what a file of weights holds, or say how it fits a model; nothing is trained or written."""
+
+import argparse
+from typing import Any
+
+NAME = "weights"
+HELP = "list the arrays of a .safetensors or .npz file, or say how it fits a model"
+EXAMPLES = """\
+  jaxtrain weights resnet50.safetensors
+  jaxtrain weights resnet50.safetensors --model resnet50
+  jaxtrain weights resnet50.safetensors --model resnet50 --classes 10 --image 32x32x1 --adapt
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("file", metavar="FILE", help="a .safetensors or .npz file")
+    parser.add_argument("--model", metavar="MODEL", help='of the table, such as "resnet50" or "vit(depth=6)"')
+    parser.add_argument("--image", metavar="HxWxC", help="size of its images; as published by default")
+    parser.add_argument("--classes", type=int, metavar="N", help="of the model; as published by default")
+    parser.add_argument(
+        "--adapt", action="store_true", help="a new head, and first layers and positions changed where they do not fit"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from jaxtrain.models.weights import load_weights, networks, read_arrays
+
+    if args.model is None:
+        arrays = read_arrays(args.file)
+        seems = networks(arrays)
+        rows = [(name, f"{x.dtype.name} {'x'.join(map(str, x.shape)) or 'scalar'}") for name, x in arrays.items()]
+        last = [f"{len(arrays)} arrays; it seems to be {' or '.join(seems)}" if seems else f"{len(arrays)} arrays"]
+    else:
+        model, image = _model(args)
+        adapt: dict[str, Any] = {"first_conv": "adapt", "first_dense": "pooled", "positions": "torchvision"}
+        options = {**adapt, "head": "zeros"} if args.adapt else {}
+        _, report = load_weights(args.file, model, image, **options)
+        rows, last = list(report.loaded.items()), [str(report)]
+    width = max((len(name) for name, _ in rows), default=0)
+    print("\n".join([*(f"{name:<{width}}  {text}" for name, text in rows), *last]))
+    return 0
+
+
+def _model(args: argparse.Namespace) -> tuple[Any, tuple[int, int, int]]:
+    from jaxtrain.config import ModelSpec
+    from jaxtrain.errors import ConfigError
+    from jaxtrain.models import MODELS
+
+    spec = ModelSpec.parse(args.model)
+    facts = MODELS[spec.name].facts
+    sides = args.image.split("x") if args.image else [str(n) for n in facts["input"]]
+    if len(sides) != 3 or not all(side.isdecimal() and int(side) for side in sides):
+        raise ConfigError(
+            f"{args.image!r} is no size of images: height, width and channels, such as 32x32x3", "--image"
+        )
+    if args.classes is not None and args.classes < 1:
+        raise ConfigError(f"a model has at least one class, and not {args.classes}", "--classes")
+    height, width, channels = map(int, sides)
+    return spec.build(num_classes=args.classes or facts["num_classes"]), (height, width, channels)

@@ -1,0 +1,14 @@
+"""Weights in files: torchvision's, timm's and our own names, shapes checked, transformed where asked for.
+
+variables, report = load_weights("resnet50.safetensors", resnet50(num_classes=10), (224, 224, 3), head="new")
+print(report)
+save_weights("tuned.safetensors", model, (224, 224, 3), variables, naming="timm")
+"""
+
+from jaxtrain.models.weights.files import read_arrays, write_arrays
+from jaxtrain.models.weights.loading import load_weights
+from jaxtrain.models.weights.namings import networks
+from jaxtrain.models.weights.report import LoadReport
+from jaxtrain.models.weights.saving import arrays_of, save_weights
+
+__all__ = ["LoadReport", "arrays_of", "load_weights", "networks", "read_arrays", "save_weights", "write_arrays"]

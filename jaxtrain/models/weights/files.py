@@ -1,0 +1,112 @@
+"""Named arrays in a file: `.safetensors` and `.npz`, neither of which can run code when it is read."""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from jaxtrain.errors import WeightsError
+
+SUFFIXES = (".safetensors", ".npz")
+_PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".th")
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Every array of a file by its name; bfloat16 stays bfloat16.
+
+    Raises:
+      WeightsError: for a file that is not there, is damaged, or is no such file.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    try:
+        if path.is_dir():
+            raise WeightsError(f"{path} is a directory; name one file in it, {' or '.join(SUFFIXES)}")
+        if not path.exists():
+            raise WeightsError(f"there is no file {path}")
+        if not path.stat().st_size:
+            raise WeightsError(f"{path} is empty, 0 bytes; copy or download it again")
+        arrays = _read_safetensors(path) if suffix == ".safetensors" else _read_npz(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not arrays:
+        raise WeightsError(f"{path} holds no arrays")
+    return arrays
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], *, layout: str) -> None:
+    """Writes contiguous arrays; a file of that name stays as it was until the new one is whole.
+
+    `.npz` knows no bfloat16: it gets float32, in which nothing is lost.
+
+    Args:
+      path: to write; its directory must be there.
+      arrays: by name.
+      layout: for the metadata "format" of `.safetensors`: "pt" or "flax".
+
+    Raises:
+      WeightsError: where it cannot be written.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    partial = path.with_name(f".{path.name}.partial")
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        if suffix == ".safetensors":
+            save_file(dict(arrays), partial, metadata={"format": layout})
+        else:
+            with partial.open("wb") as file:
+                np.savez(file, **{name: _for_npz(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise WeightsError(f"{path} cannot be written: {getattr(error, 'strerror', '') or error}") from error
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in _PICKLES:
+        raise WeightsError(
+            f"{path} is a pickle, which can run code when it is read; convert it where you trust it: "
+            "safetensors.torch.save_file(torch.load(file, weights_only=True), 'weights.safetensors')"
+        )
+    if suffix not in SUFFIXES:
+        what = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise WeightsError(f"{path} has {what}; files of weights are {' or '.join(SUFFIXES)}")
+    return suffix
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, TypeError, AttributeError, ValueError) as error:  # a type that numpy lacks, say
+        raise WeightsError(f"{path} is damaged or no safetensors file: {error}; copy or download it again") from error
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                raise WeightsError(f"{path} is one array without a name (.npy); write named ones with numpy.savez")
+            return {name: _from_npz(found[name]) for name in found.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+        raise WeightsError(f"{path} is damaged or no .npz file: {error}; copy or download it again") from error
+
+
+def _for_npz(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
+
+
+def _from_npz(array: np.ndarray) -> np.ndarray:
+    """numpy itself stores bfloat16 as two bytes without a type."""
+    return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
