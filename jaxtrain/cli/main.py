@@ -9,7 +9,7 @@ from jaxtrain import __version__
 from jaxtrain.cli import check, diff, doctor, evaluate, listing, plot, train, weights
 from jaxtrain.errors import ConfigError, JaxtrainError
 
-_COMMANDS = (train, check, evaluate, listing, plot, diff, doctor, weights)
+COMMANDS = (train, check, evaluate, listing, plot, diff, doctor, weights)
 
 _EPILOG = """\
 examples:
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     )
     main.add_argument("--version", action="version", version=f"jaxtrain {__version__}")
     commands = main.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in _COMMANDS:
+    for module in COMMANDS:
         sub = commands.add_parser(
             module.NAME,
             help=module.HELP,

@@ -105,6 +105,7 @@ _FIRST = {
         _BN_INCEPTION,
         _facts(6_624_904, 1_498_376_192),
         norm="batch",
+        epsilon=1e-3,
         window=3,
         last_pool=2,
         auxiliary=False,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.config.annotations import Fraction, PositiveInt
+from jaxtrain.config.annotations import Fraction, PositiveFloat, PositiveInt
 from jaxtrain.models.endpoints import endpoint
 from jaxtrain.models.outputs import Outputs
 from jaxtrain.nn.layers import LayerOptions, Layers
@@ -180,6 +180,7 @@ def googlenet(
     auxiliary: bool = True,
     auxiliary_weight: Fraction = 0.3,
     norm: Norm = "none",
+    epsilon: PositiveFloat = 1e-5,
     window: Literal[3, 5] = 5,
     last_pool: Literal[2, 3] = 3,
     dropout_rate: Fraction = 0.4,
@@ -189,13 +190,14 @@ def googlenet(
 ) -> GoogLeNet:
     """GoogLeNet: 6,998,552 parameters, 13,378,280 with its auxiliary heads, for images of 224.
 
-    torchvision's has norm="batch", window=3 and last_pool=2, and 0.001 in its normalization for 0.00001.
+    torchvision's has norm="batch", epsilon=0.001, window=3 and last_pool=2.
 
     Args:
       num_classes: number of logits.
       auxiliary: whether the two heads that help in training are there; they need images of 224.
       auxiliary_weight: of the loss of each.
       norm: after each convolution; with "none" there are biases, and local response normalization in the stem.
+      epsilon: of that normalization.
       window: of the third branches: 3 for the later form.
       last_pool: side of the last pooling.
       dropout_rate: before the logits.
@@ -211,5 +213,5 @@ def googlenet(
         last_pool=last_pool,
         dropout_rate=dropout_rate,
         auxiliary_dropout_rate=auxiliary_dropout_rate,
-        layers=Layers(norm=norm, remat=remat, **options),
+        layers=Layers(norm=norm, epsilon=epsilon, remat=remat, **options),
     )

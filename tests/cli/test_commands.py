@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxtrain import __version__
-from jaxtrain.cli.main import main
+from jaxtrain.cli.main import COMMANDS, main
 from jaxtrain.config import dumps
 from tests.conftest import tiny_config
 
@@ -74,7 +74,7 @@ def test_doctor_names_versions_devices_caches_and_data(tmp_path: Path, capsys: p
     assert rows["jax"][0].isdigit()
 
 
-@pytest.mark.parametrize("command", ["train", "check", "eval", "list", "diff", "doctor"])
+@pytest.mark.parametrize("command", [command.NAME for command in COMMANDS])
 def test_every_command_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

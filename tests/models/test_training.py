@@ -40,6 +40,8 @@ def imagenet_densenet(num_classes: int) -> DenseNet:
     return DenseNet(num_classes, blocks=(2, 2), growth=4, stem_features=8)
 
 
+DOUBLE = "dtype=float64, param_dtype=float64"
+"""For nets in which rounding decides some of many maxima, and with it where the gradient goes."""
 SMALL: dict[str, tuple[str | Callable[[int], Any], int, float]] = {
     "linear": ("linear", 4, 0.1),
     "mlp": ("mlp(widths=[16, 8], dropout_rate=0.1)", 4, 0.1),
@@ -48,10 +50,9 @@ SMALL: dict[str, tuple[str | Callable[[int], Any], int, float]] = {
     "lenet5_1998": ("lenet5_1998", 32, 0.001),
     "alexnet": ("alexnet(dropout_rate=0.1, norm_position=after_pool)", 67, 0.01),
     "zfnet": ("zfnet(dropout_rate=0.1)", 67, 0.01),
-    "vgg": ("vgg11_bn(dropout_rate=0.1)", 32, 0.01),
+    "vgg": (f"vgg11_bn(dropout_rate=0.1, {DOUBLE})", 32, 0.01),
     "googlenet": (
-        # in float32 rounding decides some of its many maxima, and with it where the gradient goes
-        "googlenet(norm=batch, dropout_rate=0.1, auxiliary_dropout_rate=0.1, dtype=float64, param_dtype=float64)",
+        f"googlenet(norm=batch, dropout_rate=0.1, auxiliary_dropout_rate=0.1, {DOUBLE})",
         80,
         0.05,
     ),
@@ -59,7 +60,7 @@ SMALL: dict[str, tuple[str | Callable[[int], Any], int, float]] = {
     "bottleneck": (bottleneck_resnet, 32, 0.1),
     "cifar_resnet": ("cifar_resnet(depth=8, last_survival=0.8)", 16, 0.1),
     "plain": ("cifar_resnet(depth=8, shortcut=none, activation=prelu)", 16, 0.1),
-    "cifar_resnext": ("cifar_resnext(depth=11, groups=2, group_width=8)", 16, 0.1),
+    "cifar_resnext": (f"cifar_resnext(depth=11, groups=2, group_width=8, {DOUBLE})", 16, 0.1),
     "preact_resnet": ("preact_resnet(depth=11, kind=bottleneck, shortcut=C, remat=true)", 16, 0.1),
     "wide_resnet": ("wide_resnet(depth=10, width=2, dropout_rate=0.3)", 16, 0.1),
     "densenet": (imagenet_densenet, 32, 0.1),
@@ -104,7 +105,8 @@ def trained(
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_one_of_every_family_trains(name: str) -> None:
     """The loss falls, every parameter moves, one compile, and eight devices do what one does."""
-    with jax.enable_x64("float64" in str(SMALL[name])):
+    double = DOUBLE in str(SMALL[name])  # in which an int32 meets an int64
+    with jax.enable_x64(double), jax.numpy_dtype_promotion("standard" if double else "strict"):
         check(*SMALL[name])
 
 

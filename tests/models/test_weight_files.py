@@ -18,6 +18,7 @@ from jaxtrain.models.weights import arrays_of, load_weights, save_weights
 from jaxtrain.models.weights.adapting import for_pooled_map, with_channels, with_patches
 from jaxtrain.models.weights.anatomy import anatomy
 from jaxtrain.models.weights.resampling import bicubic
+from jaxtrain.nn.layers import Layers
 from tests.models import torch_port as port
 
 SHAPE = (8, 8, 3)
@@ -162,7 +163,7 @@ def test_other_floating_point_numbers_are_cast(dtype: Any, suffix: str, tmp_path
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_a_model_in_bfloat16_comes_back(suffix: str, tmp_path: Any) -> None:
-    model = net(param_dtype="bfloat16")
+    model = net(layers=Layers(param_dtype="bfloat16"))
     save_weights(tmp_path / f"x{suffix}", model, SHAPE, filled(model))
     variables, _ = load_weights(tmp_path / f"x{suffix}", model, SHAPE)
     assert variables["params"]["conv1"]["kernel"].dtype == jnp.bfloat16
@@ -198,7 +199,7 @@ def test_everything_that_does_not_fit_is_told_at_once() -> None:
     ("model", "told"),
     [
         (net(blocks=(1, 2)), r"10 variables are not in the file(?s:.*)It is likely a network of another depth"),
-        (net(norm="none"), "The file has batch normalization and the model has none"),
+        (net(layers=Layers(norm="none")), "The file has batch normalization and the model has none"),
         (net(features=(8, 32)), r"16x8x3x3 in the file and 32x8x3x3 in the model"),
         (
             MODELS.create("vit", num_classes=4, **VIT),
@@ -225,7 +226,7 @@ def test_names_that_there_are_not() -> None:
     mlp = MODELS.create("mlp", num_classes=4)
     with pytest.raises(WeightsError, match=r"timm has no MLP of this kind.* names of jaxtrain"):
         arrays_of(mlp, SHAPE, filled(mlp), naming="timm")
-    prelu = net(activation="prelu")
+    prelu = net(layers=Layers(activation="prelu"))
     with pytest.raises(WeightsError, match=r"a ResNet has no params/.*use naming='jaxtrain'"):
         arrays_of(prelu, SHAPE, filled(prelu), naming="torchvision")
     with pytest.raises(WeightsError, match=r"logits/kernel: \(16, 4\) in the variables and \(16, 5\) in the model"):

@@ -16,10 +16,12 @@ from jaxtrain.models import MODELS
 from jaxtrain.models.alexnets import AlexNet, Convolution
 from jaxtrain.models.densenets import DenseNet
 from jaxtrain.models.googlenets import GoogLeNet
+from jaxtrain.models.residual import Residual
 from jaxtrain.models.resnets import ResNet
 from jaxtrain.models.weights import arrays_of, load_weights, save_weights
 from jaxtrain.models.weights.anatomy import Anatomy, anatomy
 from jaxtrain.models.weights.namings import named
+from jaxtrain.nn.layers import Layers
 from tests.models import torch_port as port
 
 CLASSES = 5
@@ -49,9 +51,7 @@ def small_resnet(models: Any) -> tuple[Any, Any]:
         num_classes=CLASSES,
         blocks=(1, 2, 1, 1),
         features=(64, 128, 256, 512),
-        kind="bottleneck",
-        groups=2,
-        group_width=8,
+        residual=Residual(kind="bottleneck", groups=2, group_width=8),
     )
     return theirs, ours
 
@@ -74,7 +74,7 @@ def small_vgg(models: Any) -> tuple[Any, Any]:
 
 def googlenet(models: Any) -> tuple[Any, Any]:
     theirs = models.googlenet(num_classes=CLASSES, aux_logits=False, init_weights=False)
-    return theirs, MODELS.create("googlenet_bn", num_classes=CLASSES).clone(epsilon=1e-3)
+    return theirs, MODELS.create("googlenet_bn", num_classes=CLASSES)
 
 
 def small_vit(models: Any) -> tuple[Any, Any]:
@@ -164,7 +164,7 @@ def test_googlenets_auxiliary_heads() -> None:
     with torch.device("meta"):
         theirs = models.googlenet(num_classes=CLASSES, init_weights=False)
     shapes = {k: tuple(v.shape) for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
-    model = GoogLeNet(num_classes=CLASSES, norm="batch", window=3, last_pool=2)
+    model = GoogLeNet(CLASSES, window=3, last_pool=2, layers=Layers())
     variables = filled(model, (224, 224, 3))
     arrays = arrays_of(model, (224, 224, 3), variables, naming="torchvision")
     assert {k: v.shape for k, v in arrays.items()} == shapes

@@ -24,7 +24,7 @@ _BLOCK, _LAYER = "stage{s}_block{b}", "layer{s}.{b-1}"
 
 
 def _stride(model: ResNet) -> str:
-    if model.kind == "bottleneck" and model.stride_in == "1x1":
+    if model.residual.kind == "bottleneck" and model.residual.stride_in == "1x1":
         return "the file's bottlenecks have their stride in the 3x3 convolution, and the model's in the 1x1: stride_in"
     return ""
 
@@ -48,7 +48,7 @@ _RESNET = Family(
 
 def _padded_both_ways(model: ResNet, anatomy: Anatomy) -> Mapping[str, Mapping[int, np.ndarray]]:
     """Shortcuts without parameters put zeros after the channels here, half before and half after them there."""
-    if model.shortcut != "A":
+    if model.residual.shortcut != "A":
         return {}
     streams = [np.arange(model.features[0])]
     for features in model.features[1:]:
@@ -76,7 +76,7 @@ _AKAMASTER = Family(
     ),
     sign="linear.weight",
     channels=_padded_both_ways,
-    serves=lambda model: model.stem == "cifar" and model.kind == "basic",
+    serves=lambda model: model.stem == "cifar" and model.residual.kind == "basic",
 )
 
 _DENSENET = Family(
@@ -163,10 +163,9 @@ _GOOGLENET_CONVOLUTIONS = (
 
 
 def _epsilon(model: GoogLeNet) -> str:
-    if model.norm == "batch" and model.epsilon != 1e-3:
-        return (
-            f"torchvision's GoogLeNet normalizes with an epsilon of 0.001, and the model with {model.epsilon}: epsilon"
-        )
+    layers = model.layers
+    if layers.norm == "batch" and layers.epsilon != 1e-3:
+        return f"torchvision's GoogLeNet normalizes with epsilon 0.001, and the model with {layers.epsilon}: epsilon"
     return ""
 
 
