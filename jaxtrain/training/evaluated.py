@@ -9,8 +9,8 @@ import numpy as np
 
 from jaxtrain.data.loader import Arrays, normalize, take
 from jaxtrain.data.preprocess import Normalization
+from jaxtrain.nn.batch_statistics import batch_statistics_of, mean_of
 from jaxtrain.optim.averages import evaluation_params
-from jaxtrain.training.batch_statistics import batch_statistics_of, mean_of
 from jaxtrain.training.plan import Plan
 from jaxtrain.training.random import MODEL_STREAMS, STATISTICS, stream
 from jaxtrain.training.state import TrainState

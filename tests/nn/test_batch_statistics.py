@@ -10,7 +10,7 @@ from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxtrain.training.batch_statistics import batch_statistics_of, mean_of
+from jaxtrain.nn.batch_statistics import batch_statistics_of, mean_of, recalibrate
 
 _rng = np.random.default_rng(0)
 IMAGES = (2 + 3 * _rng.normal(size=(20, 2, 2, 1))).astype(np.float32)
@@ -106,6 +106,26 @@ def test_the_mean_over_batches():
     each = [by_hand(params, b) for b in batches]
     assert_close(found, jax.tree.map(lambda *x: np.average(x, axis=0, weights=[8, 8, 4]), *each), 1e-5)
     np.testing.assert_allclose(found["bn1"]["mean"], IMAGES.reshape(20, -1).mean(axis=0), rtol=1e-5)
+
+
+def test_recalibration_gives_the_data_its_own_mean_and_variance():
+    """Over uneven batches of far-off numbers, in the layer that sees them; another is of what the first one gives."""
+    model, images = Normed(), IMAGES + np.float32(30)
+    images[:5] += 20  # so that the batches differ
+    params, variables = initial(model)
+    batches = [images[:8], images[8:17], images[17:]]
+    found = recalibrate(model, {"params": params, **variables}, map(jnp.asarray, batches))
+    assert found["params"] is params
+    pixels = images.reshape(20, -1).astype(np.float64)
+    assert_close(found["batch_stats"]["bn1"], _moments(pixels), 2e-5)
+    each, sizes = [by_hand(params, b)["bn2"] for b in batches], [8, 9, 3]
+    mean = np.average([x["mean"] for x in each], axis=0, weights=sizes)
+    within = np.average([x["var"] + (x["mean"] - mean) ** 2 for x in each], axis=0, weights=sizes)
+    np.testing.assert_allclose(found["batch_stats"]["bn2"]["var"], within, rtol=1e-2)
+    with pytest.raises(ValueError, match="no batches"):
+        recalibrate(model, {"params": params, **variables}, [])
+    with pytest.raises(ValueError, match="nothing to recalibrate"):
+        recalibrate(model, {"params": params}, [jnp.asarray(images)])
 
 
 def test_equals_torch_update_bn():

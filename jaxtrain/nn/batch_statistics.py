@@ -1,4 +1,4 @@
-"""Statistics of batches, computed anew for parameters that no batch has seen: averaged ones, say."""
+"""Statistics of batches computed anew: for parameters that no batch has seen, averaged ones, say, or more exactly."""
 
 from collections.abc import Iterable, Mapping
 from itertools import repeat
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax import traverse_util
 
 COLLECTION = "batch_stats"
 
@@ -70,6 +71,57 @@ def mean_of(statistics: Iterable[Any], sizes: Iterable[float] | None = None) -> 
     if mean is None:
         raise ValueError("there are no batches to take the mean over; give one at least")
     return mean
+
+
+def population_of(statistics: Iterable[Any], sizes: Iterable[float] | None = None) -> Any:
+    """As `mean_of`, with the variance of all examples: that within the batches and that of the batches' means.
+
+    In the layer that sees the data these are the data's own mean and variance, whatever the batches. The sums are in
+    float64.
+    """
+
+    def second_moments(stats: Any) -> Any:
+        flat = {k: np.asarray(x) for k, x in traverse_util.flatten_dict(stats).items()}
+        wide = {k: x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x for k, x in flat.items()}
+        return {k: x + wide[*k[:-1], "mean"] ** 2 if _is_variance(k, wide) else x for k, x in wide.items()}
+
+    mean = mean_of((second_moments(found) for found in statistics), sizes)
+    found = {k: x - mean[*k[:-1], "mean"] ** 2 if _is_variance(k, mean) else x for k, x in mean.items()}
+    return traverse_util.unflatten_dict(
+        {k: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x for k, x in found.items()}
+    )
+
+
+def recalibrate(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    batches: Iterable[jax.Array],
+    *,
+    rngs: Mapping[str, jax.Array] | None = None,
+) -> dict[str, Any]:
+    """Variables whose running statistics are those of `batches` (`population_of`) and not what training left there.
+
+    The released ResNets of He et al. 2015 have true averages of this kind.
+
+    Args:
+      model: a Linen module with normalization over batches.
+      variables: its parameters and other collections.
+      batches: f32[N, H, W, C] each, normalized as in training; each size is compiled once.
+      rngs: keys for what the model draws in training.
+
+    Raises:
+      ValueError: where there are no batches, or no statistics.
+    """
+    if COLLECTION not in variables:
+        raise ValueError("the model keeps no statistics of batches: there is nothing to recalibrate")
+    others = {k: v for k, v in variables.items() if k != "params"}
+    compute = jax.jit(lambda images: batch_statistics_of(model, variables["params"], others, images, rngs or {}))
+    found = [(jax.device_get(compute(images)), images.shape[0]) for images in batches]
+    return {**variables, COLLECTION: population_of([x for x, _ in found], [n for _, n in found])}
+
+
+def _is_variance(path: tuple[str, ...], stats: Mapping[tuple[str, ...], Any]) -> bool:
+    return path[-1] == "var" and (*path[:-1], "mean") in stats
 
 
 def _moved_toward(mean: Any, found: Any, share: float) -> Any:
