@@ -1,9 +1,9 @@
 """Receptive fields of arrays of any layout: what each of their elements sees of an image.
 
 What an element sees is a rectangle whose corner moves evenly with the element's indices: along each side of the
-image, it begins at `start + sum of step * index`, and its size is the same for all. That stays so through windows, slices,
-transpositions, reductions, and through the reshapes of which poolings over tiles are made. Where it would not, the view is
-made larger to what all the elements concerned see together, so that nothing that is seen is ever left out.
+image, it begins at `start + sum of step * index`, and its size is the same for all. That stays so through windows,
+slices, transpositions, reductions, and through the reshapes of which poolings over tiles are made. Where it would not,
+the view is made larger to what all the elements concerned see together, so that nothing that is seen is left out.
 """
 
 import dataclasses
@@ -190,10 +190,9 @@ def _merged(axis: Axis) -> Axis:
         if digit.length == 1 and digit.still:
             continue
         last = digits[-1] if digits else None
-        if last and last.steps is not None and digit.steps is not None:
-            if last.steps == tuple(digit.length * s for s in digit.steps):
-                digits[-1] = moving(last.length * digit.length, digit.steps)
-                continue
+        if last and digit.steps is not None and last.steps == tuple(digit.length * s for s in digit.steps):
+            digits[-1] = moving(last.length * digit.length, digit.steps)
+            continue
         digits.append(digit)
     return tuple(digits) or axis[:1]
 

@@ -19,19 +19,26 @@ NORMS: dict[type, str] = {
     nn.GroupNorm: "group norm",
     nn.RMSNorm: "RMS norm",
 }
-"""Modules that are one layer, whatever they are computed by. That their statistics may be those of the whole image is left
-out of receptive fields, as usual."""
+"""Modules that are one layer, whatever they are computed by. That their statistics may be those of the whole image is
+left out of receptive fields, as usual."""
+
+SHORT = {"batch norm": "BN", "layer norm": "LN", "instance norm": "IN", "group norm": "GN"}
+"""What normalizations are called beside the layer before them."""
 
 OTHERS: dict[type, str] = {PReLU: "prelu", nn.PReLU: "prelu", nn.Dropout: "dropout"}
 """Modules whose elementwise work has a name of its own."""
 
-STATISTICS = frozenset({"reduce_sum", "reduce_max", "reduce_min", "dot_general", "reduce_window_sum", "reduce_and", "reduce_or"})
+STATISTICS = frozenset(
+    {"reduce_sum", "reduce_max", "reduce_min", "dot_general", "reduce_window_sum", "reduce_and", "reduce_or"}
+)
 """Equations that in a normalization make its statistics."""
 
 LOOPS = {"scan": "loop", "while": "loop", "cond": "branch"}
 """Equations whose insides are not shown."""
 
-CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"})
+CALLS = frozenset(
+    {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}
+)
 """Equations that stand for the one jaxpr that is inside them."""
 
 _ACTIVATIONS = {

@@ -1,20 +1,16 @@
 """The layers of a network, found in its jaxpr in the order in which it computes them.
 
 What reads a feature map and makes another is a layer: a convolution, a pooling, a join. What works on each element
-belongs to the layer before it: a bias, say, or a factor. Activations, normalizations and dropout are layers too, minor ones.
+belongs to the layer before it: a bias, say, or a factor. Activations, normalizations and dropout are layers too, minor
+ones.
 """
 
-import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from jax.extend import core
-
 from jaxtrain.nn.views import View
 from jaxtrain.practice import kinds
-from jaxtrain.practice.cost import equation_flops
-from jaxtrain.practice.receptive import view_after
 
 Path = tuple[str, ...]
 """Names of modules, from the outermost."""

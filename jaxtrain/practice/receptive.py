@@ -8,14 +8,13 @@ from jaxtrain.nn.views import View, concatenated, joined
 Views = Sequence[View | None]
 """Of the operands of an equation; None for what does not depend on the images."""
 
-_ELEMENTWISE = frozenset(
-    """
-    abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy cos cosh div eq
-    erf erf_inv erfc exp exp2 expm1 floor ge gt imag integer_pow is_finite le lgamma log log1p logistic lt max min mul
-    ne neg nextafter not or pow real reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient
-    sub tan tanh xor
-    """.split()
-)
+_ELEMENTWISE_NAMES = """
+abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy cos cosh div eq
+erf erf_inv erfc exp exp2 expm1 floor ge gt imag integer_pow is_finite le lgamma log log1p logistic lt max min mul
+ne neg nextafter not or pow real reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient
+sub tan tanh xor
+"""
+_ELEMENTWISE = frozenset(_ELEMENTWISE_NAMES.split())
 
 
 def view_after(eqn: Any, views: Views) -> View:

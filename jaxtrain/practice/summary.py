@@ -1,4 +1,4 @@
-"""A model layer by layer: shapes, parameters, multiply-adds, memory and receptive fields, worked out by shapes alone."""
+"""A model layer by layer: shapes, parameters, multiply-adds, memory and receptive fields, by shapes alone."""
 
 import collections
 import dataclasses
@@ -15,6 +15,7 @@ from flax import linen as nn
 from jaxtrain.nn.views import View
 from jaxtrain.optim.rules import path_name
 from jaxtrain.practice.cost import tree_bytes
+from jaxtrain.practice.kinds import SHORT
 from jaxtrain.practice.layers import Found, Path
 from jaxtrain.practice.walk import find_layers
 from jaxtrain.training.random import MODEL_STREAMS
@@ -242,7 +243,7 @@ def _field(view: View, image: Sequence[int]) -> Field:
 
 
 def _without_minor(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Minor layers count with what they are made of, but their outputs are not counted; the input takes none of them."""
+    """Minor layers count with what they are made of, their outputs aside; the input takes none of them."""
     main: dict[int, Layer] = {}
     homes: dict[int, int] = {}
     for number, layer in enumerate(layers):
@@ -254,7 +255,7 @@ def _without_minor(layers: Sequence[Layer]) -> tuple[Layer, ...]:
         to = main[home]
         main[home] = dataclasses.replace(
             to,
-            kind=f"{to.kind}, {layer.kind}",
+            kind=f"{to.kind}, {SHORT.get(layer.kind, layer.kind)}",
             **{name: getattr(to, name) + getattr(layer, name) for name in _COUNTS},
         )
     return tuple(main.values())

@@ -1,4 +1,4 @@
-"""Goes through a jaxpr, with what is inside its calls, and hands each equation that depends on the images to `Layers`."""
+"""Goes through a jaxpr, with what its calls hold, and hands each equation that depends on the images to `Layers`."""
 
 import collections
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """A model's layers as a table for the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,9 +12,9 @@ if TYPE_CHECKING:  # practice stands above reporting
     from jaxtrain.practice.summary import Field, Layer, Summary
 
 
-def layer_table(layers: Sequence[Layer], title: str) -> Table:
+def layer_table(layers: Sequence["Layer"], title: str) -> Table:
     """Every layer with its output, parameters, multiply-adds, memory and receptive field, and the totals."""
-    table = Table(title=title, title_justify="left", show_footer=True, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", show_footer=True, box=box.SIMPLE_HEAD, padding=0)
     weights, biases = sum(x.weights for x in layers), sum(x.biases for x in layers)
     table.add_column("layer", footer="total", overflow="fold")
     table.add_column("kind", overflow="fold")
@@ -24,8 +22,8 @@ def layer_table(layers: Sequence[Layer], title: str) -> Table:
     for name, footer in (
         ("weights", f"{weights:,}"),
         ("biases", f"{biases:,}"),
-        ("mult-adds", count_short(sum(x.multiply_adds for x in layers))),
-        ("activations", f"{sum(x.activations for x in layers):,}"),
+        ("MACs", count_short(sum(x.multiply_adds for x in layers))),
+        ("elements", f"{sum(x.activations for x in layers):,}"),
         ("memory", count_bytes(sum(x.activation_bytes for x in layers))),
         ("field", ""),
     ):
@@ -45,7 +43,7 @@ def layer_table(layers: Sequence[Layer], title: str) -> Table:
     return table
 
 
-def summary_lines(summary: Summary) -> list[str]:
+def summary_lines(summary: "Summary") -> list[str]:
     """What stands below the table."""
     lines = [
         f"parameters: {summary.parameters:,} trained ({count_bytes(summary.parameter_bytes)}); {summary.statistics:,} "
@@ -75,7 +73,7 @@ def count_short(count: int) -> str:
     return f"{number:.1f}T"
 
 
-def _field(field: Field) -> str:
+def _field(field: "Field") -> str:
     """`11/4`: the size and the stride."""
     if field.whole:
         return "all"

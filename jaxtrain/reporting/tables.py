@@ -16,7 +16,7 @@ WIDE = 132
 
 
 def wide_console() -> Console:
-    """A console for wide tables: of the terminal's width, and in a file or a pipe of `WIDE` columns, as COLUMNS has it."""
+    """A console for wide tables: as wide as the terminal or COLUMNS, and in a file or a pipe of `WIDE` columns."""
     console = Console()
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE)
 
