@@ -1,9 +1,9 @@
 """Print a model layer by layer: outputs, parameters, multiply-adds, memory and receptive fields.
 
 MACs are the multiply-adds of convolutions, dense layers and attention, for one image. Elements and memory are those of
-a layer's output. A field of 11/4 is a receptive field of 11 pixels a side, and 4 from one to the next; "all" is the whole
-image. Weights are kernels and the like; biases are what there is one of a channel, scales of normalizations among them.
-Nothing is computed or compiled.
+a layer's output. A field of 11/4 is a receptive field of 11 pixels a side, and 4 from one to the next; "all" is the
+whole image. Weights are kernels and the like; biases are what there is one of a channel, scales of normalizations among
+them. Nothing is computed or compiled.
 """
 
 import argparse

@@ -32,6 +32,7 @@ class Found:
       leaves: the variables that it uses first, as numbers.
       flops: of products and convolutions.
       minor: whether tables show it with the layer that it is made of.
+      over: the axes of a reduction.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Found:
     leaves: list[int] = dataclasses.field(default_factory=list)
     flops: int = 0
     minor: bool = False
+    over: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Layers:
             return self._whole(*other, "activation", eqn, makers)
         kind, role = self._maker(eqn, operands, last, path)
         if kind:
-            return self._add(Found(path, kind, role, *_output(eqn), view, made_of=number))
+            return self._add(Found(path, kind, role, *_output(eqn), view, made_of=number, over=_axes(eqn)))
         if len(makers) == 1:
             return self._elementwise(eqn, path, operands, view, number)
         if makers[:-1] == [last.made_of] and last.role in ("activation", "reduction", "window"):
@@ -131,20 +133,13 @@ class Layers:
             return kinds.LOOPS[name], "layer"
         if name == "concatenate" and (seeing > 1 or any(v.leaves for v in operands)):
             return name, "join"
-        if first.view is None or (last.role == "reduction" and last.minor and last.path == path):
-            return "", "layer"
-        if name.startswith("reduce_window"):
-            axes = [a for a, size in enumerate(eqn.params["window_dimensions"]) if size > 1]
-            if first.view.moves_along(axes):
-                return kinds.window_pooling(eqn, axes), "pool"
-            return f"window {kinds.reduction(eqn)}", "window"
-        if name.startswith(("reduce_", "arg")) and "axes" in eqn.params:
-            lengths = [first.view.shape[a] for a in eqn.params["axes"]]
-            if not first.view.moves_along(eqn.params["axes"]):
-                return f"{kinds.reduction(eqn)} over {'x'.join(map(str, lengths))}", "reduction"
-            still_moves = first.view.reduced(eqn.params["axes"]).moves
-            return (kinds.tile_pooling(eqn, lengths) if still_moves else f"global {kinds.reduction(eqn)} pool"), "pool"
-        return "", "layer"
+        if first.view is not None and name.startswith("reduce_window"):
+            return _windowed(eqn, first.view)
+        axes = _axes(eqn)
+        again = (
+            last.minor and last.over == axes and last.path == path
+        )  # a normalization's further sum: a softmax has one
+        return _reduced(eqn, first.view, axes) if first.view is not None and axes and not again else ("", "layer")
 
     def _elementwise(self, eqn: Any, path: Path, operands: Sequence[Value], view: View, number: int) -> int:
         """The layer of what has one feature map, and perhaps constants and parameters."""
@@ -187,6 +182,31 @@ class Layers:
     def _add(self, found: Found) -> int:
         self.found.append(found)
         return len(self.found) - 1
+
+
+def _windowed(eqn: Any, view: View) -> tuple[str, Role]:
+    """Kind and role of a window that goes over places, or over channels."""
+    axes = [a for a, size in enumerate(eqn.params["window_dimensions"]) if size > 1]
+    if axes == [len(view.axes) - 1] and not view.moves_along(axes):
+        return f"window {kinds.reduction(eqn)}", "window"
+    return kinds.window_pooling(eqn, axes), "pool"
+
+
+def _reduced(eqn: Any, view: View, axes: tuple[int, ...]) -> tuple[str, Role]:
+    """Kind and role of a reduction over places, all of them or those of tiles, or over channels, the last axis."""
+    lengths, rank = [view.shape[a] for a in axes], len(view.axes)
+    moves = view.moves_along(axes)
+    if not moves and (rank < 3 or rank - 1 in axes):
+        return f"{kinds.reduction(eqn)} over {'x'.join(map(str, lengths))}", "reduction"
+    if axes == tuple(range(1, rank - 1)) or (moves and not view.reduced(axes).moves):
+        return f"global {kinds.reduction(eqn)} pool", "pool"
+    return kinds.tile_pooling(eqn, lengths), "pool"
+
+
+def _axes(eqn: Any) -> tuple[int, ...]:
+    """Of a reduction."""
+    reduces = eqn.primitive.name.startswith(("reduce_", "arg"))
+    return tuple(eqn.params.get("axes", ())) if reduces else ()
 
 
 def _output(eqn: Any) -> tuple[tuple[int, ...], Any]:

@@ -20,6 +20,8 @@ from jaxtrain.practice.layers import Found, Path
 from jaxtrain.practice.walk import find_layers
 from jaxtrain.training.random import MODEL_STREAMS
 
+_BATCH = 2
+"""Images that the model is traced for: an axis of one would be lost among others of that length."""
 _COUNTS = ("weights", "biases", "statistics", "multiply_adds")
 
 
@@ -131,7 +133,7 @@ class Summary:
 def summary(
     model: nn.Module, shape: Sequence[int], *, train: bool = False, dtype: jax.typing.DTypeLike = jnp.float32
 ) -> Summary:
-    """Traces `model` for one image and says what it is made of; nothing is computed or compiled.
+    """Traces `model` and says what it is made of; nothing is computed or compiled.
 
     Args:
       model: any Linen module that is called with `(images, train=...)`.
@@ -142,7 +144,7 @@ def summary(
     Raises:
       ValueError: by the model, where it cannot take such images.
     """
-    images = jax.ShapeDtypeStruct((1, *shape), dtype)
+    images = jax.ShapeDtypeStruct((_BATCH, *shape), dtype)
     modules: dict[Path, type] = {}
 
     def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -185,7 +187,7 @@ class _Tally:
         self._names: collections.Counter[str] = collections.Counter()
 
     def layer(self, found: Found, image: Sequence[int]) -> Layer:
-        elements = math.prod(found.shape[1:])
+        elements = math.prod(found.shape) // _BATCH
         return Layer(
             name=self._name(found),
             kind=found.kind,
@@ -195,7 +197,7 @@ class _Tally:
             weights=self.count(found.leaves, "weights"),
             biases=self.count(found.leaves, "biases"),
             statistics=self.count(found.leaves, "statistics"),
-            multiply_adds=found.flops // 2,
+            multiply_adds=found.flops // (2 * _BATCH),
             activations=elements,
             activation_bytes=elements * jnp.dtype(found.dtype).itemsize,
             field=_field(found.view, image),

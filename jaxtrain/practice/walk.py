@@ -33,6 +33,7 @@ class _Walk:
         self._known = {path[:i] for path in modules for i in range(len(path) + 1)}
         self._taken: set[int] = set()
         self._pending = 0  # flops of what depends on parameters alone; the layer that uses it is charged with them
+        self._batch: int = layers.found[0].shape[0]
 
     def through(self, jaxpr: core.Jaxpr, base: Path, inputs: Sequence[Value]) -> list[Value]:
         """What is known of the results, after all of the equations."""
@@ -62,7 +63,7 @@ class _Walk:
         constant = [Value(leaves=leaves)] * len(eqn.outvars)
         seeing = [v for v in operands if v.view is not None]
         if not seeing:
-            self._pending += equation_flops(eqn)
+            self._pending += self._batch * equation_flops(eqn)  # once for each image, as all else
             return constant
         if eqn.primitive.name in kinds.CALLS:
             name = kinds.named_activation(eqn) if len(seeing) == 1 else ""

@@ -98,6 +98,7 @@ def _label(axis: Any, points: Sequence[tuple["Comparison", float]]) -> None:
         text = axis.annotate(
             f"{r.candidate.name} ({count_short(r.parameters)})",
             (r.multiply_adds / 1e9, accuracy),
+            places[0][:2],
             textcoords="offset points",
             fontsize=8,
         )
