@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxtrain.practice.summary import Layer, Summary
+    from jaxtrain.practice.rows import Layer
+    from jaxtrain.practice.summary import Summary
 
 NAME = "summary"
 HELP = "print a model layer by layer: shapes, parameters, multiply-adds, memory, receptive fields"

@@ -77,7 +77,7 @@ _IMAGENET = {
     "vgg19": _imagenet(27.62, 9.12, "1 crop", _TORCHVISION),
     "vgg16_bn": _imagenet(26.64, 8.48, "1 crop", _TORCHVISION),
     "googlenet": (
-        *_imagenet(31.3, 11.1, "1 crop", _CAFFE),
+        *_imagenet(31.3, 11.1, "1 net", _CAFFE),
         *_imagenet(None, 6.67, "7 nets, 144 crops", _INCEPTION),
     ),
     "googlenet_bn": _imagenet(30.22, 10.47, "1 crop", _TORCHVISION),
@@ -93,18 +93,18 @@ _IMAGENET = {
     "plain18": _imagenet(27.94, None, "10 crops", _RESNET),
     "plain34": _imagenet(28.54, None, "10 crops", _RESNET),
     "resnext50_32x4d": (
-        *_imagenet(22.2, None, "1 crop", _RESNEXT),
         *_imagenet(22.38, None, "1 crop", _TORCHVISION),
+        *_imagenet(22.2, None, "1 net", _RESNEXT),
     ),
-    "resnext101_32x4d": _imagenet(21.2, None, "1 crop", _RESNEXT),
+    "resnext101_32x4d": _imagenet(21.2, None, "1 net", _RESNEXT),
     "wide_resnet50_2": (
-        *_imagenet(21.9, 5.79, "1 crop", _WIDE),
         *_imagenet(21.53, None, "1 crop", _TORCHVISION),
+        *_imagenet(21.9, 5.79, "1 net", _WIDE),
     ),
-    "densenet121": _imagenet(25.0, None, "1 crop", _DENSE),
-    "densenet169": _imagenet(23.6, None, "1 crop", _DENSE),
-    "densenet201": _imagenet(22.5, None, "1 crop", _DENSE),
-    "densenet161": _imagenet(22.2, None, "1 crop", _DENSE),
+    "densenet121": _imagenet(25.0, None, "1 net", _DENSE),
+    "densenet169": _imagenet(23.6, None, "1 net", _DENSE),
+    "densenet201": _imagenet(22.5, None, "1 net", _DENSE),
+    "densenet161": _imagenet(22.2, None, "1 net", _DENSE),
 }
 
 _CIFAR = {

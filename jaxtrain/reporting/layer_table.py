@@ -9,7 +9,8 @@ from rich.table import Table
 from jaxtrain.reporting.tables import count_bytes
 
 if TYPE_CHECKING:  # practice stands above reporting
-    from jaxtrain.practice.summary import Field, Layer, Summary
+    from jaxtrain.practice.rows import Field, Layer
+    from jaxtrain.practice.summary import Summary
 
 
 def layer_table(layers: Sequence["Layer"], title: str) -> Table:
