@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxtrain import __version__
-from jaxtrain.cli import check, diff, doctor, evaluate, listing, plot, train, weights
+from jaxtrain.cli import check, compare, diff, doctor, evaluate, listing, plot, summary, train, weights
 from jaxtrain.errors import ConfigError, JaxtrainError
 
-COMMANDS = (train, check, evaluate, listing, plot, diff, doctor, weights)
+COMMANDS = (train, check, evaluate, listing, summary, compare, weights, plot, diff, doctor)
 
 _EPILOG = """\
 examples:
@@ -18,6 +18,7 @@ examples:
   jaxtrain check my_config.py                      refuse a wrong config in seconds, without compiling
   jaxtrain eval runs/digits_lenet5-1a2b3c4d        evaluate a run's best checkpoint
   jaxtrain list configs                            the shipped recipes
+  jaxtrain summary resnet50                        a model layer by layer
 
 exit codes: 0 done, 2 bad usage, config or data, 3 diverged, 130 or 143 interrupted after saving
 """

@@ -8,7 +8,7 @@ HELP = "list the arrays of a .safetensors or .npz file, or say how it fits a mod
 EXAMPLES = """\
   jaxtrain weights resnet50.safetensors
   jaxtrain weights resnet50.safetensors --model resnet50
-  jaxtrain weights resnet50.safetensors --model resnet50 --classes 10 --image 32x32x1 --adapt
+  jaxtrain weights resnet50.safetensors --model resnet50 --classes 10 --input 32x32x1 --adapt
 """
 
 
@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="a .safetensors or .npz file")
     parser.add_argument("--model", metavar="MODEL", help='of the table, such as "resnet50" or "vit(depth=6)"')
-    parser.add_argument("--image", metavar="HxWxC", help="size of its images; as published by default")
-    parser.add_argument("--classes", type=int, metavar="N", help="of the model; as published by default")
+    parser.add_argument("--input", metavar="HxWxC", help="an image (default: the published one)")
+    parser.add_argument("--classes", type=int, metavar="N", help="of the data (default: the published ones)")
     parser.add_argument(
         "--adapt", action="store_true", help="a new head, and first layers and positions changed where they do not fit"
     )
@@ -44,18 +44,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _model(args: argparse.Namespace) -> tuple[Any, tuple[int, int, int]]:
-    from jaxtrain.config import ModelSpec
-    from jaxtrain.errors import ConfigError
-    from jaxtrain.models import MODELS
+    from jaxtrain.cli.models import images_of, model_spec
 
-    spec = ModelSpec.parse(args.model)
-    facts = MODELS[spec.name].facts
-    sides = args.image.split("x") if args.image else [str(n) for n in facts["input"]]
-    if len(sides) != 3 or not all(side.isdecimal() and int(side) for side in sides):
-        raise ConfigError(
-            f"{args.image!r} is no size of images: height, width and channels, such as 32x32x3", "--image"
-        )
-    if args.classes is not None and args.classes < 1:
-        raise ConfigError(f"a model has at least one class, and not {args.classes}", "--classes")
-    height, width, channels = map(int, sides)
-    return spec.build(num_classes=args.classes or facts["num_classes"]), (height, width, channels)
+    spec = model_spec(args.model, [])
+    image, classes = images_of(spec, args.input, args.classes)
+    return spec.build(num_classes=classes), image

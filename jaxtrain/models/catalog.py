@@ -1,12 +1,15 @@
 """The table of models. A family has a row with all of its options, and one for each published variant.
 
 `facts` are the published input, the number of classes, parameters and multiply-adds (those of convolutions, dense
-layers and attention for one image); a test holds every row to them.
+layers and attention for one image); a test holds every row to them. `published` among them are errors, where there are
+any.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from jaxtrain.models.published import PUBLISHED
 from jaxtrain.tables import Info, Table
 
 _RESNET = "He et al. 2015, Deep residual learning for image recognition, arXiv:1512.03385"
@@ -395,17 +398,23 @@ _VITS = {
     "vit_l_16": _row("vits:vit", "ViT-L/16", _VIT, _facts(304_326_632, 61_554_712_576), patch=16, **_LARGE_VIT),
 }
 
-MODELS = Table(
-    "model",
-    {
-        **_SMALL,
-        **_FIRST,
-        **_VGGS,
-        **_RESNETS,
-        **_CIFAR_RESNETS,
-        **_PREACT_RESNETS,
-        **_DENSENETS,
-        **_FRACTALNETS,
-        **_VITS,
-    },
-)
+_ROWS = {
+    **_SMALL,
+    **_FIRST,
+    **_VGGS,
+    **_RESNETS,
+    **_CIFAR_RESNETS,
+    **_PREACT_RESNETS,
+    **_DENSENETS,
+    **_FRACTALNETS,
+    **_VITS,
+}
+
+
+def _with_errors(name: str, info: Info) -> Info:
+    if name not in PUBLISHED:
+        return info
+    return dataclasses.replace(info, facts={**info.facts, "published": PUBLISHED[name]})
+
+
+MODELS = Table("model", {name: _with_errors(name, info) for name, info in _ROWS.items()})

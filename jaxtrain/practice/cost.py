@@ -26,21 +26,22 @@ def flops(jaxpr: core.Jaxpr) -> int:
     Convolutions are counted with their padded taps, zeros inserted by strides left out; loops by their length, and
     the dearest branch of a condition. Everything elementwise is left out.
     """
-    total = 0
-    for eqn in jaxpr.eqns:
-        name = eqn.primitive.name
-        if name == "dot_general":
-            (contract, _), _ = eqn.params["dimension_numbers"]
-            lhs = _shape(eqn.invars[0])
-            total += 2 * _size(eqn.outvars[0]) * math.prod(lhs[d] for d in contract)
-        elif name == "conv_general_dilated":
-            total += _conv_flops(eqn)
-        elif name == "cond":
-            total += max(flops(branch.jaxpr) for branch in eqn.params["branches"])
-        else:
-            repeat = eqn.params.get("length", 1) if name == "scan" else 1
-            total += repeat * sum(flops(inner) for inner in _inner(eqn))
-    return total
+    return sum(map(equation_flops, jaxpr.eqns))
+
+
+def equation_flops(eqn: Any) -> int:
+    """`flops` of one equation of a jaxpr, with what is inside it."""
+    name = eqn.primitive.name
+    if name == "dot_general":
+        (contract, _), _ = eqn.params["dimension_numbers"]
+        lhs = _shape(eqn.invars[0])
+        return 2 * _size(eqn.outvars[0]) * math.prod(lhs[d] for d in contract)
+    if name == "conv_general_dilated":
+        return _conv_flops(eqn)
+    if name == "cond":
+        return max(flops(branch.jaxpr) for branch in eqn.params["branches"])
+    repeat = eqn.params.get("length", 1) if name == "scan" else 1
+    return repeat * sum(map(flops, _inner(eqn)))
 
 
 def _conv_flops(eqn: Any) -> int:

@@ -1,13 +1,24 @@
 """Tables for the terminal: parameters of a model, and differences of configs and results."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from jaxtrain.optim.rules import ParameterInfo
+
+WIDE = 132
+"""Columns that a wide table is given where there is no terminal to fit."""
+
+
+def wide_console() -> Console:
+    """A console for wide tables: as wide as the terminal or COLUMNS, and in a file or a pipe of `WIDE` columns."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE)
 
 
 def parameter_table(rows: Sequence[ParameterInfo]) -> Table:

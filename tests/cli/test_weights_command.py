@@ -37,7 +37,7 @@ def test_a_file_is_held_to_a_model(file: str, capsys: pytest.CaptureFixture[str]
     assert "params/stage2_block1/conv1/kernel" in out
     assert "layer2.0.conv1.weight" in out
     assert "with the names of torchvision" in out
-    gray = ["weights", file, "--model", "cifar_resnet(depth=8)", "--image", "28x28x1", "--classes", "3"]
+    gray = ["weights", file, "--model", "cifar_resnet(depth=8)", "--input", "28x28x1", "--classes", "3"]
     assert main(gray) == 2
     assert 'set head="new"' in capsys.readouterr().err
     assert main([*gray, "--adapt"]) == 0
@@ -47,12 +47,12 @@ def test_a_file_is_held_to_a_model(file: str, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--model", "cifar_resnet(depth=8)", "--image", "32x32"], "'32x32' is no size of images"),
-        (["--model", "cifar_resnet(depth=8)", "--image", "0x32x3"], "'0x32x3' is no size of images"),
-        (["--model", "cifar_resnet(depth=8)", "--classes", "0"], "at least one class"),
+        (["--model", "cifar_resnet(depth=8)", "--input", "32x32"], "'32x32' is not the size of an image"),
+        (["--model", "cifar_resnet(depth=8)", "--input", "0x32x3"], "'0x32x3' is not the size of an image"),
+        (["--model", "cifar_resnet(depth=8)", "--classes", "0"], "--classes: 0 is out of range"),
         (["--model", "resnet51"], "unknown model 'resnet51'"),
         (["--model", "lenet5"], "of another network than the model, a LeNet5"),
-        (["--model", "vgg11", "--image", "8x8x3"], "takes no images of 8x8x3: .*at least 32x32"),
+        (["--model", "vgg11", "--input", "8x8x3"], "takes no images of 8x8x3: .*at least 32x32"),
     ],
 )
 def test_what_is_wrong_is_a_sentence(

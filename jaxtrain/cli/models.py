@@ -1,0 +1,52 @@
+"""Models as commands about them name them: a row or a call, options, and the images that they are for."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxtrain.config import ModelSpec
+
+Shape = tuple[int, int, int]
+
+
+def model_spec(call: str, options: list[str]) -> "ModelSpec":
+    """The model that `call` and `options` such as `depth=34` name, checked as in a config."""
+    from jaxtrain.config import ModelSpec
+    from jaxtrain.config.overrides import read
+    from jaxtrain.config.spec import parse_call
+    from jaxtrain.errors import ConfigError, did_you_mean
+    from jaxtrain.tables import table
+
+    name, unnamed, named = parse_call(call, "model")
+    parameters = table("model")[name].parameters()
+    for option in options:
+        key, sign, text = option.partition("=")
+        if not sign:
+            raise ConfigError(f"{option!r} is not an option; write OPTION=VALUE, such as depth=34")
+        if key not in parameters:
+            raise ConfigError(f"model {name} has no option {key!r}{did_you_mean(key, parameters)}", key)
+        named[key] = read(text, parameters[key].annotation, key)
+    return ModelSpec(name, *unnamed, **named)
+
+
+def images_of(spec: "ModelSpec", size: str | None, classes: int | None) -> tuple[Shape, int]:
+    """Shape of an image and number of classes: as asked for, else those the model is published for."""
+    from jaxtrain.errors import ConfigError
+    from jaxtrain.tables import table
+
+    facts = table("model")[spec.name].facts
+    if classes is not None and classes < 1:
+        raise ConfigError(f"{classes} is out of range; it must be >= 1", "--classes")
+    shape = _shape(size) if size is not None else facts["input"]
+    return shape, classes or spec.options.get("num_classes") or facts["num_classes"]
+
+
+def _shape(text: str) -> Shape:
+    from jaxtrain.errors import ConfigError
+
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(p.strip().isdecimal() and int(p) for p in parts):
+        raise ConfigError(
+            f"{text!r} is not the size of an image; write HEIGHTxWIDTHxCHANNELS, such as 224x224x3", "--input"
+        )
+    height, width, channels = map(int, parts)
+    return height, width, channels

@@ -1,0 +1,88 @@
+"""Print a model layer by layer: outputs, parameters, multiply-adds, memory and receptive fields.
+
+MACs are the multiply-adds of convolutions, dense layers and attention, for one image. Elements and memory are those of
+a layer's output. A field of 11/4 is a receptive field of 11 pixels a side, and 4 from one to the next; "all" is the
+whole image. Weights are kernels and the like; biases are what there is one of a channel, scales of normalizations among
+them. Nothing is computed or compiled.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxtrain.practice.rows import Layer
+    from jaxtrain.practice.summary import Summary
+
+NAME = "summary"
+HELP = "print a model layer by layer: shapes, parameters, multiply-adds, memory, receptive fields"
+EXAMPLES = """\
+  jaxtrain summary vgg16
+  jaxtrain summary resnet depth=101 --depth 1
+  jaxtrain summary "cifar_resnet(depth=20)" --input 64x64x3 --classes 100 --all
+  jaxtrain summary googlenet --train --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("model", metavar="MODEL", help="a row of `jaxtrain list models`, or a call: resnet(depth=34)")
+    parser.add_argument("overrides", metavar="OPTION=VALUE", nargs="*", help="options of the model")
+    parser.add_argument("--input", metavar="HxWxC", help="an image (default: the published one)")
+    parser.add_argument("--classes", type=int, metavar="N", help="of the data (default: the published ones)")
+    parser.add_argument("--train", action="store_true", help="as in training, with dropout and auxiliary heads")
+    parser.add_argument("--all", action="store_true", help="activations and normalizations in rows of their own")
+    parser.add_argument("--depth", type=int, metavar="N", help="modules at this depth in one row each")
+    parser.add_argument("--json", action="store_true", help="print an object with every layer")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from jaxtrain.cli.models import images_of, model_spec
+    from jaxtrain.errors import ConfigError
+
+    spec = model_spec(args.model, args.overrides)
+    shape, classes = images_of(spec, args.input, args.classes)
+    if args.depth is not None and (args.depth < 1 or args.all):
+        told = "leave --all or --depth out: one shows more, one less" if args.all else "it must be >= 1"
+        raise ConfigError(f"--depth {args.depth}: {told}")
+
+    from jaxtrain.practice.summary import summary
+
+    model = spec.build(num_classes=classes)
+    try:
+        found = summary(model, shape, train=args.train)
+    except ValueError as error:
+        raise ConfigError(str(error), f"{spec.name} on {'x'.join(map(str, shape))}") from error
+    layers = found.layers if args.all else found.folded(args.depth)
+    if args.json:
+        _print_json(spec.name, shape, classes, found, layers)
+        return 0
+
+    from jaxtrain.reporting.layer_table import layer_table, summary_lines
+    from jaxtrain.reporting.tables import wide_console
+
+    console = wide_console()
+    console.print(layer_table(layers, f"{spec.name}, {classes:,} classes"))
+    for line in summary_lines(found):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return 0
+
+
+def _print_json(name: str, shape: Sequence[int], classes: int, summary: "Summary", layers: Sequence["Layer"]) -> None:
+    import dataclasses
+    import json
+
+    record = {
+        "model": name,
+        "input": shape,
+        "num_classes": classes,
+        "parameters": summary.parameters,
+        "parameter_bytes": summary.parameter_bytes,
+        "statistics": summary.statistics,
+        "multiply_adds": summary.multiply_adds,
+        "activations": summary.activations,
+        "unused": summary.unused,
+        "layers": [dataclasses.asdict(layer) for layer in layers],
+    }
+    print(json.dumps(record, indent=2))
