@@ -109,13 +109,19 @@ def test_auxiliary_heads_count_in_training_and_are_gone_after_it() -> None:
 
 
 def test_feature_maps_have_the_published_shapes() -> None:
-    def shapes(name: str, side: int) -> dict[str, tuple[int, ...]]:
-        model = MODELS.create(name, num_classes=1000)
-        images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    def shapes(name: str, side: int, channels: int = 3) -> dict[str, tuple[int, ...]]:
+        model = MODELS.create(name, num_classes=10 if channels == 1 else 1000)
+        images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
         variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
         found = jax.eval_shape(lambda v, x: features(model, v, x), variables, images)
         return {k: v.shape[1:] for k, v in found.items()}
 
+    maps = [(28, 28, 6), (14, 14, 6), (10, 10, 16), (5, 5, 16)]
+    simple, published = shapes("lenet5", 32, 1), shapes("lenet5_1998", 32, 1)
+    assert [simple[k] for k in ("conv1", "pool1", "conv2", "pool2")] == maps
+    assert [published[k] for k in ("C1", "S2", "C3", "S4")] == maps
+    assert [simple[k] for k in ("fc1", "fc2", "logits")] == [(120,), (84,), (10,)]
+    assert [published[k] for k in ("C5", "F6", "logits")] == [(1, 1, 120), (84,), (10,)]
     alex = shapes("alexnet", 227)
     assert alex["conv1"] == (55, 55, 96)
     assert alex["pool1"] == (27, 27, 96)
