@@ -1,5 +1,6 @@
 """Data-dependent initialization within layers (Kraehenbuehl et al. 2016, arXiv:1511.06856, algorithm 1)."""
 
+import functools
 from typing import Any, Literal
 
 import jax
@@ -8,8 +9,9 @@ from flax import linen as nn
 
 from jaxtrain.config.annotations import PositiveInt
 from jaxtrain.nn.initializers import xavier
-from jaxtrain.nn.layer_calls import VARIES, Layer, check_batch, check_report, rewrite
+from jaxtrain.nn.layer_calls import VARIES, Layer, check_batch, check_report, layer_keys, rewrite
 from jaxtrain.nn.patch_filters import kmeans_filters, patches_of, pca_filters
+from jaxtrain.nn.precision import float32_at_least
 
 Filters = Literal["gaussian", "pca", "kmeans"]
 """What kernels are before they are scaled: random numbers, or made of the layer's inputs on the batch."""
@@ -57,9 +59,10 @@ def within_layer(
         init_key, kernel_key = jax.random.split(key)
         variables = model.init(init_key, images, train=False)
 
+        keys = layer_keys(kernel_key, variables, 3)
+
         def rule(layer: Layer) -> Any:
-            kernel = _drawn(layer, jax.random.fold_in(kernel_key, layer.index), filters, patches)
-            return _normalized(layer, kernel, mean)
+            return _normalized(layer, _drawn(layer, keys[layer.index], filters, patches), mean)
 
         return rewrite(model, variables, images, rule)
 
@@ -68,19 +71,17 @@ def within_layer(
     return dict(variables)
 
 
-def _drawn(layer: Layer, key: jax.Array, filters: Filters, patches: int) -> jax.Array:
-    """A kernel whose scale does not matter, in float32 at least."""
+def _drawn(layer: Layer, keys: jax.Array, filters: Filters, patches: int) -> jax.Array:
+    """A kernel whose scale does not matter, in float32 at least; takes three keys."""
     old = layer.params["kernel"]
-    random_key, patch_key, filter_key = jax.random.split(key, 3)
-    wide = jnp.promote_types(old.dtype, jnp.float32)
-    matrix = xavier()(random_key, layer.matrix(), wide)
+    wide = float32_at_least(old.dtype)
+    matrix = xavier()(keys[0], layer.matrix(), wide)
     if filters != "gaussian":
-        make = pca_filters if filters == "pca" else kmeans_filters
+        make = pca_filters if filters == "pca" else functools.partial(kmeans_filters, keys[2])
         rows, columns = matrix.shape
-        found = patches_of(layer, patch_key, patches).astype(wide)
+        found = patches_of(layer, keys[1], patches).astype(wide)
         random = matrix.reshape(rows, layer.groups, columns // layer.groups).transpose(1, 0, 2)
-        keys = jax.random.split(filter_key, layer.groups)
-        matrix = jax.vmap(make)(keys, found, random).transpose(1, 0, 2)
+        matrix = jax.vmap(make)(found, random).transpose(1, 0, 2)
     return matrix.reshape(old.shape)
 
 

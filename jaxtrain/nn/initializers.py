@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax.linen import initializers
 
 from jaxtrain.config.annotations import NonNegativeFloat, PositiveFloat
+from jaxtrain.nn.precision import float32_at_least
 
 Initializer = initializers.Initializer
 KernelInit = Literal[
@@ -80,7 +81,7 @@ def orthogonal(gain: PositiveFloat = 1.0, groups: int = 1) -> Initializer:
     def draw(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
         if len(shape) < 2 or shape[-1] % groups:
             raise ValueError(f"a kernel of shape {tuple(shape)} is no matrix for each of {groups} groups")
-        wide = jnp.promote_types(dtype, jnp.float32)
+        wide = float32_at_least(dtype)
         rows, columns = math.prod(shape[:-1]), shape[-1] // groups
         matrices = jax.random.orthogonal(key, rows, (groups,), wide, columns)  # [groups, rows, columns]
         return (gain * jnp.moveaxis(matrices, 0, 1)).reshape(shape).astype(dtype)

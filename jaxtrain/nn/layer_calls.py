@@ -14,9 +14,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 
+from jaxtrain.nn.normalization import BatchNorm
+from jaxtrain.nn.precision import float32_at_least
+
 LAYERS = (nn.Conv, nn.Dense, nn.DenseGeneral)
 """Modules with a kernel `[..., inputs, outputs]`, those derived from them among them."""
 _REPORT = "layer_calls"
+NORMALIZATIONS = (BatchNorm, nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm, nn.RMSNorm)
+"""Modules that normalize what they get."""
 WHOLE = "the model"
 """What a layer is called that is the model itself."""
 VARIES = "varies"
@@ -63,7 +68,7 @@ class Layer:
 
     def moments(self, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation of each feature over examples and places, in float32 at least."""
-        wide = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+        wide = outputs.astype(float32_at_least(outputs.dtype))
         axes = tuple(range(outputs.ndim - self.feature_axes))
         mean = wide.mean(axis=axes)
         return mean, jnp.sqrt(jnp.square(wide - jnp.expand_dims(mean, axes)).mean(axis=axes))
@@ -127,6 +132,15 @@ def rewrite(
     return {**variables, "params": changed["params"]}, report
 
 
+def layer_keys(key: jax.Array, variables: Mapping[str, Any], each: int = 1) -> jax.Array:
+    """`each` keys for every layer that there can be, by its `index`: key[layers, each].
+
+    They are made at once, since every split that is compiled costs a part of a second.
+    """
+    kernels = sum(path[-1] == "kernel" for path in traverse_util.flatten_dict(dict(variables["params"])))
+    return jax.random.split(key, (max(kernels, 1), each))
+
+
 def is_layer(context: nn.module.InterceptorContext) -> bool:
     """Whether this is the call of a layer."""
     module = context.module
@@ -137,6 +151,11 @@ def varies(layer: Layer, outputs: jax.Array) -> jax.Array:
     """bool[]: whether some feature differs by example or place by more than rounding does."""
     mean, deviation = layer.moments(outputs)
     return deviation.max() > 1e-5 * jnp.abs(mean).max()
+
+
+def is_normalization(context: nn.module.InterceptorContext) -> bool:
+    """Whether this is the call of a normalization."""
+    return context.method_name == "__call__" and isinstance(context.module, NORMALIZATIONS)
 
 
 def check_batch(images: Any, method: str) -> None:

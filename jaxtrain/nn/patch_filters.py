@@ -35,16 +35,14 @@ def patches_of(layer: Layer, key: jax.Array, count: int) -> jax.Array:
             axes = layer.module.axis if isinstance(layer.module.axis, tuple | list) else (layer.module.axis,)
             found = jnp.moveaxis(found, axes, range(-len(axes), 0))
     rows = found.reshape(-1, layer.groups, inputs)
-    chosen = jax.random.permutation(key, rows.shape[0])[:count]
-    return rows[chosen].transpose(1, 0, 2)
+    return rows[_spread(key, rows.shape[0], count)].transpose(1, 0, 2)
 
 
-def pca_filters(key: jax.Array, patches: jax.Array, random: jax.Array) -> jax.Array:
+def pca_filters(patches: jax.Array, random: jax.Array) -> jax.Array:
     """f[inputs, outputs]: principal components of `patches` f[P, inputs], the greatest first, then columns of `random`.
 
     Where the patches have fewer components than there are outputs, those of `random` f[inputs, outputs] stay.
     """
-    del key  # nothing is drawn
     components, variances = _components(patches)
     count = min(components.shape[1], random.shape[1])
     is_there = (variances > 1e-6 * variances[0])[:count]
@@ -62,7 +60,7 @@ def kmeans_filters(key: jax.Array, patches: jax.Array, random: jax.Array) -> jax
     points = (patches - patches.mean(axis=0, keepdims=True)) @ whitening
     points = points / jnp.maximum(jnp.linalg.norm(points, axis=1, keepdims=True), 1e-12)
     count = min(points.shape[0], random.shape[1])
-    first = points[jax.random.permutation(key, points.shape[0])[:count]]
+    first = points[_spread(key, points.shape[0], count)]
 
     def moved(centroids: jax.Array, _: None) -> tuple[jax.Array, None]:
         nearest = jax.nn.one_hot((points @ centroids.T).argmax(axis=1), count, dtype=points.dtype)
@@ -74,6 +72,13 @@ def kmeans_filters(key: jax.Array, patches: jax.Array, random: jax.Array) -> jax
     found = whitening @ centroids.T
     size = jnp.linalg.norm(found, axis=0, keepdims=True)
     return jnp.concatenate([found / jnp.where(size > 0, size, 1), random[:, count:]], axis=1)
+
+
+def _spread(key: jax.Array, rows: int, count: int) -> jax.Array:
+    """i32[min(count, rows)]: rows at equal distances from a random one on, so that no example is left out by chance."""
+    count = min(count, rows)
+    steps = jnp.asarray([i * rows // count for i in range(count)], jnp.int32)
+    return (steps + jax.random.randint(key, (), 0, rows, jnp.int32)) % rows
 
 
 def _components(patches: jax.Array) -> tuple[jax.Array, jax.Array]:

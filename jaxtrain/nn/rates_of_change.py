@@ -16,6 +16,7 @@ from flax import traverse_util
 from jaxtrain.config.annotations import PositiveFloat, PositiveInt
 from jaxtrain.nn.channel_scales import within_layer
 from jaxtrain.nn.layer_calls import VARIES, WHOLE, Layer, check_batch, check_report, rewrite, varies
+from jaxtrain.nn.precision import float32_at_least
 
 _RATIO = "mean_over_deviation"
 
@@ -59,10 +60,10 @@ def between_layers(
     """Variables with which the kernels of all layers change at the same rate, as `change_rates` measures it.
 
     Algorithm 2 of the paper: until all rates C_k are near their geometric mean C, each kernel is multiplied by
-    (C_k / C)^(damping / 2). The product of these factors is 1, so that in a chain outputs keep their scale. Biases follow
-    what comes in: each channel keeps the ratio of its mean to its deviation on the batch, which in a homogeneous chain
-    leaves what the net computes as it was, up to rounding. (The paper's exponent is printed as that of C / C_k; a
-    rate falls when its kernel grows, so that it must be C_k / C, as in the authors' program.)
+    (C_k / C)^(damping / 2). The product of these factors is 1, so that in a chain outputs keep their scale. Biases
+    follow what comes in: each channel keeps the ratio of its mean to its deviation on the batch, which in a homogeneous
+    chain leaves what the net computes as it was, up to rounding. (The paper's exponent is printed as that of C / C_k;
+    a rate falls when its kernel grows, so that it must be C_k / C, as in the authors' program.)
 
     It is meant for chains, and for branches that are concatenated. Where a branch is added to a shortcut, its share in
     the sum changes with its scale; branches of two layers settle, those of three, bottlenecks, may not.
@@ -184,7 +185,7 @@ def _log_rates(
         gradients = jax.grad(loss)(kernels, *example)
         return jax.tree.map(lambda t, g: t + jnp.square(g.astype(t.dtype)), total, gradients), None
 
-    zeros = {path: jnp.zeros(k.shape, jnp.promote_types(k.dtype, jnp.float32)) for path, k in kernels.items()}
+    zeros = {path: jnp.zeros(k.shape, float32_at_least(k.dtype)) for path, k in kernels.items()}
     total, _ = jax.lax.scan(add, zeros, (images, losses))
 
     def log_rate(path: str) -> jax.Array:

@@ -9,7 +9,8 @@ from flax import linen as nn
 
 from jaxtrain.config.annotations import PositiveFloat, PositiveInt
 from jaxtrain.nn.initializers import orthogonal
-from jaxtrain.nn.layer_calls import VARIES, Layer, check_batch, check_report, rewrite, varies
+from jaxtrain.nn.layer_calls import VARIES, Layer, check_batch, check_report, layer_keys, rewrite, varies
+from jaxtrain.nn.precision import float32_at_least
 
 _VARIANCE = "variance"
 
@@ -52,8 +53,10 @@ def lsuv(
         init_key, kernel_key = jax.random.split(key)
         variables = model.init(init_key, images, train=False)
 
+        keys = layer_keys(kernel_key, variables)
+
         def rule(layer: Layer) -> Any:
-            return _scaled(layer, jax.random.fold_in(kernel_key, layer.index), tolerance, max_iterations)
+            return _scaled(layer, keys[layer.index, 0], tolerance, max_iterations)
 
         return rewrite(model, variables, images, rule)
 
@@ -68,7 +71,7 @@ def _scaled(layer: Layer, key: jax.Array, tolerance: float, max_iterations: int)
 
     def measured(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
         outputs = layer.outputs(layer.with_kernel(kernel))
-        return outputs, outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)).var()
+        return outputs, outputs.astype(float32_at_least(outputs.dtype)).var()
 
     def divided(state: Any) -> Any:
         kernel, _, variance, i = state
@@ -76,7 +79,7 @@ def _scaled(layer: Layer, key: jax.Array, tolerance: float, max_iterations: int)
         return kernel, *measured(kernel), i + 1
 
     old = layer.params["kernel"]
-    drawn = orthogonal(groups=layer.groups)(key, layer.matrix(), jnp.promote_types(old.dtype, jnp.float32))
+    drawn = orthogonal(groups=layer.groups)(key, layer.matrix(), float32_at_least(old.dtype))
     kernel = drawn.reshape(old.shape)
     first = (kernel, *measured(kernel), jnp.int32(0))
     kernel, outputs, variance, _ = jax.lax.while_loop(

@@ -10,11 +10,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from jaxtrain.nn.initializers import Initializer, he
-from jaxtrain.nn.layer_calls import is_layer
-from jaxtrain.nn.normalization import BatchNorm
-
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm, nn.RMSNorm, nn.BatchNorm, BatchNorm)
-"""What a net for Fixup must not have."""
+from jaxtrain.nn.layer_calls import is_layer, is_normalization
 
 
 def fixup_scale(blocks: int, layers: int) -> float:
@@ -90,7 +86,7 @@ def _layers(model: nn.Module, key: jax.Array, images: Any) -> list[str]:
 
     def intercept(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         name = "/".join(context.module.path)
-        if isinstance(context.module, NORMS):
+        if is_normalization(context):
             raise ValueError(
                 f"fixup is for nets without normalization, and {type(model).__name__} has {name}; make it with "
                 "norm='none'"
