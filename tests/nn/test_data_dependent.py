@@ -1,5 +1,6 @@
 """Initialization within and between layers (Kraehenbuehl et al. 2016), measured by other means."""
 
+import functools
 from typing import Any
 
 import jax
@@ -17,9 +18,14 @@ from tests.nn.nets import IMAGES, Constant, NoLayers, Small, key, outputs, shape
 WITH_BIAS = ("conv1", "conv2", "fc", "logits")
 
 
-@pytest.mark.parametrize("filters", ["gaussian", "pca", "kmeans"])
+@functools.cache
+def made(filters: Any) -> Any:
+    return within_layer(Small(), key(), IMAGES, filters=filters, mean=0.3, patches=200)
+
+
+@pytest.mark.parametrize("filters", ["gaussian", "pca"])
 def test_every_channel_has_the_mean_and_the_deviation(filters: Any) -> None:
-    variables = within_layer(Small(), key(0), IMAGES, filters=filters, mean=0.3, patches=200)
+    variables = made(filters)
     own = jax.eval_shape(lambda: Small().init(key(0), jnp.asarray(IMAGES), train=False))
     assert shapes(variables) == shapes(own)
     given = outputs(Small(), variables, IMAGES)
@@ -38,8 +44,7 @@ def patches(images: np.ndarray) -> np.ndarray:
 
 
 def test_pca_filters_are_the_principal_components_of_patches() -> None:
-    variables = within_layer(Small(), key(0), IMAGES, filters="pca")
-    kernel = np.asarray(variables["params"]["conv1"]["kernel"], np.float64).reshape(36, 8)
+    kernel = np.asarray(made("pca")["params"]["conv1"]["kernel"], np.float64).reshape(36, 8)
     values, vectors = np.linalg.eigh(np.cov(patches(IMAGES).astype(np.float64).T))
     expected = vectors[:, ::-1][:, :8]
     cosines = (kernel / np.linalg.norm(kernel, axis=0)).T @ expected
@@ -47,17 +52,29 @@ def test_pca_filters_are_the_principal_components_of_patches() -> None:
     np.testing.assert_allclose(np.linalg.norm(kernel, axis=0), 1 / np.sqrt(values[::-1][:8]), rtol=0.01)
 
 
-def test_a_group_has_components_of_its_own_inputs() -> None:
-    class Grouped(nn.Module):
-        @nn.compact
-        def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-            return nn.Conv(4, (1, 1), feature_group_count=2, name="conv")(images)
+class Grouped(nn.Module):
+    """One convolution, of two groups."""
 
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        return nn.Conv(4, (1, 1), feature_group_count=2, name="conv")(images)
+
+
+def test_a_group_has_components_of_its_own_inputs() -> None:
     kernel = within_layer(Grouped(), key(0), IMAGES, filters="pca")["params"]["conv"]["kernel"]
     for group, part in enumerate(np.split(np.asarray(kernel, np.float64).reshape(2, 4), 2, axis=1)):
         rows = IMAGES[..., 2 * group : 2 * group + 2].reshape(-1, 2).astype(np.float64)
         outer = (rows - rows.mean(axis=0)) @ part
         np.testing.assert_allclose(np.cov(outer.T, bias=True), np.eye(2), atol=1e-4)
+
+
+def test_centroids_of_each_group_are_scaled_as_any_kernel() -> None:
+    variables = within_layer(Grouped(), key(), IMAGES, filters="kmeans", patches=50)
+    rows = outputs(Grouped(), variables, IMAGES)["conv"].reshape(-1, 4)
+    np.testing.assert_allclose(rows.std(axis=0), 1, rtol=1e-4)
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-4)
+    kernel = np.asarray(variables["params"]["conv"]["kernel"])
+    assert np.abs(kernel - np.asarray(within_layer(Grouped(), key(), IMAGES)["params"]["conv"]["kernel"])).max() > 0.01
 
 
 def test_fewer_components_than_channels_are_filled_with_random_numbers() -> None:

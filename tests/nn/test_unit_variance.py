@@ -15,8 +15,12 @@ from tests.nn.nets import IMAGES, Constant, NoLayers, Small, key, outputs, shape
 LAYERS = ("conv1", "conv2", "conv3", "fc", "logits")
 
 
-def test_every_output_has_the_variance_1_and_kernels_are_orthogonal() -> None:
-    variables = lsuv(Small(), key(0), IMAGES, tolerance=0.01)
+@pytest.fixture(scope="module")
+def variables() -> Any:
+    return lsuv(Small(), key(), IMAGES, tolerance=0.01)
+
+
+def test_every_output_has_the_variance_1_and_kernels_are_orthogonal(variables: Any) -> None:
     given = outputs(Small(), variables, IMAGES)
     for name in LAYERS:
         assert given[name].var() == pytest.approx(1, abs=0.01), name
@@ -44,8 +48,7 @@ def test_it_is_the_papers_loop() -> None:
         x = np.maximum(x @ kernel, 0)
 
 
-def test_the_tree_is_the_models_and_what_is_not_called_stays() -> None:
-    variables = lsuv(Small(), key(0), IMAGES)
+def test_the_tree_is_the_models_and_what_is_not_called_stays(variables: Any) -> None:
     own = jax.eval_shape(lambda: Small().init(key(0), jnp.asarray(IMAGES), train=False))
     assert shapes(variables) == shapes(own)
     assert np.asarray(variables["params"]["auxiliary"]["kernel"]).std() == pytest.approx(np.sqrt(1 / 8), rel=0.5)

@@ -13,6 +13,7 @@ from jaxtrain import models
 from jaxtrain.models.fixup_block import FixupBlock
 from jaxtrain.nn import fixup
 from jaxtrain.nn.layers import Layers
+from jaxtrain.nn.zero_branches import fixup_scale
 from tests.nn.nets import IMAGES, key, outputs, shapes
 
 RGB = IMAGES[..., :3]
@@ -25,7 +26,9 @@ def deviation(params: Any, *path: str) -> float:
 
 
 def test_scales_are_the_papers() -> None:
-    """Three branches of two layers: 3^(-1/2); three of three: 3^(-1/4)."""
+    """Three branches of two layers: 3^(-1/2)."""
+    assert fixup_scale(16, 3) == pytest.approx(0.5)
+    assert fixup_scale(16, 1) == 1
     model = models.wide_resnet(num_classes=5, depth=10, width=2, norm="none")
     variables = fixup(model, key(0), jnp.asarray(RGB))
     assert shapes(variables) == shapes(jax.eval_shape(lambda: model.init(key(0), jnp.asarray(RGB), train=False)))
@@ -38,11 +41,6 @@ def test_scales_are_the_papers() -> None:
         assert deviation(params, block, "shortcut") == pytest.approx(np.sqrt(2 / channels), rel=0.1)
     assert deviation(params, "logits") == 0
     assert all(not np.any(x) for k, x in jax.tree_util.tree_leaves_with_path(params) if "bias" in str(k))
-
-    model = models.preact_resnet(num_classes=5, depth=11, kind="bottleneck", norm="none")
-    params = fixup(model, key(0), RGB)["params"]
-    assert deviation(params, "stage3_block1", "conv2") == pytest.approx(3**-0.25 * np.sqrt(2 / (9 * 64)), rel=0.05)
-    assert deviation(params, "stage3_block1", "conv3") == 0
 
 
 def test_each_block_begins_as_its_shortcut() -> None:
