@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jaxtrain import config as config
     from jaxtrain import data as data
     from jaxtrain import models as models
+    from jaxtrain import nn as nn
     from jaxtrain import optim as optim
     from jaxtrain.config import Config as Config
     from jaxtrain.config import load_config as load_config
@@ -31,6 +32,7 @@ __all__ = [
     "fit",
     "load_config",
     "models",
+    "nn",
     "optim",
 ]
 

@@ -1,116 +1,31 @@
-"""Draw a schedule over a run: in the terminal, as a PNG, or as numbers."""
+"""Draw a schedule over a run, or what initializations make of a deep net's activations."""
 
 import argparse
-from typing import Any
+
+from jaxtrain.cli import plot_activations, plot_schedule
 
 NAME = "plot"
-HELP = "draw a schedule in the terminal or as a PNG"
-EXAMPLES = """\
-  jaxtrain plot schedule cosine peak=0.1 warmup="5 epochs"
-  jaxtrain plot schedule "sgdr(0.1, period='10 epochs', period_factor=2)" --for "70 epochs" --output sgdr.png
-  jaxtrain plot schedule sutskever_momentum --for "3000 steps" --json
-"""
-_POINTS = 400
+HELP = "draw a schedule, or the activations of a deep net by initialization"
+EXAMPLES = plot_schedule.EXAMPLES + plot_activations.EXAMPLES
+_WHAT = (plot_schedule, plot_activations)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("what", choices=["schedule"], help="what to draw")
-    parser.add_argument(
-        "name", metavar="NAME", help="a row of `jaxtrain list schedules`, or a call such as cosine(0.1)"
-    )
-    parser.add_argument("overrides", metavar="OPTION=VALUE", nargs="*", help="options of the schedule")
-    parser.add_argument("--for", dest="length", default="30 epochs", metavar="TIME", help="length (default: 30 epochs)")
-    parser.add_argument("--examples", type=int, default=50_000, metavar="N", help="in an epoch (default: 50000)")
-    parser.add_argument("--batch-size", type=int, default=128, metavar="N", help="of the run (default: 128)")
-    parser.add_argument("--output", metavar="FILE.png", help="write a picture instead (needs the extra `docs`)")
-    parser.add_argument("--json", action="store_true", help="print the steps and values")
+    commands = parser.add_subparsers(title="what to draw", metavar="WHAT", required=True)
+    for module in _WHAT:
+        sub = commands.add_parser(
+            module.NAME,
+            help=module.HELP,
+            description=module.__doc__,
+            epilog=f"examples:\n{module.EXAMPLES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(draw=module.run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    import json
-
-    steps, values, epochs, title = _sampled(args)
-    if args.json:
-        print(json.dumps([{"step": s, "value": v} for s, v in zip(steps, values, strict=True)]))
-    elif args.output:
-        _write(args.output, epochs, values, title)
-        print(args.output)
-    else:
-        from jaxtrain.reporting.charts import chart
-
-        print(title)
-        print(chart(epochs, values, x_label="epochs"))
-    return 0
-
-
-def _sampled(args: argparse.Namespace) -> tuple[list[int], list[float], list[float], str]:
-    """Steps, values and epochs at which to draw, and the schedule as it is written."""
-    from jaxtrain.config import Clock, Duration
-    from jaxtrain.errors import ConfigError
-
-    spec = _spec(args.name, args.overrides)
-    for option, number in (("--examples", args.examples), ("--batch-size", args.batch_size)):
-        if number < 1:
-            raise ConfigError(f"{number} is out of range; it must be >= 1", option)
-    clock = Clock(args.examples, args.batch_size)
-    try:
-        total = Duration.parse(args.length).counted_steps(clock, "--for")
-    except ConfigError as error:
-        raise ConfigError(error.message, "--for") from None
-    if total < 1:
-        raise ConfigError(f"'{args.length}' is no time at all; it must be one step at least", "--for")
-    clock = Clock(args.examples, args.batch_size, total)
-
-    import jax
-    import numpy as np
-
-    schedule = spec.build(clock=clock, total=total, examples=args.examples, batch_size=args.batch_size)
-    steps = np.unique(np.linspace(0, total, min(_POINTS, total + 1)).round().astype(np.int32))
-    values = np.asarray(jax.jit(jax.vmap(schedule))(steps), float)
-    return steps.tolist(), values.tolist(), [clock.epoch(int(s)) for s in steps], str(spec)
-
-
-def _spec(name: str, options: list[str]) -> Any:
-    """The schedule that the command line means, its options checked as in a config."""
-    from jaxtrain.config import ScheduleSpec
-    from jaxtrain.config.overrides import read
-    from jaxtrain.config.spec import parse_call
-    from jaxtrain.errors import ConfigError, did_you_mean
-    from jaxtrain.tables import table
-
-    called, unnamed, named = parse_call(name, "schedule")
-    info = table("schedule")[called]
-    if info.needs:
-        raise ConfigError(f"{called} follows the {info.needs} metric of a run; without one there is nothing to draw")
-    parameters = info.parameters()
-    for option in options:
-        key, sign, text = option.partition("=")
-        if not sign:
-            raise ConfigError(f"{option!r} is not an option; write OPTION=VALUE, such as peak=0.1")
-        if key not in parameters:
-            raise ConfigError(f"schedule {called} has no option {key!r}{did_you_mean(key, parameters)}", key)
-        named[key] = read(text, parameters[key].annotation, key)
-    return ScheduleSpec(called, *unnamed, **named)
-
-
-def _write(path: str, epochs: list[float], values: list[float], title: str) -> None:
-    from jaxtrain.errors import ConfigError
-
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ConfigError("a picture takes matplotlib: install jaxtrain[docs], or leave --output out") from error
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
-    axis.plot(epochs, values)
-    axis.set(xlabel="epoch", ylabel="value", title=title)
-    axis.title.set_fontsize(9)
-    try:
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot write {path}: {error}", "--output") from error
-    plt.close(figure)
+    code: int = args.draw(args)
+    return code

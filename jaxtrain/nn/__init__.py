@@ -1,1 +1,28 @@
-"""Layers: what the models are made of beyond flax's own."""
+"""Layers: what the models are made of beyond flax's own; and initializations that look at a batch.
+
+The latter are functions `(model, key, batch, ...) -> variables`, for any Linen module `(images, *, train)`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxtrain.nn.channel_scales import within_layer as within_layer
+    from jaxtrain.nn.rates_of_change import between_layers as between_layers
+    from jaxtrain.nn.unit_variance import lsuv as lsuv
+    from jaxtrain.nn.zero_branches import fixup as fixup
+
+__all__ = ["between_layers", "fixup", "lsuv", "within_layer"]
+
+_HOMES = {
+    "between_layers": "jaxtrain.nn.rates_of_change",
+    "fixup": "jaxtrain.nn.zero_branches",
+    "lsuv": "jaxtrain.nn.unit_variance",
+    "within_layer": "jaxtrain.nn.channel_scales",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -39,6 +39,17 @@ def parameter_table(rows: Sequence[ParameterInfo]) -> Table:
     return table
 
 
+def activation_table(title: str, rows: Sequence[tuple[str, float, float, float, float]]) -> Table:
+    """Rows `(layer, mean, standard deviation, fraction saturated, fraction dead)`."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("layer", overflow="fold")
+    for name in ("mean", "std", "saturated", "dead"):
+        table.add_column(name, justify="right")
+    for layer, mean, std, saturated, dead in rows:
+        table.add_row(layer, f"{mean:.4f}", f"{std:.4f}", f"{100 * saturated:.1f} %", f"{100 * dead:.1f} %")
+    return table
+
+
 def difference_table(rows: Sequence[tuple[str, Any, Any]], a: str, b: str, what: str) -> Table:
     """Rows `(name, value in a, value in b)`."""
     table = Table(what, a, b)

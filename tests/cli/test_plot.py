@@ -72,3 +72,48 @@ def test_a_jump_is_drawn_as_a_line() -> None:
     assert lines[2].startswith("0 ┤")
     assert not all(c == chr(0x2800) for c in lines[1].partition("┤")[2])  # between the two levels
     assert chart([0], [1.0], width=20).count("\n") == 13
+
+
+SMALL = ["plot", "activations", "--layers", "2", "--width", "8", "--init", "xavier", "--init", "normal(0.05)"]
+
+
+def test_activations_as_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--activation", "relu", "--batch-size", "4", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["init"], second["init"]) == ("xavier", "normal(0.05)")
+    assert [layer["layer"] for layer in first["layers"]] == ["fc1", "fc2"]
+    assert sum(second["layers"][1]["counts"]) == 4 * 8
+    assert first["layers"][0]["std"] > second["layers"][0]["std"] > 0
+
+
+def test_activations_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(SMALL) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("tanh, 2 layers of 8 units, a batch of 16\n")
+    assert printed.count("saturated") == 2
+    assert "normal(0.05)" in printed
+
+
+def test_activations_as_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="a picture takes matplotlib, the `docs` extra")
+    target = tmp_path / "activations.png"
+    assert main([*SMALL, "--output", str(target)]) == 0
+    assert target.read_bytes().startswith(b"\x89PNG")
+    assert main([*SMALL, "--output", str(tmp_path / "no" / "x.png")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--activation", "tanhh"], "did you mean 'tanh'"),
+        (["--activation", "prelu"], "prelu learns"),
+        (["--init", "hee"], "did you mean 'he'"),
+        (["--width", "0"], "--width: 0 is out of range"),
+        (["--seed", "-1"], "--seed: "),
+    ],
+)
+def test_activations_that_cannot_be_shown_are_refused(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SMALL, *arguments]) == 2
+    assert says in capsys.readouterr().err
