@@ -32,6 +32,7 @@ class Info:
       paper: the source (author, year, title or identifier), empty where there is none.
       preset: options of the factory that this row has chosen: a variant of a family.
       supplied: parameters of the factory that the run fills in when a config leaves them out (`num_classes`, say).
+      later: options that came after configs had been stored: at their default they are not in a config's digest.
       needs: what a run must have for it: "full batch" (the same objective at every evaluation), "softmax" (a loss over
         softmax probabilities) or "validation" (a validation split).
       couples: whether an optimizer's update of a parameter depends on the others, or is no plain step, so that it
@@ -44,6 +45,7 @@ class Info:
     paper: str = ""
     preset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     supplied: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
     needs: str = ""
     couples: bool = False
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -11,6 +11,7 @@ from jaxtrain.config.duration import Duration
 from jaxtrain.config.schema import LATER, Config
 from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
+from jaxtrain.tables import table
 
 
 def to_json(value: Any) -> Any:
@@ -55,13 +56,19 @@ def digest(config: Config) -> str:
 
 
 def _unused(section: Any, path: str = "") -> Iterator[str]:
-    """Paths of the settings marked as later ones that have their default."""
+    """Paths of the settings and options marked as later ones that have their default."""
     for field in dataclasses.fields(section):
         value = getattr(section, field.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, Duration):
             yield from _unused(value, f"{path}{field.name}.")
         elif field.metadata.get(LATER) and value == field.default:
             yield f"{path}{field.name}"
+        elif isinstance(value, Spec):
+            info = table(value.kind)[value.name]
+            parameters = info.parameters() if info.later else {}
+            for key in info.later:
+                if value.options[key] == parameters[key].default:
+                    yield f"{path}{field.name}.{key}"
 
 
 def flatten(config: Config) -> dict[str, Any]:

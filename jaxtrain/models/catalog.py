@@ -43,26 +43,34 @@ def _cifar(parameters: int, multiply_adds: int) -> dict[str, Any]:
     return _facts(parameters, multiply_adds, side=32, num_classes=10)
 
 
-def _row(factory: str, description: str, paper: str, facts: Mapping[str, Any], **preset: Any) -> Info:
+def _row(
+    factory: str, description: str, paper: str, facts: Mapping[str, Any], later: tuple[str, ...] = (), **preset: Any
+) -> Info:
     return Info(
         factory=f"jaxtrain.models.{factory}",
         description=description,
         paper=paper,
         preset=preset,
         supplied=("num_classes",),
+        later=later,
         facts=facts,
     )
 
 
 _SMALL = {
     "linear": _row(
-        "perceptron:linear", "softmax regression: one dense layer on the pixels", "", _facts(7_850, 7_840, 28, 1, 10)
+        "perceptron:linear",
+        "softmax regression: one dense layer on the pixels",
+        "",
+        _facts(7_850, 7_840, 28, 1, 10),
+        later=("dtype", "param_dtype"),
     ),
     "mlp": _row(
         "perceptron:mlp",
         "multilayer perceptron: dense layers of given widths, with dropout where wanted",
         "Rumelhart et al. 1986; dropout: Srivastava et al. 2014",
         _facts(669_706, 668_672, 28, 1, 10),
+        later=("kernel_init", "dtype", "param_dtype"),
     ),
     "maxout_mlp": _row(
         "perceptron:maxout_mlp",
@@ -75,6 +83,7 @@ _SMALL = {
         "LeNet-5, the modern simplification: full C3, plain pooling, softmax output; 32x32 input",
         _LENET,
         _facts(61_706, 416_520, 32, 1, 10),
+        later=("kernel_init", "dtype", "param_dtype"),
     ),
     "lenet5_1998": _row(
         "lenet_1998:lenet5_1998",

@@ -4,7 +4,7 @@ from typing import Unpack
 
 from jaxtrain.config.annotations import PositiveInt, Probability
 from jaxtrain.models.residual import Residual, Shortcut
-from jaxtrain.models.resnets import ResNet
+from jaxtrain.models.resnets import ResNet, residual_layers
 from jaxtrain.nn.layers import BlockOptions, Layers
 from jaxtrain.nn.stochastic_depth import Scaling
 
@@ -18,6 +18,7 @@ def cifar_resnet(
     last_survival: Probability = 1.0,
     scaling: Scaling = "at_test",
     per_example: bool = False,
+    fixup: bool = False,
     **options: Unpack[BlockOptions],
 ) -> ResNet:
     """The residual network for images of 32x32 (section 4.2): three stages of n basic blocks, 16, 32 and 64 channels.
@@ -30,6 +31,7 @@ def cifar_resnet(
       last_survival: 0.5 is the published stochastic depth.
       scaling: the convention of stochastic depth.
       per_example: whether each example's branches are drawn on their own.
+      fixup: scalars and an initialization in the place of normalization.
       options: see `Layers`.
 
     Raises:
@@ -47,7 +49,8 @@ def cifar_resnet(
             scaling=scaling,
             per_example=per_example,
         ),
-        layers=Layers(**options),
+        fixup=fixup,
+        layers=residual_layers(options, fixup),
     )
 
 

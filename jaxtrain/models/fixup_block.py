@@ -1,16 +1,15 @@
 """The residual block without normalization of Fixup (Zhang, Dauphin & Ma 2019, arXiv:1901.09321, figure 1)."""
 
-import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.models.residual import EXPANSION, Kind, Shortcut, StrideIn, shortcut
+from jaxtrain.models.residual import EXPANSION, Place, Residual, kept, shortcut
 from jaxtrain.nn.initializers import constant, he
 from jaxtrain.nn.layers import Layers
 from jaxtrain.nn.sizes import symmetric
-from jaxtrain.nn.stochastic_depth import Scaling, StochasticDepth
 from jaxtrain.nn.zero_branches import fixup_scale
 
 
@@ -25,47 +24,37 @@ class FixupBlock(nn.Module):
     a tenth of the learning rate.
 
     Attributes:
-      layers: how layers are made; its `norm_kind` is "none".
-      features: channels of the stage; the block gives `EXPANSION[kind]` times as many.
-      blocks: L, residual branches in the whole net.
-      kind, stride, shortcut, stride_in, groups, width, survival, scaling, per_example: as in `ResidualBlock`.
+      layers: how layers are made, without normalization.
+      residual: what the net's blocks have in common.
+      place: what is of this one; L is its `blocks`.
     """
 
     layers: Layers
-    features: int
-    blocks: int
-    kind: Kind = "basic"
-    stride: int = 1
-    shortcut: Shortcut = "B"
-    stride_in: StrideIn = "3x3"
-    groups: int = 1
-    width: int = 0
-    survival: float = 1.0
-    scaling: Scaling = "at_test"
-    per_example: bool = False
+    residual: Residual
+    place: Place
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`x[N, H, W, C]` -> `[N, H / stride, W / stride, features * expansion]`."""
-        layers, features = self.layers, self.features * EXPANSION[self.kind]
-        if layers.norm_kind != "none" or self.shortcut == "none":
+        layers, residual, place = self.layers, self.residual, self.place
+        if layers.norm != "none" or residual.shortcut == "none":
             raise ValueError(
                 "a Fixup block is for residual nets without normalization; it got norm="
-                f"{layers.norm_kind!r} and shortcut={self.shortcut!r}"
+                f"{layers.norm!r} and shortcut={residual.shortcut!r}"
             )
-        shifted = x + self._scalar("bias1a", x)
-        y = StochasticDepth(layers.train, self.survival, self.scaling, self.per_example)(self._branch(shifted))
-        changes = self.stride != 1 or x.shape[-1] != features
-        source = shifted if changes or self.shortcut == "C" else x
-        plain = dataclasses.replace(layers, bias=False)
-        return layers.act(y + shortcut(plain, source, features, self.stride, self.shortcut, normed=False))
+        features = place.features * EXPANSION[residual.kind]
+        shifted = x + scalar(self, "bias1a", x)
+        y = kept(layers, residual, place, self._branch(shifted))
+        changes = place.stride != 1 or x.shape[-1] != features
+        source = shifted if changes or residual.shortcut == "C" else x
+        return layers.act(y + shortcut(layers, source, features, place.stride, residual.shortcut, normed=True))
 
     def _branch(self, y: jax.Array) -> jax.Array:
         convolutions = self._convolutions()
         for i, (features, window, stride, groups) in enumerate(convolutions, 1):
             last = i == len(convolutions)
-            factor = 0.0 if last else fixup_scale(self.blocks, len(convolutions))
-            y = y if i == 1 else y + self._scalar(f"bias{i}a", y)
+            factor = 0.0 if last else fixup_scale(self.place.blocks, len(convolutions))
+            y = y if i == 1 else y + scalar(self, f"bias{i}a", y)
             y = nn.Conv(
                 features,
                 (window, window),
@@ -78,19 +67,22 @@ class FixupBlock(nn.Module):
                 param_dtype=jnp.dtype(self.layers.param_dtype),
                 name=f"conv{i}",
             )(y)
-            y = y * self._scalar("multiplier", y, 1.0) if last else y
-            y = y + self._scalar(f"bias{i}b", y)
+            y = y * scalar(self, "multiplier", y, 1.0) if last else y
+            y = y + scalar(self, f"bias{i}b", y)
             y = y if last else self.layers.act(y)
         return y
 
     def _convolutions(self) -> list[tuple[int, int, int, int]]:
         """Channels, window, stride and groups of each."""
-        if self.kind == "basic":
-            return [(self.features, 3, self.stride, 1), (self.features, 3, 1, 1)]
-        width = self.width or self.features
-        first, second = (self.stride, 1) if self.stride_in == "1x1" else (1, self.stride)
-        return [(width, 1, first, 1), (width, 3, second, self.groups), (self.features * EXPANSION[self.kind], 1, 1, 1)]
+        residual, place = self.residual, self.place
+        if residual.kind == "basic":
+            return [(place.features, 3, place.stride, 1), (place.features, 3, 1, 1)]
+        first, second = (place.stride, 1) if residual.stride_in == "1x1" else (1, place.stride)
+        width, features = place.width, place.features * EXPANSION[residual.kind]
+        return [(width, 1, first, 1), (width, 3, second, residual.groups), (features, 1, 1, 1)]
 
-    def _scalar(self, name: str, x: jax.Array, value: float = 0.0) -> jax.Array:
-        number = self.param(name, constant(value), (), jnp.dtype(self.layers.param_dtype))
-        return number.astype(x.dtype)
+
+def scalar(module: Any, name: str, x: jax.Array, value: float = 0.0) -> jax.Array:
+    """A parameter of `module` that is one number, in the dtype of `x`; called inside a compact method."""
+    number = module.param(name, constant(value), (), jnp.dtype(module.layers.param_dtype))
+    return number.astype(x.dtype)

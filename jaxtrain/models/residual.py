@@ -63,12 +63,14 @@ class Place:
       stride: of the block.
       width: channels of a bottleneck's 3x3 convolution, all groups together.
       survival: probability of the branch in training.
+      blocks: in the whole net.
     """
 
     features: int
     stride: int = 1
     width: int = 0
     survival: float = 1.0
+    blocks: int = 1
 
 
 def stages(
@@ -101,6 +103,7 @@ def stages(
                 stride=2 if stage > 1 and i == 1 else 1,
                 width=residual.groups * residual.group_width * channels // features[0] or channels,
                 survival=linear_decay(index, sum(blocks), residual.last_survival),
+                blocks=sum(blocks),
             )
             x = block(layers=layers, residual=residual, place=place, name=f"stage{stage}_block{i}")(x)
         x = endpoint(net, f"stage{stage}", x)

@@ -1,5 +1,6 @@
 """Residual networks (He et al. 2015), plain ones of their depth, ResNeXt (Xie et al. 2017) and a wide variant."""
 
+import dataclasses
 from typing import Literal, Unpack
 
 import jax
@@ -7,6 +8,7 @@ from flax import linen as nn
 
 from jaxtrain.config.annotations import PositiveInt, Probability
 from jaxtrain.models.endpoints import endpoint
+from jaxtrain.models.fixup_block import FixupBlock, scalar
 from jaxtrain.models.residual import Kind, Residual, ResidualBlock, Shortcut, StrideIn, stages
 from jaxtrain.nn.layers import BlockOptions, Layers
 from jaxtrain.nn.pooling import global_pool, max_pool
@@ -33,6 +35,7 @@ class ResNet(nn.Module):
       features: of each stage, before the expansion of a bottleneck.
       stem: "imagenet" is a 7x7 convolution and a 3x3 pooling, both with a stride of 2; "cifar" a 3x3 convolution.
       residual: what the blocks have in common.
+      fixup: whether scalars and an initialization stand in for normalization, which `layers` then has none of.
       layers: how layers are made.
     """
 
@@ -41,6 +44,7 @@ class ResNet(nn.Module):
     features: tuple[int, ...]
     stem: Literal["imagenet", "cifar"] = "imagenet"
     residual: Residual = Residual()
+    fixup: bool = False
     layers: Layers = Layers()
 
     @nn.compact
@@ -50,7 +54,7 @@ class ResNet(nn.Module):
         x = endpoint(self, "stem", self._stem(layers, images))
         x = stages(
             self,
-            layers.block(ResidualBlock),
+            layers.block(FixupBlock if self.fixup else ResidualBlock),
             x,
             layers=layers,
             residual=self.residual,
@@ -58,12 +62,21 @@ class ResNet(nn.Module):
             features=self.features,
         )
         x = endpoint(self, "pooled", global_pool(x))
+        x = x + scalar(self, "bias2", x) if self.fixup else x
         return layers.logits(x, self.num_classes)
 
     def _stem(self, layers: Layers, images: jax.Array) -> jax.Array:
         imagenet = self.stem == "imagenet"
         width = self.features[0] if not imagenet and self.residual.groups == 1 else 64
-        x = layers.conv(images, width, 7 if imagenet else 3, stride=2 if imagenet else 1, name="conv1")
+        x = layers.conv(
+            images,
+            width,
+            7 if imagenet else 3,
+            stride=2 if imagenet else 1,
+            bias=False if self.fixup else None,
+            name="conv1",
+        )
+        x = x + scalar(self, "bias1", x) if self.fixup else x
         x = layers.act(layers.normalize(x, name="norm1"))
         return max_pool(x, 3, 2, padding=1) if imagenet else x
 
@@ -80,6 +93,7 @@ def resnet(
     last_survival: Probability = 1.0,
     scaling: Scaling = "at_test",
     per_example: bool = False,
+    fixup: bool = False,
     **options: Unpack[BlockOptions],
 ) -> ResNet:
     """A residual network for images of about 224x224.
@@ -95,6 +109,7 @@ def resnet(
       last_survival: probability of the last block's branch in training (stochastic depth), linear from 1.
       scaling: the convention of stochastic depth.
       per_example: whether each example's branches are drawn on their own.
+      fixup: scalars and an initialization in the place of normalization (Zhang et al. 2019), whatever `norm` says.
       options: see `Layers`.
 
     Raises:
@@ -121,5 +136,12 @@ def resnet(
             scaling=scaling,
             per_example=per_example,
         ),
-        layers=Layers(**options),
+        fixup=fixup,
+        layers=residual_layers(options, fixup),
     )
+
+
+def residual_layers(options: BlockOptions, fixup: bool) -> Layers:
+    """The layers of a residual net; with Fixup no normalization, and a classifier that begins as 0."""
+    layers = Layers(**options)
+    return dataclasses.replace(layers, norm="none", head_init="zeros") if fixup else layers

@@ -81,14 +81,16 @@ def test_difference_shows_what_only_one_has() -> None:
     assert rows == [
         ("model.name", "mlp", "linear"),
         ("model.widths", [8], MISSING),
-        ("model.activation", "relu", MISSING),
         ("model.dropout_rate", 0.25, MISSING),
+        ("model.activation", "relu", MISSING),
+        ("model.kernel_init", "he", MISSING),
     ]
 
 
 def test_the_digest_of_a_config_does_not_change() -> None:
     """Run directories are named by it: another value here would leave every run of before behind."""
     assert digest(tiny_config()) == "37e89826"
+    assert digest(tiny_config(model="mlp(widths=[8], dropout_rate=0.25, kernel_init=xavier)")) != "37e89826"
 
 
 def test_nothing_changes_in_place() -> None:

@@ -183,3 +183,19 @@ def test_what_cannot_be_balanced_is_named() -> None:
     dead = {"params": {**variables["params"], "logits": head}}
     with pytest.raises(ValueError, match="layer logits does not vary"):
         between_layers(model, keys[5], IMAGES, dead)
+
+
+def test_projections_of_attention_have_heads_of_channels() -> None:
+    class Attention(nn.Module):
+        """Kernels `[inputs, heads, size]` and `[heads, size, outputs]`."""
+
+        @nn.compact
+        def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+            return nn.MultiHeadDotProductAttention(2, name="attention")(images.reshape(images.shape[0], -1, 4))
+
+    variables = within_layer(Attention(), key(), IMAGES, filters="pca", mean=0.5)
+    given = outputs(Attention(), variables, IMAGES)
+    for name, shape in {"query": (2, 2), "value": (2, 2), "out": (4,)}.items():
+        rows = given[f"attention/{name}"].reshape(-1, *shape)
+        np.testing.assert_allclose(rows.std(axis=0), 1, rtol=1e-3)
+        np.testing.assert_allclose(rows.mean(axis=0), 0.5, atol=1e-3)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from jaxtrain.nn.batch_statistics import batch_statistics_of
 from jaxtrain.nn.normalization import BatchNorm, local_response_norm
-from jaxtrain.training.batch_statistics import batch_statistics_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(2, 3, size=(4, 5, 6, 3)).astype(np.float32)

@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from jaxtrain import models
 from jaxtrain.models.fixup_block import FixupBlock
+from jaxtrain.models.residual import Place, Residual
 from jaxtrain.nn import fixup
 from jaxtrain.nn.layers import Layers
 from jaxtrain.nn.zero_branches import fixup_scale
@@ -53,14 +54,14 @@ def test_each_block_begins_as_its_shortcut() -> None:
     assert not given["logits"].any()
 
 
-def block(kind: Any, blocks: int = 4, stride: int = 1, **options: Any) -> FixupBlock:
-    layers = Layers(train=False, norm_kind="none", bias=True)
-    return FixupBlock(layers, 4, blocks=blocks, kind=kind, stride=stride, **options)
+def block(kind: Any, stride: int, features: int = 4) -> FixupBlock:
+    place = Place(features=features, width=features, stride=stride, blocks=4)
+    return FixupBlock(Layers(norm="none", bias=True), Residual(kind=kind), place)
 
 
 @pytest.mark.parametrize(("kind", "layers"), [("basic", 2), ("bottleneck", 3)])
 def test_the_block_has_the_papers_scalars(kind: Any, layers: int) -> None:
-    module = block(kind, stride=2)
+    module = block(kind, 2)
     params = module.init(key(0), IMAGES)["params"]
     scalars = [f"bias{i}{side}" for i in range(1, layers + 1) for side in "ab"]
     assert set(params) == {"multiplier", "shortcut", *scalars, *(f"conv{i}" for i in range(1, layers + 1))}
@@ -68,7 +69,7 @@ def test_the_block_has_the_papers_scalars(kind: Any, layers: int) -> None:
     assert (float(params["multiplier"]), params["multiplier"].shape) == (1, ())
     assert set(params["shortcut"]) == set(params["conv1"]) == {"kernel"}
     assert deviation(params, f"conv{layers}") == 0
-    wide = block(kind, stride=2).clone(features=256)
+    wide = block(kind, 2, features=256)
     kernels = jax.jit(wide.init)(key(0), IMAGES)["params"]
     fan = 9 * 4 if kind == "basic" else 4
     assert deviation(kernels, "conv1") == pytest.approx(4 ** (-1 / (2 * layers - 2)) * np.sqrt(2 / fan), rel=0.05)
@@ -76,7 +77,7 @@ def test_the_block_has_the_papers_scalars(kind: Any, layers: int) -> None:
 
 def test_the_block_computes_the_papers_figure() -> None:
     """Every parameter drawn; a projection of the shifted input."""
-    module = block("basic", stride=2)
+    module = block("basic", 2)
     rng = np.random.default_rng(0)
     abstract = jax.eval_shape(lambda: module.init(key(0), jnp.asarray(IMAGES)))
     variables = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), abstract)
@@ -100,10 +101,10 @@ def test_a_deep_net_of_blocks_begins_as_its_stem_and_trains() -> None:
 
         @nn.compact
         def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-            layers = Layers(train=train, norm_kind="none")
+            layers = Layers(train=train, norm="none")
             x = nn.relu(nn.Conv(8, (3, 3), padding=1, name="conv1")(images))
             for i in range(8):
-                x = FixupBlock(layers, 8, blocks=8, name=f"stage1_block{i + 1}")(x)
+                x = FixupBlock(layers, Residual(), Place(features=8, blocks=8), name=f"stage1_block{i + 1}")(x)
             return nn.Dense(3, name="logits")(x.mean(axis=(1, 2)))
 
     model, images = Deep(), jnp.asarray(RGB)
@@ -139,6 +140,22 @@ def test_what_is_no_net_for_it_is_refused() -> None:
         fixup(models.mlp(num_classes=3), key(), RGB)
     with pytest.raises(ValueError, match="found no classifier"):
         fixup(models.cifar_resnet(num_classes=3, depth=8, norm="none"), key(), RGB, head="head")
-    for layers, shortcut in ((Layers(train=False), "B"), (Layers(train=False, norm_kind="none"), "none")):
+    for layers, residual in ((Layers(), Residual()), (Layers(norm="none"), Residual(shortcut="none"))):
         with pytest.raises(ValueError, match="for residual nets without normalization"):
-            FixupBlock(layers, 4, blocks=1, shortcut=shortcut).init(key(), IMAGES)  # type: ignore[arg-type]
+            FixupBlock(layers, residual, Place(features=4)).init(key(), IMAGES)
+
+
+def test_the_option_of_residual_nets() -> None:
+    """No normalization, whatever `norm` says; scalars everywhere; all logits 0 at first, and the stem goes through."""
+    model = models.cifar_resnet(num_classes=5, depth=8, fixup=True)
+    variables = model.init(key(0), jnp.asarray(RGB), train=False)
+    assert set(variables) == {"params"}
+    names = {p for path in shapes(variables["params"]) for p in str(path).split("/")}
+    assert not [n for n in names if "norm" in n]
+    params = variables["params"]
+    assert params["bias1"].shape == params["bias2"].shape == ()
+    assert set(params["conv1"]) == {"kernel"}
+    assert deviation(params, "stage3_block1", "conv1") == pytest.approx(3**-0.5 * np.sqrt(2 / (9 * 32)), rel=0.05)
+    given = outputs(model, variables, RGB)
+    np.testing.assert_allclose(given["stage1_block1"], np.maximum(given["conv1"], 0), rtol=1e-6)
+    assert not given["logits"].any()
