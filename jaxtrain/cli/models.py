@@ -10,22 +10,11 @@ Shape = tuple[int, int, int]
 
 def model_spec(call: str, options: list[str]) -> "ModelSpec":
     """The model that `call` and `options` such as `depth=34` name, checked as in a config."""
-    from jaxtrain.config import ModelSpec
-    from jaxtrain.config.overrides import read
-    from jaxtrain.config.spec import parse_call
-    from jaxtrain.errors import ConfigError, did_you_mean
-    from jaxtrain.tables import table
+    import typing
 
-    name, unnamed, named = parse_call(call, "model")
-    parameters = table("model")[name].parameters()
-    for option in options:
-        key, sign, text = option.partition("=")
-        if not sign:
-            raise ConfigError(f"{option!r} is not an option; write OPTION=VALUE, such as depth=34")
-        if key not in parameters:
-            raise ConfigError(f"model {name} has no option {key!r}{did_you_mean(key, parameters)}", key)
-        named[key] = read(text, parameters[key].annotation, key)
-    return ModelSpec(name, *unnamed, **named)
+    from jaxtrain.cli.components import component
+
+    return typing.cast("ModelSpec", component("model", call, options, "depth=34"))
 
 
 def images_of(spec: "ModelSpec", size: str | None, classes: int | None) -> tuple[Shape, int]:

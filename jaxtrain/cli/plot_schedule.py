@@ -74,23 +74,12 @@ def _sampled(args: argparse.Namespace) -> tuple[list[int], list[float], list[flo
 
 
 def _spec(name: str, options: list[str]) -> Any:
-    """The schedule that the command line means, its options checked as in a config."""
-    from jaxtrain.config import ScheduleSpec
-    from jaxtrain.config.overrides import read
-    from jaxtrain.config.spec import parse_call
-    from jaxtrain.errors import ConfigError, did_you_mean
+    """The schedule that the command line means."""
+    from jaxtrain.cli.components import component
+    from jaxtrain.errors import ConfigError
     from jaxtrain.tables import table
 
-    called, unnamed, named = parse_call(name, "schedule")
-    info = table("schedule")[called]
-    if info.needs:
-        raise ConfigError(f"{called} follows the {info.needs} metric of a run; without one there is nothing to draw")
-    parameters = info.parameters()
-    for option in options:
-        key, sign, text = option.partition("=")
-        if not sign:
-            raise ConfigError(f"{option!r} is not an option; write OPTION=VALUE, such as peak=0.1")
-        if key not in parameters:
-            raise ConfigError(f"schedule {called} has no option {key!r}{did_you_mean(key, parameters)}", key)
-        named[key] = read(text, parameters[key].annotation, key)
-    return ScheduleSpec(called, *unnamed, **named)
+    spec = component("schedule", name, options, "peak=0.1")
+    if needs := table("schedule")[spec.name].needs:
+        raise ConfigError(f"{spec.name} follows the {needs} metric of a run; without one there is nothing to draw")
+    return spec

@@ -397,8 +397,8 @@ _FRACTALNETS = {
     ),
 }
 
-_SMALL_VIT = {"width": 384, "depth": 12, "heads": 6, "mlp_width": 1536}
-_LARGE_VIT = {"width": 1024, "depth": 24, "heads": 16, "mlp_width": 4096}
+_SMALL_VIT: dict[str, Any] = {"width": 384, "depth": 12, "heads": 6, "mlp_width": 1536}
+_LARGE_VIT: dict[str, Any] = {"width": 1024, "depth": 24, "heads": 16, "mlp_width": 4096}
 _VITS = {
     "vit": _row("vits:vit", "vision transformer of any size", _VIT, _facts(86_567_656, 17_563_828_224)),
     "vit_s_16": _row("vits:vit", "ViT-S/16", _VIT, _facts(22_050_664, 4_598_882_304), patch=16, **_SMALL_VIT),

@@ -1,0 +1,35 @@
+"""A component as a command names it: a row of its table or a call, and options, checked as in a config."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxtrain.config.spec import Spec
+
+
+def component(kind: str, call: str, options: list[str], example: str) -> "Spec":
+    """The spec that `call` and `options` such as `depth=34` name.
+
+    Args:
+      kind: of `jaxtrain list`, in the singular.
+      call: a name, or a call with some of the options.
+      options: the others.
+      example: of an option, for a message.
+
+    Raises:
+      ConfigError: for names, options and values that there are not.
+    """
+    from jaxtrain.config.overrides import read
+    from jaxtrain.config.spec import SPECS, parse_call
+    from jaxtrain.errors import ConfigError, did_you_mean
+    from jaxtrain.tables import table
+
+    name, unnamed, named = parse_call(call, kind)
+    parameters = table(kind)[name].parameters()
+    for option in options:
+        key, sign, text = option.partition("=")
+        if not sign:
+            raise ConfigError(f"{option!r} is not an option; write OPTION=VALUE, such as {example}")
+        if key not in parameters:
+            raise ConfigError(f"{kind} {name} has no option {key!r}{did_you_mean(key, parameters)}", key)
+        named[key] = read(text, parameters[key].annotation, key)
+    return SPECS[kind](name, *unnamed, **named)
