@@ -5,7 +5,8 @@ error. The criterion is the paper's equation 9 without its constant: the cross-e
 optimizer is not the paper's stochastic diagonal Levenberg-Marquardt with single images, but momentum with a cosine
 schedule.
 
-Measured: docs/results.md.
+Measured: test accuracy 98.98 % (seed 0), an error of 1.02 %. 577 s of training, beside other work.
+Hardware: two CPU cores, jax 0.10.2.
 Command: jaxtrain train mnist_lenet5_1998 --data-dir DIR      (DIR/mnist holds the four IDX files, plain or .gz)
 """
 
