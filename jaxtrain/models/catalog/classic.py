@@ -1,0 +1,115 @@
+"""Rows: perceptrons, LeNet, AlexNet, ZFNet, GoogLeNet, VGG."""
+
+from jaxtrain.models.catalog.rows import facts, row
+
+_VGG = "Simonyan & Zisserman 2015, Very deep convolutional networks, arXiv:1409.1556"
+_ALEX = "Krizhevsky et al. 2012, ImageNet classification with deep convolutional neural networks"
+_ZF = "Zeiler & Fergus 2014, Visualizing and understanding convolutional networks, arXiv:1311.2901"
+_INCEPTION = "Szegedy et al. 2015, Going deeper with convolutions, arXiv:1409.4842"
+_BN_INCEPTION = "Ioffe & Szegedy 2015, Batch normalization, arXiv:1502.03167"
+_LENET = "LeCun et al. 1998, Gradient-based learning applied to document recognition"
+
+SMALL = {
+    "linear": row(
+        "perceptron:linear",
+        "softmax regression: one dense layer on the pixels",
+        "",
+        facts(7_850, 7_840, 28, 1, 10),
+        later=("dtype", "param_dtype"),
+    ),
+    "mlp": row(
+        "perceptron:mlp",
+        "multilayer perceptron: dense layers of given widths, with dropout where wanted",
+        "Rumelhart et al. 1986; dropout: Srivastava et al. 2014",
+        facts(669_706, 668_672, 28, 1, 10),
+        later=("kernel_init", "dtype", "param_dtype"),
+    ),
+    "maxout_mlp": row(
+        "perceptron:maxout_mlp",
+        "perceptron whose units are maxima of 5 linear maps, for MNIST",
+        "Goodfellow et al. 2013, Maxout networks, arXiv:1302.4389",
+        facts(1_233_610, 1_231_200, 28, 1, 10),
+    ),
+    "lenet5": row(
+        "lenet:lenet5",
+        "LeNet-5, the modern simplification: full C3, plain pooling, softmax output; 32x32 input",
+        _LENET,
+        facts(61_706, 416_520, 32, 1, 10),
+        later=("kernel_init", "dtype", "param_dtype"),
+    ),
+    "lenet5_1998": row(
+        "lenet_1998:lenet5_1998",
+        "LeNet-5 as published: sparse C3, trainable subsampling, distances to templates; 32x32 input",
+        _LENET,
+        # 340,908 connections; the sparse layer is computed as a full one
+        facts(60_000, 415_680, 32, 1, 10),
+    ),
+}
+
+FIRST = {
+    "alexnet": row(
+        "alexnets:alexnet", "AlexNet in two towers; 227x227 input", _ALEX, facts(60_965_224, 724_406_816, 227)
+    ),
+    "alexnet_one_tower": row(
+        "alexnets:alexnet", "AlexNet in one tower", _ALEX, facts(62_378_344, 1_135_256_096, 227), towers=1
+    ),
+    "zfnet": row("alexnets:zfnet", "ZFNet, as drawn in figure 3", _ZF, facts(62_357_608, 1_168_032_896)),
+    "zfnet_wide": row(
+        "alexnets:zfnet", "ZFNet with 512, 1,024 and 512 channels", _ZF, facts(107_627_624, 2_476_704_896), wide=True
+    ),
+    "googlenet": row(
+        "googlenets:googlenet",
+        "GoogLeNet with its two auxiliary heads, 6,998,552 parameters without them",
+        _INCEPTION,
+        facts(13_378_280, 1_582_671_872),
+    ),
+    "googlenet_bn": row(
+        "googlenets:googlenet",
+        "GoogLeNet with batch normalization and 3x3 for 5x5, without auxiliary heads; torchvision's",
+        _BN_INCEPTION,
+        facts(6_624_904, 1_498_376_192),
+        norm="batch",
+        epsilon=1e-3,
+        window=3,
+        last_pool=2,
+        auxiliary=False,
+    ),
+}
+
+_VGG_COUNTS = {
+    11: ("A", 132_863_336, 132_868_840, 7_609_090_048),
+    13: ("B", 133_047_848, 133_053_736, 11_308_466_176),
+    16: ("D", 138_357_544, 138_365_992, 15_470_264_320),
+    19: ("E", 143_667_240, 143_678_248, 19_632_062_464),
+}
+VGGS = {
+    "vgg": row("vggs:vgg", "VGG of any configuration", _VGG, facts(138_357_544, 15_470_264_320)),
+    "vgg16_c": row(
+        "vggs:vgg",
+        "VGG configuration C: 16 layers, 1x1 in the third convolutions",
+        _VGG,
+        facts(133_638_952, 11_770_888_192),
+        configuration="C",
+    ),
+    **{
+        f"vgg{depth}": row(
+            "vggs:vgg",
+            f"VGG configuration {letter}: {depth} layers",
+            _VGG,
+            facts(plain, multiply_adds),
+            configuration=letter,
+        )
+        for depth, (letter, plain, _, multiply_adds) in _VGG_COUNTS.items()
+    },
+    **{
+        f"vgg{depth}_bn": row(
+            "vggs:vgg",
+            f"VGG configuration {letter} with batch normalization",
+            _VGG,
+            facts(normed, multiply_adds),
+            configuration=letter,
+            norm="batch",
+        )
+        for depth, (letter, _, normed, multiply_adds) in _VGG_COUNTS.items()
+    },
+}
