@@ -19,6 +19,7 @@ from jaxtrain.data.preprocessing.linear import LinearMap
 from jaxtrain.data.preprocessing.moments import CHUNK, cross_sums, pixel_sums
 from jaxtrain.data.splits import fit_normalization, fits_normalization, load_splits, plan_splits, validation_indices
 from jaxtrain.errors import ConfigError, DataError
+from jaxtrain.training.parallel import make_layout
 
 N, SHAPE = 1500, (3, 4, 2)
 D = 24
@@ -61,6 +62,15 @@ def test_is_a_function_of_images_of_any_leading_shape(call: str):
     np.testing.assert_allclose(fitted.apply(jnp.asarray(IMAGES[0])), found[0], atol=1e-4)
     np.testing.assert_allclose(fitted.apply(jnp.asarray(IMAGES[:6].reshape(2, 3, *SHAPE)))[1], found[3:], atol=1e-4)
     assert fitted.inverse(found).shape == found.shape
+
+
+@pytest.mark.parametrize("call", ["mean_image()", "zca()"])
+def test_devices_divide_a_batch(call: str):
+    """Under jit, of images cut among 8 devices: equal to those of one."""
+    fitted, layout = recipe(call).fit([IMAGES]), make_layout(8, 16)
+    divided = jax.jit(fitted.apply)(jax.device_put(IMAGES[:16], layout.batch))
+    assert divided.sharding.is_equivalent_to(layout.batch, 4)
+    np.testing.assert_allclose(divided, fitted.apply(jnp.asarray(IMAGES[:16])), atol=1e-4)
 
 
 @pytest.mark.parametrize("call", INVERTIBLE)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxtrain
-from jaxtrain.config import DataConfig, PreprocessingSpec
+from jaxtrain.config import DataConfig, PreprocessingSpec, apply_overrides, difference, digest, dumps, loads
 from jaxtrain.data.preprocessing import PREPROCESSING
 from jaxtrain.errors import DataError, WorkdirError
 from jaxtrain.training import files
@@ -206,6 +206,20 @@ def test_other_images_under_it_are_refused(run: jaxtrain.Result, monkeypatch: py
     monkeypatch.setattr(fit, "load_splits", changed)
     with pytest.raises(DataError, match="the training images are not those with which the run"):
         jaxtrain.fit(whitened(8), run.workdir)
+
+
+def test_in_json_a_kind_without_options_is_its_name() -> None:
+    """As it was when it was a text, so that the digest of such a config is what it was."""
+    plain = tiny_config()
+    for call, written in (("mean", "mean"), ("zca(0.1)", {"name": "zca", "epsilon": 0.1})):
+        config = plain.replace(data=plain.data.replace(normalize=call))
+        assert json.loads(dumps(config))["data"]["normalize"] == written
+        assert loads(dumps(config)) == config
+        assert digest(config) != digest(plain)
+    changed = apply_overrides(config, ["data.normalize.epsilon=0.2"])
+    assert changed.data.normalize == PreprocessingSpec("zca", epsilon=0.2)
+    assert digest(changed) != digest(config)
+    assert difference(config, changed) == [("data.normalize.epsilon", 0.1, 0.2)]
 
 
 def test_the_setting_of_an_old_config_is_the_spec_of_now() -> None:
