@@ -21,6 +21,7 @@ from jaxtrain.config.spec import (
     ModelSpec,
     OptimizerSpec,
     PenaltySpec,
+    PreprocessingSpec,
     ScheduleSpec,
     Spec,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "OptimizerSpec",
     "ParametersConfig",
     "PenaltySpec",
+    "PreprocessingSpec",
     "ScheduleSpec",
     "Spec",
     "apply_overrides",

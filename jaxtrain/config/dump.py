@@ -17,6 +17,8 @@ from jaxtrain.tables import table
 def to_json(value: Any) -> Any:
     """A config, or any part of one, as plain dicts, lists, texts and numbers."""
     if isinstance(value, Spec):
+        if value.bare and not value.options:
+            return value.name
         return {"name": value.name, **{k: to_json(v) for k, v in value.options.items()}}
     if isinstance(value, Duration):
         return str(value)

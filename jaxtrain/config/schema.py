@@ -16,6 +16,7 @@ from jaxtrain.config.spec import (
     ModelSpec,
     OptimizerSpec,
     PenaltySpec,
+    PreprocessingSpec,
 )
 from jaxtrain.errors import ConfigError, did_you_mean
 
@@ -82,8 +83,11 @@ class DataConfig(Section):
       validation: what a seeded permutation takes off the training split for validation: "5000 examples", "10%".
       resize: height and width to which images are resampled (bilinear) when they are loaded; none to leave them.
       pad: pixels of 0 added on each side when they are loaded (28x28 to 32x32 is 2).
-      normalize: "mean_std" (a channel, fitted on the training split), "mean", or "scale" (to [0, 1] alone).
+      normalize: a row of `jaxtrain list preprocessings`, fitted on the training split: "mean_std" (of a channel),
+        "scale" (to [0, 1] alone), "mean_image", "zca(epsilon=0.01)".
       augment: what is done to a training batch inside the step: "pad_crop(4)|flip_lr".
+      normalize_first: normalizes a training batch before it is augmented, so that `pad_crop` pads with 0 after the mean
+        is subtracted, as He et al. 2015 do; for augmentations that move pixels and leave their values alone.
     """
 
     path: ClassVar[str] = "data"
@@ -94,8 +98,9 @@ class DataConfig(Section):
     validation: Duration | None = None
     resize: tuple[Side, Side] | None = None
     pad: Margin = 0
-    normalize: Literal["mean_std", "mean", "scale"] = "mean_std"
+    normalize: PreprocessingSpec = dataclasses.field(default_factory=lambda: PreprocessingSpec("mean_std"))
     augment: tuple[AugmentationSpec, ...] = ()
+    normalize_first: bool = _later(False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

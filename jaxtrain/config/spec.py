@@ -24,6 +24,8 @@ class Spec:
     """
 
     kind: ClassVar[str]
+    bare: ClassVar[bool] = False
+    """Whether JSON has a component without options as its name alone: so do configs that are older than the kind."""
     name: str
     options: Mapping[str, Any]
 
@@ -154,6 +156,14 @@ class AugmentationSpec(Spec):
     __slots__ = ()
 
 
+class PreprocessingSpec(Spec):
+    """A row of `jaxtrain.data.preprocessing`."""
+
+    kind = "preprocessing"
+    bare = True
+    __slots__ = ()
+
+
 SPECS: Mapping[str, type[Spec]] = {
     cls.kind: cls
     for cls in (
@@ -166,6 +176,7 @@ SPECS: Mapping[str, type[Spec]] = {
         AverageSpec,
         DatasetSpec,
         AugmentationSpec,
+        PreprocessingSpec,
     )
 }
 

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
 from jaxtrain.augment.pipeline import BatchAugmentation
 from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.preprocess import Normalization
+from jaxtrain.data.preprocessing.base import Preprocessing
 
 
 class Batch(NamedTuple):
@@ -95,12 +94,9 @@ def batch_indices(order: Order, step: jax.Array, batch_size: int) -> jax.Array:
     return jax.lax.dynamic_slice(order.indices, (start,), (batch_size,))
 
 
-def normalize(images: jax.Array, normalization: Normalization) -> jax.Array:
-    """`images` uint8[..., C] as f32, `(pixel / 255 - mean) / std` in one multiplication and one addition."""
-    mean, std = np.asarray(normalization.mean), np.asarray(normalization.std)
-    scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
-    axes = (1,) * (images.ndim - 1)
-    return images.astype(jnp.float32) * scale.reshape(*axes, -1) + shift.reshape(*axes, -1)
+def normalize(images: jax.Array, normalization: Preprocessing) -> jax.Array:
+    """`images` uint8[..., H, W, C] as the model sees them, f32."""
+    return normalization.apply(images)
 
 
 def take(arrays: Arrays, indices: jax.Array, divided: Sharding) -> Arrays:
@@ -115,13 +111,15 @@ Loader = Callable[[Arrays, Order, jax.Array], Batch]
 
 
 def training_loader(
-    normalization: Normalization,
+    normalization: Preprocessing,
     augment: BatchAugmentation,
     key: Callable[[jax.Array], jax.Array],
     batch_size: int,
     divided: Sharding,
+    *,
+    normalize_first: bool = False,
 ) -> Loader:
-    """Gathers, augments (with `key(step)`) and normalizes a training batch.
+    """Gathers, augments (with `key(step)`) and normalizes a training batch, or normalizes it first.
 
     A batch of all examples is the split as it lies: another order would be another rounding of the same sums, and a
     line search compares values of one objective.
@@ -132,6 +130,8 @@ def training_loader(
             images, labels = jax.lax.with_sharding_constraint(arrays, divided)
         else:
             images, labels = take(arrays, batch_indices(order, step, batch_size), divided)
+        if normalize_first:
+            return Batch(augment(key(step), normalize(images, normalization)), labels)
         return Batch(normalize(augment(key(step), images), normalization), labels)
 
     return load

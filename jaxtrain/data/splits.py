@@ -1,14 +1,16 @@
 """From a data set and a data config to the splits of a run: validation taken off, resized, padded, normalized."""
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from jaxtrain.config.schema import DataConfig
 from jaxtrain.data.dataset import ArraySource, Dataset
-from jaxtrain.data.preprocess import Normalization, pad_images, resize_images, resized_shape
+from jaxtrain.data.preprocessing.base import Preprocessing, Recipe
+from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
 from jaxtrain.errors import ConfigError
 
 
@@ -33,6 +35,12 @@ class SplitPlan:
         """Examples in a training step: those of the whole training split where the config says "all"."""
         return self.sizes["train"] if self.config.batch_size == "all" else self.config.batch_size
 
+    @property
+    def recipe(self) -> Recipe:
+        """Of the preprocessing."""
+        recipe: Recipe = self.config.normalize.build()
+        return recipe
+
 
 def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
     """Finds the data set's files and works out the splits; `ConfigError` where the config asks for too much."""
@@ -55,8 +63,12 @@ def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
             f"which has {sizes['train']} examples",
             "data.batch_size",
         )
-    shape = resized_shape(dataset.image_shape, config.resize, config.pad)
-    return SplitPlan(dataset, config, shape, sizes)
+    plan = SplitPlan(dataset, config, resized_shape(dataset.image_shape, config.resize, config.pad), sizes)
+    try:
+        plan.recipe.check(plan.image_shape)
+    except ValueError as error:
+        raise ConfigError(str(error), "data.normalize") from error
+    return plan
 
 
 def validation_indices(total: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,9 +100,24 @@ def load_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str,
     return loaded
 
 
-def fit_normalization(plan: SplitPlan, train: ArraySource) -> Normalization:
-    """The normalization of the run, fitted on the training split as loaded (before padding) and nothing else."""
-    return Normalization.fit(train.images, plan.config.normalize)
+def fit_normalization(plan: SplitPlan, train: ArraySource) -> Preprocessing:
+    """The preprocessing of the run, fitted on the training split as loaded (before padding) and nothing else."""
+    return plan.recipe.fit(_batches(plan, train.images))
+
+
+def fits_normalization(plan: SplitPlan, train: ArraySource, fitted: Preprocessing) -> bool:
+    """Whether `fitted` came of the training split, as far as its means tell."""
+    return plan.recipe.fits(fitted, _batches(plan, train.images))
+
+
+_FEATURES_AT_A_TIME = 2**22
+
+
+def _batches(plan: SplitPlan, images: np.ndarray) -> Iterator[np.ndarray]:
+    """`images` a few at a time, with their margin where that is a part of what is fitted."""
+    size = max(_FEATURES_AT_A_TIME // math.prod(plan.image_shape), 1)
+    for start in range(0, len(images), size):
+        yield pad_images(images[start : start + size], plan.config.pad if plan.recipe.padded else 0)
 
 
 def pad_splits(plan: SplitPlan, splits: Mapping[str, ArraySource]) -> dict[str, ArraySource]:

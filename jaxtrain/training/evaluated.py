@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrain.data.loader import Arrays, normalize, take
-from jaxtrain.data.preprocess import Normalization
+from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.nn.batch_statistics import batch_statistics_of, mean_of
 from jaxtrain.optim.averages import evaluation_params
 from jaxtrain.training.plan import Plan
@@ -23,7 +23,7 @@ Observe = Callable[[TrainState, float], TrainState]
 _COLLECTION = "batch_stats"
 
 
-def make_evaluated(plan: Plan, normalization: Normalization, arrays: dict[str, Arrays]) -> Evaluated:
+def make_evaluated(plan: Plan, normalization: Preprocessing, arrays: dict[str, Arrays]) -> Evaluated:
     """What of the state is evaluated.
 
     Without an average it is what is trained. The statistics that a model keeps of its batches (BatchNorm) belong to the
@@ -49,7 +49,7 @@ def needs_statistics(plan: Plan) -> bool:
     return plan.averages and _COLLECTION in plan.abstract.variables
 
 
-def _recompute(plan: Plan, normalization: Normalization) -> Callable[[Any, Any, Arrays], Any]:
+def _recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, Any, Arrays], Any]:
     """`(params, variables, training split) -> batch statistics`, the mean over batches spread evenly over the split."""
     examples, config = plan.clock.examples, plan.config
     size = min(config.evaluation.batch_size, examples) // plan.layout.mesh.size * plan.layout.mesh.size

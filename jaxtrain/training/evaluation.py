@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxtrain.data.loader import Arrays, normalize, take
-from jaxtrain.data.preprocess import Normalization
+from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.nn.folding import FoldedModel
 from jaxtrain.optim.losses import Loss
 from jaxtrain.training.metrics import add_pairs, empty_pairs, means, measure
@@ -20,7 +20,7 @@ Evaluate = Callable[[Any, Any, Arrays], dict[str, float]]
 
 
 def make_evaluate(
-    model: nn.Module | FoldedModel, loss: Loss, normalization: Normalization, batch_size: int, layout: Layout
+    model: nn.Module | FoldedModel, loss: Loss, normalization: Preprocessing, batch_size: int, layout: Layout
 ) -> Evaluate:
     """A function that evaluates `model` forward only, in equal batches of at most about `batch_size`."""
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from jaxtrain.errors import WorkdirError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces `path` by `text` in one rename, on disk before the rename."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replaces `path` by `content` in one rename, on disk before the rename; text is written as UTF-8."""
     temporary = path.with_name(f".{path.name}.partial")  # one name: what a kill leaves is overwritten the next time
     with os_errors(f"write {path}"):
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with temporary.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -13,9 +13,9 @@ import jax
 from jaxtrain.config import Config, config_name, digest, load_config
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Arrays, Shuffle, Whole, on_device, training_loader
-from jaxtrain.data.preprocess import Normalization
-from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits
-from jaxtrain.errors import CheckpointError, Diverged, Interrupted
+from jaxtrain.data.preprocessing.base import Preprocessing
+from jaxtrain.data.splits import fit_normalization, fits_normalization, load_splits, pad_splits
+from jaxtrain.errors import CheckpointError, DataError, Diverged, Interrupted
 from jaxtrain.reporting.reporter import Reporter, quiet
 from jaxtrain.training import checkpoints
 from jaxtrain.training.compilation import enable_compilation_cache
@@ -79,8 +79,7 @@ def fit(
 def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: dict[str, ArraySource]) -> Result:
     checkpoints.clean(directory.checkpoints)
     restored = _restore(plan, directory, reporter)
-    normalization = fit_normalization(plan.splits, splits["train"])
-    directory.keep_normalization(normalization)
+    normalization = _normalization(plan, directory, splits["train"])
     everywhere = plan.layout.replicated
     arrays = {name: on_device(source, everywhere) for name, source in pad_splits(plan.splits, splits).items()}
     tools = make_tools(plan, normalization, arrays)
@@ -117,6 +116,20 @@ def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: dict[str,
     return result
 
 
+def _normalization(plan: Plan, directory: Workdir, train: ArraySource) -> Preprocessing:
+    """Fitted when a run begins. One that continues keeps what it began with, and is held to the same images."""
+    if not directory.preprocessing_file.exists():
+        fitted = fit_normalization(plan.splits, train)
+        directory.keep_normalization(fitted)
+        return fitted
+    kept = directory.read_normalization()
+    if not fits_normalization(plan.splits, train, kept):
+        raise DataError(
+            f"the training images are not those with which the run in {directory.path} began: their mean and std differ"
+        )
+    return kept
+
+
 def describe_run(plan: Plan, directory: Workdir) -> str:
     """One line that says what is trained on what, for how long and where."""
     sizes = ", ".join(f"{n:,} {split}" for split, n in plan.splits.sizes.items())
@@ -132,12 +145,19 @@ def _initializer(plan: Plan) -> Any:
     return initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
 
 
-def make_tools(plan: Plan, normalization: Normalization, arrays: dict[str, Arrays]) -> Tools:
+def make_tools(plan: Plan, normalization: Preprocessing, arrays: dict[str, Arrays]) -> Tools:
     """The compiled parts of a run."""
     config, layout = plan.config, plan.layout
     key = functools.partial(stream, config.seed)
     size, examples = plan.clock.batch_size, plan.clock.examples
-    load = training_loader(normalization, plan.augment, functools.partial(key, AUGMENT), size, layout.batch)
+    load = training_loader(
+        normalization,
+        plan.augment,
+        functools.partial(key, AUGMENT),
+        size,
+        layout.batch,
+        normalize_first=config.data.normalize_first,
+    )
     everywhere = layout.replicated
     draw = functools.partial(host_stream, config.seed, SHUFFLE)
     return Tools(

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxtrain.config import Config, difference, dumps, loads
-from jaxtrain.data.preprocess import Normalization
-from jaxtrain.errors import ConfigError, DataError, WorkdirError
+from jaxtrain.data.preprocessing.base import Preprocessing
+from jaxtrain.errors import ConfigError, WorkdirError
 from jaxtrain.training.files import os_errors, write_atomically
+from jaxtrain.training.preprocessing_files import read_preprocessing, write_preprocessing
 
 
 class Workdir:
@@ -80,25 +81,13 @@ class Workdir:
                 raise
             yield
 
-    def keep_normalization(self, normalization: Normalization) -> None:
-        """Stores what the preprocessing was fitted to; `DataError` when a continued run is fed other data."""
-        if not self.preprocessing_file.exists():
-            content = {"normalization": {"mean": normalization.mean, "std": normalization.std}}
-            write_atomically(self.preprocessing_file, json.dumps(content, indent=2) + "\n")
-        elif self.read_normalization() != normalization:
-            raise DataError(
-                f"the training images are not those with which the run in {self.path} began: their mean and std differ"
-            )
+    def keep_normalization(self, normalization: Preprocessing) -> None:
+        """Stores what was fitted to the training images."""
+        write_preprocessing(self.preprocessing_file, normalization)
 
-    def read_normalization(self) -> Normalization:
-        """The normalization that the run was trained with."""
-        try:
-            stored = json.loads(self.preprocessing_file.read_text(encoding="utf-8"))["normalization"]
-            return Normalization(tuple(stored["mean"]), tuple(stored["std"]))
-        except FileNotFoundError:
-            raise WorkdirError(f"{self.path} has no preprocessing.json: its run never began to train") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise WorkdirError(f"{self.preprocessing_file} is not readable: {error!r}") from error
+    def read_normalization(self) -> Preprocessing:
+        """What the run was trained with."""
+        return read_preprocessing(self.preprocessing_file)
 
     def rewind_metrics(self, step: int) -> None:
         """Drops the lines of metrics.jsonl after `step`: the steps after it will be made and written again."""

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxtrain.augment.geometry import pad_crop
 from jaxtrain.augment.pipeline import pipeline
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Shuffle, batch_indices, epoch_of, normalize, on_device, training_loader
-from jaxtrain.data.preprocess import Normalization
+from jaxtrain.data.preprocessing.channels import Normalization
+from jaxtrain.data.preprocessing.pixels import Pixels
 from jaxtrain.training.parallel import Layout, make_layout
 from jaxtrain.training.random import host_stream, stream
 
@@ -163,3 +165,23 @@ def test_a_batch_has_the_images_and_labels_of_its_indices(devices: int):
 def drawn_shades(step: int, batch_size: int) -> list[Any]:
     examples = (jax.random.fold_in(stream(0, "augment", step), i) for i in range(batch_size))
     return [np.asarray(jax.random.bits(jax.random.fold_in(key, 0), dtype=jnp.uint8)) for key in examples]
+
+
+def test_normalizing_first_pads_with_the_mean():
+    """The paper's order: what pad_crop adds is 0 after the mean is subtracted, and not a black pixel less the mean."""
+    images = np.random.default_rng(0).integers(1, 256, (6, 3, 3, 1)).astype(np.uint8)
+    fitted = Pixels(None).fit([images])
+    place = make_layout(1, 4)
+    arrays = on_device(ArraySource(images, np.arange(6)), place.replicated)
+    order = shuffle(6, 4).order(0)
+    found = {}
+    for first in (False, True):
+        augment = pipeline([pad_crop(2)])
+        key = functools.partial(stream, 0, "augment")
+        load = jax.jit(training_loader(fitted, augment, key, 4, place.batch, normalize_first=first))
+        found[first] = load(arrays, order, jax.device_put(np.int32(0), place.replicated))
+    exact = augment(key(np.int32(0)), images[np.asarray(found[True].labels)] / np.float32(255) - fitted.mean[None])
+    np.testing.assert_allclose(found[True].images, exact, atol=1e-6)
+    np.testing.assert_array_equal(found[True].labels, found[False].labels)
+    assert (np.asarray(found[True].images) == 0).sum() > 0
+    assert np.abs(np.asarray(found[False].images) - found[True].images).max() > 0.1

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxtrain.data.preprocess import Normalization, pad_images, resize_images, resized_shape
+from jaxtrain.data.preprocessing.channels import Normalization
+from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
 from jaxtrain.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 9, 6, 3), np.uint8)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import on_device
-from jaxtrain.data.preprocess import Normalization
+from jaxtrain.data.preprocessing.channels import Normalization
 from jaxtrain.models.perceptron import linear
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.training.evaluation import make_evaluate

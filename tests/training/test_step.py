@@ -14,7 +14,7 @@ from jaxtrain.augment.geometry import flip_lr
 from jaxtrain.augment.pipeline import pipeline
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Arrays, Batch, Shuffle, on_device, training_loader
-from jaxtrain.data.preprocess import Normalization
+from jaxtrain.data.preprocessing.channels import Normalization
 from jaxtrain.models.perceptron import mlp
 from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
