@@ -1,0 +1,84 @@
+"""The one place where images are resampled: at coordinates of a 3x3 matrix, or at any others.
+
+Coordinates are pixels from the center of the image, x to the right and y down, and say for each pixel of the result
+where it comes from.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxtrain.augment.levels import color, levels, like
+from jaxtrain.augment.options import Fill, Interpolation
+
+_FAR = 1e6
+"""Coordinates are held to this many pixels, so that they fit an int32 whatever a projection makes of them."""
+
+
+def coordinates(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """x f32[1, W] and y f32[H, 1] of the pixels of `image[H, W, C]`, from its center."""
+    height, width = image.shape[:2]
+    x = jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2
+    y = jnp.arange(height, dtype=jnp.float32) - (height - 1) / 2
+    return x.reshape(1, width), y.reshape(height, 1)
+
+
+def warp_given(matrix: jax.Array, image: jax.Array, interpolation: Interpolation, fill: Fill) -> jax.Array:
+    """`image[H, W, C]` with its pixel at (x, y) taken from `matrix` f32[3, 3] times (x, y, 1).
+
+    Up to a factor the last row may be anything (a projection); what lies beyond its horizon is outside the image.
+    """
+    x, y = coordinates(image)
+    column, row, depth = (m[0] * x + m[1] * y + m[2] for m in matrix)
+    depth = jnp.maximum(depth, 1e-6)
+    return sample(image, column / depth, row / depth, interpolation, fill)
+
+
+def sample(image: jax.Array, x: jax.Array, y: jax.Array, interpolation: Interpolation, fill: Fill) -> jax.Array:
+    """`image[H, W, C]` at the coordinates `x` and `y` f32[H', W'], as [H', W', C] of its dtype.
+
+    Bilinear sampling mixes pixels at the border with what lies outside, as torchvision does.
+    """
+    height, width = image.shape[:2]
+    column = jnp.clip(x + (width - 1) / 2, -_FAR, _FAR)
+    row = jnp.clip(y + (height - 1) / 2, -_FAR, _FAR)
+    if interpolation == "nearest":
+        return _pixels(image, _whole(column + 0.5), _whole(row + 0.5), fill)
+    left, above = _whole(column), _whole(row)
+    right = _expanded(column) - _expanded(left).astype(jnp.float32)
+    below = _expanded(row) - _expanded(above).astype(jnp.float32)
+
+    def line(down: int) -> jax.Array:
+        first, second = (levels(_pixels(image, left + i, above + down, fill)) for i in range(2))
+        return first * (1 - right) + second * right
+
+    mixed = line(0) * (1 - below) + line(1) * below
+    return like(mixed, image) if image.dtype == jnp.uint8 else mixed.astype(image.dtype)
+
+
+def _whole(values: jax.Array) -> jax.Array:
+    return jnp.floor(values).astype(jnp.int32)
+
+
+def _expanded(values: jax.Array) -> jax.Array:
+    return values[:, :, None]
+
+
+def _pixels(image: jax.Array, column: jax.Array, row: jax.Array, fill: Fill) -> jax.Array:
+    """The pixels at whole places int32[H', W'], as [H', W', C]."""
+    height, width, channels = image.shape
+    if fill == "reflect":
+        column, row = _mirrored(column, width), _mirrored(row, height)
+    inner_column, inner_row = jnp.clip(column, 0, width - 1), jnp.clip(row, 0, height - 1)
+    place = inner_row * width + inner_column
+    found = image.reshape(height * width, channels).at[place].get(mode="promise_in_bounds")
+    if isinstance(fill, str):
+        return found
+    inside = (column == inner_column) & (row == inner_row)
+    return jnp.where(_expanded(inside), found, color(fill, image))
+
+
+def _mirrored(place: jax.Array, size: int) -> jax.Array:
+    """Places reflected about the first and the last pixel, as often as it takes."""
+    period = max(2 * (size - 1), 1)
+    place = place % period
+    return jnp.minimum(place, period - place) if size > 1 else jnp.zeros_like(place)
