@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.levels import levels, like
 from jaxtrain.augment.magnitudes import Space, augmix_space
-from jaxtrain.augment.operations import Operation, looked_up, operations_given
+from jaxtrain.augment.operations import Operation, found, operations_given
 from jaxtrain.augment.options import Fill, Interpolation
 from jaxtrain.config.annotations import Interval, PositiveFloat, PositiveInt
 
@@ -40,7 +40,7 @@ def mixture(key: jax.Array, space: Space, severity: int, chains: int, depth: int
         index = jnp.where(jnp.arange(3, dtype=jnp.int32).reshape(1, 3) < length, index, identity)
     at = jax.random.randint(bins, shape, 0, severity, jnp.int32)
     return Mixture(
-        operations=looked_up(space, index, at, jax.random.bernoulli(sign, 0.5, shape)),
+        operations=found(space, index, at, jax.random.bernoulli(sign, 0.5, shape)),
         weights=jax.random.dirichlet(weights, jnp.full((chains,), alpha, jnp.float32), dtype=jnp.float32),
         kept=jax.random.beta(kept, jnp.float32(alpha), jnp.float32(alpha), dtype=jnp.float32),
     )

@@ -21,8 +21,12 @@ def brightness_given(factor: jax.Array, image: jax.Array) -> jax.Array:
 
 def contrast_given(factor: jax.Array, image: jax.Array) -> jax.Array:
     """`image[H, W, C]` against the mean of its luma: 0 is plain grey, 1 the image."""
-    values = levels(image)
-    return like(blend(factor, values, grey(values).mean(keepdims=True)), image)
+    return contrast_about(grey(levels(image)).mean(keepdims=True), factor, image)
+
+
+def contrast_about(middle: jax.Array, factor: jax.Array, image: jax.Array) -> jax.Array:
+    """`image[H, W, C]` against the level `middle` f32[1, 1, 1]."""
+    return like(blend(factor, levels(image), middle), image)
 
 
 def saturation_given(factor: jax.Array, image: jax.Array) -> jax.Array:

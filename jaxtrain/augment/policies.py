@@ -12,7 +12,7 @@ import numpy as np
 from jaxtrain.augment.autoaugment_tables import POLICIES
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.magnitudes import Space, autoaugment_space, randaugment_space, trivialaugment_space
-from jaxtrain.augment.operations import Operation, looked_up, operations_given
+from jaxtrain.augment.operations import Operation, found, operations_given
 from jaxtrain.augment.options import Fill, Interpolation
 from jaxtrain.config.annotations import Interval, NonNegativeInt, PositiveInt
 
@@ -26,7 +26,7 @@ def drawn_operations(key: jax.Array, space: Space, count: int, place: int | None
     at = jax.random.randint(bins, (count,), 0, space.magnitudes.shape[1], jnp.int32)
     if place is not None:
         at = jnp.full((count,), place, jnp.int32)
-    return looked_up(space, index, at, jax.random.bernoulli(sign, 0.5, (count,)))
+    return found(space, index, at, jax.random.bernoulli(sign, 0.5, (count,)))
 
 
 def autoaugment_operations(key: jax.Array, policy: str, space: Space) -> Operation:
@@ -37,7 +37,7 @@ def autoaugment_operations(key: jax.Array, policy: str, space: Space) -> Operati
     row = jax.random.randint(which, (), 0, len(names), jnp.int32)
     applied = jax.random.bernoulli(chance, jnp.array(probabilities)[row])
     chosen = jnp.where(applied, jnp.array(index)[row], space.names.index("identity"))
-    return looked_up(space, chosen, jnp.array(bins)[row], jax.random.bernoulli(sign, 0.5, (2,)))
+    return found(space, chosen, jnp.array(bins)[row], jax.random.bernoulli(sign, 0.5, (2,)))
 
 
 def autoaugment(

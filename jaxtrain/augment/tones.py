@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxtrain.augment.draws import log_uniform, sometimes
 from jaxtrain.augment.geometry import Augmentation
+from jaxtrain.augment.histograms import equalizing, histogram, looked_up
 from jaxtrain.augment.levels import bytes_of, levels, like, top
 from jaxtrain.augment.options import Ratios, ordered
 from jaxtrain.config.annotations import Interval, Probability
@@ -36,39 +37,25 @@ def invert_given(image: jax.Array) -> jax.Array:
     return like(top(image) - levels(image), image)
 
 
+def stretched(low: jax.Array, high: jax.Array, image: jax.Array) -> jax.Array:
+    """`image[H, W, C]` with `low` f32[1, 1, C] made black and `high` white; as it is where the two are equal."""
+    values = (levels(image) - low) * (top(image) / jnp.where(high > low, high - low, 1))
+    return jnp.where(high > low, like(values, image), image)
+
+
 def autocontrast_given(image: jax.Array) -> jax.Array:
     """`image[H, W, C]` with each channel stretched to the full range; one that is constant stays."""
-    values, white = levels(image), top(image)
-    low, high = values.min(axis=(0, 1), keepdims=True), values.max(axis=(0, 1), keepdims=True)
-    stretched = (values - low) * (white / jnp.where(high > low, high - low, 1))
-    return jnp.where(high > low, like(stretched, image), image)
+    values = levels(image)
+    return stretched(values.min(axis=(0, 1), keepdims=True), values.max(axis=(0, 1), keepdims=True), image)
 
 
 def equalize_given(image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` with the histogram of each channel made flat, by Pillow's integer formula.
+    """`image[H, W, C]` with the histogram of each channel made flat.
 
-    Floats are taken to the nearest of 256 levels first, as the formula asks for.
+    Floats are taken to the nearest of 256 levels first, for which the formula is made.
     """
-    height, width, channels = image.shape
-    places = bytes_of(image)
-    counts = _histogram(places.reshape(height * width, channels))
-    last = jnp.take_along_axis(counts, places.max(axis=(0, 1)).reshape(channels, 1), axis=1)
-    step = jax.lax.div(height * width - last, 255)
-    below = jnp.cumsum(counts, axis=1) - counts + jax.lax.div(step, 2)
-    # Plain division of numbers that are not negative: XLA on a CPU makes an entry anew for each pixel that looks it up.
-    table = jnp.minimum(jax.lax.div(below, jnp.broadcast_to(jnp.maximum(step, 1), below.shape)), 255)
-    channel = jnp.arange(channels, dtype=jnp.int32).reshape(1, 1, channels)
-    found = table.reshape(-1).at[channel * 256 + places].get(mode="promise_in_bounds")
-    equalized = like(found.astype(jnp.float32) * (top(image) / 255), image)
-    return jnp.where(step.reshape(1, 1, channels) > 0, equalized, image)
-
-
-def _histogram(places: jax.Array) -> jax.Array:
-    """int32[C, 256]: how often each of 256 levels is in each column of `places` int32[N, C]."""
-    channels = places.shape[1]
-    channel = jnp.arange(channels, dtype=jnp.int32).reshape(1, channels)
-    counts = jnp.zeros(channels * 256, jnp.int32).at[(channel * 256 + places).reshape(-1)]
-    return counts.add(1, mode="promise_in_bounds").reshape(channels, 256)
+    found = looked_up(equalizing(histogram(image)), image)
+    return like(found.astype(jnp.float32) * (top(image) / 255), image)
 
 
 def gamma(exponents: Ratios = (0.8, 1.25), probability: Probability = 1.0) -> Augmentation:

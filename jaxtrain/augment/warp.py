@@ -41,14 +41,19 @@ def sample(image: jax.Array, x: jax.Array, y: jax.Array, interpolation: Interpol
     height, width = image.shape[:2]
     column = jnp.clip(x + (width - 1) / 2, -_FAR, _FAR)
     row = jnp.clip(y + (height - 1) / 2, -_FAR, _FAR)
+    table = _table(image, fill)
+
+    def pixels(column: jax.Array, row: jax.Array) -> jax.Array:
+        return table.at[_places(column, row, height, width, fill)].get(mode="promise_in_bounds")
+
     if interpolation == "nearest":
-        return _pixels(image, _whole(column + 0.5), _whole(row + 0.5), fill)
+        return pixels(_whole(column + 0.5), _whole(row + 0.5))
     left, above = _whole(column), _whole(row)
-    right = _expanded(column) - _expanded(left).astype(jnp.float32)
-    below = _expanded(row) - _expanded(above).astype(jnp.float32)
+    right = (column - left.astype(jnp.float32))[:, :, None]
+    below = (row - above.astype(jnp.float32))[:, :, None]
 
     def line(down: int) -> jax.Array:
-        first, second = (levels(_pixels(image, left + i, above + down, fill)) for i in range(2))
+        first, second = (levels(pixels(left + i, above + down)) for i in range(2))
         return first * (1 - right) + second * right
 
     mixed = line(0) * (1 - below) + line(1) * below
@@ -59,22 +64,28 @@ def _whole(values: jax.Array) -> jax.Array:
     return jnp.floor(values).astype(jnp.int32)
 
 
-def _expanded(values: jax.Array) -> jax.Array:
-    return values[:, :, None]
+def _table(image: jax.Array, fill: Fill) -> jax.Array:
+    """The pixels of `image` one after the other and then the one outside, [H * W + 1, C].
 
-
-def _pixels(image: jax.Array, column: jax.Array, row: jax.Array, fill: Fill) -> jax.Array:
-    """The pixels at whole places int32[H', W'], as [H', W', C]."""
+    Written into an array, so that what the image is computed from is computed once: XLA on a CPU would otherwise do it
+    anew for each pixel that is sampled, which made a bilinear operation of a policy cost 55 ms instead of 22.
+    """
     height, width, channels = image.shape
+    outside = jnp.zeros((1, 1, channels), image.dtype) if isinstance(fill, str) else color(fill, image)
+    table = jnp.zeros((height * width + 1, channels), image.dtype)
+    table = jax.lax.dynamic_update_slice(table, outside.reshape(1, channels), (height * width, 0))
+    return jax.lax.dynamic_update_slice(table, image.reshape(height * width, channels), (0, 0))
+
+
+def _places(column: jax.Array, row: jax.Array, height: int, width: int, fill: Fill) -> jax.Array:
+    """Where the pixels at `column` and `row` int32[H', W'] are in the table."""
     if fill == "reflect":
         column, row = _mirrored(column, width), _mirrored(row, height)
     inner_column, inner_row = jnp.clip(column, 0, width - 1), jnp.clip(row, 0, height - 1)
     place = inner_row * width + inner_column
-    found = image.reshape(height * width, channels).at[place].get(mode="promise_in_bounds")
     if isinstance(fill, str):
-        return found
-    inside = (column == inner_column) & (row == inner_row)
-    return jnp.where(_expanded(inside), found, color(fill, image))
+        return place
+    return jnp.where((column == inner_column) & (row == inner_row), place, height * width)
 
 
 def _mirrored(place: jax.Array, size: int) -> jax.Array:
