@@ -11,12 +11,12 @@ def _row(factory: str, description: str, paper: str = "") -> Info:
 
 GEOMETRY = {
     "flip_ud": _row("geometry:flip_ud", "mirrors the image upside down with a given probability"),
-    "translate": _row("affine:translate", "moves the image by fractions of its sides"),
-    "rotate": _row("affine:rotate", "turns the image about its center"),
-    "scale": _row("affine:scale", "zooms in or out"),
-    "stretch": _row("affine:stretch", "changes width over height at the same area"),
-    "shear": _row("affine:shear", "slants the image along both axes"),
-    "affine": _row("affine:affine", "turns, moves, zooms, stretches and shears in one resampling"),
+    "translate": _row("affine_maps:translate", "moves the image by fractions of its sides"),
+    "rotate": _row("affine_maps:rotate", "turns the image about its center"),
+    "scale": _row("affine_maps:scale", "zooms in or out"),
+    "stretch": _row("affine_maps:stretch", "changes width over height at the same area"),
+    "shear": _row("affine_maps:shear", "slants the image along both axes"),
+    "affine": _row("affine_maps:affine", "turns, moves, zooms, stretches and shears in one resampling"),
     "projective": _row("distortion:projective", "shows the image from aside: moves its corners inwards"),
     "lens": _row(
         "distortion:lens", "distorts radially, as a lens does", "Brown 1966, Decentering distortion of lenses"
@@ -29,8 +29,8 @@ COLOR = {
     "saturation": _row("color:saturation", "moves pixels to or from their luma"),
     "hue": _row("color:hue", "turns all hues"),
     "random_gray": _row("color:random_gray", "takes the color away with a given probability"),
-    "color_jitter": _row("color_jitter:color_jitter", "brightness, contrast, saturation and hue in a random order"),
-    "fancy_pca": _row("fancy_pca:fancy_pca", "shifts colors along the principal axes of a data set", _ALEX),
+    "color_jitter": _row("jitter:color_jitter", "brightness, contrast, saturation and hue in a random order"),
+    "fancy_pca": _row("principal_colors:fancy_pca", "shifts colors along the principal axes of a data set", _ALEX),
     "gamma": _row("tones:gamma", "raises pixels in [0, 1] to a power"),
     "solarize": _row("tones:solarize", "inverts bright pixels"),
     "posterize": _row("tones:posterize", "keeps the first bits of each value"),
@@ -71,7 +71,7 @@ POLICIES = {
         "Müller & Hutter 2021, TrivialAugment, arXiv:2103.10158",
     ),
     "augmix": _row(
-        "augmix:augmix",
+        "chains:augmix",
         "mixes the image with chains of operations",
         "Hendrycks et al. 2020, AugMix, arXiv:1912.02781",
     ),

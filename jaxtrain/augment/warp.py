@@ -36,7 +36,7 @@ def warp_given(matrix: jax.Array, image: jax.Array, interpolation: Interpolation
 def sample(image: jax.Array, x: jax.Array, y: jax.Array, interpolation: Interpolation, fill: Fill) -> jax.Array:
     """`image[H, W, C]` at the coordinates `x` and `y` f32[H', W'], as [H', W', C] of its dtype.
 
-    Bilinear sampling mixes pixels at the border with what lies outside, as torchvision does.
+    Bilinear sampling mixes pixels at the border with what lies outside.
     """
     height, width = image.shape[:2]
     column = jnp.clip(x + (width - 1) / 2, -_FAR, _FAR)
