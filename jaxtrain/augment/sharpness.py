@@ -61,7 +61,7 @@ def sharpen_given(factor: jax.Array, image: jax.Array) -> jax.Array:
     inner = values[1:-1, channels:-channels]
     smooth = levels(like((around + 4 * inner) / 13, image))
     changed = like(blend(factor, inner, smooth), image)
-    return image.at[1:-1, 1:-1].set(changed.reshape(height - 2, width - 2, channels))
+    return jnp.asarray(image).at[1:-1, 1:-1].set(changed.reshape(height - 2, width - 2, channels))
 
 
 def sharpen(strength: Strength = 0.9, probability: Probability = 1.0) -> Augmentation:

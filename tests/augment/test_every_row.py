@@ -24,31 +24,38 @@ def images(shape: tuple[int, int, int], dtype: Any) -> np.ndarray:
     return values.astype(np.uint8) if dtype == np.uint8 else (values / 255).astype(dtype)
 
 
+SAME = {"translate", "rotate", "scale", "stretch", "shear", "autoaugment", "trivialaugment"}
+"""Other draws for the code of `affine` and `randaugment`."""
+KINDS = {
+    "photo": (NAMES, images((20, 16, 3), np.uint8)),
+    "pixel": (sorted(set(NAMES) - SAME), images((1, 1, 1), np.float32)),
+}
+
+
 @pytest.fixture(scope="module")
 def results() -> dict[str, dict[str, np.ndarray]]:
     """Every row under the same keys, the first of them twice; one program for each kind of image, hardly optimized."""
-    keys = jax.random.split(jax.random.key(0), KEYS)
-    keys = jnp.concatenate([keys, keys[:1]])
-    rows = [AUGMENTATIONS.create(name, **OPTIONS.get(name, {})) for name in NAMES]
+    bits = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(0), KEYS)))
+    bits = np.concatenate([bits, bits[:1]])
     found = {}
-    for kind, x in {"photo": images((20, 16, 3), np.uint8), "pixel": images((1, 1, 1), np.float32)}.items():
+    for kind, (names, x) in KINDS.items():
+        rows = [AUGMENTATIONS.create(name, **OPTIONS.get(name, {})) for name in names]
 
-        def run(keys: jax.Array, x: jax.Array) -> list[jax.Array]:
-            return [jax.vmap(row, (0, None))(jax.random.clone(keys), x) for row in rows]
+        def run(bits: jax.Array, x: jax.Array, rows: list[Any] = rows) -> list[jax.Array]:
+            return [jax.vmap(row, (0, None))(jax.random.wrap_key_data(bits), x) for row in rows]
 
         compiled = jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})
-        found[kind] = dict(zip(NAMES, map(np.asarray, compiled(jax.random.clone(keys), x)), strict=True))
+        found[kind] = dict(zip(names, map(np.asarray, compiled(bits, x)), strict=True))
     return found
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_shape_dtype_and_range(name: str, results: dict[str, dict[str, np.ndarray]]) -> None:
-    photos, pixels = results["photo"][name], results["pixel"][name]
-    assert (photos.shape, photos.dtype) == ((KEYS + 1, 20, 16, 3), np.uint8)
-    assert (pixels.shape, pixels.dtype) == ((KEYS + 1, 1, 1, 1), np.float32)
-    assert np.isfinite(pixels).all()
-    assert pixels.min() >= 0
-    assert pixels.max() <= 1
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, (names, _) in KINDS.items() for name in names])
+def test_shape_dtype_and_range(kind: str, name: str, results: dict[str, dict[str, np.ndarray]]) -> None:
+    found, x = results[kind][name], KINDS[kind][1]
+    assert (found.shape, found.dtype) == ((KEYS + 1, *x.shape), x.dtype)
+    assert np.isfinite(found).all()
+    assert found.min() >= 0
+    assert found.max() <= (255 if x.dtype == np.uint8 else 1)
 
 
 @pytest.mark.parametrize("name", NAMES)
