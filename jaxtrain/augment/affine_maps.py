@@ -4,7 +4,7 @@ The image is first scaled and stretched, then sheared, rotated and moved, all ab
 of shears are torchvision's; a positive angle turns counter-clockwise, as in Pillow.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtrain.augment.draws import log_uniform, sometimes, uniform
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.options import Angles, Fill, Interpolation, Ratios, Shifts, Slants, both_ways, ordered
-from jaxtrain.augment.warp import warp_given
+from jaxtrain.augment.warp import Matrix, warp_given
 from jaxtrain.config.annotations import Probability
 
 
@@ -38,19 +38,19 @@ class Affine(NamedTuple):
     shear_y: jax.typing.ArrayLike = 0.0
 
 
-def affine_matrix(draw: Affine, height: int, width: int) -> jax.Array:
-    """f32[3, 3] from a place in the result to the place in the image, for `warp_given`."""
+def affine_matrix(draw: Affine, height: int, width: int) -> Matrix:
+    """From a place in the result to the place in the image, for `warp_given`."""
     x, y, degrees, scale, aspect, shear_x, shear_y = (jnp.asarray(v, jnp.float32) for v in draw)
     angle, across, down = jnp.deg2rad(degrees), jnp.tan(jnp.deg2rad(shear_x)), jnp.tan(jnp.deg2rad(shear_y))
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     root = jnp.sqrt(aspect)
     # The inverse of the shears after the rotation, divided by what each axis was multiplied with.
-    shears = ((1 + across * down, across), (down, jnp.ones_like(across)))
-    rows = []
+    shears: tuple[tuple[Any, Any], ...] = ((1 + across * down, across), (down, 1.0))
+    rows: list[tuple[jax.Array, ...]] = []
     for (first, second), factor in zip(shears, (scale * root, scale / root), strict=True):
         by_x, by_y = (first * cos + second * sin) / factor, (second * cos - first * sin) / factor
-        rows.append(jnp.stack([by_x, by_y, -(by_x * x * width + by_y * y * height)]))
-    return jnp.stack([*rows, jnp.array([0, 0, 1], jnp.float32)])
+        rows.append((by_x, by_y, -(by_x * x * width + by_y * y * height)))
+    return *rows, (0.0, 0.0, 1.0)
 
 
 def affine_given(

@@ -1,6 +1,6 @@
 """Views from aside (projections) and through a lens (radial distortion)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -8,17 +8,20 @@ import jax.numpy as jnp
 from jaxtrain.augment.draws import sometimes, uniform
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.options import Fill, Interpolation
-from jaxtrain.augment.warp import coordinates, sample, warp_given
+from jaxtrain.augment.warp import Matrix, coordinates, sample, warp_given
 from jaxtrain.config.annotations import Interval, NonNegativeFloat, Probability
 
 Distortion = Annotated[float, Interval(least=0, below=0.66)]
 """Below two thirds, since corners that move farther can make a quadrilateral that is folded over."""
 
+Numbers = tuple[Any, ...]
+"""f32[] each, or Python floats."""
+
 _CORNERS = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 
 
-def projection_matrix(corners: jax.Array, height: int, width: int) -> jax.Array:
-    """f32[3, 3] that shows the image in a quadrilateral, from the result to the image, for `warp_given`.
+def projection_matrix(corners: jax.Array, height: int, width: int) -> Matrix:
+    """Shows the image in a quadrilateral: from the result to the image, for `warp_given`.
 
     Args:
       corners: f32[4, 2], where the corners of the image come to lie, as (x, y) in fractions of width and height from
@@ -26,24 +29,36 @@ def projection_matrix(corners: jax.Array, height: int, width: int) -> jax.Array:
       height: of the image in pixels.
       width: of the image in pixels.
     """
-    a, b, c, d = ((p - 0.5) * jnp.array([width, height], jnp.float32) for p in corners)
+    (ax, bx, cx, dx), (ay, by, cy, dy) = (
+        [(corners[i, k] - 0.5) * side for i in range(4)] for k, side in ((0, width), (1, height))
+    )
     # Heckbert 1989, Fundamentals of texture mapping and image warping, section 2.2.3: the unit square to a
     # quadrilateral. Its adjugate leads back, with a last row that is positive inside.
-    total, right, left = a - b + c - d, b - c, d - c
+    total, right, left = (ax - bx + cx - dx, ay - by + cy - dy), (bx - cx, by - cy), (dx - cx, dy - cy)
     area = _cross(right, left)
     g, h = _cross(total, left) / area, _cross(right, total) / area
-    first, second, third = b - a + g * b, d - a + h * d, a
-    columns = [jnp.append(first, g), jnp.append(second, h), jnp.append(third, 1.0)]
-    adjugate = jnp.stack([jnp.cross(columns[(i + 1) % 3], columns[(i + 2) % 3]) for i in range(3)])
+    first, second, third = (
+        (bx - ax + g * bx, by - ay + g * by, g),
+        (dx - ax + h * dx, dy - ay + h * dy, h),
+        (ax, ay, 1.0),
+    )
+    across, down, depth = _normal(second, third), _normal(third, first), _normal(first, second)
+    center = depth[2]  # at the center of the result; 1 where nothing moved
     # From the unit square to pixels from the center.
-    to_column = width * (adjugate[0] - 0.5 * adjugate[2])
-    to_row = height * (adjugate[1] - 0.5 * adjugate[2])
-    center = adjugate[2, 2]  # the depth at the center of the result, which is 1 where nothing moved
-    return jnp.stack([to_column, to_row, adjugate[2]]) / center
+    return (
+        tuple(width * (p - 0.5 * d) / center for p, d in zip(across, depth, strict=True)),
+        tuple(height * (p - 0.5 * d) / center for p, d in zip(down, depth, strict=True)),
+        tuple(d / center for d in depth),
+    )
 
 
-def _cross(p: jax.Array, q: jax.Array) -> jax.Array:
+def _cross(p: Numbers, q: Numbers) -> jax.Array:
     return p[0] * q[1] - p[1] * q[0]
+
+
+def _normal(p: Numbers, q: Numbers) -> tuple[jax.Array, ...]:
+    """The cross product in three dimensions."""
+    return p[1] * q[2] - p[2] * q[1], p[2] * q[0] - p[0] * q[2], p[0] * q[1] - p[1] * q[0]
 
 
 def projective_given(

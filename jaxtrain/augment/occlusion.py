@@ -1,6 +1,7 @@
 """Rectangles taken out of images: cutout and random erasing."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import jax
@@ -17,8 +18,8 @@ _ATTEMPTS = 10
 """Rectangles that random erasing draws for one that fits; as many as torchvision's."""
 
 
-def erase_given(box: jax.Array, image: jax.Array, replacement: jax.Array) -> jax.Array:
-    """`image[H, W, C]` with `replacement`, which broadcasts to it, in `box` int32[4].
+def erase_given(box: Sequence[jax.typing.ArrayLike] | jax.Array, image: jax.Array, replacement: jax.Array) -> jax.Array:
+    """`image[H, W, C]` with `replacement`, which broadcasts to it, in `box`, int32[4] or four numbers.
 
     The box is (first row, first column, height, width) and may reach beyond the image.
     """
@@ -32,7 +33,7 @@ def erase_given(box: jax.Array, image: jax.Array, replacement: jax.Array) -> jax
 def cutout_given(center: jax.Array, image: jax.Array, size: int, fill: Color = 0.5) -> jax.Array:
     """`image[H, W, C]` without a square of `size` about `center` int32[2] (row, column), as far as it is inside."""
     corner = center - size // 2
-    return erase_given(jnp.stack([corner[0], corner[1], jnp.int32(size), jnp.int32(size)]), image, color(fill, image))
+    return erase_given((corner[0], corner[1], size, size), image, color(fill, image))
 
 
 def cutout(size: PositiveInt = 16, fill: Color = 0.5, probability: Probability = 1.0) -> Augmentation:

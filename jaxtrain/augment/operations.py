@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxtrain.augment.color import brightness_given, contrast_about, saturation_given
 from jaxtrain.augment.histograms import equalizing, extremes, histogram, looked_up, means
@@ -17,7 +18,7 @@ from jaxtrain.augment.magnitudes import Space
 from jaxtrain.augment.options import Fill, Interpolation
 from jaxtrain.augment.sharpness import sharpen_given
 from jaxtrain.augment.tones import invert_given, posterize_given, solarize_given, stretched
-from jaxtrain.augment.warp import warp_given
+from jaxtrain.augment.warp import Matrix, warp_given
 
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 
@@ -31,8 +32,20 @@ class Operation(NamedTuple):
 
 def found(space: Space, which: jax.Array, place: jax.Array, negative: jax.Array) -> Operation:
     """The operations `which` int32[...] at the bins `place` int32[...], negated where `negative` and signed."""
-    magnitude = jnp.array(space.magnitudes)[which, place]
-    return Operation(which, jnp.where(negative & jnp.array(space.signed)[which], -magnitude, magnitude))
+    bins = space.magnitudes.shape[1]
+    magnitude = entry(space.magnitudes.reshape(-1), which * bins + place)
+    return Operation(
+        which, jnp.where(negative & (entry(space.signed.astype(np.int32), which) > 0), -magnitude, magnitude)
+    )
+
+
+def entry(table: np.ndarray, index: jax.Array) -> jax.Array:
+    """`table[index]` of a short `table` [K] for each of `index` int32[...], by comparing with all places.
+
+    An array that is the same everywhere cannot be indexed by one that is divided over an explicit mesh.
+    """
+    places = jnp.arange(len(table), dtype=jnp.int32).reshape((1,) * index.ndim + (-1,))
+    return jnp.where(index[..., None] == places, jnp.asarray(table).reshape(places.shape), 0).sum(axis=-1)
 
 
 def operation_given(
@@ -70,16 +83,14 @@ def _table(names: tuple[str, ...], operation: Operation, counts: jax.Array) -> j
     return result[0].T
 
 
-def _matrix(names: tuple[str, ...], operation: Operation, height: int, width: int) -> jax.Array:
+def _matrix(names: tuple[str, ...], operation: Operation, height: int, width: int) -> Matrix:
     """From the result to the image. Shears keep the upper left corner, rotations (counter-clockwise) the center."""
     amounts = {n: jnp.where(operation.which == names.index(n), operation.magnitude, 0) for n in GEOMETRIC}
     across, down = amounts["shear_x"], amounts["shear_y"]
     x, y = jnp.trunc(amounts["translate_x"]), jnp.trunc(amounts["translate_y"])
     angle = jnp.deg2rad(amounts["rotate"])
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    first = jnp.stack([cos, across - sin, across * (height / 2) - x])
-    second = jnp.stack([down + sin, cos, down * (width / 2) - y])
-    return jnp.stack([first, second, jnp.array([0, 0, 1], jnp.float32)])
+    return (cos, across - sin, across * (height / 2) - x), (down + sin, cos, down * (width / 2) - y), (0.0, 0.0, 1.0)
 
 
 def operations_given(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtrain.augment.autoaugment_tables import POLICIES
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.magnitudes import Space, autoaugment_space, randaugment_space, trivialaugment_space
-from jaxtrain.augment.operations import Operation, found, operations_given
+from jaxtrain.augment.operations import Operation, entry, found, operations_given
 from jaxtrain.augment.options import Fill, Interpolation
 from jaxtrain.config.annotations import Interval, NonNegativeInt, PositiveInt
 
@@ -35,9 +35,10 @@ def autoaugment_operations(key: jax.Array, policy: str, space: Space) -> Operati
     index = np.array([[space.names.index(name) for name in row] for row in names], np.int32)
     which, chance, sign = jax.random.split(key, 3)
     row = jax.random.randint(which, (), 0, len(names), jnp.int32)
-    applied = jax.random.bernoulli(chance, jnp.array(probabilities)[row])
-    chosen = jnp.where(applied, jnp.array(index)[row], space.names.index("identity"))
-    return found(space, chosen, jnp.array(bins)[row], jax.random.bernoulli(sign, 0.5, (2,)))
+    pair = 2 * row + jnp.arange(2, dtype=jnp.int32)
+    applied = jax.random.bernoulli(chance, entry(probabilities.reshape(-1), pair))
+    chosen = jnp.where(applied, entry(index.reshape(-1), pair), space.names.index("identity"))
+    return found(space, chosen, entry(bins.reshape(-1), pair), jax.random.bernoulli(sign, 0.5, (2,)))
 
 
 def autoaugment(

@@ -4,6 +4,9 @@ Coordinates are pixels from the center of the image, x to the right and y down, 
 where it comes from.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -14,6 +17,10 @@ _FAR = 1e6
 """Coordinates are held to this many pixels, so that they fit an int32 whatever a projection makes of them."""
 
 
+Matrix = Sequence[Sequence[Any]] | jax.Array
+"""Three rows of three numbers, f32[] each; apart, since to stack them would only be to take them apart again."""
+
+
 def coordinates(image: jax.Array) -> tuple[jax.Array, jax.Array]:
     """x f32[1, W] and y f32[H, 1] of the pixels of `image[H, W, C]`, from its center."""
     height, width = image.shape[:2]
@@ -22,13 +29,13 @@ def coordinates(image: jax.Array) -> tuple[jax.Array, jax.Array]:
     return x.reshape(1, width), y.reshape(height, 1)
 
 
-def warp_given(matrix: jax.Array, image: jax.Array, interpolation: Interpolation, fill: Fill) -> jax.Array:
-    """`image[H, W, C]` with its pixel at (x, y) taken from `matrix` f32[3, 3] times (x, y, 1).
+def warp_given(matrix: Matrix, image: jax.Array, interpolation: Interpolation, fill: Fill) -> jax.Array:
+    """`image[H, W, C]` with its pixel at (x, y) taken from `matrix` times (x, y, 1).
 
     Up to a factor the last row may be anything (a projection); what lies beyond its horizon is outside the image.
     """
     x, y = coordinates(image)
-    column, row, depth = (m[0] * x + m[1] * y + m[2] for m in matrix)
+    column, row, depth = (by_x * x + by_y * y + shift for by_x, by_y, shift in matrix)
     depth = jnp.maximum(depth, 1e-6)
     return sample(image, column / depth, row / depth, interpolation, fill)
 

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxtrain import augment
 from jaxtrain.augment import AUGMENTATIONS
+from jaxtrain.augment.pipeline import pipeline
 from jaxtrain.config import AugmentationSpec
 
 NAMES = AUGMENTATIONS.names()
@@ -79,6 +81,31 @@ def test_options_read_and_write(name: str) -> None:
     spec = AugmentationSpec.parse(name)
     assert AugmentationSpec.parse(str(spec)) == spec
     assert callable(spec.build())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_divided_over_an_explicit_mesh(name: str) -> None:
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2])
+    run = pipeline([AUGMENTATIONS.create(name, **OPTIONS.get(name, {}))])
+    with jax.set_mesh(mesh):
+        divided = jax.ShapeDtypeStruct((4, 6, 5, 3), jnp.uint8, sharding=NamedSharding(mesh, PartitionSpec("data")))
+        result = jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)), divided)
+    assert result.sharding.spec[0] == "data"
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_draws_do_not_depend_on_the_devices(kind: AxisType) -> None:
+    """Of four devices and of one; a level of difference is allowed, since programs may round differently."""
+    run = pipeline([AUGMENTATIONS.create(name) for name in ("affine", "color_jitter", "randaugment")])
+    batch = np.random.default_rng(0).integers(0, 256, (8, 9, 7, 3), np.uint8)
+    alone = np.asarray(jax.jit(run)(jax.random.key(3), batch), int)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,), devices=jax.devices()[:4])
+    with jax.set_mesh(mesh):
+        divided = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+        result = jax.jit(run)(jax.random.key(3), divided)
+    assert len(result.sharding.device_set) == 4
+    assert (np.abs(np.asarray(result, int) - alone) > 1).mean() < 0.01
+    assert not np.array_equal(alone, batch)
 
 
 def test_a_module_has_not_the_name_of_a_row() -> None:
