@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.augment.draws import log_uniform, sometimes, uniform
+from jaxtrain.augment.draws import logarithms, sometimes, uniforms
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.options import Angles, Fill, Interpolation, Ratios, Shifts, Slants, both_ways, ordered
 from jaxtrain.augment.warp import Matrix, warp_given
@@ -125,19 +125,19 @@ def affine(
     fill: Fill = 0.0,
 ) -> Augmentation:
     """Turns, moves, zooms, stretches and shears at once, each by a draw of its own, and resamples once."""
-    even = {
-        "x": both_ways(x, "x"),
-        "y": both_ways(y, "y"),
-        "degrees": both_ways(degrees, "degrees"),
-        "shear_x": both_ways(shear_x, "shear_x"),
-        "shear_y": both_ways(shear_y, "shear_y"),
-    }
-    logarithmic = {"scale": ordered(factors, "factors"), "aspect": ordered(aspects, "aspects")}
+    ranges = (  # in the order of the fields
+        both_ways(x, "x"),
+        both_ways(y, "y"),
+        both_ways(degrees, "degrees"),
+        logarithms(ordered(factors, "factors")),
+        logarithms(ordered(aspects, "aspects")),
+        both_ways(shear_x, "shear_x"),
+        both_ways(shear_y, "shear_y"),
+    )
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
-        keys = iter(jax.random.split(key, len(Affine._fields)))
-        drawn = {name: uniform(next(keys), bounds) for name, bounds in even.items()}
-        drawn |= {name: log_uniform(next(keys), bounds) for name, bounds in logarithmic.items()}
-        return affine_given(Affine(**drawn), image, interpolation, fill)
+        draw = Affine(*uniforms(key, *ranges))
+        draw = draw._replace(scale=jnp.exp(draw.scale), aspect=jnp.exp(draw.aspect))
+        return affine_given(draw, image, interpolation, fill)
 
     return sometimes(probability, augment)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.augment.draws import sometimes, uniform
+from jaxtrain.augment.draws import sometimes, uniforms
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.options import Fill, Interpolation
 from jaxtrain.augment.warp import Matrix, coordinates, sample, warp_given
@@ -115,7 +115,7 @@ def lens(
         raise ValueError(f"k1={k1} and k2={k2} can fold the image over; 3 k1 + 5 k2 must be less than 1")
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
-        first, second = jax.random.split(key)
-        return lens_given(uniform(first, (-k1, k1)), uniform(second, (-k2, k2)), image, interpolation, fill)
+        first, second = uniforms(key, (-k1, k1), (-k2, k2))
+        return lens_given(first, second, image, interpolation, fill)
 
     return sometimes(probability, augment)

@@ -14,10 +14,20 @@ def uniform(key: jax.Array, bounds: Range) -> jax.Array:
     return jax.random.uniform(key, (), jnp.float32, *bounds)
 
 
+def uniforms(key: jax.Array, *bounds: Range) -> tuple[jax.Array, ...]:
+    """f32[] for each of `bounds`, drawn uniformly between them, all from one key at once."""
+    shares = jax.random.uniform(key, (len(bounds),), jnp.float32)
+    return tuple(low + shares[i] * (high - low) for i, (low, high) in enumerate(bounds))
+
+
+def logarithms(bounds: Range) -> Range:
+    """The logarithms of positive `bounds`."""
+    return math.log(bounds[0]), math.log(bounds[1])
+
+
 def log_uniform(key: jax.Array, bounds: Range) -> jax.Array:
     """f32[] between the positive `bounds`, whose logarithm is uniform."""
-    low, high = bounds
-    return jnp.exp(uniform(key, (math.log(low), math.log(high))))
+    return jnp.exp(uniform(key, logarithms(bounds)))
 
 
 def sometimes(probability: float, augment: Augmentation) -> Augmentation:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.augment.color import hue_given
-from jaxtrain.augment.draws import sometimes, uniform
+from jaxtrain.augment.draws import sometimes, uniforms
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.levels import blend, grey, levels, like
 from jaxtrain.augment.options import Strength, Turns, about_one, both_ways
@@ -75,8 +75,8 @@ def color_jitter(
     ranges.append(both_ways(hue, "hue"))
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
-        shuffle, *keys = jax.random.split(key, 5)
-        draw = Jitter(*(uniform(k, bounds) for k, bounds in zip(keys, ranges, strict=True)))
+        shuffle, amounts = jax.random.split(key)
+        draw = Jitter(*uniforms(amounts, *ranges))
         order = jax.random.permutation(shuffle, 4) if random_order else None
         return color_jitter_given(draw, image, order)
 

@@ -1,13 +1,12 @@
 """Rectangles taken out of images: cutout and random erasing."""
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.augment.draws import sometimes
+from jaxtrain.augment.draws import logarithms, sometimes
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.levels import color, like
 from jaxtrain.augment.options import Color, Ratios, ordered
@@ -58,13 +57,13 @@ def cutout(size: PositiveInt = 16, fill: Color = 0.5, probability: Probability =
 
 def erasing_box(key: jax.Array, height: int, width: int, area: tuple[float, float], aspect: Ratios) -> jax.Array:
     """int32[4], the first of ten rectangles that fits; an empty one where none does. See `random_erasing`."""
-    first, second, third = jax.random.split(key, 3)
-    pixels = height * width * jax.random.uniform(first, (_ATTEMPTS, 1), jnp.float32, *area)
-    bounds = (math.log(aspect[0]), math.log(aspect[1]))
-    ratio = jnp.exp(jax.random.uniform(second, (_ATTEMPTS, 1), jnp.float32, *bounds))
+    shares = jax.random.uniform(key, (_ATTEMPTS, 4), jnp.float32)
+    first, last = logarithms(aspect)
+    pixels = height * width * (area[0] + shares[:, :1] * (area[1] - area[0]))
+    ratio = jnp.exp(first + shares[:, 1:2] * (last - first))
     size = jnp.round(jnp.sqrt(pixels * jnp.concatenate([ratio, 1 / ratio], axis=1))).astype(jnp.int32)
     room = jnp.array([[height, width]], jnp.int32) - size
-    corner = jax.random.randint(third, (_ATTEMPTS, 2), 0, jnp.maximum(room, 0) + 1, jnp.int32)
+    corner = jnp.floor(shares[:, 2:] * (room + 1).astype(jnp.float32)).astype(jnp.int32)
     fits = ((room > 0) & (size > 0)).all(axis=1, keepdims=True)
     boxes = jnp.concatenate([corner, jnp.where(fits, size, 0)], axis=1)
     return boxes[jnp.argmax(fits)]

@@ -176,7 +176,8 @@ def test_augmix_mixes_its_chains() -> None:
 
 
 def drawn_mixtures(space: Space, depth: int | None, alpha: float) -> Mixture:
-    draw = jax.jit(jax.vmap(lambda k: mixture(k, space, 3, 3, depth, alpha)))
+    fast = {"xla_backend_optimization_level": 0}  # of loops for gamma variates, which take long to compile
+    draw = jax.jit(jax.vmap(lambda k: mixture(k, space, 3, 3, depth, alpha)), compiler_options=fast)
     return jax.tree.map(np.asarray, draw(jax.random.split(jax.random.key(2), 3000)))
 
 
