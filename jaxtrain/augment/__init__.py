@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from jaxtrain.augment.catalog import ROWS
 from jaxtrain.tables import Info, Table
 
 AUGMENTATIONS = Table(
@@ -18,6 +19,7 @@ AUGMENTATIONS = Table(
             description="pads every side and crops back to the size at a random offset",
             paper="He et al. 2016, section 4.2 (4 pixels); Zagoruyko & Komodakis 2016 (reflect)",
         ),
+        **ROWS,
     },
 )
 

@@ -26,6 +26,20 @@ def flip_lr(probability: Probability = 0.5) -> Augmentation:
     return augment
 
 
+def flip_ud_given(flip: jax.Array, image: jax.Array) -> jax.Array:
+    """`image[H, W, C]` mirrored upside down where the boolean scalar `flip` is true."""
+    return jnp.where(flip, image[::-1], image)
+
+
+def flip_ud(probability: Probability = 0.5) -> Augmentation:
+    """Mirrors upside down with `probability`."""
+
+    def augment(key: jax.Array, image: jax.Array) -> jax.Array:
+        return flip_ud_given(jax.random.bernoulli(key, probability), image)
+
+    return augment
+
+
 def pad_crop_given(offset: jax.Array, image: jax.Array, padding: int, mode: str) -> jax.Array:
     """Pads `image[H, W, C]` by `padding` on each side and cuts H x W at `offset` int32[2] in [0, 2 * padding]."""
     widths = ((padding, padding), (padding, padding), (0, 0))

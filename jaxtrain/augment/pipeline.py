@@ -25,7 +25,11 @@ def pipeline(augmentations: Sequence[Augmentation]) -> BatchAugmentation:
     def batch(key: jax.Array, images: jax.Array) -> jax.Array:
         if not augmentations:
             return images
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(images.shape[0], dtype=jnp.uint32))
+        numbers = jnp.arange(images.shape[0], dtype=jnp.uint32)
+        axis = jax.typeof(images).sharding.spec[0]
+        if axis is not None:  # of an explicit mesh; keys are divided as the images are
+            numbers = jax.sharding.reshard(numbers, jax.P(axis))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
         return jax.vmap(one)(keys, images)
 
     return batch

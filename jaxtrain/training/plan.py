@@ -32,7 +32,7 @@ from jaxtrain.training.optimizer import (
     learning_rate_rules,
 )
 from jaxtrain.training.parallel import Layout, make_layout
-from jaxtrain.training.requirements import abstract_images, check_requirements
+from jaxtrain.training.requirements import abstract_images, built_augmentations, check_requirements
 from jaxtrain.training.state import TrainState, initializer
 from jaxtrain.training.step import TrainStep, make_train_step
 
@@ -138,7 +138,7 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
         multipliers=multipliers,
         loss=config.loss.build(clock=clock),
         penalties=tuple(spec.build(clock=clock) for spec in config.penalties),
-        augment=pipeline([spec.build(clock=clock) for spec in config.data.augment]),
+        augment=pipeline(built_augmentations(config, clock, splits.image_shape)),
         abstract=begun.replace(opt_state=_traced(jax.eval_shape, optimizer.tx.init, begun.params)),
         calendar=Calendar(
             log=_every(config.logging.every, clock, "logging.every"),

@@ -1,4 +1,4 @@
-"""What an optimizer needs of the rest of a run: a config that cannot give it is refused with the reason."""
+"""What optimizers and augmentations need of a run: a config that cannot give it is refused with the reason."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.config import Clock, Config
 from jaxtrain.errors import ConfigError
 from jaxtrain.models.outputs import Outputs
@@ -96,6 +97,23 @@ def _traced(model: nn.Module, images: Any, streams: tuple[str, ...]) -> Any:
         return model.apply(variables, images, train=True, mutable=True, rngs=rngs)[0]
 
     return jax.eval_shape(run, images)
+
+
+def built_augmentations(config: Config, clock: Clock, shape: tuple[int, int, int]) -> list[Augmentation]:
+    """The augmentations of a config, each traced with what the one before it makes of uint8 images of `shape`.
+
+    Raises `ConfigError` with the place in `data.augment` where one does not take such images.
+    """
+    built = []
+    key, image = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct(shape, jnp.uint8)
+    for place, spec in enumerate(config.data.augment):
+        augment: Augmentation = spec.build(clock=clock)
+        try:
+            image = jax.eval_shape(augment, key, image)
+        except ValueError as error:
+            raise ConfigError(f"{spec.name}: {str(error).splitlines()[0]}", f"data.augment.{place}") from error
+        built.append(augment)
+    return built
 
 
 def abstract_images(size: int, shape: tuple[int, int, int]) -> Any:

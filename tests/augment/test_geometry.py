@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxtrain.augment import AUGMENTATIONS
-from jaxtrain.augment.geometry import flip_lr, flip_lr_given, pad_crop, pad_crop_given
+from jaxtrain.augment.geometry import flip_lr, flip_lr_given, flip_ud_given, pad_crop, pad_crop_given
 from jaxtrain.augment.pipeline import pipeline
 
 SHAPES = [(4, 4, 1), (3, 5, 3), (1, 1, 1)]
@@ -27,10 +27,11 @@ def image(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_flip_given(shape: tuple[int, int, int], dtype: Any):
     x = image(shape, dtype)
-    flipped, same = jax.jit(jax.vmap(flip_lr_given, (0, None)))(np.array([True, False]), x)
-    assert flipped.dtype == dtype
-    np.testing.assert_array_equal(flipped, np.flip(x, axis=1))
-    np.testing.assert_array_equal(same, x)
+    for axis, flip in ((1, flip_lr_given), (0, flip_ud_given)):
+        flipped, same = jax.jit(jax.vmap(flip, (0, None)))(np.array([True, False]), x)
+        assert flipped.dtype == dtype
+        np.testing.assert_array_equal(flipped, np.flip(x, axis=axis))
+        np.testing.assert_array_equal(same, x)
 
 
 @pytest.mark.parametrize("mode", ["zero", "reflect", "edge"])
@@ -75,9 +76,9 @@ def test_default_crop_reaches_every_offset_of_four_pixels():
     assert set(crops[:, 4, 4, 0].tolist()) == set(range(1, 82))  # one of 81 missed: a chance of 81 exp(-37)
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS.names())
+@pytest.mark.parametrize("name", ["flip_lr", "flip_ud", "pad_crop"])
 @pytest.mark.parametrize(("shape", "dtype"), [((4, 6, 3), np.uint8), ((1, 1, 1), np.uint8), ((6, 4, 1), np.float32)])
-def test_contract_of_every_augmentation(name: str, shape: tuple[int, int, int], dtype: Any):
+def test_contract_to_the_bit(name: str, shape: tuple[int, int, int], dtype: Any):
     """Shape and dtype are kept, the draw is a function of the key, examples differ, and jit changes nothing."""
     augment = AUGMENTATIONS.create(name)
     x = image(shape, dtype)

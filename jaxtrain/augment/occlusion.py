@@ -1,0 +1,103 @@
+"""Rectangles taken out of images: cutout and random erasing."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxtrain.augment.draws import logarithms, sometimes
+from jaxtrain.augment.geometry import Augmentation
+from jaxtrain.augment.levels import color, like
+from jaxtrain.augment.options import Color, Ratios, ordered
+from jaxtrain.config.annotations import Interval, PositiveInt, Probability
+
+_Share = Annotated[float, Interval(above=0, most=1)]
+_ATTEMPTS = 10
+"""Rectangles that random erasing draws for one that fits; as many as torchvision's."""
+
+
+def erase_given(box: Sequence[jax.typing.ArrayLike] | jax.Array, image: jax.Array, replacement: jax.Array) -> jax.Array:
+    """`image[H, W, C]` with `replacement`, which broadcasts to it, in `box`, int32[4] or four numbers.
+
+    The box is (first row, first column, height, width) and may reach beyond the image.
+    """
+    top_row, left, height, width = box
+    row = jnp.arange(image.shape[0], dtype=jnp.int32).reshape(-1, 1, 1) - top_row
+    column = jnp.arange(image.shape[1], dtype=jnp.int32).reshape(1, -1, 1) - left
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    return jnp.where(inside, replacement, image)
+
+
+def cutout_given(center: jax.Array, image: jax.Array, size: int, fill: Color = 0.5) -> jax.Array:
+    """`image[H, W, C]` without a square of `size` about `center` int32[2] (row, column), as far as it is inside."""
+    corner = center - size // 2
+    return erase_given((corner[0], corner[1], size, size), image, color(fill, image))
+
+
+def cutout(size: PositiveInt = 16, fill: Color = 0.5, probability: Probability = 1.0) -> Augmentation:
+    """Takes a square out whose center is drawn among all pixels, so that part of it may lie outside.
+
+    Args:
+      size: its side in pixels; DeVries & Taylor 2017 have 16 for CIFAR-10, 8 for CIFAR-100, 20 for SVHN.
+      fill: its color. The paper's zeros come after normalization, where they are the mean of the data set: give that
+        to be exact; the middle grey of the default is near it for photographs.
+      probability: of doing it at all.
+    """
+
+    def augment(key: jax.Array, image: jax.Array) -> jax.Array:
+        height, width = image.shape[:2]
+        if size > max(height, width):
+            raise ValueError(f"a square of {size} hides all of an image of {height}x{width}; give a smaller size")
+        center = jax.random.randint(key, (2,), 0, jnp.array([height, width], jnp.int32), jnp.int32)
+        return cutout_given(center, image, size, fill)
+
+    return sometimes(probability, augment)
+
+
+def erasing_box(key: jax.Array, height: int, width: int, area: tuple[float, float], aspect: Ratios) -> jax.Array:
+    """int32[4], the first of ten rectangles that fits; an empty one where none does. See `random_erasing`."""
+    shares = jax.random.uniform(key, (_ATTEMPTS, 4), jnp.float32)
+    first, last = logarithms(aspect)
+    pixels = height * width * (area[0] + shares[:, :1] * (area[1] - area[0]))
+    ratio = jnp.exp(first + shares[:, 1:2] * (last - first))
+    size = jnp.round(jnp.sqrt(pixels * jnp.concatenate([ratio, 1 / ratio], axis=1))).astype(jnp.int32)
+    room = jnp.array([[height, width]], jnp.int32) - size
+    corner = jnp.floor(shares[:, 2:] * (room + 1).astype(jnp.float32)).astype(jnp.int32)
+    fits = ((room > 0) & (size > 0)).all(axis=1, keepdims=True)
+    boxes = jnp.concatenate([corner, jnp.where(fits, size, 0)], axis=1)
+    return boxes[jnp.argmax(fits)]
+
+
+def _noise(key: jax.Array, image: jax.Array) -> jax.Array:
+    if image.dtype == jnp.uint8:
+        return jax.random.bits(key, image.shape, jnp.uint8)
+    return like(jax.random.uniform(key, image.shape, jnp.float32), image)
+
+
+def random_erasing(
+    probability: Probability = 0.5,
+    area: tuple[_Share, _Share] = (0.02, 0.4),
+    aspect: Ratios = (0.3, 1 / 0.3),
+    fill: Color | Literal["random"] = "random",
+) -> Augmentation:
+    """Replaces a rectangle somewhere inside the image (Zhong et al. 2017, algorithm 1).
+
+    The height over width is drawn uniformly in its logarithm, as torchvision does.
+
+    Args:
+      probability: of doing it at all.
+      area: bounds of the rectangle's share of the image.
+      aspect: bounds of its height over its width.
+      fill: a color, or "random" for values drawn uniformly for each pixel and channel.
+    """
+    shares, ratios = ordered(area, "area"), ordered(aspect, "aspect")
+
+    def augment(key: jax.Array, image: jax.Array) -> jax.Array:
+        place, noise = jax.random.split(key)
+        height, width = image.shape[:2]
+        box = erasing_box(place, height, width, shares, ratios)
+        replacement = _noise(noise, image) if fill == "random" else color(fill, image)
+        return erase_given(box, image, replacement)
+
+    return sometimes(probability, augment)

@@ -1,0 +1,97 @@
+"""Colors shifted along the principal axes of the colors of a data set (Krizhevsky et al. 2012, section 4.1)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtrain.augment.draws import sometimes
+from jaxtrain.augment.geometry import Augmentation
+from jaxtrain.augment.levels import grey, levels, like, top
+from jaxtrain.config.annotations import NonNegativeFloat, Probability
+
+Vector = tuple[float, ...]
+
+
+class ColorPca(NamedTuple):
+    """Principal axes of the colors of a data set, of pixels in [0, 1].
+
+    Attributes:
+      eigenvalues: of the covariance of the channels, the largest first.
+      eigenvectors: one for each eigenvalue, of length 1.
+    """
+
+    eigenvalues: Vector
+    eigenvectors: tuple[Vector, ...]
+
+
+IMAGENET = ColorPca(
+    (0.2175, 0.0188, 0.0045),
+    ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203)),
+)
+"""Of ImageNet's training images, as Facebook's fb.resnet.torch published them; there the vectors are columns."""
+
+
+def fit_color_pca(images: np.ndarray) -> ColorPca:
+    """The axes of `images` uint8[N, H, W, C], the training split.
+
+    Sums are whole numbers, so the result does not depend on the order of the images. Of the two directions of an axis,
+    the one whose largest component is positive is taken.
+    """
+    pixels = images.reshape(-1, images.shape[-1])
+    if not len(pixels):
+        raise ValueError("there are no images to find the principal colors of")
+    channels = pixels.shape[1]
+    first, second = np.zeros(channels, np.int64), np.zeros((channels, channels), np.int64)
+    for start in range(0, len(pixels), 1 << 20):  # so that a large split is not copied whole
+        part = pixels[start : start + (1 << 20)].astype(np.float64)
+        first += part.sum(axis=0).astype(np.int64)
+        second += np.rint(part.T @ part).astype(np.int64)  # below 2^53, hence exact
+    mean = first / len(pixels)
+    values, vectors = np.linalg.eigh((second / len(pixels) - np.outer(mean, mean)) / 255**2)
+    axes = []
+    for vector in vectors.T[::-1]:
+        axes.append(tuple(float(v) for v in vector * np.sign(vector[np.abs(vector).argmax()])))
+    return ColorPca(tuple(float(max(v, 0.0)) for v in values[::-1]), tuple(axes))
+
+
+def fancy_pca_given(coefficients: jax.Array, image: jax.Array, pca: ColorPca = IMAGENET) -> jax.Array:
+    """`image[H, W, C]` plus, in each pixel, the sum of axes times eigenvalues times `coefficients` f32[C].
+
+    An image of one channel, where the axes have three, moves by the luma of the shift.
+    """
+    channels = len(pca.eigenvalues)
+    scaled = coefficients * jnp.array(pca.eigenvalues, jnp.float32)
+    shift = (scaled.reshape(-1, 1) * jnp.array(pca.eigenvectors, jnp.float32)).sum(axis=0).reshape(1, 1, channels)
+    if image.shape[2] == 1 and channels == 3:
+        shift = grey(shift)
+    elif image.shape[2] != channels:
+        raise ValueError(f"the principal axes have {channels} channels, and the images {image.shape[2]}")
+    return like(levels(image) + top(image) * shift, image)
+
+
+def fancy_pca(
+    std: NonNegativeFloat = 0.1,
+    eigenvalues: tuple[NonNegativeFloat, ...] = IMAGENET.eigenvalues,
+    eigenvectors: tuple[Vector, ...] = IMAGENET.eigenvectors,
+    probability: Probability = 1.0,
+) -> Augmentation:
+    """Shifts all pixels by one color, normally distributed along the principal axes.
+
+    Args:
+      std: standard deviation of the coefficient of each axis, in units of its eigenvalue.
+      eigenvalues: of the covariance of the channels of pixels in [0, 1]; ImageNet's by default, `fit_color_pca` gives
+        those of other images.
+      eigenvectors: one for each eigenvalue, a number for each channel.
+      probability: of doing it at all.
+    """
+    pca = ColorPca(tuple(eigenvalues), tuple(tuple(v) for v in eigenvectors))
+    lengths = [len(v) for v in pca.eigenvectors]
+    if lengths != [len(pca.eigenvalues)] * len(pca.eigenvalues):
+        raise ValueError(f"{len(pca.eigenvalues)} eigenvalues need as many eigenvectors of that length, not {lengths}")
+
+    def augment(key: jax.Array, image: jax.Array) -> jax.Array:
+        return fancy_pca_given(std * jax.random.normal(key, (len(lengths),), jnp.float32), image, pca)
+
+    return sometimes(probability, augment)

@@ -1,0 +1,72 @@
+"""Augmentations as a config writes them: read, built for the shape of the images, or refused with a sentence."""
+
+import dataclasses
+
+import pytest
+
+from jaxtrain.config import Config, DataConfig
+from jaxtrain.config.overrides import apply_overrides
+from jaxtrain.errors import ConfigError
+from jaxtrain.training.plan import make_plan
+
+
+def with_augment(config: Config, augment: str) -> Config:
+    return apply_overrides(config, [f"data.augment={augment}"])
+
+
+def test_a_list_of_them(config: Config) -> None:
+    changed = with_augment(
+        config, "pad_crop(4)|flip_lr|cutout(3, fill=[0.4])|rotate([-5, 20], fill=edge)|randaugment(2, 9)"
+    )
+    assert [spec.name for spec in changed.data.augment] == ["pad_crop", "flip_lr", "cutout", "rotate", "randaugment"]
+    assert changed.data.augment[3].options["degrees"] == (-5.0, 20.0)
+    assert make_plan(changed).augment
+
+
+@pytest.mark.parametrize(
+    ("augment", "path", "words"),
+    [
+        ("flip_lr|cutout(16)", "data.augment.1", "cutout: a square of 16 hides all of an image of 4x4"),
+        ("rotate(fill=[0.1, 0.2])", "data.augment.0", "fill has 2 numbers and the images have 1 channels"),
+    ],
+)
+def test_what_the_images_do_not_allow(config: Config, augment: str, path: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_plan(with_augment(config, augment))
+    assert caught.value.path == path
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("augment", "words"),
+    [
+        ("rotate(degrees=200)", "200"),
+        ("rotate(fill=green)", "unknown value 'green'"),
+        ("brightness(strength=-1)", "out of range"),
+        ("posterize(bits=9)", "out of range"),
+        ("autoaugment(cifar)", "did you mean 'cifar10'"),
+        ("cutout(0)", "out of range"),
+        ("augmix(severity=11)", "out of range"),
+        ("projective(0.7)", "out of range"),
+        ("hue(0.6)", "out of range"),
+    ],
+)
+def test_options_out_of_range(config: Config, augment: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.augment\.0") as caught:
+        with_augment(config, augment)
+    assert words in str(caught.value)
+
+
+def test_what_a_factory_refuses(config: Config) -> None:
+    with pytest.raises(ConfigError, match="m=31 is no magnitude of 31"):
+        make_plan(dataclasses.replace(config, data=dataclasses.replace(config.data, augment="randaugment(m=31)")))
+
+
+def test_images_of_the_data_set_are_what_is_asked(config: Config) -> None:
+    """The same square fits larger images."""
+    data = DataConfig(
+        dataset="synthetic(height=16, width=12, channels=3, num_classes=3, train_examples=96, test_examples=20)",
+        batch_size=16,
+        augment="cutout(16)|augmix",
+    )
+    assert make_plan(dataclasses.replace(config, data=data)).augment

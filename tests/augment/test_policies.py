@@ -1,0 +1,198 @@
+"""Policies against torchvision: tables, magnitudes and each operation; and what is drawn from them."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtrain.augment import randaugment
+from jaxtrain.augment.autoaugment_tables import POLICIES
+from jaxtrain.augment.chains import Mixture, augmix_given, mixture
+from jaxtrain.augment.magnitudes import (
+    Space,
+    augmix_space,
+    autoaugment_space,
+    randaugment_space,
+    trivialaugment_space,
+)
+from jaxtrain.augment.operations import GEOMETRIC, Operation, operation_given, operations_given
+from jaxtrain.augment.policies import autoaugment_operations, drawn_operations
+from tests.models.torch_port import torchvision
+
+SHAPE = (24, 31, 3)
+SPACES = {
+    "AutoAugment": (autoaugment_space(SHAPE), 10),
+    "RandAugment": (randaugment_space(SHAPE), 31),
+    "TrivialAugmentWide": (trivialaugment_space(SHAPE), 31),
+    "AugMix": (augmix_space(SHAPE), 10),
+}
+
+
+def ours(name: str) -> str:
+    """torchvision's `ShearX` as `shear_x`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace("auto_contrast", "autocontrast")
+
+
+def oracle(name: str) -> Any:
+    torchvision()
+    from torchvision.transforms import v2
+
+    return getattr(v2, name)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_operations_and_magnitudes_are_torchvisions(name: str) -> None:
+    space, bins = SPACES[name]
+    theirs = {ours(k): v for k, v in oracle(name)()._AUGMENTATION_SPACE.items()}
+    assert set(space.names) == set(theirs) | {"identity"}
+    assert space.names[-1] == "identity"
+    assert space.magnitudes.shape == (len(space.names), bins)
+    for row, signed, operation in zip(space.magnitudes, space.signed, space.names, strict=True):
+        magnitudes, theirs_signed = theirs.get(operation, (lambda *_: None, False))
+        expected = magnitudes(bins, *SHAPE[:2])
+        np.testing.assert_allclose(row, np.zeros(bins) if expected is None else expected.numpy(), atol=1e-6)
+        assert signed == theirs_signed
+
+
+def test_augmix_without_the_operations_of_imagenet_c() -> None:
+    theirs = oracle("AugMix")._PARTIAL_AUGMENTATION_SPACE
+    assert set(augmix_space(SHAPE, all_operations=False).names) == {ours(n) for n in theirs} | {"identity"}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_sub_policies_are_torchvisions(name: str) -> None:
+    policies = oracle("AutoAugment")(oracle("AutoAugmentPolicy")[name.upper()])._policies
+    found = POLICIES[name]
+    assert len(found.names) == len(policies) == 25
+    for names, probabilities, bins, theirs in zip(*found, policies, strict=True):
+        for operation, probability, place, (their_name, their_probability, their_bin) in zip(
+            names, probabilities, bins, theirs, strict=True
+        ):
+            assert operation == ours(their_name)
+            assert probability == np.float32(their_probability)
+            assert place == (their_bin or 0)
+
+
+def photo() -> np.ndarray:
+    rng = np.random.default_rng(6)
+    smooth = np.cumsum(np.cumsum(rng.normal(size=SHAPE), axis=0), axis=1)
+    return (20 + 200 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+@pytest.mark.parametrize("name", ["AutoAugment", "TrivialAugmentWide"])
+def test_each_operation_equals_torchvisions(name: str, interpolation: Any) -> None:
+    """Colors to two levels, which are not rounded there; nearest pixels but for one in fifty, which lie on a border."""
+    space, bins = SPACES[name]
+    x = photo()
+    which = np.repeat(np.arange(len(space.names), dtype=np.int32), 4)
+    places = np.tile([3, 7, bins - 2, bins - 1], len(space.names))
+    sign = np.where(space.signed[which], np.tile([1, -1, -1, 1], len(space.names)), 1)
+    magnitude = (space.magnitudes[which, places] * sign).astype(np.float32)
+    run = jax.jit(jax.vmap(lambda o: operation_given(space.names, o, x, interpolation, 0.0)))
+    results = np.asarray(run(Operation(jnp.array(which), jnp.array(magnitude))))
+    transform = oracle(name)(interpolation=interpolation)
+    import torch
+
+    given = torch.tensor(x).permute(2, 0, 1)
+    names = {ours(n): n for n in [*transform._AUGMENTATION_SPACE, "Identity"]}
+    for index, amount, result in zip(which, magnitude, results, strict=True):
+        operation = space.names[index]
+        expected = transform._apply_image_or_video_transform(
+            given, names[operation], float(amount), interpolation=transform.interpolation, fill=transform._fill
+        )
+        difference = np.abs(result.astype(int) - expected.permute(1, 2, 0).numpy())
+        if operation == "solarize":  # a threshold that is a level is one only for us: 2/3 * 255 in float32
+            difference = difference[~np.isclose(x, 255 * amount)]
+        if operation in GEOMETRIC and interpolation == "nearest":
+            assert (difference > 0).mean() < 0.02, (operation, amount)
+        else:
+            assert difference.max() <= 2, (operation, amount)
+
+
+def test_floats_are_treated_as_their_levels() -> None:
+    space, x = SPACES["RandAugment"][0], photo()
+    operations = Operation(
+        jnp.array([space.names.index("equalize"), space.names.index("rotate")]), jnp.array([0.0, 20.0])
+    )
+    run = jax.jit(lambda x: operations_given(space.names, operations, x, "bilinear", 0.0))
+    floats = np.asarray(run(x.astype(np.float32) / 255))
+    assert floats.dtype == np.float32
+    np.testing.assert_allclose(floats * 255, np.asarray(run(x), float), atol=1e-3)
+
+
+def test_operations_follow_one_another() -> None:
+    space, x = SPACES["RandAugment"][0], photo()
+    run = jax.jit(lambda o, x: operations_given(space.names, o, x, "nearest", 0.0))
+    pair = Operation(jnp.array([0, space.names.index("posterize")]), jnp.array([0.3, 4.0]))
+    first, second = (Operation(pair.which[i : i + 1], pair.magnitude[i : i + 1]) for i in range(2))
+    np.testing.assert_array_equal(run(pair, x), run(second, run(first, x)))
+
+
+def test_draws_are_uniform_over_operations_bins_and_signs() -> None:
+    """Within six standard deviations of the frequency of each."""
+    space, count = SPACES["TrivialAugmentWide"][0], 20_000
+    draw = jax.jit(jax.vmap(lambda k: drawn_operations(k, space, 1, None)))
+    which, magnitude = (np.asarray(v)[:, 0] for v in draw(jax.random.split(jax.random.key(0), count)))
+    share = 1 / len(space.names)
+    frequencies = np.bincount(which, minlength=len(space.names)) / count
+    assert (np.abs(frequencies - share) < 6 * np.sqrt(share / count)).all()
+    turns = magnitude[which == space.names.index("rotate")]
+    assert set(np.round(np.abs(turns), 3)) == set(np.round(space.magnitudes[space.names.index("rotate")], 3))
+    assert abs((turns < 0).mean() - 30 / 62) < 6 * 0.5 / np.sqrt(len(turns))
+    assert (magnitude[which == space.names.index("solarize")] >= 0).all()
+
+
+def test_autoaugment_draws_sub_policies_with_their_probabilities() -> None:
+    """The first operation of CIFAR-10's second sub-policy, rotate at bin 2, comes alone there: 0.7 of one in 25."""
+    space, count = SPACES["AutoAugment"][0], 20_000
+    draw = jax.jit(jax.vmap(lambda k: autoaugment_operations(k, "cifar10", space)))
+    which, magnitude = map(np.asarray, draw(jax.random.split(jax.random.key(1), count)))
+    turned = which[:, 0] == space.names.index("rotate")
+    assert abs(turned.mean() - 0.7 / 25) < 6 * np.sqrt(0.028 / count)
+    np.testing.assert_allclose(np.abs(magnitude[turned, 0]), space.magnitudes[space.names.index("rotate"), 2])
+    seconds = np.unique(which[turned, 1])
+    assert {space.names[i] for i in seconds} == {"translate_x", "identity"}
+
+
+def test_a_magnitude_beyond_the_bins_is_refused() -> None:
+    with pytest.raises(ValueError, match="m=31 is no magnitude of 31; it goes from 0 to 30"):
+        randaugment(m=31)
+
+
+def test_augmix_mixes_its_chains() -> None:
+    space, x = SPACES["AugMix"][0], photo()
+    which = np.array([[space.names.index("rotate"), 13], [space.names.index("solarize"), 1]], np.int32)
+    operations = Operation(jnp.array(which), jnp.array([[20.0, 0.0], [0.5, 0.2]]))
+    draw = Mixture(operations, jnp.array([0.3, 0.7]), jnp.float32(0.4))
+    run = jax.jit(lambda draw: augmix_given(draw, space.names, x, "bilinear", 0.0))
+    chain = jax.jit(lambda o: operations_given(space.names, o, x, "bilinear", 0.0))
+    chains = [np.asarray(chain(jax.tree.map(lambda v, i=i: v[i], operations)), float) for i in range(2)]
+    expected = 0.4 * x + 0.6 * (0.3 * chains[0] + 0.7 * chains[1])
+    assert np.abs(np.asarray(run(draw), float) - expected).max() <= 0.51
+
+
+def drawn_mixtures(space: Space, depth: int | None, alpha: float) -> Mixture:
+    fast = {"xla_backend_optimization_level": 0}  # of loops for gamma variates, which take long to compile
+    draw = jax.jit(jax.vmap(lambda k: mixture(k, space, 3, 3, depth, alpha)), compiler_options=fast)
+    return jax.tree.map(np.asarray, draw(jax.random.split(jax.random.key(2), 3000)))
+
+
+def test_mixtures_have_the_papers_distributions() -> None:
+    """Chains of one to three steps, weak magnitudes; weights from Dirichlet(1, 1, 1) and Beta(1, 1)."""
+    space = SPACES["AugMix"][0]
+    draw = drawn_mixtures(space, None, 1.0)
+    lengths = (draw.operations.which != 13).sum(axis=2)
+    assert set(np.unique(lengths)) == {1, 2, 3}
+    assert abs(lengths.mean() - 2) < 6 * np.sqrt(2 / 3 / lengths.size)
+    assert (np.diff((draw.operations.which == 13).astype(int), axis=2) >= 0).all()  # what is left out comes last
+    turns = draw.operations.magnitude[draw.operations.which == space.names.index("rotate")]
+    np.testing.assert_allclose(np.unique(np.abs(turns)), space.magnitudes[space.names.index("rotate"), :3], rtol=1e-6)
+    np.testing.assert_allclose(draw.weights.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(draw.weights.mean(axis=0), 1 / 3, atol=6 * np.sqrt(1 / 18 / 3000))
+    assert abs(draw.weights.var() - 1 / 18) < 0.005
+    assert abs(draw.kept.mean() - 0.5) < 6 / np.sqrt(12 * 3000)
+    assert abs(draw.kept.var() - 1 / 12) < 0.01
