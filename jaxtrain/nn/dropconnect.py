@@ -59,13 +59,13 @@ def dropconnect(
 
     @jax.checkpoint
     def unit(of_one: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        key, weights, offset = of_one
-        kept = jax.random.bernoulli(key, 1 - rate, (x.shape[0], x.shape[1] + 1))
+        number, weights, offset = of_one
+        own = jax.random.fold_in(key, number)
+        kept = jax.random.bernoulli(own, 1 - rate, (x.shape[0], x.shape[1] + 1))
         return dropconnect_given(kept[:, :-1, None], kept[:, -1:], x, weights[:, None], offset[None])[:, 0]
 
     outputs = kernel.shape[1]
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(outputs, dtype=jnp.uint32))
-    units = (keys, kernel.T, bias)
+    units = (jnp.arange(outputs, dtype=jnp.uint32), kernel.T, bias)
     if at_a_time is None or at_a_time >= outputs:
         return jax.vmap(unit, out_axes=1)(units)
     return jax.lax.map(unit, units, batch_size=at_a_time).T
