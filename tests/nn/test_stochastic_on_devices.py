@@ -24,7 +24,7 @@ class Everything(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
-        pool = FractionalMaxPool(True, regions="overlapping", sequence="pseudorandom", shared="channel")
+        pool = FractionalMaxPool(True, sequence="pseudorandom", shared="channel")
         paths = local_paths(self.make_rng("dropout"), 2, 0.5)
         return {
             "dropout": Dropout(True, 0.5)(x),
@@ -36,12 +36,17 @@ class Everything(nn.Module):
         }
 
 
-def values(module: nn.Module, key: jax.Array, images: Any) -> tuple[dict[str, jax.Array], jax.Array]:
-    """What the layers give, and the gradient of a function of it."""
+def drawn(module: nn.Module, key: jax.Array, images: Any) -> dict[str, jax.Array]:
+    """What the layers give."""
     params = {"DropConnect_0": {"kernel": jnp.linspace(-1, 1, 12).reshape(3, 4), "bias": jnp.ones(4)}}
+    return module.apply({"params": params}, images, rngs={"dropout": key})
+
+
+def values(module: nn.Module, key: jax.Array, images: Any) -> tuple[dict[str, jax.Array], jax.Array]:
+    """The same, and the gradient of a function of it."""
 
     def total(x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        found = module.apply({"params": params}, x, rngs={"dropout": key})
+        found = drawn(module, key, x)
         return sum(jnp.sin(y).sum() for y in found.values()), found
 
     gradient, found = jax.grad(total, has_aux=True)(images)
@@ -79,9 +84,9 @@ def test_devices_of_a_pmap_draw_what_a_vmap_does() -> None:
 
     def one(key: jax.Array, x: jax.Array) -> Any:
         own = jax.random.fold_in(key, jax.lax.axis_index("data"))
-        return values(Everything(), own, x)
+        return drawn(Everything(), own, x)
 
     mapped = jax.pmap(one, axis_name="data", in_axes=(None, 0))(jax.random.key(0), parts)
     expected = jax.jit(jax.vmap(one, axis_name="data", in_axes=(None, 0)))(jax.random.key(0), parts)
     same(jax.device_get(mapped), jax.device_get(expected))
-    assert len(np.unique(np.asarray(mapped[0]["dropout"]) != 0, axis=0)) == 8
+    assert len(np.unique(np.asarray(mapped["dropout"]) != 0, axis=0)) == 8
