@@ -35,13 +35,12 @@ def dropconnect_given(
       bias: `[outputs]`.
     """
     zero = jnp.zeros((), x.dtype)
-    # a sum of products, which XLA fuses with the masks, and not a matrix product, for which they would be stored
     products = jnp.where(kernel_kept, x[:, :, None] * kernel[None], zero)
     return products.sum(axis=1) + jnp.where(bias_kept, bias[None], zero)
 
 
 def dropconnect(
-    key: jax.Array, x: jax.Array, kernel: jax.Array, bias: jax.Array, rate: float, *, at_a_time: int | None = None
+    key: jax.Array, x: jax.Array, kernel: jax.Array, bias: jax.Array, rate: float, *, at_a_time: int | None = 16
 ) -> jax.Array:
     """`dropconnect_given` with masks that `key` draws.
 
@@ -54,7 +53,8 @@ def dropconnect(
       kernel: `[inputs, outputs]`.
       bias: `[outputs]`.
       rate: the probability of being dropped; 1 - p of the paper.
-      at_a_time: outputs whose masks are made at once, N x inputs of them for each; None for all.
+      at_a_time: outputs whose masks are made at once, N x inputs of them for each; None for all. For 128 examples and
+        784 x 512 weights a gradient on a CPU takes 34 MiB with 16 of them and 1.2 GiB with all, and no less time.
     """
 
     @jax.checkpoint
@@ -141,7 +141,7 @@ class DropConnect(nn.Module):
     rate: float
     activation: Activation = "identity"
     at_test: AtTest = "mean"
-    at_a_time: int | None = None
+    at_a_time: int | None = 16
     kernel_init: Initializer = nn.initializers.lecun_normal()
     dtype: Any = None
     param_dtype: Any = jnp.float32
