@@ -7,19 +7,24 @@ from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt
 from jaxtrain.nn.activations import maxout
+from jaxtrain.nn.dropconnect import AtTest
+from jaxtrain.nn.dropout import DropoutKind
 from jaxtrain.nn.layers import DType, LayerOptions, Layers
 
 
 class MLP(nn.Module):
     """Dense layers `fc1 ... fcN` with an activation and dropout after each, then `logits`.
 
-    Draws from the stream "dropout" when `train` is true and `dropout_rate` is above 0.
+    Draws from the stream "dropout" when `train` is true and `dropout_rate` or `dropconnect_rate` is above 0.
 
     Attributes:
       num_classes: number of logits.
       widths: units of each hidden layer.
       pieces: linear maps of which a unit is the maximum, in place of the activation; 1 for the activation.
       dropout_rate: after each hidden layer.
+      dropout_kind: which dropout.
+      dropconnect_rate: of the weights and biases of each hidden layer, which then has no pieces.
+      dropconnect_test: what such a layer does at test.
       layers: how layers are made.
     """
 
@@ -27,6 +32,9 @@ class MLP(nn.Module):
     widths: tuple[int, ...]
     pieces: int = 1
     dropout_rate: float = 0.0
+    dropout_kind: DropoutKind = "inverted"
+    dropconnect_rate: float = 0.0
+    dropconnect_test: AtTest = "mean"
     layers: Layers = Layers(norm="none")
 
     @nn.compact
@@ -35,9 +43,12 @@ class MLP(nn.Module):
         layers = self.layers.at(train=train)
         x = images.reshape(images.shape[0], -1)
         for i, width in enumerate(self.widths, 1):
-            x = layers.dense(x, width * self.pieces, name=f"fc{i}")
-            x = maxout(x, self.pieces) if self.pieces > 1 else layers.act(x)
-            x = layers.dropout(x, self.dropout_rate)
+            if self.dropconnect_rate:
+                x = layers.dropconnect(x, width, self.dropconnect_rate, self.dropconnect_test, name=f"fc{i}")
+            else:
+                x = layers.dense(x, width * self.pieces, name=f"fc{i}")
+                x = maxout(x, self.pieces) if self.pieces > 1 else layers.act(x)
+            x = layers.dropout(x, self.dropout_rate, self.dropout_kind)
         return layers.logits(x, self.num_classes)
 
 
@@ -46,6 +57,9 @@ def mlp(
     num_classes: PositiveInt,
     widths: tuple[PositiveInt, ...] = (512, 512),
     dropout_rate: Fraction = 0.0,
+    dropout_kind: DropoutKind = "inverted",
+    dropconnect_rate: Fraction = 0.0,
+    dropconnect_test: AtTest = "mean",
     **options: Unpack[LayerOptions],
 ) -> MLP:
     """A multilayer perceptron.
@@ -53,11 +67,22 @@ def mlp(
     Args:
       num_classes: number of logits.
       widths: units of each hidden layer.
-      dropout_rate: probability with which a hidden unit is dropped in training (inverted dropout).
+      dropout_rate: probability with which a hidden unit is dropped in training.
+      dropout_kind: "inverted" scales in training, "vanilla" at test; "gaussian" multiplies by normal numbers; "alpha"
+        is for SELU.
+      dropconnect_rate: probability with which a weight or bias of a hidden layer is dropped, for each example anew.
+      dropconnect_test: at test the mean weights, or the mean activation by a normal approximation ("moments").
       options: see `Layers`.
     """
-    layers = Layers(norm="none", **options)
-    return MLP(num_classes=num_classes, widths=widths, dropout_rate=dropout_rate, layers=layers)
+    return MLP(
+        num_classes=num_classes,
+        widths=widths,
+        dropout_rate=dropout_rate,
+        dropout_kind=dropout_kind,
+        dropconnect_rate=dropconnect_rate,
+        dropconnect_test=dropconnect_test,
+        layers=Layers(norm="none", **options),
+    )
 
 
 def maxout_mlp(

@@ -1,6 +1,6 @@
-"""Layers: what the models are made of beyond flax's own; and initializations that look at a batch.
+"""Layers: what the models are made of beyond flax's own; initializations that look at a batch; averages over draws.
 
-The latter are functions `(model, key, batch, ...) -> variables`, for any Linen module `(images, *, train)`.
+Initializations are functions `(model, key, batch, ...) -> variables`, for any Linen module `(images, *, train)`.
 """
 
 import importlib
@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxtrain.nn.channel_scales import within_layer as within_layer
+    from jaxtrain.nn.marginalization import draw_outputs as draw_outputs
+    from jaxtrain.nn.marginalization import marginalize as marginalize
     from jaxtrain.nn.rates_of_change import between_layers as between_layers
     from jaxtrain.nn.unit_variance import lsuv as lsuv
     from jaxtrain.nn.zero_branches import fixup as fixup
 
-__all__ = ["between_layers", "fixup", "lsuv", "within_layer"]
+__all__ = ["between_layers", "draw_outputs", "fixup", "lsuv", "marginalize", "within_layer"]
 
 _HOMES = {
     "between_layers": "jaxtrain.nn.rates_of_change",
+    "draw_outputs": "jaxtrain.nn.marginalization",
     "fixup": "jaxtrain.nn.zero_branches",
     "lsuv": "jaxtrain.nn.unit_variance",
+    "marginalize": "jaxtrain.nn.marginalization",
     "within_layer": "jaxtrain.nn.channel_scales",
 }
 

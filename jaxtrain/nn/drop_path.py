@@ -17,12 +17,16 @@ def join_given(present: jax.Array, columns: Sequence[jax.Array]) -> jax.Array:
     return total / present.sum().astype(columns[0].dtype)
 
 
+def local_paths_given(present: jax.Array, last: jax.Array) -> jax.Array:
+    """bool[count]: the inputs of a join that are `present`, or only that of number `last` where none is."""
+    return jnp.where(present.any(), present, jnp.arange(present.shape[0]) == last)
+
+
 def local_paths(key: jax.Array, count: int, rate: float) -> jax.Array:
     """bool[count]: each input of a join is there with probability 1 - `rate`, and one at random where none is."""
     each, last = jax.random.split(key)
     present = jax.random.bernoulli(each, 1 - rate, (count,))
-    spare = jnp.arange(count) == jax.random.randint(last, (), 0, count)
-    return jnp.where(present.any(), present, spare)
+    return local_paths_given(present, jax.random.randint(last, (), 0, count))
 
 
 def global_paths(column: jax.Array, columns: Sequence[int]) -> jax.Array:

@@ -10,6 +10,8 @@ from flax import linen as nn
 
 from jaxtrain.nn import activations
 from jaxtrain.nn.activations import Activation
+from jaxtrain.nn.dropconnect import AtTest, DropConnect
+from jaxtrain.nn.dropout import Dropout, DropoutKind
 from jaxtrain.nn.initializers import KernelInit, initializer
 from jaxtrain.nn.normalization import BatchNorm, Norm
 from jaxtrain.nn.sizes import output_size, symmetric
@@ -136,9 +138,17 @@ class Layers:
         """The activation."""
         return activations.activation(self.activation)(x)
 
-    def dropout(self, x: jax.Array, rate: float) -> jax.Array:
-        """Inverted dropout in training, from the stream "dropout"."""
-        return nn.Dropout(rate, deterministic=not self.train)(x) if rate else x
+    def dropout(self, x: jax.Array, rate: float, kind: DropoutKind = "inverted") -> jax.Array:
+        """Dropout of a kind, from the stream "dropout"."""
+        return Dropout(self.train, rate, kind)(x) if rate else x
+
+    def dropconnect(
+        self, x: jax.Array, features: int, rate: float, at_test: AtTest = "mean", *, name: str
+    ) -> jax.Array:
+        """A dense layer with DropConnect on `x[N, C]`, called `name`, and the activation after it."""
+        options: dict[str, Any] = {"activation": self.activation, "at_test": at_test, **self._dtypes()}
+        init = initializer(self.kernel_init)
+        return DropConnect(self.train, features, rate, kernel_init=init, **options, name=name)(x)
 
     def _dtypes(self) -> dict[str, Any]:
         return {"dtype": jnp.dtype(self.dtype), "param_dtype": jnp.dtype(self.param_dtype)}

@@ -17,11 +17,11 @@ def drop_path_given(present: jax.Array, x: jax.Array, survival: float, scaling: 
       present: bool[] for the batch, or bool[N] for each example.
       x: `[N, ...]`, what the branch gives.
       survival: the probability with which it is present.
-      scaling: which convention.
+      scaling: which convention; where nothing ever survives there is nothing to divide.
     """
     mask = present.reshape(-1, *(1,) * (x.ndim - 1)) if present.ndim else present
     kept = jnp.where(mask, x, jnp.zeros((), x.dtype))
-    return kept if scaling == "at_test" else kept / survival
+    return kept / survival if scaling == "in_training" and survival else kept
 
 
 def drop_path(

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jax.extend import core
 
 from jaxtrain.nn.activations import PReLU
+from jaxtrain.nn.dropout import Dropout
 from jaxtrain.nn.normalization import BatchNorm
 from jaxtrain.practice.cost import equation_flops
 
@@ -25,7 +26,7 @@ left out of receptive fields, as usual."""
 SHORT = {"batch norm": "BN", "layer norm": "LN", "instance norm": "IN", "group norm": "GN"}
 """What normalizations are called beside the layer before them."""
 
-OTHERS: dict[type, str] = {PReLU: "prelu", nn.PReLU: "prelu", nn.Dropout: "dropout"}
+OTHERS: dict[type, str] = {PReLU: "prelu", nn.PReLU: "prelu", Dropout: "dropout", nn.Dropout: "dropout"}
 """Modules whose elementwise work has a name of its own."""
 
 STATISTICS = frozenset(

@@ -46,6 +46,8 @@ SMALL: dict[str, tuple[str | Callable[[int], Any], int, float]] = {
     "linear": ("linear", 4, 0.1),
     "mlp": ("mlp(widths=[16, 8], dropout_rate=0.1)", 4, 0.1),
     "maxout_mlp": ("maxout_mlp(widths=[8, 8], pieces=3, dropout_rate=0.1)", 4, 0.1),
+    "dropconnect": ("mlp(widths=[16], dropconnect_rate=0.2, dropout_rate=0.1, dropout_kind=gaussian)", 4, 0.1),
+    "fractional_cnn": ("fractional_cnn(width=6, blocks=3, dropout_rate=0.1)", 12, 0.05),
     "lenet5": ("lenet5(pooling=average, activation=tanh, kernel_init=xavier)", 16, 0.1),
     "lenet5_1998": ("lenet5_1998", 32, 0.001),
     "alexnet": ("alexnet(dropout_rate=0.1, norm_position=after_pool)", 67, 0.01),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxtrain.nn.activations import PReLU, activation, leaky_relu, maxout
-from jaxtrain.nn.drop_path import global_paths, join_given, local_paths
+from jaxtrain.nn.drop_path import global_paths, join_given, local_paths, local_paths_given
 from jaxtrain.nn.stochastic_depth import StochasticDepth, drop_path_given, linear_decay
 
 X = np.random.default_rng(0).normal(size=(6, 2, 2, 3)).astype(np.float32)
@@ -56,6 +56,62 @@ def test_local_paths_leave_one_at_least_and_have_the_probabilities_of_the_paper(
     assert draws.any(axis=1).all()
     shares = [np.mean(draws.all(axis=1)), np.mean(draws[:, 0] & ~draws[:, 1]), np.mean(draws[:, 1] & ~draws[:, 0])]
     np.testing.assert_allclose(shares, [1 / 4, 3 / 8, 3 / 8], atol=6 * 0.5 / np.sqrt(4000))
+
+
+@pytest.mark.parametrize(("count", "rate"), [(2, 0.15), (3, 0.15), (3, 0.6)])
+def test_the_mean_over_all_local_paths_is_the_plain_mean(count: int, rate: float) -> None:
+    """Every choice of gates and of the spare one, with its probability; one input is there at least in each."""
+    columns = np.random.default_rng(4).normal(size=(count, 5)).astype(np.float32)
+    inputs = [jnp.asarray(x) for x in columns]
+    mean, total = np.zeros(5), 0.0
+    for gates in itertools.product([False, True], repeat=count):
+        for last in range(count):
+            present = local_paths_given(jnp.array(gates), jnp.int32(last))
+            assert np.asarray(present).any()
+            np.testing.assert_array_equal(present, gates if any(gates) else np.arange(count) == last)
+            probability = np.where(gates, 1 - rate, rate).prod() / count
+            mean, total = mean + probability * np.asarray(join_given(present, inputs)), total + probability
+    np.testing.assert_allclose(total, 1, rtol=1e-12)
+    np.testing.assert_allclose(mean, columns.mean(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(join_given(jnp.ones(count, bool), inputs), columns.mean(axis=0), rtol=1e-6, atol=1e-7)
+
+
+def test_gradients_do_not_reach_what_is_dropped() -> None:
+    present = jnp.array([True, False, True])
+    (gradient,) = jax.vjp(lambda x: join_given(present, list(x)), jnp.ones((3, 4)))[1](jnp.ones(4))
+    np.testing.assert_array_equal(gradient, np.array([[0.5], [0], [0.5]]) * np.ones((3, 4)))
+    here = jnp.array([True, False, False, True, True, False])
+    (gradient,) = jax.vjp(lambda x: drop_path_given(here, x, 0.8, "in_training"), jnp.asarray(X))[1](jnp.ones_like(X))
+    np.testing.assert_allclose(gradient, np.where(here, 1 / 0.8, 0).reshape(6, 1, 1, 1) * np.ones_like(X), rtol=1e-6)
+    assert not np.asarray(gradient)[~np.asarray(here)].any()
+
+
+def test_dropping_a_path_by_example_is_timms_formula() -> None:
+    """timm's DropPath: x times a mask that is Bernoulli(keep), divided by keep."""
+    here, keep = np.array([1, 0, 1, 1, 0, 1], np.float32), np.float32(0.7)
+    expected = X * (here / keep).reshape(6, 1, 1, 1)
+    found = drop_path_given(jnp.asarray(here, bool), jnp.asarray(X), 0.7, "in_training")
+    np.testing.assert_allclose(found, expected, rtol=3e-7)
+
+
+def test_a_branch_that_never_survives_gives_0() -> None:
+    for scaling in ("at_test", "in_training"):
+        layer = StochasticDepth(train=True, survival=0.0, scaling=scaling)
+        assert not np.asarray(layer.apply({}, jnp.asarray(X), rngs={"dropout": jax.random.key(0)})).any()
+
+
+def test_the_mean_over_all_depths_of_linear_blocks_is_the_net_at_test() -> None:
+    """Ten blocks x + a_l x that decay linearly to 1/2: 1,024 subnets with their probabilities."""
+    slopes = np.random.default_rng(5).normal(size=10) / 4
+    survivals = [linear_decay(block, 10, 0.5) for block in range(1, 11)]
+    gates = np.array(list(itertools.product([False, True], repeat=10)))
+    with jax.enable_x64(True):
+        x = tested = jnp.ones((1024, 1))
+        for gate, slope, survival in zip(gates.T, slopes, survivals, strict=True):
+            x = x + drop_path_given(jnp.asarray(gate), slope * x, survival)
+            tested = tested + StochasticDepth(train=False, survival=survival).apply({}, slope * tested)
+    probabilities = np.where(gates, survivals, 1 - np.array(survivals)).prod(axis=1)
+    np.testing.assert_allclose(probabilities @ np.asarray(x)[:, 0], np.asarray(tested)[0, 0], rtol=1e-12)
 
 
 def test_a_global_path_is_one_column_where_it_is_joined() -> None:

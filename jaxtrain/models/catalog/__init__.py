@@ -7,7 +7,7 @@ any.
 
 import dataclasses
 
-from jaxtrain.models.catalog.classic import FIRST, SMALL, VGGS
+from jaxtrain.models.catalog.classic import FIRST, FRACTIONAL, SMALL, VGGS
 from jaxtrain.models.catalog.dense import DENSENETS, FRACTALNETS, VITS
 from jaxtrain.models.catalog.residual import CIFAR_RESNETS, PREACT_RESNETS, RESNETS
 from jaxtrain.models.published import PUBLISHED
@@ -15,6 +15,7 @@ from jaxtrain.tables import Info, Table
 
 _ROWS = {
     **SMALL,
+    **FRACTIONAL,
     **FIRST,
     **VGGS,
     **RESNETS,

@@ -7,6 +7,7 @@ _ALEX = "Krizhevsky et al. 2012, ImageNet classification with deep convolutional
 _ZF = "Zeiler & Fergus 2014, Visualizing and understanding convolutional networks, arXiv:1311.2901"
 _INCEPTION = "Szegedy et al. 2015, Going deeper with convolutions, arXiv:1409.4842"
 _BN_INCEPTION = "Ioffe & Szegedy 2015, Batch normalization, arXiv:1502.03167"
+_POOLING = "Graham 2014, Fractional max-pooling, arXiv:1412.6071"
 _LENET = "LeCun et al. 1998, Gradient-based learning applied to document recognition"
 
 SMALL = {
@@ -19,10 +20,10 @@ SMALL = {
     ),
     "mlp": row(
         "perceptron:mlp",
-        "multilayer perceptron: dense layers of given widths, with dropout where wanted",
-        "Rumelhart et al. 1986; dropout: Srivastava et al. 2014",
+        "multilayer perceptron: dense layers of given widths, with dropout or DropConnect where wanted",
+        "Rumelhart et al. 1986; dropout: Srivastava et al. 2014; DropConnect: Wan et al. 2013",
         facts(669_706, 668_672, 28, 1, 10),
-        later=("kernel_init", "dtype", "param_dtype"),
+        later=("dropout_kind", "dropconnect_rate", "dropconnect_test", "kernel_init", "dtype", "param_dtype"),
     ),
     "maxout_mlp": row(
         "perceptron:maxout_mlp",
@@ -43,6 +44,24 @@ SMALL = {
         _LENET,
         # 340,908 connections; the sparse layer is computed as a full one
         facts(60_000, 415_680, 32, 1, 10),
+    ),
+}
+
+FRACTIONAL = {
+    "fractional_cnn": row(
+        "fractional_cnns:fractional_cnn",
+        "fractional max pooling by sqrt(2), six times, for MNIST; 36x36 input",
+        _POOLING,
+        facts(519_946, 20_369_024, 36, 1, 10),
+    ),
+    "fractional_cnn_cifar": row(
+        "fractional_cnns:fractional_cnn",
+        "fractional max pooling by cbrt(2), twelve times, for CIFAR; 94x94 input",
+        _POOLING,
+        facts(12_689_482, 2_378_980_864, 94, 3, 10),
+        width=64,
+        blocks=12,
+        ratio=2 ** (1 / 3),
     ),
 }
 
