@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 
 from jaxtrain.augment.geometry import Augmentation
+from jaxtrain.example_keys import example_keys
 
 BatchAugmentation = Callable[[jax.Array, jax.Array], jax.Array]
 """`(key, images[N, H, W, C]) -> images[N, H, W, C]`."""
@@ -25,11 +25,6 @@ def pipeline(augmentations: Sequence[Augmentation]) -> BatchAugmentation:
     def batch(key: jax.Array, images: jax.Array) -> jax.Array:
         if not augmentations:
             return images
-        numbers = jnp.arange(images.shape[0], dtype=jnp.uint32)
-        axis = jax.typeof(images).sharding.spec[0]
-        if axis is not None:  # of an explicit mesh; keys are divided as the images are
-            numbers = jax.sharding.reshard(numbers, jax.P(axis))
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
-        return jax.vmap(one)(keys, images)
+        return jax.vmap(one)(example_keys(key, images), images)
 
     return batch

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt
 from jaxtrain.models.endpoints import endpoint
+from jaxtrain.nn.dropout import Dropout
 from jaxtrain.nn.initializers import initializer
 from jaxtrain.nn.layers import DType
 
@@ -46,7 +47,7 @@ class EncoderBlock(nn.Module):
         glorot = initializer("glorot_uniform")
 
         def dropout(y: jax.Array) -> jax.Array:
-            return nn.Dropout(self.dropout_rate, deterministic=not self.train)(y) if self.dropout_rate else y
+            return Dropout(self.train, self.dropout_rate)(y)
 
         y = layer_norm(x, name="norm1", **kinds)
         y = nn.MultiHeadDotProductAttention(self.heads, kernel_init=glorot, name="attention", **kinds)(y)
@@ -98,8 +99,7 @@ class ViT(nn.Module):
             "positions", nn.initializers.normal(0.02), (1, *x.shape[1:]), jnp.dtype(self.param_dtype)
         )
         x = x + positions.astype(x.dtype)
-        if self.dropout_rate:
-            x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        x = Dropout(train, self.dropout_rate)(x)
         block = nn.remat(EncoderBlock) if self.remat else EncoderBlock
         for i in range(1, self.depth + 1):
             x = block(

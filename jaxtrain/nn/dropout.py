@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxtrain.example_keys import by_example
 from jaxtrain.nn.stochastic_depth import Scaling
 
 DropoutKind = Literal["inverted", "vanilla", "spatial", "gaussian", "alpha"]
@@ -21,8 +22,8 @@ SATURATED = 1.7580993408473766
 
 def draw_kept(key: jax.Array, x: jax.Array, rate: float, *, spatial: bool = False) -> jax.Array:
     """bool of `x`'s shape, true with probability 1 - `rate`; `[N, 1, ..., 1, C]` for whole channels."""
-    shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]) if spatial else x.shape
-    return jax.random.bernoulli(key, 1 - rate, shape)
+    shape = (*(1,) * (x.ndim - 2), x.shape[-1]) if spatial else x.shape[1:]
+    return by_example(lambda own: jax.random.bernoulli(own, 1 - rate, shape), key, x)
 
 
 def dropout_given(kept: jax.Array, x: jax.Array, rate: float, scaling: Scaling = "in_training") -> jax.Array:
@@ -67,7 +68,8 @@ def gaussian_dropout_given(noise: jax.Array, x: jax.Array, rate: float) -> jax.A
 
 def gaussian_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     """`gaussian_dropout_given` with what `key` draws."""
-    return gaussian_dropout_given(jax.random.normal(key, x.shape, x.dtype), x, rate)
+    noise = by_example(lambda own: jax.random.normal(own, x.shape[1:], x.dtype), key, x)
+    return gaussian_dropout_given(noise, x, rate)
 
 
 def alpha_dropout_given(kept: jax.Array, x: jax.Array, rate: float) -> jax.Array:
@@ -94,8 +96,6 @@ def alpha_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
 
 class Dropout(nn.Module):
     """Dropout of a kind in training and at test; draws from the stream "dropout".
-
-    "inverted" draws and gives what `nn.Dropout` does.
 
     Attributes:
       train: whether this is training.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Interval
+from jaxtrain.example_keys import by_example
 from jaxtrain.nn.fractional_regions import Intervals, Regions, Sequence, draws_of, intervals, places_of
 
 Ratio = Annotated[float, Interval(above=1, below=2)]
@@ -56,10 +57,14 @@ def fractional_max_pool(
     Raises:
       ValueError: where so many regions do not fit.
     """
-    leading = (1 if shared == "batch" else x.shape[0], x.shape[3] if shared == "channel" else 1)
+    channels = x.shape[3] if shared == "channel" else 1
 
     def axis(key: jax.Array, size: int, count: int) -> Intervals:
-        draw = jax.random.uniform(key, (*leading, *draws_of(count, regions, sequence)))
+        shape = (channels, *draws_of(count, regions, sequence))
+        if shared == "batch":
+            draw = jax.random.uniform(key, (1, *shape))
+        else:
+            draw = by_example(lambda own: jax.random.uniform(own, shape), key, x)
         return intervals(draw, size, count, regions, sequence, window)
 
     of_rows, of_columns = jax.random.split(key)

@@ -90,12 +90,11 @@ def intervals(
 def random_sequence(draw: jax.Array, total: int) -> jax.Array:
     """int32[..., S + 1] from 0 to `total` in S steps of two neighboring lengths, ordered by the draws f32[..., S]."""
     steps = draw.shape[-1]
-    start = jnp.zeros((*draw.shape[:-1], 1), jnp.int32)
     if not steps:
-        return start
+        return jnp.zeros((*draw.shape[:-1], 1), jnp.int32)
     length, rest = divmod(total, steps)
     longer = jnp.argsort(draw, axis=-1) < rest
-    return jnp.concatenate([start, jnp.cumsum(length + longer.astype(jnp.int32), axis=-1)], axis=-1)
+    return _padded(jnp.cumsum(length + longer.astype(jnp.int32), axis=-1), (1, 0), 0)
 
 
 def boundaries(draw: jax.Array, size: int, places: int) -> jax.Array:
@@ -113,11 +112,16 @@ def window_starts(draw: jax.Array, size: int, places: int, window: int) -> jax.A
 
     In float32 in this order, so that the numbers are those of torch's `fractional_max_pool2d`.
     """
-    last = jnp.full((*draw.shape, 1), size - window, jnp.int32)
+    last = size - window
     if places == 1:
-        return last
+        return jnp.full((*draw.shape, 1), last, jnp.int32)
     alpha = np.float32(size - window) / np.float32(places - 1)
     steps = jnp.arange(places - 1, dtype=jnp.float32).reshape(*(1,) * draw.ndim, -1)
     u = draw.astype(jnp.float32)[..., None]
     starts = ((steps + u) * alpha).astype(jnp.int32) - (u * alpha).astype(jnp.int32)
-    return jnp.concatenate([starts, last], axis=-1)
+    return _padded(starts, (0, 1), last)
+
+
+def _padded(x: jax.Array, widths: tuple[int, int], value: int) -> jax.Array:
+    """With `value` before and behind along the last axis; unlike a constant beside it, it is divided as `x` is."""
+    return jnp.pad(x, [*[(0, 0)] * (x.ndim - 1), widths], constant_values=value)

@@ -3,13 +3,15 @@
 import jax
 from flax import linen as nn
 
+from jaxtrain.example_keys import by_example
+
 
 def gaussian_noise_given(noise: jax.Array, x: jax.Array, deviation: float) -> jax.Array:
     """`x` + `deviation` * `noise`.
 
     Args:
       noise: standard normal, of `x`'s shape and dtype.
-      x: of any shape and floating dtype.
+      x: `[N, ...]` of any floating dtype.
       deviation: in the units of `x`.
     """
     return x + deviation * noise
@@ -17,7 +19,8 @@ def gaussian_noise_given(noise: jax.Array, x: jax.Array, deviation: float) -> ja
 
 def gaussian_noise(key: jax.Array, x: jax.Array, deviation: float) -> jax.Array:
     """`gaussian_noise_given` with what `key` draws."""
-    return gaussian_noise_given(jax.random.normal(key, x.shape, x.dtype), x, deviation)
+    noise = by_example(lambda own: jax.random.normal(own, x.shape[1:], x.dtype), key, x)
+    return gaussian_noise_given(noise, x, deviation)
 
 
 class GaussianNoise(nn.Module):
@@ -33,7 +36,7 @@ class GaussianNoise(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`x[...]` -> the same shape and dtype."""
+        """`x[N, ...]` -> the same shape and dtype."""
         if not self.train or not self.deviation:
             return x
         return gaussian_noise(self.make_rng("dropout"), x, self.deviation)

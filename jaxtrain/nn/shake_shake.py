@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxtrain.example_keys import by_example
+
 Forward = Literal["shake", "even"]
 """A number of its own for each, or 1/2."""
 Backward = Literal["shake", "keep", "even"]
@@ -49,12 +51,19 @@ def shake(
     per_example: bool = True,
 ) -> jax.Array:
     """`shake_given` with uniform numbers that `key` draws, for each example ("Image" in the paper) or for the batch."""
-    shape = (first.shape[0] if per_example else 1, *(1,) * (first.ndim - 1))
+    ones = (1,) * (first.ndim - 1)
+    shape = (first.shape[0] if per_example else 1, *ones)
     forth, back = jax.random.split(key)
+
+    def draw(key: jax.Array) -> jax.Array:
+        if per_example:
+            return by_example(lambda own: jax.random.uniform(own, ones, first.dtype), key, first)
+        return jax.random.uniform(key, shape, first.dtype)
+
     even = jnp.full(shape, 0.5, first.dtype)
-    alpha = even if forward == "even" else jax.random.uniform(forth, shape, first.dtype)
+    alpha = even if forward == "even" else draw(forth)
     beta = {
-        "shake": lambda: jax.random.uniform(back, shape, first.dtype),
+        "shake": lambda: draw(back),
         "keep": lambda: alpha,
         "even": lambda: even,
     }[backward]()

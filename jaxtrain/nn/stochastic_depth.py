@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxtrain.example_keys import by_example
+
 Scaling = Literal["at_test", "in_training"]
 """At test the branch is multiplied by its probability, as in the paper; or in training divided by it ("inverted")."""
 
@@ -28,7 +30,11 @@ def drop_path(
     key: jax.Array, x: jax.Array, survival: float, scaling: Scaling = "at_test", *, per_example: bool = False
 ) -> jax.Array:
     """`drop_path_given` with what `key` draws: once for the batch, as in the paper, or for each example."""
-    present = jax.random.bernoulli(key, survival, x.shape[:1] if per_example else ())
+
+    def draw(own: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(own, survival)
+
+    present = by_example(draw, key, x) if per_example else draw(key)
     return drop_path_given(present, x, survival, scaling)
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxtrain.data.loader import Batch
+from jaxtrain.example_keys import numbered
 from jaxtrain.models.outputs import Outputs, logits_of
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.penalties import Penalty
@@ -78,6 +80,8 @@ class Objective:
     ) -> tuple[Any, Any]:
         """One micro-batch after another, each made again for its gradient, so that one at a time is in memory.
 
+        Layers draw for each example what they draw when the batch goes through in one piece.
+
         They are of one size; the first examples go through once more where it does not come out even, and are dropped.
         """
         examples = images.shape[0]
@@ -85,14 +89,16 @@ class Objective:
         spare = count * math.ceil(examples / count) - examples
         parts = _deal(jnp.concatenate([images, images[:spare]]) if spare else images, count)
 
+        numbers = _deal(jnp.arange(examples + spare, dtype=jnp.uint32) % np.uint32(examples), count)
+
         @jax.checkpoint
         def body(variables: Any, part: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
-            index, images = part
-            own = {name: jax.random.fold_in(key, index) for name, key in rngs.items()}
-            outputs, variables = self._forward(params, variables, images, own)
+            own, images = part
+            with numbered(own):
+                outputs, variables = self._forward(params, variables, images, rngs)
             return variables, outputs
 
-        variables, outputs = jax.lax.scan(body, variables, (jnp.arange(count, dtype=jnp.uint32), parts))
+        variables, outputs = jax.lax.scan(body, variables, (numbers, parts))
         return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:examples], outputs), variables
 
 

@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxtrain.example_keys import numbered
 from jaxtrain.nn.drop_path import join_given, local_paths
 from jaxtrain.nn.dropconnect import DropConnect
 from jaxtrain.nn.dropout import Dropout
@@ -71,6 +72,20 @@ def test_eight_devices_draw_what_one_does(alone: Any, kind: AxisType) -> None:
     assert len(found[0]["connect"].sharding.device_set) == 8
     assert not found[1].sharding.is_fully_replicated
     same(jax.device_get(found), alone)
+
+
+def test_a_part_of_a_batch_draws_what_it_does_in_the_whole(alone: Any) -> None:
+    numbers = np.array([11, 3, 6], np.uint32)
+
+    @jax.jit
+    def part(key: jax.Array, x: jax.Array) -> Any:
+        with numbered(jnp.asarray(numbers)):
+            return drawn(Everything(), key, x)
+
+    found = part(jax.random.key(0), IMAGES[numbers])
+    same(jax.device_get(found), {name: y[numbers] for name, y in alone[0].items()})
+    with pytest.raises(ValueError, match=r"16 examples are to draw within a part of 3"):
+        part(jax.random.key(0), IMAGES)
 
 
 def test_a_rematerialized_one_draws_the_same(alone: Any) -> None:

@@ -55,14 +55,22 @@ def test_hessian_products_pass_through_micro_batches() -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), product(4), product(None))
 
 
-def test_each_micro_batch_draws_its_own_masks_and_the_order_is_kept() -> None:
-    dropping = mlp(num_classes=CLASSES, widths=(5,), dropout_rate=0.5)
+@pytest.mark.parametrize("size", [4, 11])
+@pytest.mark.parametrize("options", [{"dropout_rate": 0.5}, {"dropconnect_rate": 0.5}], ids=lambda o: next(iter(o)))
+def test_micro_batches_draw_what_the_whole_batch_draws(options: dict[str, float], size: int) -> None:
+    dropping = mlp(num_classes=CLASSES, widths=(5,), **options)
     same = jnp.ones_like(BATCH.images)
     params = variables()["params"]
-    objective = Objective(dropping, cross_entropy(), (), 11)
-    logits, _ = objective.outputs(params, {}, same, {"dropout": jax.random.key(0)})
-    assert logits.shape == (N, CLASSES)
-    assert not np.array_equal(logits[0::2], logits[1::2])  # dealt like cards: the even ones are the first part
+    parts, whole = (
+        Objective(dropping, cross_entropy(), (), m).outputs(params, {}, same, {"dropout": jax.random.key(0)})[0]
+        for m in (size, None)
+    )
+    np.testing.assert_allclose(parts, whole, rtol=1e-6, atol=1e-7)
+    assert len(np.unique(np.asarray(whole).round(5), axis=0)) > 6  # as many parts there are at most
+
+
+def test_the_order_of_the_examples_is_kept() -> None:
+    params = variables()["params"]
     plain, _ = Objective(MODEL, cross_entropy(), (), 5).outputs(params, {}, BATCH.images, {})
     whole, _ = Objective(MODEL, cross_entropy()).outputs(params, {}, BATCH.images, {})
     np.testing.assert_allclose(plain, whole, rtol=1e-6, atol=1e-7)
