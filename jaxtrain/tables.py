@@ -140,6 +140,7 @@ KINDS: Mapping[str, str] = {
     "average": "jaxtrain.optim:AVERAGES",
     "dataset": "jaxtrain.data:DATASETS",
     "augmentation": "jaxtrain.augment:AUGMENTATIONS",
+    "mixing": "jaxtrain.augment.mixing:MIXINGS",
     "preprocessing": "jaxtrain.data.preprocessing:PREPROCESSING",
 }
 """Where the table of each kind stands; named, not imported, since the tables' packages depend on this module."""

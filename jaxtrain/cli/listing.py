@@ -19,6 +19,7 @@ _KINDS = {
     "averages": "average",
     "datasets": "dataset",
     "augmentations": "augmentation",
+    "mixings": "mixing",
     "preprocessings": "preprocessing",
 }
 

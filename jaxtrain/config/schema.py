@@ -13,6 +13,7 @@ from jaxtrain.config.spec import (
     DatasetSpec,
     GradientTransformSpec,
     LossSpec,
+    MixingSpec,
     ModelSpec,
     OptimizerSpec,
     PenaltySpec,
@@ -85,7 +86,10 @@ class DataConfig(Section):
       pad: pixels of 0 added on each side when they are loaded (28x28 to 32x32 is 2).
       normalize: a row of `jaxtrain list preprocessings`, fitted on the training split: "mean_std" (of a channel),
         "scale" (to [0, 1] alone), "mean_image", "zca(epsilon=0.01)".
-      augment: what is done to a training batch inside the step: "pad_crop(4)|flip_lr".
+      augment: what is done to each image of a training batch inside the step: "pad_crop(4)|flip_lr".
+      augment_until: when it ends: "90%", "270 epochs"; none for never.
+      augment_after: what is done from then on.
+      mix: what is done to the whole batch after that, with probabilities for labels: "mixup(0.2)|label_smoothing(0.1)".
       normalize_first: normalizes a training batch before it is augmented, so that `pad_crop` pads with 0 after the mean
         is subtracted, as He et al. 2015 do; for augmentations that move pixels and leave their values alone.
     """
@@ -100,6 +104,9 @@ class DataConfig(Section):
     pad: Margin = 0
     normalize: PreprocessingSpec = dataclasses.field(default_factory=lambda: PreprocessingSpec("mean_std"))
     augment: tuple[AugmentationSpec, ...] = ()
+    augment_until: Duration | None = _later(None)
+    augment_after: tuple[AugmentationSpec, ...] = _later(())
+    mix: tuple[MixingSpec, ...] = _later(())
     normalize_first: bool = _later(False)
 
     def __post_init__(self) -> None:
@@ -109,6 +116,11 @@ class DataConfig(Section):
                 self.validation.examples(1)
             except ConfigError as error:
                 raise error.under("data.validation") from None
+        if self.augment_after and self.augment_until is None:
+            raise ConfigError(
+                "it begins where data.augment ends, and that never does; say when, as in data.augment_until='90%'",
+                "data.augment_after",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

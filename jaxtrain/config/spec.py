@@ -156,6 +156,13 @@ class AugmentationSpec(Spec):
     __slots__ = ()
 
 
+class MixingSpec(Spec):
+    """A row of `jaxtrain.augment.mixing`."""
+
+    kind = "mixing"
+    __slots__ = ()
+
+
 class PreprocessingSpec(Spec):
     """A row of `jaxtrain.data.preprocessing`."""
 
@@ -176,6 +183,7 @@ SPECS: Mapping[str, type[Spec]] = {
         AverageSpec,
         DatasetSpec,
         AugmentationSpec,
+        MixingSpec,
         PreprocessingSpec,
     )
 }

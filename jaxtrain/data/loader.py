@@ -18,7 +18,7 @@ from jaxtrain.data.preprocessing.base import Preprocessing
 
 
 class Batch(NamedTuple):
-    """`images` f32[B, H, W, C], normalized, and `labels` int32[B]."""
+    """`images` f32[B, H, W, C], normalized, and `labels` int32[B], or f32[B, K] where examples are mixed."""
 
     images: jax.Array
     labels: jax.Array
@@ -106,6 +106,15 @@ def take(arrays: Arrays, indices: jax.Array, divided: Sharding) -> Arrays:
     )
 
 
+class Late(NamedTuple):
+    """Another augmentation, for the steps from `first_step` on."""
+
+    first_step: int
+    augment: BatchAugmentation
+
+
+Mix = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+"""`(step, images, labels int32[B]) -> (images, labels f32[B, K])`."""
 Loader = Callable[[Arrays, Order, jax.Array], Batch]
 """`(split on the device, order, step) -> batch`; runs inside the jitted step."""
 
@@ -117,9 +126,13 @@ def training_loader(
     batch_size: int,
     divided: Sharding,
     *,
+    late: Late | None = None,
+    mix: Mix | None = None,
     normalize_first: bool = False,
 ) -> Loader:
-    """Gathers, augments (with `key(step)`) and normalizes a training batch, or normalizes it first.
+    """Gathers, augments (with `key(step)`) and normalizes a training batch, or normalizes it first; and mixes it.
+
+    From the step of `late` on, that augments in the place of `augment`.
 
     A batch of all examples is the split as it lies: another order would be another rounding of the same sums, and a
     line search compares values of one objective.
@@ -131,7 +144,14 @@ def training_loader(
         else:
             images, labels = take(arrays, batch_indices(order, step, batch_size), divided)
         if normalize_first:
-            return Batch(augment(key(step), normalize(images, normalization)), labels)
-        return Batch(normalize(augment(key(step), images), normalization), labels)
+            images = augmented(step, normalize(images, normalization))
+        else:
+            images = normalize(augmented(step, images), normalization)
+        return Batch(*mix(step, images, labels)) if mix is not None else Batch(images, labels)
+
+    def augmented(step: jax.Array, images: jax.Array) -> jax.Array:
+        if late is None:
+            return augment(key(step), images)
+        return jax.lax.cond(step < late.first_step, augment, late.augment, key(step), images)
 
     return load

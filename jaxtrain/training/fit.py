@@ -156,6 +156,8 @@ def make_tools(plan: Plan, normalization: Preprocessing, arrays: dict[str, Array
         functools.partial(key, AUGMENT),
         size,
         layout.batch,
+        late=plan.late,
+        mix=plan.mix,
         normalize_first=config.data.normalize_first,
     )
     everywhere = layout.replicated

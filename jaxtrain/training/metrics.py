@@ -37,7 +37,12 @@ def empty_totals() -> Totals:
 
 
 def measure(losses: jax.Array, logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None) -> dict[str, Pair]:
-    """The pairs of a batch: `losses` f32[N], `logits` f32[N, K], `labels` int[N]; `mask` bool[N] leaves padding out."""
+    """The pairs of a batch: `losses` f32[N], `logits` f32[N, K], `labels` int[N]; `mask` bool[N] leaves padding out.
+
+    Of labels that are probabilities, f32[N, K], the most probable class counts as the right one.
+    """
+    if labels.ndim == 2:
+        labels = labels.argmax(axis=-1)
     correct = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
     if mask is None:
         count = jnp.int32(losses.shape[0])

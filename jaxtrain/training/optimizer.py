@@ -1,12 +1,11 @@
 """From a config to the optimizer of a run: transforms of gradients, the rule, rules by path, the average."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxtrain.config import Clock, Config, OptimizerSpec
@@ -19,6 +18,7 @@ from jaxtrain.optim.scaling import linear_scaling
 from jaxtrain.optim.schedules import Schedule, as_schedule
 from jaxtrain.optim.schedules.on_plateau import Plateau, observe_plateau, plateau_state, with_plateau
 from jaxtrain.tables import table
+from jaxtrain.training.schedule_range import of_run, range_over_run
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def _build(
         built["momentum"] = _momentum(spec.options["momentum"], clock)
     if isinstance(spec.options.get("inner"), OptimizerSpec):
         built["inner"] = _build(spec.options["inner"], config, clock, rates)
-    return spec.build(clock=clock, built=built, seed=config.seed, **_of_run(clock))
+    return spec.build(clock=clock, built=built, seed=config.seed, **of_run(clock))
 
 
 def complete_optimizer(config: Config, clock: Clock, optimizer: RunOptimizer, multipliers: ByPath) -> RunOptimizer:
@@ -148,14 +148,9 @@ def check_rules(config: Config, params: Any) -> None:
     values_by_path(weight_decay(config.optimizer), params, "optimizer.weight_decay", all_used=True)
 
 
-def _of_run(clock: Clock) -> Mapping[str, Any]:
-    """What schedules may be supplied with."""
-    return {"total": clock.total_steps, "examples": clock.examples, "batch_size": clock.batch_size}
-
-
 def _build_schedule(spec: Spec, clock: Clock, option: str = "learning_rate") -> Any:
     try:
-        return spec.build(clock=clock, **_of_run(clock))
+        return spec.build(clock=clock, **of_run(clock))
     except ConfigError as error:
         raise ConfigError(error.message, error.path.replace("schedule", f"optimizer.{option}", 1)) from error
 
@@ -163,11 +158,10 @@ def _build_schedule(spec: Spec, clock: Clock, option: str = "learning_rate") -> 
 def _momentum(spec: Spec, clock: Clock) -> Callable[[Any], Any]:
     """A schedule of momenta, looked at over the run: one of 1 or more would never forget."""
     schedule: Schedule = _build_schedule(spec, clock, "momentum")
-    steps = np.unique(np.linspace(0, clock.total_steps or 0, 1024).astype(np.int32))
-    values = np.asarray(jax.jit(jax.vmap(schedule))(steps))
-    if not (values.min() >= 0 and values.max() < 1):
+    low, high = range_over_run(schedule, clock)
+    if not (low >= 0 and high < 1):
         raise ConfigError(
-            f"a momentum must stay in [0, 1), and {spec} goes from {values.min():g} to {values.max():g}",
+            f"a momentum must stay in [0, 1), and {spec} goes from {low:g} to {high:g}",
             "optimizer.momentum",
         )
     return schedule

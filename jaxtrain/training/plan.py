@@ -15,7 +15,7 @@ from jaxtrain.augment.pipeline import BatchAugmentation, pipeline
 from jaxtrain.config import Clock, Config, Duration
 from jaxtrain.config.annotations import ByPath
 from jaxtrain.config.duration import Every
-from jaxtrain.data.loader import Batch
+from jaxtrain.data.loader import Batch, Late, Mix
 from jaxtrain.data.splits import SplitPlan, plan_splits
 from jaxtrain.errors import ConfigError, JaxtrainError
 from jaxtrain.optim.averages import has_average
@@ -23,6 +23,7 @@ from jaxtrain.optim.layer_decay import call_order
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.penalties import Penalty
 from jaxtrain.training.calendar import Calendar
+from jaxtrain.training.mixing import built_mix
 from jaxtrain.training.objective import Objective
 from jaxtrain.training.optimizer import (
     RunOptimizer,
@@ -52,6 +53,8 @@ class Plan:
       loss: a value an example.
       penalties: added to the mean loss.
       augment: of a training batch.
+      late: what takes its place late in the run.
+      mix: of a training batch.
       abstract: the state as `jax.ShapeDtypeStruct`s.
       calendar: what is due at which step.
       jaxpr: the training step, traced by shapes.
@@ -67,6 +70,8 @@ class Plan:
     loss: Loss
     penalties: tuple[Penalty, ...]
     augment: BatchAugmentation
+    late: Late | None
+    mix: Mix | None
     abstract: TrainState
     calendar: Calendar
     jaxpr: Any = None
@@ -100,7 +105,11 @@ class Plan:
     def abstract_batch(self) -> Batch:
         """The shapes of a training batch."""
         images = abstract_images(self.clock.batch_size, self.splits.image_shape)
-        return Batch(images, jax.ShapeDtypeStruct(images.shape[:1], jnp.int32))  # type: ignore[arg-type]
+        size = images.shape[:1]
+        if self.mix is not None:
+            soft = jax.ShapeDtypeStruct((*size, self.splits.dataset.num_classes), jnp.float32)
+            return Batch(images, soft)  # type: ignore[arg-type]
+        return Batch(images, jax.ShapeDtypeStruct(size, jnp.int32))  # type: ignore[arg-type]
 
 
 def data_directory(config: Config, override: str | Path | None = None) -> Path | None:
@@ -127,6 +136,7 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
     check_requirements(config, clock, optimizer, tuple(splits.sizes), model, images)
     layers = call_order(model, splits.image_shape) if config.parameters.layer_decay is not None else ()
     multipliers = learning_rate_rules(config, layers)
+    loss: Loss = config.loss.build(clock=clock)
     optimizer = complete_optimizer(config, clock, optimizer, multipliers)
     plan = Plan(
         config=config,
@@ -136,9 +146,11 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
         model=model,
         optimizer=optimizer,
         multipliers=multipliers,
-        loss=config.loss.build(clock=clock),
+        loss=loss,
         penalties=tuple(spec.build(clock=clock) for spec in config.penalties),
-        augment=pipeline(built_augmentations(config, clock, splits.image_shape)),
+        augment=pipeline(built_augmentations(config.data.augment, "data.augment", clock, splits.image_shape)),
+        late=_late(config, clock, splits.image_shape),
+        mix=built_mix(config, clock, loss, splits.dataset.num_classes),
         abstract=begun.replace(opt_state=_traced(jax.eval_shape, optimizer.tx.init, begun.params)),
         calendar=Calendar(
             log=_every(config.logging.every, clock, "logging.every"),
@@ -162,6 +174,14 @@ def _check_time(duration: Duration, clock: Clock, path: str) -> None:
 def _every(duration: Duration, clock: Clock, path: str) -> Every:
     _check_time(duration, clock, path)
     return Every(duration.exact_steps(clock))
+
+
+def _late(config: Config, clock: Clock, shape: tuple[int, int, int]) -> Late | None:
+    data = config.data
+    if data.augment_until is None:
+        return None
+    after = built_augmentations(data.augment_after, "data.augment_after", clock, shape)
+    return Late(data.augment_until.counted_steps(clock, "data.augment_until"), pipeline(after))
 
 
 def _abstract_model(config: Config, model: nn.Module, splits: SplitPlan) -> TrainState:

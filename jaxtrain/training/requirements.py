@@ -1,5 +1,6 @@
 """What optimizers and augmentations need of a run: a config that cannot give it is refused with the reason."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.errors
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.config import Clock, Config
+from jaxtrain.config import AugmentationSpec, Clock, Config
 from jaxtrain.errors import ConfigError
 from jaxtrain.models.outputs import Outputs
 from jaxtrain.training.optimizer import RunOptimizer, needs
@@ -60,6 +61,11 @@ def _check_full_batch(config: Config, clock: Clock, model: nn.Module, images: An
             f"{name} compares values of one objective, and augmentation changes it at every step: set data.augment=[]",
             "data.augment",
         )
+    if config.data.mix:
+        raise ConfigError(
+            f"{name} compares values of one objective, and other mixtures are another objective: set data.mix=[]",
+            "data.mix",
+        )
     if config.gradients:
         raise ConfigError(
             f"{name} compares the gradient with values of the objective; it must be left as it is: set gradients=[]",
@@ -99,19 +105,21 @@ def _traced(model: nn.Module, images: Any, streams: tuple[str, ...]) -> Any:
     return jax.eval_shape(run, images)
 
 
-def built_augmentations(config: Config, clock: Clock, shape: tuple[int, int, int]) -> list[Augmentation]:
-    """The augmentations of a config, each traced with what the one before it makes of uint8 images of `shape`.
+def built_augmentations(
+    specs: Sequence[AugmentationSpec], path: str, clock: Clock, shape: tuple[int, int, int]
+) -> list[Augmentation]:
+    """The augmentations that a config has at `path`, each traced with what the one before makes of uint8 images.
 
-    Raises `ConfigError` with the place in `data.augment` where one does not take such images.
+    Raises `ConfigError` with the place where one does not take images of `shape`.
     """
     built = []
     key, image = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct(shape, jnp.uint8)
-    for place, spec in enumerate(config.data.augment):
+    for place, spec in enumerate(specs):
         augment: Augmentation = spec.build(clock=clock)
         try:
             image = jax.eval_shape(augment, key, image)
         except ValueError as error:
-            raise ConfigError(f"{spec.name}: {str(error).splitlines()[0]}", f"data.augment.{place}") from error
+            raise ConfigError(f"{spec.name}: {str(error).splitlines()[0]}", f"{path}.{place}") from error
         built.append(augment)
     return built
 

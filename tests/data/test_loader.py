@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jaxtrain.augment.geometry import pad_crop
 from jaxtrain.augment.pipeline import pipeline
 from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.loader import Shuffle, batch_indices, epoch_of, normalize, on_device, training_loader
+from jaxtrain.data.loader import Late, Shuffle, batch_indices, epoch_of, normalize, on_device, training_loader
 from jaxtrain.data.preprocessing.channels import Normalization
 from jaxtrain.data.preprocessing.pixels import Pixels
 from jaxtrain.training.parallel import Layout, make_layout
@@ -160,6 +160,30 @@ def test_a_batch_has_the_images_and_labels_of_its_indices(devices: int):
         shades.append(np.asarray(batch.images)[:, 0, 1, 0])
         np.testing.assert_allclose(shades[-1], drawn_shades(step, b), rtol=1e-6)
     assert not np.array_equal(shades[0], shades[1])
+
+
+def test_from_a_step_on_images_are_augmented_otherwise_and_batches_are_mixed_at_last():
+    source = ArraySource(np.zeros((8, 1, 2, 1), np.uint8), np.arange(8))
+    place = make_layout(1, 4)
+    arrays = on_device(source, place.replicated)
+    key = functools.partial(stream, 0, "augment")
+
+    def black(key, images):
+        return jnp.zeros_like(images)
+
+    def mix(step, images, labels):
+        return images + 1000, jax.nn.one_hot(labels, 8) * step.astype(jnp.float32)
+
+    late = Late(2, black)
+    load = jax.jit(
+        training_loader(Normalization((0.0,), (1 / 255,)), pipeline([shade]), key, 4, place.batch, late=late, mix=mix)
+    )
+    for step in range(4):
+        batch = load(arrays, shuffle(8, 4).order(step), jax.device_put(np.int32(step), place.replicated))
+        shades = drawn_shades(step, 4) if step < 2 else np.zeros(4)
+        np.testing.assert_allclose(np.asarray(batch.images)[:, 0, 1, 0] - 1000, shades, atol=1e-3)
+        assert batch.labels.shape == (4, 8)
+        assert float(batch.labels.max()) == step
 
 
 def drawn_shades(step: int, batch_size: int) -> list[Any]:
