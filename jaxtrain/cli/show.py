@@ -6,6 +6,7 @@ shown that are spread evenly over them. What the preprocessing takes away comes 
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from jaxtrain.cli.arguments import add_config, add_data_dir
@@ -18,7 +19,7 @@ EXAMPLES = """\
   jaxtrain show fashion_mnist_resnet data.augment="randaugment" --columns 3
   jaxtrain show digits_lenet5 --split validation
 """
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,11 +59,14 @@ def run(args: argparse.Namespace) -> int:
     balance = listed.names, listed.counts, found.balance.totals, found.balance.title
     try:
         sheet = contact_sheet(found.before, found.after, found.captions, found.title, args.columns)
-        stacked(sheet, class_chart(*balance)).save(path)
     except ValueError as error:
         raise ConfigError(f"{error}; show fewer", "--examples") from error
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}", "--output") from error
+    try:
+        stacked(sheet, class_chart(*balance)).save(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}", "--output"
+        ) from error
     console = Console()
     for line in found.lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -78,11 +82,11 @@ def _target(args: argparse.Namespace) -> Path:
     from jaxtrain.config import config_name
     from jaxtrain.errors import ConfigError
 
-    path = Path(args.output or f"show-{config_name(args.config)}.png")
+    path = Path(args.output or f"show-{config_name(args.config)}.png")  # os.path takes names that the system does not
     if path.suffix.lower() not in _SUFFIXES:
         raise ConfigError(f"{str(path)!r} is not named as a picture; it must end in {', '.join(_SUFFIXES)}", "--output")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise ConfigError(f"there is no folder {str(path.parent)!r} to write into; make it first", "--output")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ConfigError(f"{str(path)!r} is a folder; name a file", "--output")
     return path

@@ -141,7 +141,7 @@ def _what(split: str, step: int, number: int, available: int) -> str:
 def _pairs(plan: Plan, split: str) -> str:
     left = "before augmentation" if split == "train" else "as loaded"
     note = channels_note(plan.splits.image_shape[2])
-    return f"left {left}, right as the model sees it{f'; {note}' if note else ''}"
+    return f"left {left}, right as the model sees it, brought back to pixels{f'; {note}' if note else ''}"
 
 
 def _told(plan: Plan, split: str) -> tuple[str, ...]:

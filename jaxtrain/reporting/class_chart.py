@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _BAR, _TRACK = (70, 110, 170), (222, 222, 222)
 _NAME, _LENGTH, _NUMBER = 150, 150, 70
-"""Pixels for the name of a class, for a bar and for the number behind it."""
+"""Pixels for the name of a class at the most, for a bar and for the number behind it."""
 
 
 def class_chart(
@@ -30,15 +30,17 @@ def class_chart(
 
     letters = font(13)
     line = line_height(letters)
+    shown = [cut(name, letters, _NAME) for name in names]
+    first = 2 * MARGIN + round(max(map(letters.getlength, shown)))
     column = _LENGTH + _NUMBER + MARGIN
     top = MARGIN + 2 * line
-    picture = canvas(MARGIN + _NAME + len(counts) * column, top + len(names) * line + MARGIN)
+    picture = canvas(first + len(counts) * column, top + len(names) * line + MARGIN)
     draw = ImageDraw.Draw(picture)
     draw.text((MARGIN, MARGIN), cut(title, letters, picture.width - 2 * MARGIN), INK, letters)
-    for row, name in enumerate(names):
-        draw.text((MARGIN, top + row * line), cut(name, letters, _NAME - MARGIN), INK, letters)
+    for row, name in enumerate(shown):
+        draw.text((MARGIN, top + row * line), name, INK, letters)
     for place, (split, numbers) in enumerate(counts.items()):
-        x = MARGIN + _NAME + place * column
+        x = first + place * column
         draw.text((x, MARGIN + line), cut(f"{split} ({totals[split]:,})", letters, column - MARGIN), INK, letters)
         for row, number in enumerate(numbers):
             y = top + row * line

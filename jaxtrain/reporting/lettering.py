@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     Font = FreeTypeFont | ImageFont
 
-_CUT = "..."
+_CUT, _TAIL = "...", 5
 
 
 def font(size: int) -> "Font":
@@ -35,13 +35,14 @@ def plain(text: str) -> str:
 
 
 def cut(text: str, letters: "Font", width: float) -> str:
-    """`text`, or as much of its beginning as fits `width` pixels with dots behind it."""
+    """`text`, or its beginning and its end, where a weight may stand, with dots between them, in `width` pixels."""
     text = plain(text)
     if letters.getlength(text) <= width:
         return text
-    while text and letters.getlength(text + _CUT) > width:
-        text = text[:-1]
-    return text + _CUT
+    head, tail = text[:-_TAIL], text[-_TAIL:]
+    while head and letters.getlength(head + _CUT + tail) > width:
+        head = head[:-1]
+    return head + _CUT + tail
 
 
 def wrapped(parts: Iterable[str], letters: "Font", width: float, between: str = " ") -> list[str]:
