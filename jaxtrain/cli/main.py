@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxtrain import __version__
-from jaxtrain.cli import check, compare, diff, doctor, evaluate, listing, plot, summary, train, weights
+from jaxtrain.cli import check, compare, diff, doctor, evaluate, listing, plot, show, summary, train, weights
 from jaxtrain.errors import ConfigError, JaxtrainError
 
-COMMANDS = (train, check, evaluate, listing, summary, compare, weights, plot, diff, doctor)
+COMMANDS = (train, check, show, evaluate, listing, summary, compare, weights, plot, diff, doctor)
 
 _EPILOG = """\
 examples:

@@ -12,7 +12,7 @@ import jax
 
 from jaxtrain.config import Config, config_name, digest, load_config
 from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.loader import Arrays, Shuffle, Whole, on_device, training_loader
+from jaxtrain.data.loader import Arrays, Loader, Shuffle, Whole, on_device, training_loader
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.data.splits import fit_normalization, fits_normalization, load_splits, pad_splits
 from jaxtrain.errors import CheckpointError, DataError, Diverged, Interrupted
@@ -145,8 +145,8 @@ def _initializer(plan: Plan) -> Any:
     return initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
 
 
-def make_tools(plan: Plan, normalization: Preprocessing, arrays: dict[str, Arrays]) -> Tools:
-    """The compiled parts of a run."""
+def make_feed(plan: Plan, normalization: Preprocessing) -> tuple[Loader, Shuffle | Whole]:
+    """What gives the batch of a step: a loader, to be called inside `jax.jit`, and the order of the examples."""
     config, layout = plan.config, plan.layout
     key = functools.partial(stream, config.seed)
     size, examples = plan.clock.batch_size, plan.clock.examples
@@ -162,14 +162,21 @@ def make_tools(plan: Plan, normalization: Preprocessing, arrays: dict[str, Array
     )
     everywhere = layout.replicated
     draw = functools.partial(host_stream, config.seed, SHUFFLE)
+    return load, Whole(everywhere) if size == examples else Shuffle(draw, examples, size, everywhere)
+
+
+def make_tools(plan: Plan, normalization: Preprocessing, arrays: dict[str, Arrays]) -> Tools:
+    """The compiled parts of a run."""
+    config, layout = plan.config, plan.layout
+    load, shuffle = make_feed(plan, normalization)
     return Tools(
         dispatch=make_dispatch(plan.train_step, load, plan.optimizer.learning_rate, layout),
-        empty=jax.jit(empty_totals, out_shardings=everywhere),
+        empty=jax.jit(empty_totals, out_shardings=layout.replicated),
         finite=jax.jit(all_finite),
         evaluate=make_evaluate(plan.model, plan.loss, normalization, config.evaluation.batch_size, layout),
         evaluated=make_evaluated(plan, normalization, arrays),
         observe=make_observe(plan),
-        shuffle=Whole(everywhere) if size == examples else Shuffle(draw, examples, size, everywhere),
+        shuffle=shuffle,
         arrays=arrays,
     )
 

@@ -1,0 +1,92 @@
+"""Draw a batch as the model sees it, before and after augmentation, and how the classes are spread over the splits.
+
+The batch of a training step is made by the code, the keys and the order of training itself, and does not depend on the
+number of devices. Steps are counted from 0. Of the validation and test splits, which are not shuffled, examples are
+shown that are spread evenly over them. What the preprocessing takes away comes back by its inverse.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from jaxtrain.cli.arguments import add_config, add_data_dir
+
+NAME = "show"
+HELP = "draw a batch as the model sees it, and the balance of the classes"
+EXAMPLES = """\
+  jaxtrain show digits_lenet5
+  jaxtrain show cifar10_resnet20 --data-dir ~/data --step 100 --examples 48 --output batch.png
+  jaxtrain show fashion_mnist_resnet data.augment="randaugment" --columns 3
+  jaxtrain show digits_lenet5 --split validation
+"""
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    add_config(parser)
+    parser.add_argument("--output", metavar="FILE.png", help="the picture (default: show-NAME.png, replaced if there)")
+    parser.add_argument("--split", default="train", help="train, validation or test (default: train)")
+    parser.add_argument("--step", type=int, default=0, metavar="N", help="of training, from 0 (default: 0)")
+    parser.add_argument("--examples", type=int, metavar="N", help="of the batch (default: 24, or all where fewer)")
+    parser.add_argument("--columns", type=int, metavar="N", help="pairs side by side (default: what makes 1000 pixels)")
+    add_data_dir(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from jaxtrain.config import load_config
+    from jaxtrain.errors import ConfigError
+
+    config = load_config(args.config, args.overrides)
+    for option in ("examples", "columns"):
+        number = getattr(args, option)
+        if number is not None and number < 1:
+            raise ConfigError(f"{number} is out of range; it must be >= 1", f"--{option}")
+    path = _target(args)
+
+    from rich.console import Console
+
+    from jaxtrain.practice.show import look
+    from jaxtrain.reporting.class_chart import class_chart, class_table
+    from jaxtrain.reporting.contact_sheet import contact_sheet, stacked
+    from jaxtrain.training.compilation import enable_compilation_cache
+    from jaxtrain.training.plan import make_plan
+
+    enable_compilation_cache()
+    found = look(make_plan(config.replace(devices=1), args.data_dir), args.split, args.step, args.examples)
+    listed = found.balance.listed
+    balance = listed.names, listed.counts, found.balance.totals, found.balance.title
+    try:
+        sheet = contact_sheet(found.before, found.after, found.captions, found.title, args.columns)
+    except ValueError as error:
+        raise ConfigError(f"{error}; show fewer", "--examples") from error
+    try:
+        stacked(sheet, class_chart(*balance)).save(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}", "--output"
+        ) from error
+    console = Console()
+    for line in found.lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    console.print(class_table(*balance))
+    for warning in found.warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"{path}: {found.title[0]}", highlight=False, soft_wrap=True, markup=False)
+    return 0
+
+
+def _target(args: argparse.Namespace) -> Path:
+    """Where the picture goes, refused before any work where it cannot."""
+    from jaxtrain.config import config_name
+    from jaxtrain.errors import ConfigError
+
+    path = Path(args.output or f"show-{config_name(args.config)}.png")  # os.path takes names that the system does not
+    if path.suffix.lower() not in _SUFFIXES:
+        raise ConfigError(f"{str(path)!r} is not named as a picture; it must end in {', '.join(_SUFFIXES)}", "--output")
+    if not os.path.isdir(path.parent):
+        raise ConfigError(f"there is no folder {str(path.parent)!r} to write into; make it first", "--output")
+    if os.path.isdir(path):
+        raise ConfigError(f"{str(path)!r} is a folder; name a file", "--output")
+    return path

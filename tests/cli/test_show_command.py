@@ -1,0 +1,89 @@
+"""`jaxtrain show`: the picture holds the batch, the terminal its numbers, and what cannot be shown is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxtrain.cli.main import main
+from jaxtrain.config import dumps
+from jaxtrain.practice.show import look
+from jaxtrain.reporting.contact_sheet import visible
+from jaxtrain.training.plan import make_plan
+from tests.conftest import tiny_config
+from tests.reporting.pictures import places
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with `tiny.json` in it."""
+    (tmp_path / "tiny.json").write_text(dumps(tiny_config()))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    return tmp_path
+
+
+def test_the_picture_holds_the_batch_in_order(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "show-tiny.png").write_text("what was there before")
+    assert main(["show", "tiny.json", "--step", "7", "--examples", "5", "seed=1", "--columns", "2"]) == 0
+    with Image.open(here / "show-tiny.png") as picture:
+        sheet = np.asarray(picture)
+    found = look(make_plan(tiny_config(seed=1)), "train", 7, 5)
+    drawn = [
+        (places(sheet, left), places(sheet, right))
+        for left, right in zip(visible(found.before), visible(found.after), strict=True)
+    ]
+    assert all(left and right for left, right in drawn)
+    corners = [left[0] for left, _ in drawn]
+    assert corners == sorted(corners)
+    assert len({x for _, x in corners}) == 2
+    assert all((y, x + 100) in right for (y, x), (_, right) in zip(corners, drawn, strict=True))
+    output = capsys.readouterr().out
+    for line in found.lines:
+        assert line in output
+    assert output.splitlines()[-1] == "show-tiny.png: synthetic: training batch of step 7, 5 of its 16 examples"
+    total = next(line for line in output.splitlines() if "total" in line)
+    assert [word for word in total.split() if word.isdecimal()] == ["80", "16", "20"]
+
+
+def test_an_uneven_data_set_is_warned_of(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = np.array([0] * 23 + [2] * 2)
+    images = np.random.default_rng(0).integers(0, 256, (25, 4, 4, 3), np.uint8)
+    np.savez(here / "data.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    arguments = ["data.dataset=npz(file='data.npz')", "data.validation=none", "--data-dir", ".", "--output", "a.jpg"]
+    assert main(["show", "tiny.json", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "warning: 1 of 3 classes have no example in the training split: '1'" in lines
+    assert "warning: the training split has 23 examples of '0' and 2 of '2': 11.5 times as many" in lines
+    assert any(line.startswith("  by channel: mean ") for line in lines)
+    with Image.open(here / "a.jpg") as picture:
+        assert picture.format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--split", "tset"], "--split: the run has no split 'tset'; did you mean 'test'"),
+        (["--step", "12"], "--step: the run has no step 12"),
+        (["--examples", "17"], "--examples: 17 examples cannot be shown; a training batch has 16"),
+        (["--examples", "0"], "--examples: 0 is out of range"),
+        (["--columns", "-1"], "--columns: -1 is out of range"),
+        (["--output", "no/x.png"], "--output: there is no folder 'no'"),
+        (["--output", "x.txt"], "--output: 'x.txt' is not named as a picture"),
+        (["--output", "folder.png"], "--output: 'folder.png' is a folder"),
+        (["--output", f"{'x' * 300}.png"], "--output: "),
+        (["data.bach_size=3"], "data.bach_size: "),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(
+    arguments: list[str], says: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "folder.png").mkdir()
+    before = sorted(here.rglob("*"))
+    assert main(["show", "tiny.json", *arguments]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("jaxtrain: config error: ")
+    assert len(message.splitlines()) == 1
+    assert says in message
+    assert sorted(here.rglob("*")) == before
