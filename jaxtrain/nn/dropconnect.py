@@ -16,6 +16,7 @@ from jax.scipy.stats import norm
 
 from jaxtrain.example_keys import example_keys
 from jaxtrain.nn.activations import Activation, activation
+from jaxtrain.nn.gates import draw_gates
 from jaxtrain.nn.initializers import Initializer
 from jaxtrain.nn.precision import float32_at_least
 
@@ -64,7 +65,7 @@ def dropconnect(
     def unit(of_one: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         number, weights, offset = of_one
         own = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-        kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, (x.shape[1] + 1,)))(own)
+        kept = jax.vmap(lambda key: draw_gates(key, 1 - rate, (x.shape[1] + 1,)))(own)
         return dropconnect_given(kept[:, :-1, None], kept[:, -1:], x, weights[:, None], offset[None])[:, 0]
 
     outputs = kernel.shape[1]

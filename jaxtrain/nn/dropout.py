@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.example_keys import by_example
+from jaxtrain.nn.gates import draw_gates
 from jaxtrain.nn.stochastic_depth import Scaling
 
 DropoutKind = Literal["inverted", "vanilla", "spatial", "gaussian", "alpha"]
@@ -23,7 +24,7 @@ SATURATED = 1.7580993408473766
 def draw_kept(key: jax.Array, x: jax.Array, rate: float, *, spatial: bool = False) -> jax.Array:
     """bool of `x`'s shape, true with probability 1 - `rate`; `[N, 1, ..., 1, C]` for whole channels."""
     shape = (*(1,) * (x.ndim - 2), x.shape[-1]) if spatial else x.shape[1:]
-    return by_example(lambda own: jax.random.bernoulli(own, 1 - rate, shape), key, x)
+    return by_example(lambda own: draw_gates(own, 1 - rate, shape), key, x)
 
 
 def dropout_given(kept: jax.Array, x: jax.Array, rate: float, scaling: Scaling = "in_training") -> jax.Array:
