@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""What regularizers do to small nets that are trained on 5,000 images of CIFAR-10, a tenth of each class.
+
+Every row is trained from several seeds. Prints the table, and writes the numbers and the curves that
+docs/regularization.md shows. What is there already is not trained again.
+
+python scripts/ablate_regularization.py --data-dir DIR --work DIR [--rows mixup] [--docs docs]  (needs the docs extra)
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import jaxtrain
+from jaxtrain.config import Config, DataConfig, LoggingConfig, OptimizerSpec, ScheduleSpec, apply_overrides
+from jaxtrain.config.duration import Duration
+from jaxtrain.config.spec import DatasetSpec, ModelSpec
+from jaxtrain.data.sources.cifar import cifar10
+
+TRAIN, VALIDATION, CLASSES = 5_000, 2_000, 10
+FILE = "cifar10_small.npz"
+CROPS = "data.augment=pad_crop(4)|flip_lr"
+MLP = ("data.resize=[16, 16]",)
+ROWS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "flips_crops": (CROPS,),
+    "cutout": (f"{CROPS}|cutout(16)",),
+    "mixup": (CROPS, "data.mix=mixup(1.0)"),
+    "dropout": ("model.dropout_rate=0.25",),
+    "stochastic_depth": ("model=preact_resnet(depth=8, last_survival=0.5)",),
+    "fractional_pooling": ("model=fractional_cnn(width=16)", "data.pad=2"),
+    "mlp_none": ("model=mlp(widths=[128])", *MLP),
+    "mlp_dropout": ("model=mlp(widths=[128], dropout_rate=0.5)", *MLP),
+    "mlp_dropconnect": ("model=mlp(widths=[128], dropconnect_rate=0.5, dropconnect_test=moments)", *MLP),
+}
+
+
+def base() -> Config:
+    """A pre-activation ResNet of 8 layers, 77,850 parameters, without any regularizer but weight decay."""
+    return Config(
+        model=ModelSpec("wide_resnet", depth=10, width=1),
+        data=DataConfig(
+            dataset=DatasetSpec("npz", file=FILE),
+            batch_size=128,
+            validation=Duration(float(VALIDATION), "examples"),
+        ),
+        optimizer=OptimizerSpec(
+            "sgd",
+            learning_rate=ScheduleSpec("cosine", 0.1, warmup="5%"),
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=[("kernel", 5e-4), (".*", 0)],
+        ),
+        train_for=Duration(30.0, "epochs"),
+        logging=LoggingConfig(every=Duration(1.0, "epochs"), tensorboard=False),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What one regularizer came to.
+
+    Attributes:
+      name: of the row.
+      settings: by which it differs from `base`.
+      train: accuracy on the training split at the end, without augmentation, a value a seed.
+      test: accuracy on the test split, a value a seed.
+      validation: accuracy after each epoch, the mean over seeds.
+      seconds: of training, compiling included, the mean over seeds.
+    """
+
+    name: str
+    settings: tuple[str, ...]
+    train: list[float]
+    test: list[float]
+    validation: list[float]
+    seconds: float
+
+
+def prepare(data_dir: Path, work: Path) -> None:
+    """Writes the images: the first of each class for training and validation, and all of the test split."""
+    source = cifar10(directory=data_dir)
+    train, test = source.load("train"), source.load("test")
+    each = (TRAIN + VALIDATION) // CLASSES
+    chosen = np.sort(np.concatenate([np.flatnonzero(train.labels == k)[:each] for k in range(CLASSES)]))
+    np.savez(
+        work / FILE,
+        train_images=train.images[chosen],
+        train_labels=train.labels[chosen],
+        test_images=test.images,
+        test_labels=test.labels,
+    )
+
+
+def train(name: str, seeds: int, work: Path) -> Row:
+    """Trains a row from each seed."""
+    finals: list[Any] = []
+    curves: list[list[float]] = []
+    seconds = []
+    for seed in range(seeds):
+        config = apply_overrides(base(), [*ROWS[name], f"seed={seed}"])
+        workdir = work / f"{name}-{seed}"
+        result = jaxtrain.fit(config, workdir, data_dir=work)
+        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        finals.append(result.final)
+        curves.append([line["accuracy"] for line in lines if line["split"] == "validation"])
+        seconds.append(result.wall_seconds)
+    return Row(
+        name=name,
+        settings=ROWS[name],
+        train=[final["train"]["accuracy"] for final in finals],
+        test=[final["test"]["accuracy"] for final in finals],
+        validation=[statistics.mean(values) for values in zip(*curves, strict=True)],
+        seconds=statistics.mean(seconds),
+    )
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The table in Markdown."""
+    lines = [
+        "| row | settings | training accuracy, % | test accuracy, % | s a run |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        settings = " ".join(f"`{setting}`" for setting in row.settings)
+        lines.append(f"| {row.name} | {settings} | {_percent(row.train)} | {_percent(row.test)} | {row.seconds:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _percent(values: list[float]) -> str:
+    each = ", ".join(f"{100 * value:.1f}" for value in values)
+    return f"{100 * statistics.mean(values):.1f} ({each})"
+
+
+def draw(rows: list[Row], target: Path) -> None:
+    """Validation accuracy of every row against the epoch: the convolutional nets, and the perceptrons."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    for row in rows:
+        axis = axes[int(row.name.startswith("mlp"))]
+        axis.plot(range(1, len(row.validation) + 1), row.validation, label=row.name)
+    for axis in axes:
+        axis.set(xlabel="epoch", ylabel="validation accuracy, mean over seeds")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.savefig(target, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, required=True, help="holds cifar10/")
+    parser.add_argument("--work", type=Path, default=Path("runs/ablation"), help="where the runs go")
+    parser.add_argument("--docs", type=Path, help="write the numbers and the picture below this folder")
+    parser.add_argument("--rows", help="some of the rows, with commas between")
+    parser.add_argument("--seeds", type=int, default=2)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    if not (args.work / FILE).exists():
+        prepare(args.data_dir, args.work)
+    rows = []
+    for name in args.rows.split(",") if args.rows else ROWS:
+        rows.append(train(name, args.seeds, args.work))
+        print(table(rows[-1:]).splitlines()[-1], flush=True)
+    print(table(rows))
+    if args.docs:
+        numbers = [dataclasses.asdict(row) for row in rows]
+        (args.docs / "ablation.json").write_text(json.dumps(numbers, indent=1) + "\n")
+        draw(rows, args.docs / "images" / "ablation.png")
+
+
+if __name__ == "__main__":
+    main()
