@@ -24,6 +24,7 @@ from jaxtrain.config.spec import (
     PreprocessingSpec,
     ScheduleSpec,
     Spec,
+    ViewsSpec,
 )
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "PreprocessingSpec",
     "ScheduleSpec",
     "Spec",
+    "ViewsSpec",
     "apply_overrides",
     "config_name",
     "difference",

@@ -164,6 +164,13 @@ class PreprocessingSpec(Spec):
     __slots__ = ()
 
 
+class ViewsSpec(Spec):
+    """A row of `jaxtrain.views`."""
+
+    kind = "view"
+    __slots__ = ()
+
+
 SPECS: Mapping[str, type[Spec]] = {
     cls.kind: cls
     for cls in (
@@ -177,6 +184,7 @@ SPECS: Mapping[str, type[Spec]] = {
         DatasetSpec,
         AugmentationSpec,
         PreprocessingSpec,
+        ViewsSpec,
     )
 }
 
@@ -215,6 +223,8 @@ def _argument(node: ast.expr) -> Any:
         return {"none": None, "null": None, "true": True, "false": False}.get(node.id, node.id)
     if isinstance(node, ast.Call):
         return ast.unparse(node)
+    if isinstance(node, ast.List):
+        return [_argument(item) for item in node.elts]
     return ast.literal_eval(node)
 
 
