@@ -46,7 +46,9 @@ def evaluate_run(
       `step`, `split`, `examples`, `loss` and `accuracy`, and `views` where there are some.
     """
     directory = Workdir(path)
-    config = with_views(directory.read_config(), views)
+    config = _with_views(directory.read_config(), views)
+    if fold_batchnorm:
+        _check_foldable(config)
     enable_compilation_cache()
     plan = make_plan(dataclasses.replace(config, devices=1), data_dir)
     if split not in plan.splits.sizes:
@@ -60,7 +62,6 @@ def evaluate_run(
     params, variables = make_evaluated(plan, normalization, arrays)(state)
     model: nn.Module | FoldedModel = plan.model
     if fold_batchnorm:
-        check_folded(config)
         model, params, variables = _folded(plan, params, variables)
     metrics = make_run_evaluate(plan, model, normalization)(params, variables, arrays[split])
     used = config.evaluation.views
@@ -68,18 +69,18 @@ def evaluate_run(
     return {"step": step, "split": split, "examples": len(splits[split]), **metrics, **shown}
 
 
-def with_views(config: Config, views: ViewsSpec | str | None) -> Config:
+def _with_views(config: Config, views: ViewsSpec | str | None) -> Config:
     """The config with these views in place of its own: a spec or its text, "own", or None or "none" for no views."""
     if views == "own":
         return config
     try:
         spec = None if views is None or views == "none" else ViewsSpec.parse(views)
     except ConfigError as error:
-        raise ConfigError(error.message, "--views") from None
+        raise ConfigError(error.message, error.path.replace("view", "--views", 1)) from None
     return config.replace(evaluation=config.evaluation.replace(views=spec))
 
 
-def check_folded(config: Config) -> None:
+def _check_foldable(config: Config) -> None:
     """Refuses draws of the model, which folding has looked at without them."""
     views = config.evaluation.views
     if views is not None and table(views.kind)[views.name].needs == "randomness":

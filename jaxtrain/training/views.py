@@ -39,7 +39,7 @@ def build_views(
         views = spec.build(clock=clock, augment=config.data.augment)
         groups: tuple[Group, ...] = views(Setting(shape, model, normalize, config.data.normalize_first))
     except ConfigError as error:
-        raise ConfigError(error.message, PATH) from error
+        raise ConfigError(f"{spec.name}: {error.message}", PATH) from error
     except ValueError as error:
         raise ConfigError(f"{spec.name}: {error}", PATH) from error
     return groups
