@@ -106,7 +106,6 @@ def test_the_mean_of_scores_is_the_score_of_the_mean_where_a_model_ends_in_one()
         ("vgg11", 224, 256, (1, 2, 2, 7)),
         ("alexnet", 227, 291, (1, 3, 3, 7)),
         ("zfnet", 224, 256, (1, 2, 2, 7)),
-        ("fractalnet", 32, 96, (1, 3, 3, 7)),
         ("googlenet", 224, 256, (1, 7)),
         ("resnet20", 32, 40, (1, 7)),
     ],

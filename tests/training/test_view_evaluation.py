@@ -14,6 +14,7 @@ from jaxtrain.config import Clock, EvaluationConfig
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import on_device
 from jaxtrain.data.preprocessing.channels import Normalization
+from jaxtrain.models.fractional_cnns import fractional_cnn
 from jaxtrain.models.perceptron import linear
 from jaxtrain.nn import draw_outputs, marginalize
 from jaxtrain.nn.folding import fold_batch_norm
@@ -203,8 +204,26 @@ def test_draws_are_those_of_marginalize_whatever_the_batch() -> None:
     p = [by_example(np.int32(i), image) for i, image in enumerate(NORMALIZATION.apply(source.images))]
     wanted = metrics_of(np.array(p, np.float64), source.labels)
     groups = groups_of(f"draws({k})", Normed())
-    for batch_size, devices in [(500, 1), (4, 1), (4, 8)]:
+    for batch_size, devices in [(4, 1), (500, 8)]:
         assert evaluator(groups, batch_size, devices, Normed())(variables, source) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_regions_of_pooling_are_drawn_alone() -> None:
+    """Without the dropout that training has too: views differ with the regions, and come out as by hand."""
+    model = fractional_cnn(num_classes=CLASSES, width=2, blocks=1, dropout_rate=0.5)
+    begun = jax.jit(lambda: model.init(jax.random.key(1), jnp.zeros((1, 8, 8, 1)), train=False))()
+    pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8))
+    keys = jax.vmap(KEY)(jnp.arange(3))
+    config = tiny_config(evaluation=EvaluationConfig(views="draws(2, 'pooling')"))
+    (group,) = build_views(config, Clock(96, 16), model, (8, 8, 1), NORMALIZATION.apply)
+    prepared = group.prepare(Examples(pixels, NORMALIZATION.apply(pixels), keys))
+    score = jax.jit(lambda seen: group.score(model, begun, seen))
+    found = [np.asarray(score(group.view(prepared, jnp.int32(number)))) for number in range(2)]
+    assert np.abs(found[0] - found[1]).max() > 1e-4
+    by_hand = jax.jit(lambda key, image: model.apply(begun, image[None], train=False, rngs={"dropout": key})[0])
+    for place, image in enumerate(NORMALIZATION.apply(pixels)):
+        wanted = by_hand(jax.random.fold_in(KEY(jnp.int32(place)), 1), image)
+        np.testing.assert_allclose(found[1][place], wanted, atol=1e-6)
 
 
 def test_all_places_with_normalization_folded() -> None:
@@ -227,7 +246,7 @@ def test_a_run_ends_with_its_views(tmp_path: Any) -> None:
     result = fit(config, tmp_path)
     for name in ("train", "validation", "test"):
         own, without = (evaluate_run(tmp_path, name, "last", views=views) for views in ("own", "none"))
-        assert own.pop("views") == "draws(k=3)"
+        assert own.pop("views") == "draws(k=3, layers='all')"
         assert own["loss"] != without["loss"]
         for metric in ("loss", "accuracy"):
             wanted = without if name == "train" else own

@@ -44,6 +44,11 @@ VIT = "vit(patch=2, width=4, depth=1, heads=1, mlp_width=4)"
         ("multi_scale(scales=[])", {}, ["multi_scale", "scales=[] must name one size at least"]),
         ("dense(scales=[3])", {}, ["views of 3x3 from dense: fc1 sees a feature map of 4x4"]),
         ("draws(2)", {"model": "mlp(widths=[8])"}, [AS_IT_IS, "all views would be the same"]),
+        (
+            "draws(2, 'pooling')",
+            {},
+            ["draws: MLP has no fractional pooling, which alone draws at test: set layers=all"],
+        ),
         ("augmented(2)", {"data": tiny_config().data.replace(augment=())}, ["2 views are all the same: name some"]),
         ("augmented(2, 'cutout(16)')", {}, ["augmented: a square of 16 hides all of an image of 4x4"]),
         ("dense(scales=[8])", {"model": VIT}, ["for images of 4x4 does not take views of 8x8", "positions"]),
