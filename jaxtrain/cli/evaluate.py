@@ -11,6 +11,7 @@ EXAMPLES = """\
   jaxtrain eval runs/digits_lenet5-1a2b3c4d --split validation --checkpoint last
   jaxtrain eval runs/digits_lenet5-1a2b3c4d --checkpoint 300 --json
   jaxtrain eval runs/cifar10_resnet-1a2b3c4d --fold-batchnorm
+  jaxtrain eval runs/cifar10_resnet-1a2b3c4d --views "augmented(8, 'pad_crop(4)|flip_lr')"
 """
 
 
@@ -21,6 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="best", help="best, last or a step (default: best, else last)")
     parser.add_argument(
         "--fold-batchnorm", action="store_true", help="fold batch normalization into the layers before it"
+    )
+    parser.add_argument(
+        "--views",
+        default="own",
+        help="average probabilities over views, such as flips or 'ten_crop(size=28)' (jaxtrain list views); own for "
+        "those of the run's config, none for the image as it is (default: own)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_data_dir(parser)
@@ -34,7 +41,12 @@ def run(args: argparse.Namespace) -> int:
     from jaxtrain.training.evaluate_run import evaluate_run
 
     record = evaluate_run(
-        Path(args.workdir), args.split, args.checkpoint, args.data_dir, fold_batchnorm=args.fold_batchnorm
+        Path(args.workdir),
+        args.split,
+        args.checkpoint,
+        args.data_dir,
+        fold_batchnorm=args.fold_batchnorm,
+        views=args.views,
     )
     if args.json:
         print(json.dumps(record))
@@ -42,5 +54,6 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"step {record['step']}  {record['split']} ({record['examples']} examples)  "
             f"loss {record['loss']:.4f}  accuracy {100 * record['accuracy']:.2f} %"
+            + (f"  by {record['views']}" if "views" in record else "")
         )
     return 0

@@ -21,6 +21,7 @@ _KINDS = {
     "augmentations": "augmentation",
     "mixings": "mixing",
     "preprocessings": "preprocessing",
+    "views": "view",
 }
 
 

@@ -25,6 +25,7 @@ from jaxtrain.config.spec import (
     PreprocessingSpec,
     ScheduleSpec,
     Spec,
+    ViewsSpec,
 )
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "PreprocessingSpec",
     "ScheduleSpec",
     "Spec",
+    "ViewsSpec",
     "apply_overrides",
     "config_name",
     "difference",

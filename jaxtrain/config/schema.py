@@ -18,6 +18,7 @@ from jaxtrain.config.spec import (
     OptimizerSpec,
     PenaltySpec,
     PreprocessingSpec,
+    ViewsSpec,
 )
 from jaxtrain.errors import ConfigError, did_you_mean
 
@@ -133,6 +134,10 @@ class EvaluationConfig(Section):
       best: the metric of the validation split by which the best checkpoint is kept, and which a plateau watches.
       statistics_batches: batches of training images, spread over the split, from which batch statistics (BatchNorm)
         are computed anew for averaged parameters.
+      views: a row of `jaxtrain list views`, over which probabilities are averaged when training has ended: for the
+        numbers of the validation and test split in result.json, and of the test split in metrics.jsonl. What is
+        measured during training, by which the best checkpoint is kept, and the training split are without. None for
+        the image as it is.
     """
 
     path: ClassVar[str] = "evaluation"
@@ -140,6 +145,7 @@ class EvaluationConfig(Section):
     batch_size: PositiveInt = 500
     best: Literal["accuracy", "loss"] = "accuracy"
     statistics_batches: PositiveInt = _later(50)
+    views: ViewsSpec | None = _later(None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

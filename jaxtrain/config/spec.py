@@ -171,6 +171,13 @@ class PreprocessingSpec(Spec):
     __slots__ = ()
 
 
+class ViewsSpec(Spec):
+    """A row of `jaxtrain.views`."""
+
+    kind = "view"
+    __slots__ = ()
+
+
 SPECS: Mapping[str, type[Spec]] = {
     cls.kind: cls
     for cls in (
@@ -185,6 +192,7 @@ SPECS: Mapping[str, type[Spec]] = {
         AugmentationSpec,
         MixingSpec,
         PreprocessingSpec,
+        ViewsSpec,
     )
 }
 
@@ -223,6 +231,8 @@ def _argument(node: ast.expr) -> Any:
         return {"none": None, "null": None, "true": True, "false": False}.get(node.id, node.id)
     if isinstance(node, ast.Call):
         return ast.unparse(node)
+    if isinstance(node, ast.List):
+        return [_argument(item) for item in node.elts]
     return ast.literal_eval(node)
 
 

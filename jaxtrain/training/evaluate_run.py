@@ -6,17 +6,19 @@ from typing import Any
 
 from flax import linen as nn
 
+from jaxtrain.config import Config, ViewsSpec
 from jaxtrain.data.loader import on_device
 from jaxtrain.data.splits import load_splits, pad_splits
 from jaxtrain.errors import CheckpointError, ConfigError, did_you_mean
 from jaxtrain.nn.folding import FoldedModel, fold_batch_norm
+from jaxtrain.tables import table
 from jaxtrain.training import checkpoints
 from jaxtrain.training.compilation import enable_compilation_cache
 from jaxtrain.training.evaluated import make_evaluated, needs_statistics
-from jaxtrain.training.evaluation import make_evaluate
 from jaxtrain.training.fit import placed
 from jaxtrain.training.plan import Plan, make_plan
 from jaxtrain.training.requirements import abstract_images
+from jaxtrain.training.run_evaluation import make_run_evaluate
 from jaxtrain.training.workdir import Workdir
 
 
@@ -27,6 +29,7 @@ def evaluate_run(
     data_dir: str | Path | None = None,
     *,
     fold_batchnorm: bool = False,
+    views: ViewsSpec | str | None = "own",
 ) -> dict[str, Any]:
     """Metrics of a run's checkpoint on a split; changes nothing in the directory.
 
@@ -36,12 +39,16 @@ def evaluate_run(
       checkpoint: "best" (the last one where a run has no best), "last", or a step.
       data_dir: where data files are looked for.
       fold_batchnorm: evaluates the model with its batch normalization folded into the layers before it.
+      views: a row of `jaxtrain list views` with options, over which probabilities are averaged; "own" for those of the
+        run's config, "none" for the image as it is.
 
     Returns:
-      `step`, `split`, `examples`, `loss` and `accuracy`.
+      `step`, `split`, `examples`, `loss` and `accuracy`, and `views` where there are some.
     """
     directory = Workdir(path)
-    config = directory.read_config()
+    config = _with_views(directory.read_config(), views)
+    if fold_batchnorm:
+        _check_foldable(config)
     enable_compilation_cache()
     plan = make_plan(dataclasses.replace(config, devices=1), data_dir)
     if split not in plan.splits.sizes:
@@ -56,9 +63,32 @@ def evaluate_run(
     model: nn.Module | FoldedModel = plan.model
     if fold_batchnorm:
         model, params, variables = _folded(plan, params, variables)
-    evaluate = make_evaluate(model, plan.loss, normalization, config.evaluation.batch_size, plan.layout)
-    metrics = evaluate(params, variables, arrays[split])
-    return {"step": step, "split": split, "examples": len(splits[split]), **metrics}
+    metrics = make_run_evaluate(plan, model, normalization)(params, variables, arrays[split])
+    used = config.evaluation.views
+    shown = {} if used is None else {"views": str(used)}
+    return {"step": step, "split": split, "examples": len(splits[split]), **metrics, **shown}
+
+
+def _with_views(config: Config, views: ViewsSpec | str | None) -> Config:
+    """The config with these views in place of its own: a spec or its text, "own", or None or "none" for no views."""
+    if views == "own":
+        return config
+    try:
+        spec = None if views is None or views == "none" else ViewsSpec.parse(views)
+    except ConfigError as error:
+        raise ConfigError(error.message, error.path.replace("view", "--views", 1)) from None
+    return config.replace(evaluation=config.evaluation.replace(views=spec))
+
+
+def _check_foldable(config: Config) -> None:
+    """Refuses draws of the model, which folding has looked at without them."""
+    views = config.evaluation.views
+    if views is not None and table(views.kind)[views.name].needs == "randomness":
+        raise ConfigError(
+            f"{views.name} runs the model as in training, and what can be folded is found, and holds, for the model at "
+            "test; use one of the two",
+            "--fold-batchnorm",
+        )
 
 
 def _folded(plan: Plan, params: Any, variables: Any) -> tuple[FoldedModel, Any, Any]:

@@ -1,6 +1,6 @@
 """Evaluation that counts every example once: the last batch is padded, the padding masked, the count checked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,11 +12,17 @@ from jaxtrain.data.loader import Arrays, normalize, take
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.nn.folding import FoldedModel
 from jaxtrain.optim.losses import Loss
-from jaxtrain.training.metrics import add_pairs, empty_pairs, means, measure
+from jaxtrain.training.metrics import Pair, add_pairs, empty_pairs, means, measure
 from jaxtrain.training.parallel import Layout
 
 Evaluate = Callable[[Any, Any, Arrays], dict[str, float]]
 """`(params, variables, split on the device) -> {"loss": ..., "accuracy": ...}`, means over its examples."""
+
+
+def even_batch(count: int, batch_size: int, devices: int) -> int:
+    """The batch that leaves least to pad: a split in as few batches as `batch_size` allows, all of one size."""
+    batches = -(-count // batch_size)
+    return -(-count // (batches * devices)) * devices
 
 
 def make_evaluate(
@@ -25,9 +31,7 @@ def make_evaluate(
     """A function that evaluates `model` forward only, in equal batches of at most about `batch_size`."""
 
     def batch_of(count: int) -> int:
-        """The batch that leaves least to pad: a split in as few batches as `batch_size` allows, all of one size."""
-        batches = -(-count // batch_size)
-        return -(-count // (batches * layout.mesh.size)) * layout.mesh.size
+        return even_batch(count, batch_size, layout.mesh.size)
 
     def step(params: Any, variables: Any, arrays: Arrays, start: jax.Array, pairs: Any) -> Any:
         count = arrays.labels.shape[0]
@@ -47,9 +51,14 @@ def make_evaluate(
         pairs = zero()
         for start in range(0, count, batch_of(count)):
             pairs = compiled(params, variables, arrays, np.int32(start), pairs)
-        seen = int(pairs["loss"][1])
-        if seen != count:
-            raise AssertionError(f"evaluation counted {seen} examples of {count}")
-        return means(pairs)
+        return means_of_all(pairs, count)
 
     return evaluate
+
+
+def means_of_all(pairs: Mapping[str, Pair], count: int) -> dict[str, float]:
+    """The means on the host, held to have counted `count` examples."""
+    seen = int(pairs["loss"][1])
+    if seen != count:
+        raise AssertionError(f"evaluation counted {seen} examples of {count}")
+    return means(pairs)

@@ -26,6 +26,7 @@ from jaxtrain.training.metrics import empty_totals
 from jaxtrain.training.plan import Plan, make_plan
 from jaxtrain.training.random import AUGMENT, SHUFFLE, host_stream, stream
 from jaxtrain.training.result import Metrics, Result, device_names, versions
+from jaxtrain.training.run_evaluation import make_run_evaluate
 from jaxtrain.training.signals import stop_on_signals
 from jaxtrain.training.state import TrainState, all_finite, initializer, params_sha256
 from jaxtrain.training.step import make_dispatch
@@ -169,11 +170,14 @@ def make_tools(plan: Plan, normalization: Preprocessing, arrays: dict[str, Array
     """The compiled parts of a run."""
     config, layout = plan.config, plan.layout
     load, shuffle = make_feed(plan, normalization)
+    evaluate = make_evaluate(plan.model, plan.loss, normalization, config.evaluation.batch_size, layout)
+    views = config.evaluation.views
     return Tools(
         dispatch=make_dispatch(plan.train_step, load, plan.optimizer.learning_rate, layout),
         empty=jax.jit(empty_totals, out_shardings=layout.replicated),
         finite=jax.jit(all_finite),
-        evaluate=make_evaluate(plan.model, plan.loss, normalization, config.evaluation.batch_size, layout),
+        evaluate=evaluate,
+        evaluate_views=evaluate if views is None else make_run_evaluate(plan, plan.model, normalization),
         evaluated=make_evaluated(plan, normalization, arrays),
         observe=make_observe(plan),
         shuffle=shuffle,
@@ -233,8 +237,12 @@ def _final_metrics(
 
 
 def _metrics(tools: Tools, state: TrainState) -> Metrics:
+    """By split: the training split as it is, the others by the views of the run."""
     params, variables = tools.evaluated(state)
-    return {name: tools.evaluate(params, variables, arrays) for name, arrays in tools.arrays.items()}
+    return {
+        name: (tools.evaluate if name == "train" else tools.evaluate_views)(params, variables, arrays)
+        for name, arrays in tools.arrays.items()
+    }
 
 
 def _summary(plan: Plan, loop: Loop, directory: Workdir, status: str, step: int) -> Result:

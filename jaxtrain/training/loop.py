@@ -26,12 +26,13 @@ from jaxtrain.training.step import Dispatch
 
 @dataclasses.dataclass(frozen=True)
 class Tools:
-    """The compiled parts of a run, and its data on the device."""
+    """The compiled parts of a run, and its data on the device; `evaluate_views` is what it ends with."""
 
     dispatch: Dispatch
     empty: Callable[[], Totals]
     finite: Callable[[Any], jax.Array]
     evaluate: Evaluate
+    evaluate_views: Evaluate
     evaluated: Evaluated
     observe: Observe
     shuffle: Shuffle | Whole

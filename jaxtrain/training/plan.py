@@ -36,6 +36,7 @@ from jaxtrain.training.parallel import Layout, make_layout
 from jaxtrain.training.requirements import abstract_images, built_augmentations, check_requirements
 from jaxtrain.training.state import TrainState, initializer
 from jaxtrain.training.step import TrainStep, make_train_step
+from jaxtrain.training.views import check_views
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,6 +135,7 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
     check_rules(config, begun.params)
     images = abstract_images(1, splits.image_shape)
     check_requirements(config, clock, optimizer, tuple(splits.sizes), model, images)
+    check_views(config, clock, model, splits.image_shape, begun)
     layers = call_order(model, splits.image_shape) if config.parameters.layer_decay is not None else ()
     multipliers = learning_rate_rules(config, layers)
     loss: Loss = config.loss.build(clock=clock)

@@ -15,6 +15,8 @@ INIT = "init"
 """Initial parameters; its step is 0."""
 STATISTICS = "statistics"
 """What a model draws while batch statistics of averaged parameters are computed; its step is the batch."""
+VIEWS = "views"
+"""What is drawn for an example at test; its step is the example's place in its split."""
 MODEL_STREAMS = ("dropout",)
 """Streams that a model may draw from in training, under the names that Linen's `make_rng` uses."""
 

@@ -47,10 +47,11 @@ def anatomy(model: nn.Module, image: Image) -> Anatomy:
         module = context.module
         if context.method_name == "__call__" and isinstance(module, nn.Conv | nn.Dense):
             kernel = "/".join(("params", *module.path, "kernel"))
-            if isinstance(module, nn.Conv) and args[0].shape[1:] == image:
+            inputs = next(iter((*args, *kwargs.values())))
+            if isinstance(module, nn.Conv) and inputs.shape[1:] == image:
                 first.add(kernel)
-            if isinstance(module, nn.Dense) and args[0].ndim == 2 and before[0] != "dense":
-                rows[kernel] = args[0].shape[1]
+            if isinstance(module, nn.Dense) and inputs.ndim == 2 and before[0] != "dense":
+                rows[kernel] = inputs.shape[1]
             before[0] = "dense" if isinstance(module, nn.Dense) else "conv"
         return call(*args, **kwargs)
 

@@ -1,0 +1,65 @@
+"""Views that cannot work are refused when a config is planned, with the place and a way out."""
+
+from typing import Any
+
+import pytest
+
+from jaxtrain.config import Config, EvaluationConfig, digest, dumps, loads
+from jaxtrain.errors import ConfigError
+from jaxtrain.training.plan import make_plan
+from tests.conftest import tiny_config
+
+
+def with_views(views: str, **changes: Any) -> Config:
+    return tiny_config(evaluation=EvaluationConfig(views=views), **changes)
+
+
+def test_views_are_stored_and_count_once_they_are_used() -> None:
+    for views in ("ten_crop(3)", "augmented(2, augment='pad_crop(1)|flip_lr')"):
+        config = with_views(views)
+        assert loads(dumps(config)) == config
+        assert digest(config) != digest(tiny_config())
+    assert digest(tiny_config(evaluation=EvaluationConfig(views=None))) == digest(tiny_config())
+
+
+@pytest.mark.parametrize(
+    "views",
+    ["flips", "ten_crop(4)", "draws(2)", "augmented(2)", "dense(scales=[4, 6])", "multi_scale([5, 6], size=4)"],
+)
+def test_what_fits_is_planned(views: str) -> None:
+    assert make_plan(with_views(views)).total_steps == 12
+
+
+FLAT = "mlp for images of 4x4 does not take views of 3x3 from ten_crop: "
+AS_IT_IS = "draws averages over what a model draws in training, and mlp as it is set draws nothing"
+VIT = "vit(patch=2, width=4, depth=1, heads=1, mlp_width=4)"
+
+
+@pytest.mark.parametrize(
+    ("views", "changes", "says"),
+    [
+        ("ten_crop(5)", {}, ["ten_crop: a crop of 5x5 does not fit in an image of 4x4"]),
+        ("ten_crop(3)", {}, [FLAT, "(9, 8)", "(16, 8)", "multi_scale(scales=[...], size=4)", "through dense"]),
+        ("multi_scale", {}, ["does not take views of 224x224 from multi_scale"]),
+        ("multi_scale(scales=[])", {}, ["multi_scale", "scales=[] must name one size at least"]),
+        ("dense(scales=[3])", {}, ["views of 3x3 from dense: fc1 sees a feature map of 4x4"]),
+        ("draws(2)", {"model": "mlp(widths=[8])"}, [AS_IT_IS, "all views would be the same"]),
+        (
+            "draws(2, 'pooling')",
+            {},
+            ["draws: MLP has no fractional pooling, which alone draws at test: set layers=all"],
+        ),
+        ("augmented(2)", {"data": tiny_config().data.replace(augment=())}, ["2 views are all the same: name some"]),
+        ("augmented(2, 'cutout(16)')", {}, ["augmented: a square of 16 hides all of an image of 4x4"]),
+        ("dense(scales=[8])", {"model": VIT}, ["for images of 4x4 does not take views of 8x8", "positions"]),
+    ],
+)
+def test_what_does_not_fit_is_refused(views: str, changes: dict[str, Any], says: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_plan(with_views(views, **changes))
+    message = str(caught.value)
+    assert message.startswith("evaluation.views: ")
+    assert "\n" not in message
+    assert "http" not in message
+    for part in says:
+        assert part in message
