@@ -141,6 +141,7 @@ KINDS: Mapping[str, str] = {
     "dataset": "jaxtrain.data:DATASETS",
     "augmentation": "jaxtrain.augment:AUGMENTATIONS",
     "preprocessing": "jaxtrain.data.preprocessing:PREPROCESSING",
+    "host_augmentation": "jaxtrain.augment.host:HOST_AUGMENTATIONS",
 }
 """Where the table of each kind stands; named, not imported, since the tables' packages depend on this module."""
 

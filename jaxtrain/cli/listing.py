@@ -20,6 +20,7 @@ _KINDS = {
     "datasets": "dataset",
     "augmentations": "augmentation",
     "preprocessings": "preprocessing",
+    "host_augmentations": "host_augmentation",
 }
 
 

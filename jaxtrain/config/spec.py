@@ -164,6 +164,13 @@ class PreprocessingSpec(Spec):
     __slots__ = ()
 
 
+class HostAugmentationSpec(Spec):
+    """A row of `jaxtrain.augment.host`."""
+
+    kind = "host_augmentation"
+    __slots__ = ()
+
+
 SPECS: Mapping[str, type[Spec]] = {
     cls.kind: cls
     for cls in (
@@ -177,6 +184,7 @@ SPECS: Mapping[str, type[Spec]] = {
         DatasetSpec,
         AugmentationSpec,
         PreprocessingSpec,
+        HostAugmentationSpec,
     )
 }
 
