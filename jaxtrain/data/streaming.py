@@ -8,15 +8,16 @@ neither start nor copies; an element of Grain is a few images, since one an imag
 
 import dataclasses
 import functools
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Sharding
 
-from jaxtrain.augment.host.chain import Chain, Draws
+from jaxtrain.augment.host.chain import Chain
 from jaxtrain.data.dataset import ArraySource, Example
 from jaxtrain.data.encoded import EncodedSource
 from jaxtrain.data.loader import Arrays
@@ -25,6 +26,7 @@ from jaxtrain.errors import DataError
 _GROUP = 8
 """Images that a thread decodes at a time."""
 _BATCHES_AHEAD = 2
+_ALIGNMENT = 64
 _NO_DRAWS = np.random.RandomState(0)
 
 
@@ -70,7 +72,7 @@ class StreamedSplit:
         """The examples at `indices`, in that order."""
         return dataclasses.replace(self, source=self.source.take(indices))
 
-    def example(self, index: int, chain: Chain, draws: Draws) -> Example:
+    def example(self, index: int, chain: Chain, draws: np.random.RandomState) -> Example:
         """What `chain` makes of a picture; `DataError` where it does not decode or its label is out of range."""
         found = self.source.example(index, functools.partial(chain.window, draws))
         if not 0 <= found.label < self.num_classes:
@@ -80,16 +82,20 @@ class StreamedSplit:
             )
         return found
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels of what is made of every picture."""
+        width, height = self.chain.size
+        return height, width, self.source.channels
+
     def chunks(self, size: int) -> Iterator[ArraySource]:
         """The whole split in its order, `size` examples at a time; the last chunk may be smaller."""
         groups = Groups(len(self), size)
-
-        def read(number: int) -> ArraySource:
-            return stacked([self.example(i, self.chain, lambda _: _NO_DRAWS) for i in groups.positions(number)])
-
-        with Ahead(read, range(groups.total), self.workers, _BATCHES_AHEAD * groups.of_batch(0)) as ready:
-            for batch in range(groups.batches):
-                yield joined([next(ready) for _ in range(groups.of_batch(batch))])
+        with Ahead(
+            lambda i: self.example(i, self.chain, _NO_DRAWS), self.image_shape, groups, 0, self.workers
+        ) as ready:
+            for _ in range(groups.batches):
+                yield next(ready)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +117,11 @@ class Groups:
 
     def of_batch(self, batch: int) -> int:
         """How many groups the batch has."""
-        return -(-min(self.size, self.count - batch * self.size) // _GROUP)
+        return -(-self.in_batch(batch) // _GROUP)
+
+    def in_batch(self, batch: int) -> int:
+        """How many positions it has."""
+        return min(self.size, self.count - batch * self.size)
 
     def positions(self, number: int) -> range:
         """The positions in a group."""
@@ -121,21 +131,48 @@ class Groups:
 
 
 class Ahead:
-    """`read(n)` for every n of `numbers`, in order, computed by `workers` threads up to `ahead` numbers early.
+    """Batches in order, of which `workers` threads make the next ones while the caller uses one.
 
-    What a read raises is raised by the `next` that would have given its result.
+    What `example` raises is raised by the `next` that would have given its batch.
+
+    Args:
+      example: the example at a position, from any thread.
+      shape: of every image.
+      groups: how positions make batches.
+      first: the batch to begin with.
+      workers: 0 for none: `next` does the work.
     """
 
-    def __init__(self, read: Callable[[int], ArraySource], numbers: range, workers: int, ahead: int):
+    def __init__(
+        self, example: Callable[[int], Example], shape: tuple[int, int, int], groups: Groups, first: int, workers: int
+    ):
         import grain
 
-        options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=ahead + workers if workers else 0)
-        found: Any = grain.MapDataset.range(numbers.start, numbers.stop).map(read).to_iter_dataset(options)
-        self._iterator = iter(found)
+        self._groups, self._batch = groups, first
+        self._images: dict[int, np.ndarray] = {}
+
+        def read(number: int) -> list[int]:
+            """Puts the examples of a group into the images of their batch, and returns their labels."""
+            batch, positions = number // groups.of_batch(0), groups.positions(number)
+            images = self._images.get(batch)
+            if images is None:  # of several threads that come here, the first one's array is taken
+                images = self._images.setdefault(batch, _aligned((groups.in_batch(batch), *shape)))
+            labels = []
+            for position in positions:
+                images[position - batch * groups.size], label = example(position)
+                labels.append(label)
+            return labels
+
+        ahead = _BATCHES_AHEAD * groups.of_batch(0) + workers if workers else 0
+        options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=ahead)
+        numbers: Any = grain.MapDataset.range(first * groups.of_batch(0), groups.total).map(read)
+        self._labels = iter(numbers.to_iter_dataset(options))
 
     def __next__(self) -> ArraySource:
-        found: ArraySource = next(self._iterator)
-        return found
+        labels = [label for _ in range(self._groups.of_batch(self._batch)) for label in next(self._labels)]
+        images = self._images.pop(self._batch)
+        self._batch += 1
+        return ArraySource(images, np.array(labels, np.int32))
 
     def __enter__(self) -> "Ahead":
         return self
@@ -145,7 +182,15 @@ class Ahead:
 
     def close(self) -> None:
         """Drops what is not begun; threads end when they have done what they are at."""
-        self._iterator.close()
+        self._labels.close()
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """uint8, at an address at which XLA takes it on a CPU without a copy."""
+    size = math.prod(shape)
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].reshape(shape)
 
 
 class TrainingStream:
@@ -165,7 +210,7 @@ class TrainingStream:
         self,
         split: StreamedSplit,
         chain: Chain,
-        draws: Callable[[int, int], Draws],
+        draws: Callable[[int, int], np.random.RandomState],
         order: ExampleOrder,
         batch_size: int,
         total_steps: int,
@@ -181,8 +226,8 @@ class TrainingStream:
         """The batch of `step`; fast where steps are asked for one after the other."""
         if self._ahead is None or step != self._next_step:
             self.close()
-            self._ahead = self._from(step)
-        batch = joined([next(self._ahead) for _ in range(self._groups.of_batch(0))])
+            self._ahead = Ahead(self._example, self._split.image_shape, self._groups, step, self._split.workers)
+        batch = next(self._ahead)
         self._next_step = step + 1
         return Arrays(*jax.device_put((batch.images, batch.labels), self._divided))
 
@@ -192,26 +237,6 @@ class TrainingStream:
             self._ahead.close()
             self._ahead = None
 
-    def _from(self, step: int) -> Ahead:
-        of_batch = self._groups.of_batch(0)
-        numbers = range(step * of_batch, self._groups.total)
-        return Ahead(self._read, numbers, self._split.workers, _BATCHES_AHEAD * of_batch)
-
-    def _read(self, number: int) -> ArraySource:
-        return stacked([self._example(position) for position in self._groups.positions(number)])
-
     def _example(self, position: int) -> Example:
         draws = self._draws(*divmod(position, self._groups.size))
         return self._split.example(self._order[position], self._chain, draws)
-
-
-def stacked(examples: Sequence[Example]) -> ArraySource:
-    """`examples`, all of one shape, as arrays."""
-    return ArraySource(np.stack([e.image for e in examples]), np.array([e.label for e in examples], np.int32))
-
-
-def joined(parts: Sequence[ArraySource]) -> ArraySource:
-    """`parts` one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    return ArraySource(np.concatenate([p.images for p in parts]), np.concatenate([p.labels for p in parts]))

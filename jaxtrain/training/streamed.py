@@ -32,7 +32,7 @@ def training_stream(plan: Plan, train: StreamedSplit) -> TrainingStream:
     return TrainingStream(
         train,
         plan.splits.host.training,
-        lambda step, example: functools.partial(example_stream, seed, HOST_AUGMENT, step, example),
+        functools.partial(example_stream, seed, HOST_AUGMENT),
         ExampleOrder(functools.partial(host_stream, seed, SHUFFLE), clock.examples),
         clock.batch_size,
         plan.total_steps,

@@ -1,16 +1,13 @@
 """A list of augmentations on the host as one: a function from numbers and the size of a picture to a window on it."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxtrain.augment.host.crops import center_crop
 from jaxtrain.augment.host.sizes import fit, resize_short
 from jaxtrain.augment.host.window import HostAugmentation, Size, Window, compose, whole
-
-Draws = Callable[[int], np.random.RandomState]
-"""`place in the list -> numbers`, anew each time it is called."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +21,11 @@ class Chain:
         """Whether it draws anything."""
         return any(part.random() for part in self.parts)
 
-    def window(self, draws: Draws, size: Size) -> Window:
-        """The window on a picture of `size`; the numbers of the part at place p are those of `draws(p)`."""
+    def window(self, draws: np.random.RandomState, size: Size) -> Window:
+        """The window on a picture of `size`; the parts take their numbers from `draws` one after the other."""
         found = whole(size)
-        for place, part in enumerate(self.parts):
-            found = compose(found, part.window(draws(place), found.size))
+        for part in self.parts:
+            found = compose(found, part.window(draws, found.size))
         return found
 
 
