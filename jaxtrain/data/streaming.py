@@ -3,7 +3,7 @@
 What a batch holds is a function of `(seed, step)` alone, as it is in memory: the order of the examples is the same, and
 the numbers of an augmentation come from a generator that is keyed by the step and the place in the batch. Threads only
 decide when. Pillow lets go of the interpreter while it decodes, so threads are as fast as processes are here, and cost
-neither start nor copies; an element of Grain is a few images, since one an image costs more in passing around.
+neither start nor copies. An element of Grain is a few images: all threads share the work on a batch.
 """
 
 import dataclasses
