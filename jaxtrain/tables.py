@@ -143,6 +143,7 @@ KINDS: Mapping[str, str] = {
     "mixing": "jaxtrain.augment.mixing:MIXINGS",
     "preprocessing": "jaxtrain.data.preprocessing:PREPROCESSING",
     "view": "jaxtrain.views:VIEWS",
+    "host_augmentation": "jaxtrain.augment.host:HOST_AUGMENTATIONS",
 }
 """Where the table of each kind stands; named, not imported, since the tables' packages depend on this module."""
 

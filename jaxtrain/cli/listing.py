@@ -22,6 +22,7 @@ _KINDS = {
     "mixings": "mixing",
     "preprocessings": "preprocessing",
     "views": "view",
+    "host_augmentations": "host_augmentation",
 }
 
 

@@ -47,13 +47,13 @@ def loads(text: str, where: str = "config") -> Config:
 
 
 def digest(config: Config) -> str:
-    """Eight hexadecimal digits that differ where configs differ (`data.directory` aside).
+    """Eight hexadecimal digits that differ where configs differ (`data.directory` and `data.workers` aside).
 
     A setting that is newer than others counts once it is used: so the digests of before stay what they were.
     """
     leaves = flatten(config)
     for path in _unused(config):
-        leaves.pop(path)
+        leaves.pop(path, None)
     return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -73,11 +73,15 @@ def _unused(section: Any, path: str = "") -> Iterator[str]:
                     yield f"{path}{field.name}.{key}"
 
 
+_NOT_WHAT = ("data.directory", "data.workers")
+
+
 def flatten(config: Config) -> dict[str, Any]:
-    """Every leaf by its path, as JSON values; without `data.directory`, which says where, not what."""
+    """Every leaf by its path, as JSON values; without what says where and how, not what."""
     leaves: dict[str, Any] = {}
     _flatten(to_json(config), "", leaves)
-    leaves.pop("data.directory", None)
+    for path in _NOT_WHAT:
+        leaves.pop(path, None)
     return leaves
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from typing import Any, ClassVar, Literal, Self
 
-from jaxtrain.config.annotations import ByPath, LayerDecay, Margin, PositiveInt, Seed, Side
+from jaxtrain.config.annotations import ByPath, LayerDecay, Margin, NonNegativeInt, PositiveInt, Seed, Side
 from jaxtrain.config.coerce import coerce
 from jaxtrain.config.duration import Duration
 from jaxtrain.config.spec import (
@@ -12,6 +12,7 @@ from jaxtrain.config.spec import (
     AverageSpec,
     DatasetSpec,
     GradientTransformSpec,
+    HostAugmentationSpec,
     LossSpec,
     MixingSpec,
     ModelSpec,
@@ -93,6 +94,12 @@ class DataConfig(Section):
       mix: what is done to the whole batch after that, with probabilities for labels: "mixup(0.2)|label_smoothing(0.1)".
       normalize_first: normalizes a training batch before it is augmented, so that `pad_crop` pads with 0 after the mean
         is subtracted, as He et al. 2015 do; for augmentations that move pixels and leave their values alone.
+      host: what is made of a training picture of any size while it is decoded, rows of `jaxtrain list
+        host_augmentations`: "random_resized_crop(224)|flip_lr". With it pictures are not decoded at load but ahead of
+        the step that needs them. Empty to hold the data set in memory.
+      host_eval: the same for validation and test; without a draw. Empty for what goes with `host`:
+        "resize_short(256)|center_crop(224)", say.
+      workers: threads that decode for `host`; 0 for none but the main one. None for one a core. It changes no number.
     """
 
     path: ClassVar[str] = "data"
@@ -109,6 +116,9 @@ class DataConfig(Section):
     augment_after: tuple[AugmentationSpec, ...] = _later(())
     mix: tuple[MixingSpec, ...] = _later(())
     normalize_first: bool = _later(False)
+    host: tuple[HostAugmentationSpec, ...] = _later(())
+    host_eval: tuple[HostAugmentationSpec, ...] = _later(())
+    workers: NonNegativeInt | None = _later(None)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -178,6 +178,13 @@ class ViewsSpec(Spec):
     __slots__ = ()
 
 
+class HostAugmentationSpec(Spec):
+    """A row of `jaxtrain.augment.host`."""
+
+    kind = "host_augmentation"
+    __slots__ = ()
+
+
 SPECS: Mapping[str, type[Spec]] = {
     cls.kind: cls
     for cls in (
@@ -193,6 +200,7 @@ SPECS: Mapping[str, type[Spec]] = {
         MixingSpec,
         PreprocessingSpec,
         ViewsSpec,
+        HostAugmentationSpec,
     )
 }
 

@@ -2,11 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from jaxtrain.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from jaxtrain.data.encoded import EncodedSource
 
 
 class Example(NamedTuple):
@@ -53,6 +56,8 @@ class Dataset:
       sizes: number of examples by split; "train" is always there, "test" nearly always.
       class_names: one a class, in the order of the labels.
       read: reads a split; call `load`, which checks what it gives.
+      encoded: gives a split without decoding it, every picture of its own size; None where arrays are all there is.
+        Call `stream`.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Dataset:
     sizes: Mapping[str, int]
     class_names: tuple[str, ...]
     read: Callable[[str], ArraySource]
+    encoded: Callable[[str], "EncodedSource"] | None = None
 
     def load(self, split: str) -> ArraySource:
         """Reads a split and holds it to what the data set says of itself; `DataError` names what does not fit."""
@@ -82,3 +88,11 @@ class Dataset:
                 f"range; with {self.num_classes} classes labels run from 0 to {self.num_classes - 1}"
             )
         return source
+
+    def stream(self, split: str) -> "EncodedSource":
+        """The pictures of a split, decoded as they are wanted; where they are arrays, these are read."""
+        from jaxtrain.data.encoded import encoded_arrays
+
+        if self.encoded is None or split not in self.sizes:
+            return encoded_arrays(f"{self.name}, split {split}", self.load(split))
+        return self.encoded(split)

@@ -88,6 +88,21 @@ class Whole:
         return self._order
 
 
+class Held:
+    """The examples among which those of a step are: the split on the device, whatever the step."""
+
+    def __init__(self, arrays: Arrays):
+        self._arrays = arrays
+
+    def __call__(self, step: int) -> Arrays:
+        """The same for every step."""
+        del step
+        return self._arrays
+
+    def close(self) -> None:
+        """Nothing works ahead."""
+
+
 def batch_indices(order: Order, step: jax.Array, batch_size: int) -> jax.Array:
     """Which examples the batch of `step` holds, int32[batch_size]."""
     start = (step - order.first_step) * batch_size + order.offset

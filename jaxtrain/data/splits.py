@@ -9,8 +9,10 @@ import numpy as np
 
 from jaxtrain.config.schema import DataConfig
 from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.host import HostChains, host_chains
 from jaxtrain.data.preprocessing.base import Preprocessing, Recipe
 from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
+from jaxtrain.data.streaming import StreamedSplit, available_cores
 from jaxtrain.errors import ConfigError
 
 
@@ -23,12 +25,14 @@ class SplitPlan:
       config: how they are prepared.
       image_shape: height, width, channels as the model sees them.
       sizes: examples by split: "train", then "validation" and "test" where there are such.
+      host: what is done to pictures while they are decoded; None where the splits are held in memory.
     """
 
     dataset: Dataset
     config: DataConfig
     image_shape: tuple[int, int, int]
     sizes: Mapping[str, int]
+    host: HostChains | None = None
 
     @property
     def batch_size(self) -> int:
@@ -63,7 +67,9 @@ def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
             f"which has {sizes['train']} examples",
             "data.batch_size",
         )
-    plan = SplitPlan(dataset, config, resized_shape(dataset.image_shape, config.resize, config.pad), sizes)
+    host = host_chains(config, dataset.image_shape)
+    size = config.resize if host is None else host.training.size[::-1]
+    plan = SplitPlan(dataset, config, resized_shape(dataset.image_shape, size, config.pad), sizes, host)
     try:
         plan.recipe.check(plan.image_shape)
     except ValueError as error:
@@ -100,9 +106,32 @@ def load_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str,
     return loaded
 
 
-def fit_normalization(plan: SplitPlan, train: ArraySource) -> Preprocessing:
+def stream_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str, StreamedSplit]:
+    """The same splits of the same examples, decoded as they are wanted; for a plan with `host`."""
+    assert plan.host is not None
+    chain, classes = plan.host.evaluation, plan.dataset.num_classes
+    workers = available_cores() if plan.config.workers is None else plan.config.workers
+
+    def opened(split: str) -> StreamedSplit:
+        source = plan.dataset.stream(split)
+        return StreamedSplit(f"{plan.dataset.name}, split {split}", source, chain, classes, workers)
+
+    streamed = {"test": opened("test")} if "test" in names else {}
+    if "train" in names or "validation" in names:
+        split = opened("train")
+        parts = validation_indices(len(split), plan.sizes.get("validation", 0), seed)
+        both = zip(("train", "validation"), parts, strict=True)
+        streamed |= {name: split.take(indices) for name, indices in both if name in names}
+    return streamed
+
+
+def fit_normalization(plan: SplitPlan, train: ArraySource | StreamedSplit) -> Preprocessing:
     """The preprocessing of the run, fitted on the training split as loaded (before padding) and nothing else."""
-    return plan.recipe.fit(_batches(plan, train.images))
+    if isinstance(train, ArraySource):
+        return plan.recipe.fit(_batches(plan, train.images))
+    if not plan.recipe.looks:
+        return plan.recipe.fit([np.zeros((1, *plan.image_shape), np.uint8)])
+    return plan.recipe.fit(chunk.images for chunk in train.chunks(_at_a_time(plan)))
 
 
 def fits_normalization(plan: SplitPlan, train: ArraySource, fitted: Preprocessing) -> bool:
@@ -115,9 +144,13 @@ _FEATURES_AT_A_TIME = 2**22
 
 def _batches(plan: SplitPlan, images: np.ndarray) -> Iterator[np.ndarray]:
     """`images` a few at a time, with their margin where that is a part of what is fitted."""
-    size = max(_FEATURES_AT_A_TIME // math.prod(plan.image_shape), 1)
+    size = _at_a_time(plan)
     for start in range(0, len(images), size):
         yield pad_images(images[start : start + size], plan.config.pad if plan.recipe.padded else 0)
+
+
+def _at_a_time(plan: SplitPlan) -> int:
+    return max(_FEATURES_AT_A_TIME // math.prod(plan.image_shape), 1)
 
 
 def pad_splits(plan: SplitPlan, splits: Mapping[str, ArraySource]) -> dict[str, ArraySource]:

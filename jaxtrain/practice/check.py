@@ -23,7 +23,7 @@ class Report:
       state_bytes: parameters, variables and optimizer state.
       gradient_bytes: one value a trained parameter.
       activation_bytes: estimate of what else is in use at the worst moment of a step.
-      data_bytes: the splits on the device, as uint8.
+      data_bytes: the splits on the device, as uint8; two batches where they are streamed.
       description: lines on data, length and devices.
     """
 
@@ -57,9 +57,14 @@ def examine(plan: Plan) -> Report:
         state_bytes=tree_bytes(plan.abstract),
         gradient_bytes=tree_bytes(plan.abstract.params),
         activation_bytes=max(peak_bytes(jaxpr) - tree_bytes(plan.abstract.params), 0),
-        data_bytes=sum(n * (pixels + 4) for n in plan.splits.sizes.values()),
+        data_bytes=_images_on_device(plan) * (pixels + 4),
         description=tuple(_describe(plan)),
     )
+
+
+def _images_on_device(plan: Plan) -> int:
+    """All of them, or two batches where they are streamed: one in use and one on its way."""
+    return sum(plan.splits.sizes.values()) if plan.splits.host is None else 2 * plan.clock.batch_size
 
 
 def parameters(plan: Plan) -> tuple[ParameterInfo, ...]:
@@ -90,8 +95,10 @@ def _describe(plan: Plan) -> list[str]:
     h, w, c = plan.splits.image_shape
     sizes = ", ".join(f"{n:,} {split}" for split, n in plan.splits.sizes.items())
     devices = plan.layout.mesh.devices.flat
+    how = "" if plan.splits.host is None else " decoded ahead of each step"
     return [
-        f"data: {plan.splits.dataset.name}, {sizes}; {h}x{w}x{c} images, {plan.splits.dataset.num_classes} classes",
+        f"data: {plan.splits.dataset.name}, {sizes}; {h}x{w}x{c} images{how}, "
+        f"{plan.splits.dataset.num_classes} classes",
         f"length: {plan.config.train_for} = {plan.total_steps:,} steps of {plan.clock.batch_size} "
         f"({plan.clock.epoch(plan.total_steps):.2f} epochs)",
         f"devices: {len(devices)} x {devices[0].device_kind}",

@@ -7,8 +7,7 @@ from typing import Any
 from flax import linen as nn
 
 from jaxtrain.config import Config, ViewsSpec
-from jaxtrain.data.loader import on_device
-from jaxtrain.data.splits import load_splits, pad_splits
+from jaxtrain.data.splits import load_splits, stream_splits
 from jaxtrain.errors import CheckpointError, ConfigError, did_you_mean
 from jaxtrain.nn.folding import FoldedModel, fold_batch_norm
 from jaxtrain.tables import table
@@ -19,6 +18,7 @@ from jaxtrain.training.fit import placed
 from jaxtrain.training.plan import Plan, make_plan
 from jaxtrain.training.requirements import abstract_images
 from jaxtrain.training.run_evaluation import make_run_evaluate
+from jaxtrain.training.streamed import evaluate_chunks, place_splits
 from jaxtrain.training.workdir import Workdir
 
 
@@ -56,14 +56,16 @@ def evaluate_run(
     step = choose_checkpoint(directory.checkpoints, checkpoint)
     state, _ = checkpoints.restore(directory.checkpoints, step, placed(plan))
     names = tuple({split, "train"}) if needs_statistics(plan) else (split,)
-    splits = pad_splits(plan.splits, load_splits(plan.splits, names, config.seed))
-    arrays = {name: on_device(source, plan.layout.replicated) for name, source in splits.items()}
+    read = load_splits if plan.splits.host is None else stream_splits
+    splits = read(plan.splits, names, config.seed)
+    arrays = place_splits(plan, splits)
     normalization = directory.read_normalization()
     params, variables = make_evaluated(plan, normalization, arrays)(state)
     model: nn.Module | FoldedModel = plan.model
     if fold_batchnorm:
         model, params, variables = _folded(plan, params, variables)
-    metrics = make_run_evaluate(plan, model, normalization)(params, variables, arrays[split])
+    evaluate = evaluate_chunks(make_run_evaluate(plan, model, normalization), config.evaluation.batch_size, plan.layout)
+    metrics = evaluate(params, variables, arrays[split])
     used = config.evaluation.views
     shown = {} if used is None else {"views": str(used)}
     return {"step": step, "split": split, "examples": len(splits[split]), **metrics, **shown}

@@ -1,14 +1,14 @@
 """Which parameters are evaluated: the trained ones, or their average with batch statistics of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxtrain.data.loader import Arrays, normalize, take
+from jaxtrain.data.loader import Arrays, normalize, on_device, take
 from jaxtrain.data.preprocessing.base import Preprocessing
+from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.nn.batch_statistics import batch_statistics_of, mean_of
 from jaxtrain.optim.averages import evaluation_params
 from jaxtrain.training.plan import Plan
@@ -23,7 +23,7 @@ Observe = Callable[[TrainState, float], TrainState]
 _COLLECTION = "batch_stats"
 
 
-def make_evaluated(plan: Plan, normalization: Preprocessing, arrays: dict[str, Arrays]) -> Evaluated:
+def make_evaluated(plan: Plan, normalization: Preprocessing, arrays: Mapping[str, Arrays | StreamedSplit]) -> Evaluated:
     """What of the state is evaluated.
 
     Without an average it is what is trained. The statistics that a model keeps of its batches (BatchNorm) belong to the
@@ -49,7 +49,7 @@ def needs_statistics(plan: Plan) -> bool:
     return plan.averages and _COLLECTION in plan.abstract.variables
 
 
-def _recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, Any, Arrays], Any]:
+def _recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, Any, Arrays | StreamedSplit], Any]:
     """`(params, variables, training split) -> batch statistics`, the mean over batches spread evenly over the split."""
     examples, config = plan.clock.examples, plan.config
     size = min(config.evaluation.batch_size, examples) // plan.layout.mesh.size * plan.layout.mesh.size
@@ -57,16 +57,22 @@ def _recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, Any, 
     count = min(config.evaluation.statistics_batches, max(examples // size, 1))
     everywhere = plan.layout.replicated
 
-    def one(params: Any, variables: Any, arrays: Arrays, batch: jax.Array) -> Any:
-        places = (jnp.arange(size, dtype=jnp.int32) * count + batch) * (examples // (size * count) or 1)
-        images, _ = take(arrays, jnp.minimum(places, examples - 1), plan.layout.batch)
+    numbers = np.arange(size)
+
+    def one(params: Any, variables: Any, arrays: Arrays, places: jax.Array, batch: jax.Array) -> Any:
+        images, _ = take(arrays, places, plan.layout.batch)
         rngs = {name: stream(config.seed, f"{STATISTICS}/{name}", batch) for name in MODEL_STREAMS}
         return batch_statistics_of(plan.model, params, variables, normalize(images, normalization), rngs)
 
     compiled = jax.jit(one, in_shardings=everywhere, out_shardings=everywhere)
-    return lambda params, variables, arrays: mean_of(
-        compiled(params, variables, arrays, np.int32(batch)) for batch in range(count)
-    )
+
+    def of_batch(params: Any, variables: Any, split: Arrays | StreamedSplit, batch: int) -> Any:
+        places = np.minimum((numbers * count + batch) * (examples // (size * count) or 1), examples - 1)
+        if isinstance(split, StreamedSplit):
+            split, places = on_device(next(split.take(places).chunks(size)), everywhere), numbers
+        return compiled(params, variables, split, places.astype(np.int32), np.int32(batch))
+
+    return lambda params, variables, split: mean_of(of_batch(params, variables, split, batch) for batch in range(count))
 
 
 def make_observe(plan: Plan) -> Observe:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import jax
 
 from jaxtrain.config import Config, config_name, digest, load_config
 from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.loader import Arrays, Loader, Shuffle, Whole, on_device, training_loader
+from jaxtrain.data.loader import Arrays, Held, Loader, Shuffle, Whole, training_loader
 from jaxtrain.data.preprocessing.base import Preprocessing
-from jaxtrain.data.splits import fit_normalization, fits_normalization, load_splits, pad_splits
+from jaxtrain.data.splits import fit_normalization, fits_normalization, load_splits, stream_splits
+from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.errors import CheckpointError, DataError, Diverged, Interrupted
 from jaxtrain.reporting.reporter import Reporter, quiet
 from jaxtrain.training import checkpoints
@@ -30,6 +31,7 @@ from jaxtrain.training.run_evaluation import make_run_evaluate
 from jaxtrain.training.signals import stop_on_signals
 from jaxtrain.training.state import TrainState, all_finite, initializer, params_sha256
 from jaxtrain.training.step import make_dispatch
+from jaxtrain.training.streamed import evaluate_chunks, place_splits, training_stream
 from jaxtrain.training.workdir import Workdir
 
 
@@ -72,18 +74,20 @@ def fit(
     enable_compilation_cache()
     plan = make_plan(resolved, data_dir)
     reporter.note(describe_run(plan, directory))
-    splits = load_splits(plan.splits, tuple(plan.splits.sizes), resolved.seed)  # damaged data leaves nothing behind
+    read = load_splits if plan.splits.host is None else stream_splits
+    splits = read(plan.splits, tuple(plan.splits.sizes), resolved.seed)  # damaged data leaves nothing behind
     with directory.locked(resolved):
         return _train(plan, directory, reporter, splits)
 
 
-def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: dict[str, ArraySource]) -> Result:
+def _train(
+    plan: Plan, directory: Workdir, reporter: Reporter, splits: Mapping[str, ArraySource | StreamedSplit]
+) -> Result:
     checkpoints.clean(directory.checkpoints)
     restored = _restore(plan, directory, reporter)
     normalization = _normalization(plan, directory, splits["train"])
     everywhere = plan.layout.replicated
-    arrays = {name: on_device(source, everywhere) for name, source in pad_splits(plan.splits, splits).items()}
-    tools = make_tools(plan, normalization, arrays)
+    tools = make_tools(plan, normalization, place_splits(plan, splits))
     if restored is None:
         state: TrainState = jax.jit(_initializer(plan), out_shardings=everywhere)()
         progress = checkpoints.Progress()
@@ -93,6 +97,7 @@ def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: dict[str,
     directory.rewind_metrics(step)
     events = directory.tensorboard if plan.config.logging.tensorboard else None
     with (
+        contextlib.closing(tools.examples),
         _saver(plan, directory) as saver,
         reporter.training(directory.metrics_file, events, plan.clock, step),
     ):
@@ -117,14 +122,17 @@ def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: dict[str,
     return result
 
 
-def _normalization(plan: Plan, directory: Workdir, train: ArraySource) -> Preprocessing:
-    """Fitted when a run begins. One that continues keeps what it began with, and is held to the same images."""
+def _normalization(plan: Plan, directory: Workdir, train: ArraySource | StreamedSplit) -> Preprocessing:
+    """Fitted when a run begins. One that continues keeps what it began with, and is held to the same images.
+
+    Where these are streamed they are not looked at again, since that takes as long as an epoch of decoding.
+    """
     if not directory.preprocessing_file.exists():
         fitted = fit_normalization(plan.splits, train)
         directory.keep_normalization(fitted)
         return fitted
     kept = directory.read_normalization()
-    if not fits_normalization(plan.splits, train, kept):
+    if isinstance(train, ArraySource) and not fits_normalization(plan.splits, train, kept):
         raise DataError(
             f"the training images are not those with which the run in {directory.path} began: their mean and std differ"
         )
@@ -163,25 +171,30 @@ def make_feed(plan: Plan, normalization: Preprocessing) -> tuple[Loader, Shuffle
     )
     everywhere = layout.replicated
     draw = functools.partial(host_stream, config.seed, SHUFFLE)
-    return load, Whole(everywhere) if size == examples else Shuffle(draw, examples, size, everywhere)
+    streamed = bool(config.data.host)
+    return load, Whole(everywhere) if streamed or size == examples else Shuffle(draw, examples, size, everywhere)
 
 
-def make_tools(plan: Plan, normalization: Preprocessing, arrays: dict[str, Arrays]) -> Tools:
+def make_tools(plan: Plan, normalization: Preprocessing, arrays: Mapping[str, Arrays | StreamedSplit]) -> Tools:
     """The compiled parts of a run."""
     config, layout = plan.config, plan.layout
     load, shuffle = make_feed(plan, normalization)
+    train = arrays["train"]
+    streamed = isinstance(train, StreamedSplit)
+    batches = training_stream(plan, train) if isinstance(train, StreamedSplit) else Held(train)
     evaluate = make_evaluate(plan.model, plan.loss, normalization, config.evaluation.batch_size, layout)
-    views = config.evaluation.views
+    with_views = evaluate if config.evaluation.views is None else make_run_evaluate(plan, plan.model, normalization)
     return Tools(
-        dispatch=make_dispatch(plan.train_step, load, plan.optimizer.learning_rate, layout),
+        dispatch=make_dispatch(plan.train_step, load, plan.optimizer.learning_rate, layout, streamed=streamed),
         empty=jax.jit(empty_totals, out_shardings=layout.replicated),
         finite=jax.jit(all_finite),
-        evaluate=evaluate,
-        evaluate_views=evaluate if views is None else make_run_evaluate(plan, plan.model, normalization),
+        evaluate=evaluate_chunks(evaluate, config.evaluation.batch_size, layout),
+        evaluate_views=evaluate_chunks(with_views, config.evaluation.batch_size, layout),
         evaluated=make_evaluated(plan, normalization, arrays),
         observe=make_observe(plan),
         shuffle=shuffle,
-        arrays=arrays,
+        arrays=dict(arrays),
+        examples=batches,
     )
 
 

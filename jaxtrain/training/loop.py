@@ -10,11 +10,11 @@ from typing import Any
 
 import jax
 
-from jaxtrain.data.loader import Arrays, Shuffle, Whole
+from jaxtrain.data.loader import Arrays, Held, Shuffle, Whole
+from jaxtrain.data.streaming import StreamedSplit, TrainingStream
 from jaxtrain.errors import Diverged, Interrupted
 from jaxtrain.training.checkpoints import Progress, Saver
 from jaxtrain.training.evaluated import Evaluated, Observe
-from jaxtrain.training.evaluation import Evaluate
 from jaxtrain.training.intervals import Intervals, Record
 from jaxtrain.training.metrics import Totals
 from jaxtrain.training.pace import Pace
@@ -22,6 +22,7 @@ from jaxtrain.training.plan import Plan
 from jaxtrain.training.signals import Stop
 from jaxtrain.training.state import TrainState
 from jaxtrain.training.step import Dispatch
+from jaxtrain.training.streamed import EvaluateSplit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +32,13 @@ class Tools:
     dispatch: Dispatch
     empty: Callable[[], Totals]
     finite: Callable[[Any], jax.Array]
-    evaluate: Evaluate
-    evaluate_views: Evaluate
+    evaluate: EvaluateSplit
+    evaluate_views: EvaluateSplit
     evaluated: Evaluated
     observe: Observe
     shuffle: Shuffle | Whole
-    arrays: dict[str, Arrays]
+    arrays: dict[str, Arrays | StreamedSplit]
+    examples: Held | TrainingStream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +70,12 @@ class Loop:
         the parameters are no longer finite.
         """
         plan, tools, stepped = self.plan, self.tools, self.hooks.stepped
-        train, pace = tools.arrays["train"], Pace(plan.layout.steps_ahead)
+        pace = Pace(plan.layout.steps_ahead)
         step = start = int(state.step)
         totals = tools.empty()
         next_event = plan.calendar.after(step)
         while step < plan.total_steps:
-            state, totals, tick = tools.dispatch(state, totals, tools.shuffle.order(step), train)
+            state, totals, tick = tools.dispatch(state, totals, tools.shuffle.order(step), tools.examples(step))
             step += 1
             if step == start + 1:  # the call that compiles
                 self.compile_seconds = self._since_began()

@@ -11,6 +11,8 @@ AUGMENT = "augment"
 """Augmentation of a training batch."""
 MIX = "mix"
 """Mixtures of the examples of a training batch."""
+HOST_AUGMENT = "host_augment"
+"""Augmentation of training pictures on the host, while they are decoded."""
 INIT = "init"
 """Initial parameters; its step is 0."""
 STATISTICS = "statistics"
@@ -35,3 +37,12 @@ def host_stream(seed: int, name: str, step: int) -> np.random.RandomState:
     `RandomState` is used because numpy guarantees its stream for ever; that of newer generators may change.
     """
     return np.random.RandomState([seed, zlib.crc32(name.encode()), step])
+
+
+def example_stream(seed: int, name: str, step: int, example: int) -> np.random.RandomState:
+    """The same for one example of a batch.
+
+    The generator is Philox, whose key and counter are these numbers: starting one costs the same wherever it starts.
+    """
+    bits = np.random.Philox(key=[seed, zlib.crc32(name.encode())], counter=[0, 0, example, step])
+    return np.random.RandomState(bits)

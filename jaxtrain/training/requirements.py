@@ -66,6 +66,11 @@ def _check_full_batch(config: Config, clock: Clock, model: nn.Module, images: An
             f"{name} compares values of one objective, and other mixtures are another objective: set data.mix=[]",
             "data.mix",
         )
+    if config.data.host:
+        raise ConfigError(
+            f"{name} compares values of one objective, and pictures decoded anew are another: set data.host=[]",
+            "data.host",
+        )
     if config.gradients:
         raise ConfigError(
             f"{name} compares the gradient with values of the objective; it must be left as it is: set gradients=[]",

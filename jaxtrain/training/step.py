@@ -66,11 +66,14 @@ LearningRate = Callable[[Any, jax.Array], jax.Array]
 """`(state of the optimizer, step) -> the learning rate of the next update`, for the metrics."""
 
 
-def make_dispatch(step: TrainStep, load: Loader, learning_rate: LearningRate, layout: Layout) -> Dispatch:
+def make_dispatch(
+    step: TrainStep, load: Loader, learning_rate: LearningRate, layout: Layout, *, streamed: bool = False
+) -> Dispatch:
     """What the loop calls once a step: loads the batch of `state.step`, steps, adds the metrics to the totals.
 
     State and totals are donated. The third result is the new step count, a small array of its own that the loop
-    can wait for while everything else is given away to the next call.
+    can wait for while everything else is given away to the next call. Where batches are `streamed`, the arrays are
+    those of one, divided among the devices.
     """
 
     def dispatch(
@@ -87,4 +90,5 @@ def make_dispatch(step: TrainStep, load: Loader, learning_rate: LearningRate, la
         return new, totals, new.step
 
     everywhere = layout.replicated
-    return jax.jit(dispatch, donate_argnums=(0, 1), in_shardings=everywhere, out_shardings=everywhere)
+    given = (everywhere, everywhere, everywhere, layout.batch if streamed else everywhere)
+    return jax.jit(dispatch, donate_argnums=(0, 1), in_shardings=given, out_shardings=everywhere)

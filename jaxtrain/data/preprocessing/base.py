@@ -32,6 +32,9 @@ class Recipe(abc.ABC):
     padded = True
     """Whether it is fitted to images with the margin of `data.pad`; what is fitted by channel is not."""
 
+    looks = True
+    """Whether the pixels it is fitted to make a difference, beside their number of channels."""
+
     def check(self, image_shape: tuple[int, int, int]) -> None:
         """Raises `ValueError` where images of this height, width and channels cannot be fitted."""
         del image_shape

@@ -66,6 +66,11 @@ class Channels(Recipe):
     kind: Kind
     padded = False  # a margin of zeros is no part of the data that a channel's mean describes
 
+    @property
+    def looks(self) -> bool:  # type: ignore[override]
+        """See `Recipe`."""
+        return self.kind != "scale"
+
     def fit(self, batches: Batches) -> Normalization:
         """See `Recipe`."""
         return Normalization.fit(batches, self.kind)

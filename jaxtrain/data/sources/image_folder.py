@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxtrain.config.annotations import NonEmpty, PositiveInt
 from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.encoded import Encoded, EncodedSource
 from jaxtrain.data.sources.files import data_directory, is_directory, reading
 from jaxtrain.data.sources.images import allocate, decode, fill
 from jaxtrain.errors import DataError, did_you_mean
@@ -26,8 +27,9 @@ def image_folder(
 ) -> Dataset:
     """Images in folders by split and class; the class names are those of the train split's folders, sorted.
 
-    Images are turned upright (EXIF), scaled with antialiasing until they cover `size` and center-cropped to it. Files
-    with other suffixes than jpg, jpeg, png, bmp, webp, gif and ppm, and names that start with a dot, are passed over.
+    Images are turned upright (EXIF), scaled with antialiasing until they cover `size` and center-cropped to it; with
+    `data.host`, what that says is done to them instead, and `size` is not looked at. Files with other suffixes than
+    jpg, jpeg, png, bmp, webp, gif and ppm, and names that start with a dot, are passed over.
 
     Args:
       directory: the data directory.
@@ -64,7 +66,15 @@ def image_folder(
         sizes={split: len(paths) for split, (paths, _) in splits.items()},
         class_names=tuple(classes),
         read=read,
+        encoded=lambda split: _encoded(*splits[split], channels),
     )
+
+
+def _encoded(paths: list[Path], labels: np.ndarray, channels: int) -> EncodedSource:
+    def read(index: int) -> Encoded:
+        return Encoded(paths[index], int(labels[index]), str(paths[index]))
+
+    return EncodedSource(len(paths), read, channels)
 
 
 def _split(root: Path, name: str, option: str) -> Path:

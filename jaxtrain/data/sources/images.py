@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
+from jaxtrain.augment.host.window import Size, Window, reduction, show
 from jaxtrain.data.sources.files import reading
 from jaxtrain.errors import DataError
 
@@ -23,6 +24,7 @@ _DAMAGE = (
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "PPM")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _GROUP = 16
+_SIDEWAYS = (5, 6, 7, 8)  # orientations in which height and width change places
 
 
 def decode(
@@ -47,6 +49,39 @@ def decode(
         return shaped(_in_mode(image, _MODES[channels]), size)
 
 
+def decode_part(
+    source: Path | IO[bytes], name: object, channels: int, window: Callable[[Size], Window], upright: bool = True
+) -> np.ndarray:
+    """What a window shows of an encoded image, as uint8[H, W, channels]; other pixels are decoded where they must be.
+
+    Args:
+      source: the file.
+      name: what to call it in messages.
+      channels: as in `decode`.
+      window: from the width and height of the upright image, which stand in the file's head, to the window.
+      upright: as in `decode`.
+
+    Raises:
+      DataError: it does not decode, or is cut short.
+    """
+    with reading(name, *_DAMAGE), Image.open(source, formats=_FORMATS) as image:
+        sideways = upright and image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+        size = image.size[::-1] if sideways else image.size
+        wanted = window(size)
+        factor = reduction(wanted)
+        if factor > 1:
+            image.draft(None, (max(image.width // factor, 1), max(image.height // factor, 1)))
+        if upright:
+            ImageOps.exif_transpose(image, in_place=True)
+        return _array(show(_in_mode(image, _MODES[channels]), wanted, size))
+
+
+def part_of(pixels: np.ndarray, window: Callable[[Size], Window]) -> np.ndarray:
+    """The same for an image that is there: `pixels` uint8[H, W, C] with 1, 3 or 4 channels."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return _array(show(image, window(image.size)))
+
+
 def shaped(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
     """`image` as uint8[H, W, C], brought to the height and width `size` unless that is None.
 
@@ -57,6 +92,10 @@ def shaped(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
         # ImageOps.fit resamples the centered part that has the target's aspect: a resize and a center crop in one,
         # without rounding the size in between.
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
+    return _array(image)
+
+
+def _array(image: Image.Image) -> np.ndarray:
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 

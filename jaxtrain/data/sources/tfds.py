@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxtrain.config.annotations import NonEmpty, PositiveInt
 from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.encoded import Encoded, EncodedSource
 from jaxtrain.data.sources.files import data_directory, is_directory, reading, reason
 from jaxtrain.data.sources.images import allocate, decode, fill, shaped
 from jaxtrain.errors import DataError, did_you_mean
@@ -23,6 +24,7 @@ _REFUSED = {
 }
 _GROUP = 1024  # records fetched at once
 _SMALL = 64 * 64  # pixels
+_DAMAGE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def tfds(
@@ -43,7 +45,8 @@ def tfds(
         itself. None: where TensorFlow Datasets keeps them by default.
       image_key: the feature that holds the image: an `Image` or a `Tensor` of uint8.
       label_key: the feature that holds the label: a `ClassLabel`.
-      size: height and width to which images are scaled and center-cropped; needed where their shapes differ.
+      size: height and width to which images are scaled and center-cropped; needed where their shapes differ, though
+        not looked at where `data.host` says what is done to encoded images.
 
     Raises:
       DataError: it is not prepared, or in another format, or the features are not an image and a class label.
@@ -64,6 +67,7 @@ def tfds(
         sizes={ours: splits[name].num_examples for ours, name in theirs.items()},
         class_names=class_names,
         read=lambda split: _read(builder, prepared, theirs[split], image, label_key),
+        encoded=(lambda split: _encoded(builder, prepared, theirs[split], image, label_key)) if image.encoded else None,
     )
 
 
@@ -158,16 +162,41 @@ def _feature(builder: str, features: Mapping[str, Any], key: str, option: str) -
     return features[key]
 
 
-def _read(builder: str, prepared: Any, split: str, image: _ImageFeature, label_key: str) -> ArraySource:
+def _records(prepared: Any, split: str, image: _ImageFeature) -> Any:
+    """Random access to the records of a split; images that are encoded stay so.
+
+    They are decoded here, not by TensorFlow Datasets: in several threads, and straight to the size that is wanted.
+    """
     import tensorflow_datasets
 
-    # Decoded here, not by TensorFlow Datasets: in several threads, and straight to the size that is wanted.
     decoders = {image.key: tensorflow_datasets.decode.SkipDecoding()} if image.encoded else None
+    return prepared.as_data_source(split=split, decoders=decoders, file_format="array_record")
+
+
+def _where(builder: str, prepared: Any, split: str) -> str:
+    return f"tfds {builder}, split {split} in {prepared.data_dir},"
+
+
+def _encoded(builder: str, prepared: Any, split: str, image: _ImageFeature, label_key: str) -> EncodedSource:
+    where = _where(builder, prepared, split)
+    with reading(where, *_DAMAGE):
+        source = _records(prepared, split, image)
+        count = len(source)
+
+    def read(index: int) -> Encoded:
+        with reading(f"{where} example {index},", *_DAMAGE):
+            record = source[index]
+        return Encoded(record[image.key], int(record[label_key]), f"{where} example {index},")
+
+    return EncodedSource(count, read, image.shape[2], upright=False)
+
+
+def _read(builder: str, prepared: Any, split: str, image: _ImageFeature, label_key: str) -> ArraySource:
     # Small images are decoded in so short a time that several threads only wait for the interpreter.
     threads = 1 if image.shape[0] * image.shape[1] <= _SMALL else os.cpu_count() or 1
-    where = f"tfds {builder}, split {split} in {prepared.data_dir},"
-    with reading(where, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
-        source = prepared.as_data_source(split=split, decoders=decoders, file_format="array_record")
+    where = _where(builder, prepared, split)
+    with reading(where, *_DAMAGE):
+        source = _records(prepared, split, image)
         count = len(source)
         images, labels = allocate(count, image.shape), np.empty(count, np.int32)
         for start in range(0, count, _GROUP):

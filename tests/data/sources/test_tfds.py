@@ -10,6 +10,7 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
+from jaxtrain.augment.host.window import Window
 from jaxtrain.data.sources.tfds import tfds
 from jaxtrain.errors import DataError
 
@@ -240,3 +241,23 @@ def test_neither_tensorflow_nor_jax_is_imported(prepared: Path, run_python: Call
     )
     done = run_python("-c", program)
     assert (done.stdout.strip(), done.stderr) == ("set()", "")
+
+
+def streamed(folder: Path, builder: str, index: int, **options: Any) -> Any:
+    source = tfds(builder=builder, directory=folder, **options).stream("train")
+    return source.example(index, lambda size: Window(0, 0, *size, size))
+
+
+def test_encoded_images_are_streamed_at_their_own_size(prepared: Path):
+    found = streamed(prepared, "varied", 3, size=(4, 4))
+    order = [tuple(len(streamed(prepared, "varied", i, size=(4, 4)).image) for i in range(4))]
+    assert sorted(order[0]) == [6, 7, 8, 9]
+    np.testing.assert_array_equal(found.image, picture(len(found.image) - 6, len(found.image), 8))
+    assert found.label == (len(found.image) - 6) % 3
+    with pytest.raises(DataError, match="example 0, cannot be decoded"):
+        streamed(prepared, "bad_image", 0)
+
+
+def test_arrays_are_streamed_from_memory(prepared: Path):
+    held = tfds(builder="raw", directory=prepared).load("train")
+    np.testing.assert_array_equal(streamed(prepared, "raw", 2).image, held.images[2])

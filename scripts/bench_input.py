@@ -1,0 +1,174 @@
+"""What the input of a training run costs: `host`, decoding and cropping JPEGs ahead of the step.
+
+`python scripts/bench_input.py host` makes its own JPEGs of 500x375; `--images DIR` takes those below a folder.
+"""
+
+import argparse
+import contextlib
+import functools
+import importlib.util
+import io
+import multiprocessing
+import os
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+_SIDE = 224
+_BATCH = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="PART")
+    host = commands.add_parser("host", help="JPEGs decoded and random-resized-cropped to 224x224")
+    host.add_argument("--images", type=Path, help="a folder with .jpg files below it (default: made on the fly)")
+    host.add_argument("--count", type=int, default=256, help="JPEGs, at the most")
+    host.add_argument("--batches", type=int, default=12, help=f"of {_BATCH}, in each measurement")
+    host.add_argument("--rounds", type=int, default=9)
+    host.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    host.set_defaults(run=measure_host)
+    args = parser.parse_args()
+    args.run(args)
+
+
+def measure_host(args: argparse.Namespace) -> None:
+    """Ours and the bare loops in turns, each on as many threads or processes; medians, and ratios of a round."""
+    with _files(args.images, args.count) as paths:
+        each = [paths[i % len(paths)] for i in range(args.batches * _BATCH)]
+        sizes = [os.path.getsize(path) for path in paths]
+        print(f"{len(paths)} JPEGs of {statistics.mean(sizes) / 1024:.0f} KiB on average, {args.workers} workers")
+        with contextlib.ExitStack() as stack:
+            # Before jax starts its threads.
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(args.workers))
+            pool.map(_pillow_all, [each[:1]] * args.workers)
+            contenders: dict[str, Callable[[], None]] = {
+                "jaxtrain": _ours(paths, args.batches, args.workers),
+                "Pillow, threads": functools.partial(_in_threads, _pillow_all, each, args.workers),
+                "Pillow, processes": functools.partial(_in_processes, pool, each, args.workers),
+            }
+            if importlib.util.find_spec("cv2") is not None:
+                contenders["OpenCV, threads"] = functools.partial(_in_threads, _opencv_all, each, args.workers)
+            _report(contenders, len(each), args.rounds)
+
+
+def _report(contenders: dict[str, Callable[[], None]], images: int, rounds: int) -> None:
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        for name, run in contenders.items():
+            began = time.perf_counter()
+            run()
+            if turn:  # the first warms up
+                speeds[name].append(images / (time.perf_counter() - began))
+    ours = speeds["jaxtrain"]
+    for name, found in speeds.items():
+        ratio = statistics.median(a / b for a, b in zip(ours, found, strict=True))
+        print(
+            f"{name:18} {statistics.median(found):6.0f} images/s [{min(found):.0f}-{max(found):.0f}]"
+            + (f"  ours to it: {ratio:.2f}" if name != "jaxtrain" else "")
+        )
+    print("load average", " ".join(f"{x:.1f}" for x in os.getloadavg()))
+
+
+def _ours(paths: Sequence[Path], batches: int, workers: int) -> Callable[[], None]:
+    """The stream of a training run, to the batch on the device."""
+    from jaxtrain.augment.host.chain import chain
+    from jaxtrain.augment.host.crops import random_resized_crop
+    from jaxtrain.data.encoded import Encoded, EncodedSource
+    from jaxtrain.data.streaming import ExampleOrder, StreamedSplit, TrainingStream
+    from jaxtrain.training.parallel import make_layout
+    from jaxtrain.training.random import HOST_AUGMENT, SHUFFLE, example_stream, host_stream
+
+    crop = chain([random_resized_crop(_SIDE)])
+    source = EncodedSource(len(paths), lambda i: Encoded(paths[i], 0, str(paths[i])), 3)
+    split = StreamedSplit("bench", source, crop, 1, workers)
+    order = ExampleOrder(functools.partial(host_stream, 0, SHUFFLE), len(paths))
+    divided = make_layout(1, _BATCH).batch
+
+    def run() -> None:
+        stream = TrainingStream(
+            split,
+            crop,
+            functools.partial(example_stream, 0, HOST_AUGMENT),
+            order,
+            _BATCH,
+            batches,
+            divided,
+        )
+        with contextlib.closing(stream):
+            for step in range(batches):
+                stream(step).images.block_until_ready()
+
+    return run
+
+
+def _box(width: int, height: int) -> tuple[int, int, int, int]:
+    """A crop of 8 to 100 % of the area and an aspect of 3/4 to 4/3, as briefly as it can be written."""
+    for _ in range(10):
+        area, aspect = width * height * random.uniform(0.08, 1), (4 / 3) ** random.uniform(-1, 1)
+        w, h = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
+        if w <= width and h <= height:
+            left, top = random.randint(0, width - w), random.randint(0, height - h)
+            return left, top, left + w, top + h
+    return 0, 0, width, height
+
+
+def _pillow_all(paths: Sequence[Path]) -> None:
+    for path in paths:
+        with Image.open(path) as image:
+            part = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, box=_box(*image.size))
+            np.asarray(part)
+
+
+def _opencv_all(paths: Sequence[Path]) -> None:
+    import cv2  # type: ignore[import-not-found]
+
+    for path in paths:
+        image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        left, top, right, bottom = _box(image.shape[1], image.shape[0])
+        cv2.resize(image[top:bottom, left:right], (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
+
+
+def _in_threads(work: Callable[[Sequence[Path]], None], paths: Sequence[Path], workers: int) -> None:
+    threads = [threading.Thread(target=work, args=(paths[i::workers],)) for i in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _in_processes(pool: "multiprocessing.pool.Pool", paths: Sequence[Path], workers: int) -> None:
+    pool.map(_pillow_all, [paths[i::workers] for i in range(workers)], chunksize=1)
+
+
+@contextlib.contextmanager
+def _files(folder: Path | None, count: int) -> Iterator[list[Path]]:
+    if folder is not None:
+        yield sorted(folder.rglob("*.jpg"))[:count]
+        return
+    rng = np.random.RandomState(0)
+    with tempfile.TemporaryDirectory() as made:
+        paths = [Path(made, f"{i}.jpg") for i in range(min(count, 64))]
+        for path in paths:
+            path.write_bytes(_jpeg(rng))
+        yield paths
+
+
+def _jpeg(rng: np.random.RandomState) -> bytes:
+    """A photograph's worth of detail: smooth colors and noise, 500x375, about 80 KiB."""
+    smooth = Image.fromarray(rng.randint(0, 256, (47, 63, 3)).astype(np.uint8)).resize((500, 375))
+    noisy = (np.asarray(smooth).astype(int) + rng.randint(-12, 13, (375, 500, 3))).clip(0, 255)
+    stream = io.BytesIO()
+    Image.fromarray(noisy.astype(np.uint8)).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+if __name__ == "__main__":
+    main()
