@@ -57,7 +57,7 @@ def base() -> Config:
             nesterov=True,
             weight_decay=[("kernel", 5e-4), (".*", 0)],
         ),
-        train_for=Duration(20.0, "epochs"),
+        train_for=Duration(15.0, "epochs"),
         logging=LoggingConfig(every=Duration(1.0, "epochs"), tensorboard=False),
     )
 
