@@ -1,6 +1,7 @@
-"""What the input of a training run costs: `host`, decoding and cropping JPEGs ahead of the step.
+"""What the input of a training run costs: `host`, JPEGs ahead of the step; `device`, augmentation inside it.
 
 `python scripts/bench_input.py host` makes its own JPEGs of 500x375; `--images DIR` takes those below a folder.
+`python scripts/bench_input.py device` takes random images of CIFAR-10's size, and ResNet-20.
 """
 
 import argparse
@@ -35,6 +36,10 @@ def main() -> None:
     host.add_argument("--rounds", type=int, default=9)
     host.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     host.set_defaults(run=measure_host)
+    device = commands.add_parser("device", help="augmentation, mixing and normalization inside a step of ResNet-20")
+    device.add_argument("--rounds", type=int, default=9)
+    device.add_argument("--calls", type=int, default=20, help="of a loader, in each measurement")
+    device.set_defaults(run=measure_device)
     args = parser.parse_args()
     args.run(args)
 
@@ -57,6 +62,76 @@ def measure_host(args: argparse.Namespace) -> None:
             if importlib.util.find_spec("cv2") is not None:
                 contenders["OpenCV, threads"] = functools.partial(_in_threads, _opencv_all, each, args.workers)
             _report(contenders, len(each), args.rounds)
+
+
+_INPUTS: dict[str, tuple[str, ...]] = {
+    "normalize": (),
+    "pad_crop|flip_lr, normalize": ("data.augment=pad_crop(4)|flip_lr",),
+    "the same, cutout": ("data.augment=pad_crop(4)|flip_lr|cutout(16)",),
+    "the same, mixup": ("data.augment=pad_crop(4)|flip_lr", "data.mix=mixup(1.0)"),
+    "the same, randaugment": ("data.augment=pad_crop(4)|flip_lr|randaugment(2, 9)",),
+    "the same, randaugment, mixup": (
+        "data.augment=pad_crop(4)|flip_lr|randaugment(2, 9)",
+        "data.mix=mixup(1.0)",
+    ),
+}
+
+
+def measure_device(args: argparse.Namespace) -> None:
+    """The step of ResNet-20 on a batch that is ready, and in turns with it each way to make one, by itself."""
+    step, loads = _device_parts()
+    times: dict[str, list[float]] = {name: [] for name in ("step", *loads)}
+    for turn in range(args.rounds + 1):
+        for name in times:
+            run, calls = (step, 1) if name == "step" else (loads[name], args.calls)
+            began = time.perf_counter()
+            for _ in range(calls):
+                run()
+            if turn:  # the first compiles
+                times[name].append((time.perf_counter() - began) / calls)
+    whole = statistics.median(times["step"])
+    print(f"a step of ResNet-20 on 128 images: {1000 * whole:.0f} ms; to make its batch:")
+    for name in loads:
+        share = statistics.median(a / b for a, b in zip(times[name], times["step"], strict=True))
+        print(f"{name:30} {1000 * statistics.median(times[name]):7.1f} ms  {100 * share:5.1f} % of a step")
+    print("load average", " ".join(f"{x:.1f}" for x in os.getloadavg()))
+
+
+def _device_parts() -> tuple[Callable[[], None], dict[str, Callable[[], None]]]:
+    """Functions that make a step, and that make a batch in each of the ways, and wait for it."""
+    import jax
+
+    from jaxtrain.config import apply_overrides, load_config
+    from jaxtrain.data.loader import on_device
+    from jaxtrain.data.splits import fit_normalization, load_splits
+    from jaxtrain.training.plan import make_plan
+    from jaxtrain.training.state import initializer
+    from jaxtrain.training.tools import make_feed
+
+    data = "synthetic(height=32, width=32, channels=3, num_classes=10, train_examples=5000, test_examples=100)"
+    recipe = apply_overrides(
+        load_config("cifar10_resnet20"),
+        [f"data.dataset={data}", "data.validation=none", "data.normalize=mean_std", "data.normalize_first=false"],
+    )
+    batches: dict[str, Callable[[], None]] = {}
+    for name, settings in _INPUTS.items():
+        plan = make_plan(apply_overrides(recipe, ["data.augment=", *settings, "devices=1"]))
+        splits = load_splits(plan.splits, ("train",), 0)
+        load, order = make_feed(plan, fit_normalization(plan.splits, splits["train"]))
+        everywhere = plan.layout.replicated
+        arguments = (on_device(splits["train"], everywhere), order.order(0), jax.device_put(np.int32(0), everywhere))
+        batches[name] = functools.partial(_wait, jax.jit(load), arguments)
+    plan = make_plan(apply_overrides(recipe, ["data.augment=", "devices=1"]))
+    shapes = plan.abstract_batch
+    batch = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    state = jax.jit(initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0))()
+    return functools.partial(_wait, jax.jit(plan.train_step), (state, jax.device_put(batch))), batches
+
+
+def _wait(function: Callable[..., object], arguments: tuple[object, ...]) -> None:
+    import jax
+
+    jax.block_until_ready(function(*arguments))
 
 
 def _report(contenders: dict[str, Callable[[], None]], images: int, rounds: int) -> None:

@@ -127,11 +127,6 @@ class DataConfig(Section):
                 self.validation.examples(1)
             except ConfigError as error:
                 raise error.under("data.validation") from None
-        if self.augment_after and self.augment_until is None:
-            raise ConfigError(
-                "it begins where data.augment ends, and that never does; say when, as in data.augment_until='90%'",
-                "data.augment_after",
-            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -83,6 +83,11 @@ class StreamedSplit:
         return found
 
     @property
+    def labels(self) -> np.ndarray:
+        """int32[N]; no picture is decoded for them."""
+        return np.array([self.source.read(index).label for index in range(len(self))], np.int32)
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width, channels of what is made of every picture."""
         width, height = self.chain.size

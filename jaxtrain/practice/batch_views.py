@@ -1,5 +1,6 @@
 """A batch before and after what is done to it, by the code that training and evaluation run."""
 
+import contextlib
 import functools
 from typing import NamedTuple
 
@@ -10,9 +11,11 @@ from jaxtrain.augment.pipeline import pipeline
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Arrays, Batch, Order, normalize, on_device, training_loader
 from jaxtrain.data.preprocessing.base import Preprocessing
-from jaxtrain.training.fit import make_feed
+from jaxtrain.data.streaming import ExampleOrder, StreamedSplit
 from jaxtrain.training.plan import Plan
-from jaxtrain.training.random import AUGMENT, stream
+from jaxtrain.training.random import AUGMENT, SHUFFLE, host_stream, stream
+from jaxtrain.training.streamed import training_stream
+from jaxtrain.training.tools import make_feed
 
 
 class BatchView(NamedTuple):
@@ -29,8 +32,13 @@ class BatchView(NamedTuple):
     labels: np.ndarray
 
 
-def training_view(plan: Plan, normalization: Preprocessing, train: ArraySource, step: int) -> BatchView:
-    """The batch of a training step; `train` is padded. The same for any number of devices, as draws are."""
+def training_view(plan: Plan, normalization: Preprocessing, train: ArraySource | StreamedSplit, step: int) -> BatchView:
+    """The batch of a training step; `train` is padded. The same for any number of devices, as draws are.
+
+    Of pictures that are streamed, what evaluation would see of them is shown as that before augmentation.
+    """
+    if isinstance(train, StreamedSplit):
+        return _streamed_view(plan, normalization, train, step)
     load, shuffle = make_feed(plan, normalization)
     untouched = training_loader(
         _AsTheyAre(),
@@ -49,9 +57,26 @@ def training_view(plan: Plan, normalization: Preprocessing, train: ArraySource, 
     return BatchView(np.asarray(before.images), np.asarray(batch.images), np.asarray(batch.labels))
 
 
-def evaluation_view(normalization: Preprocessing, source: ArraySource, examples: int) -> BatchView:
+def _streamed_view(plan: Plan, normalization: Preprocessing, train: StreamedSplit, step: int) -> BatchView:
+    load, order = make_feed(plan, normalization)
+    size = plan.clock.batch_size
+    draw = functools.partial(host_stream, plan.config.seed, SHUFFLE)
+    examples = ExampleOrder(draw, plan.clock.examples)
+    before = _in_memory(train.take(np.array([examples[step * size + i] for i in range(size)])))
+    with contextlib.closing(training_stream(plan, train)) as batches:
+        arrays = batches(step)
+    number = jax.device_put(np.int32(step), plan.layout.replicated)
+    batch = jax.jit(load)(arrays, order.order(step), number)
+    return BatchView(before.images, np.asarray(batch.images), np.asarray(batch.labels))
+
+
+def _in_memory(source: ArraySource | StreamedSplit) -> ArraySource:
+    return source if isinstance(source, ArraySource) else next(source.chunks(len(source)))
+
+
+def evaluation_view(normalization: Preprocessing, source: ArraySource | StreamedSplit, examples: int) -> BatchView:
     """Examples spread evenly over a split, as an evaluation sees them; `source` is padded."""
-    chosen = source.take(np.arange(examples) * len(source) // examples)
+    chosen = _in_memory(source.take(np.arange(examples) * len(source) // examples))
     seen = jax.jit(functools.partial(normalize, normalization=normalization))(chosen.images)
     return BatchView(chosen.images, np.asarray(seen), chosen.labels)
 

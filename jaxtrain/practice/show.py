@@ -1,11 +1,14 @@
 """What `jaxtrain show` draws and prints: a batch as the model sees it, and how the classes are spread."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
 from jaxtrain.config.spec import Spec
-from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits
+from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits, stream_splits
+from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.errors import ConfigError, did_you_mean
 from jaxtrain.practice.batch_views import BatchView, evaluation_view, pixels, training_view
 from jaxtrain.practice.class_balance import ClassBalance, class_balance
@@ -58,9 +61,10 @@ def look(plan: Plan, split: str = "train", step: int = 0, examples: int | None =
     if not 1 <= number <= available:
         whole = f"a training batch has {available:,}" if split == "train" else f"the {split} split has {available:,}"
         raise ConfigError(f"{number:,} examples cannot be shown; {whole}", "--examples")
-    loaded = load_splits(plan.splits, tuple(plan.splits.sizes), plan.config.seed)
+    loaded = _loaded(plan)
     normalization = fit_normalization(plan.splits, loaded["train"])
-    source = pad_splits(plan.splits, {split: loaded[split]})[split]
+    chosen = loaded[split]
+    source = pad_splits(plan.splits, {split: chosen})[split] if isinstance(chosen, ArraySource) else chosen
     view = (
         training_view(plan, normalization, source, step)
         if split == "train"
@@ -78,6 +82,11 @@ def look(plan: Plan, split: str = "train", step: int = 0, examples: int | None =
         balance=balance,
         warnings=(*balance.warnings(), *_not_finite(view)),
     )
+
+
+def _loaded(plan: Plan) -> Mapping[str, ArraySource | StreamedSplit]:
+    read = stream_splits if plan.config.data.host else load_splits
+    return read(plan.splits, tuple(plan.splits.sizes), plan.config.seed)
 
 
 def label_parts(label: np.ndarray, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -150,11 +159,17 @@ def _told(plan: Plan, split: str) -> tuple[str, ...]:
     preprocessing = f"preprocessing: {_written(data.normalize)}, fitted on the training split"
     if split != "train":
         return "augmentation: none in evaluation", preprocessing
+    host = (f"on the host: {_listed(data.host)}",) if data.host else ()
     augment = _listed(data.augment)
     if data.augment_until is not None:
         augment += f" until {data.augment_until}, then {_listed(data.augment_after)}"
     mix = (f"mixing: {_listed(data.mix)}",) if data.mix else ()
-    return f"augmentation: {augment}", *mix, preprocessing + (", before augmentation" if data.normalize_first else "")
+    return (
+        *host,
+        f"augmentation: {augment}",
+        *mix,
+        preprocessing + (", before augmentation" if data.normalize_first else ""),
+    )
 
 
 def _listed(specs: tuple[Spec, ...]) -> str:

@@ -1,7 +1,7 @@
 """Evaluation that counts every example once: the last batch is padded, the padding masked, the count checked."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,12 @@ from jaxtrain.optim.losses import Loss
 from jaxtrain.training.metrics import Pair, add_pairs, empty_pairs, means, measure
 from jaxtrain.training.parallel import Layout
 
-Evaluate = Callable[[Any, Any, Arrays], dict[str, float]]
-"""`(params, variables, split on the device) -> {"loss": ..., "accuracy": ...}`, means over its examples."""
+
+class Evaluate(Protocol):
+    """`(params, variables, split on the device) -> {"loss": ..., "accuracy": ...}`, means over its examples."""
+
+    def __call__(self, params: Any, variables: Any, arrays: Arrays, first: int = 0) -> dict[str, float]:
+        """`first` is the place of the first example in its split, where these are a part of it; draws depend on it."""
 
 
 def even_batch(count: int, batch_size: int, devices: int) -> int:
@@ -46,7 +50,8 @@ def make_evaluate(
     compiled: Any = jax.jit(step, donate_argnums=4, in_shardings=everywhere, out_shardings=everywhere)
     zero = jax.jit(empty_pairs, out_shardings=everywhere)
 
-    def evaluate(params: Any, variables: Any, arrays: Arrays) -> dict[str, float]:
+    def evaluate(params: Any, variables: Any, arrays: Arrays, first: int = 0) -> dict[str, float]:
+        del first
         count = arrays.labels.shape[0]
         pairs = zero()
         for start in range(0, count, batch_of(count)):

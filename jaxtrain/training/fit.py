@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,26 +11,20 @@ import jax
 
 from jaxtrain.config import Config, config_name, digest, load_config
 from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.loader import Arrays, Held, Loader, Shuffle, Whole, training_loader
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.data.splits import fit_normalization, fits_normalization, load_splits, stream_splits
 from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.errors import CheckpointError, DataError, Diverged, Interrupted
 from jaxtrain.reporting.reporter import Reporter, quiet
 from jaxtrain.training import checkpoints
-from jaxtrain.training.compilation import enable_compilation_cache
-from jaxtrain.training.evaluated import make_evaluated, make_observe
-from jaxtrain.training.evaluation import make_evaluate
+from jaxtrain.training.compilation import enable_compilation_cache, jit_once
 from jaxtrain.training.loop import Hooks, Loop, Tools
-from jaxtrain.training.metrics import empty_totals
 from jaxtrain.training.plan import Plan, make_plan
-from jaxtrain.training.random import AUGMENT, SHUFFLE, host_stream, stream
 from jaxtrain.training.result import Metrics, Result, device_names, versions
-from jaxtrain.training.run_evaluation import make_run_evaluate
 from jaxtrain.training.signals import stop_on_signals
-from jaxtrain.training.state import TrainState, all_finite, initializer, params_sha256
-from jaxtrain.training.step import make_dispatch
-from jaxtrain.training.streamed import evaluate_chunks, place_splits, training_stream
+from jaxtrain.training.state import TrainState, initializer, params_sha256
+from jaxtrain.training.streamed import place_splits
+from jaxtrain.training.tools import make_tools
 from jaxtrain.training.workdir import Workdir
 
 
@@ -89,7 +82,7 @@ def _train(
     everywhere = plan.layout.replicated
     tools = make_tools(plan, normalization, place_splits(plan, splits))
     if restored is None:
-        state: TrainState = jax.jit(_initializer(plan), out_shardings=everywhere)()
+        state: TrainState = jit_once(_initializer(plan), everywhere)()
         progress = checkpoints.Progress()
     else:
         state, progress = restored
@@ -152,50 +145,6 @@ def describe_run(plan: Plan, directory: Workdir) -> str:
 
 def _initializer(plan: Plan) -> Any:
     return initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
-
-
-def make_feed(plan: Plan, normalization: Preprocessing) -> tuple[Loader, Shuffle | Whole]:
-    """What gives the batch of a step: a loader, to be called inside `jax.jit`, and the order of the examples."""
-    config, layout = plan.config, plan.layout
-    key = functools.partial(stream, config.seed)
-    size, examples = plan.clock.batch_size, plan.clock.examples
-    load = training_loader(
-        normalization,
-        plan.augment,
-        functools.partial(key, AUGMENT),
-        size,
-        layout.batch,
-        late=plan.late,
-        mix=plan.mix,
-        normalize_first=config.data.normalize_first,
-    )
-    everywhere = layout.replicated
-    draw = functools.partial(host_stream, config.seed, SHUFFLE)
-    streamed = bool(config.data.host)
-    return load, Whole(everywhere) if streamed or size == examples else Shuffle(draw, examples, size, everywhere)
-
-
-def make_tools(plan: Plan, normalization: Preprocessing, arrays: Mapping[str, Arrays | StreamedSplit]) -> Tools:
-    """The compiled parts of a run."""
-    config, layout = plan.config, plan.layout
-    load, shuffle = make_feed(plan, normalization)
-    train = arrays["train"]
-    streamed = isinstance(train, StreamedSplit)
-    batches = training_stream(plan, train) if isinstance(train, StreamedSplit) else Held(train)
-    evaluate = make_evaluate(plan.model, plan.loss, normalization, config.evaluation.batch_size, layout)
-    with_views = evaluate if config.evaluation.views is None else make_run_evaluate(plan, plan.model, normalization)
-    return Tools(
-        dispatch=make_dispatch(plan.train_step, load, plan.optimizer.learning_rate, layout, streamed=streamed),
-        empty=jax.jit(empty_totals, out_shardings=layout.replicated),
-        finite=jax.jit(all_finite),
-        evaluate=evaluate_chunks(evaluate, config.evaluation.batch_size, layout),
-        evaluate_views=evaluate_chunks(with_views, config.evaluation.batch_size, layout),
-        evaluated=make_evaluated(plan, normalization, arrays),
-        observe=make_observe(plan),
-        shuffle=shuffle,
-        arrays=dict(arrays),
-        examples=batches,
-    )
 
 
 def placed(plan: Plan) -> TrainState:

@@ -181,6 +181,11 @@ def _every(duration: Duration, clock: Clock, path: str) -> Every:
 def _late(config: Config, clock: Clock, shape: tuple[int, int, int]) -> Late | None:
     data = config.data
     if data.augment_until is None:
+        if data.augment_after:
+            raise ConfigError(
+                "it begins where data.augment ends, and that never does; say when, as in data.augment_until='90%'",
+                "data.augment_after",
+            )
         return None
     after = built_augmentations(data.augment_after, "data.augment_after", clock, shape)
     return Late(data.augment_until.counted_steps(clock, "data.augment_until"), pipeline(after))

@@ -52,7 +52,7 @@ def evaluate_chunks(evaluate: Evaluate, batch_size: int, layout: Layout) -> Eval
         sums: dict[str, float] = {}
         seen = 0
         for chunk in split.chunks(batch_size):
-            metrics = evaluate(params, variables, on_device(chunk, layout.replicated))
+            metrics = evaluate(params, variables, on_device(chunk, layout.replicated), seen)
             seen += len(chunk)
             sums = {name: sums.get(name, 0.0) + value * len(chunk) for name, value in metrics.items()}
         if seen != len(split):

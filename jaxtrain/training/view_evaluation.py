@@ -104,10 +104,10 @@ def make_view_evaluate(
         places = start + jnp.arange(even_batch(count, batch_size, layout.mesh.size), dtype=jnp.int32)
         return jnp.minimum(places, count - 1), places < count
 
-    def examples(arrays: Arrays, start: jax.Array) -> Examples:
+    def examples(arrays: Arrays, start: jax.Array, first: jax.Array) -> Examples:
         places, _ = indices(arrays, start)
         pixels, _ = take(arrays, places, layout.batch)
-        return Examples(pixels, normalize(pixels, normalization), jax.vmap(key)(places))
+        return Examples(pixels, normalize(pixels, normalization), jax.vmap(key)(first + places))
 
     def finish(log_p: jax.Array, arrays: Arrays, start: jax.Array, pairs: Any) -> Any:
         places, known = indices(arrays, start)
@@ -119,22 +119,22 @@ def make_view_evaluate(
     finished = jax.jit(finish, in_shardings=(layout.batch, *(everywhere,) * 3), out_shardings=everywhere)
     zero = jax.jit(empty_pairs, out_shardings=everywhere)
 
-    def evaluate(params: Any, variables: Any, arrays: Arrays) -> dict[str, float]:
+    def evaluate(params: Any, variables: Any, arrays: Arrays, first: int = 0) -> dict[str, float]:
         count = arrays.labels.shape[0]
         known = {"params": params, **variables}
         pairs = zero()
         for start in range(0, count, even_batch(count, batch_size, layout.mesh.size)):
             begin = np.int32(start)
-            log_p = mean(known, lambda index, begin=begin: prepares[index](arrays, begin))  # type: ignore[misc]
+            log_p = mean(known, lambda index, begin=begin: prepares[index](arrays, begin, np.int32(first)))  # type: ignore[misc]
             pairs = finished(log_p, arrays, begin, pairs)
         return means_of_all(pairs, count)
 
     return evaluate
 
 
-def _prepared(group: Group, examples: Callable[[Arrays, jax.Array], Examples], layout: Layout) -> Any:
+def _prepared(group: Group, examples: Callable[[Arrays, jax.Array, jax.Array], Examples], layout: Layout) -> Any:
     return jax.jit(
-        lambda arrays, start: group.prepare(examples(arrays, start)),
+        lambda arrays, start, first: group.prepare(examples(arrays, start, first)),
         in_shardings=layout.replicated,
         out_shardings=layout.batch,
     )

@@ -82,6 +82,9 @@ def test_difference_shows_what_only_one_has() -> None:
         ("model.name", "mlp", "linear"),
         ("model.widths", [8], MISSING),
         ("model.dropout_rate", 0.25, MISSING),
+        ("model.dropout_kind", "inverted", MISSING),
+        ("model.dropconnect_rate", 0.0, MISSING),
+        ("model.dropconnect_test", "mean", MISSING),
         ("model.activation", "relu", MISSING),
         ("model.kernel_init", "he", MISSING),
     ]

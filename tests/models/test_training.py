@@ -18,6 +18,7 @@ from jaxtrain.nn.layers import Layers
 from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.rules import path_name
+from jaxtrain.training.compilation import jit_once
 from jaxtrain.training.objective import Objective
 from jaxtrain.training.parallel import make_layout
 from jaxtrain.training.state import TrainState, initializer
@@ -83,7 +84,7 @@ def images_by_class(side: int) -> Batch:
 
 def started(model: Any, rate: float, side: int) -> TrainState:
     """On one device; compiled once for one and eight, since compiling is what takes the time here."""
-    return jax.jit(initializer(model, sgd(rate, momentum=0.9), (side, side, 1), SEED))()
+    return jit_once(initializer(model, sgd(rate, momentum=0.9), (side, side, 1), SEED))()
 
 
 Trained = tuple[list[TrainState], list[float], int]

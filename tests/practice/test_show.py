@@ -1,13 +1,16 @@
 """What `jaxtrain show` shows is what a run trains on."""
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
+from jaxtrain.config import DataConfig
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Batch
 from jaxtrain.data.splits import load_splits
@@ -219,3 +222,22 @@ def test_of_many_classes_the_extremes_are_listed() -> None:
     assert "20 most and 20 least frequent of 100" in found.title
     few = ClassBalance(names[:40], {"train": (1,) * 40})
     assert few.listed is few
+
+
+def test_pictures_that_are_streamed(tmp_path: Path) -> None:
+    """The batch of a step as the stream gives it, and beside each its picture as evaluation would see it."""
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        folder = tmp_path / ("train" if i < 9 else "val") / f"class{i % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (12 + i, 20 - i, 3)).astype(np.uint8)).save(folder / f"{i}.png")
+    data = DataConfig(dataset="image_folder(size=[8, 8])", batch_size=4, host="random_resized_crop(8)")
+    plan = make_plan(tiny_config(data=data), tmp_path)
+    shown = look(plan, step=1)
+    assert shown.before.shape == shown.after.shape == (4, 8, 8, 3)
+    assert shown.balance.counts["train"] == (3, 3, 3)
+    assert any(line.startswith("on the host: random_resized_crop") for line in shown.lines)
+    np.testing.assert_array_equal(shown.after, look(plan, step=1).after)
+    assert not np.array_equal(shown.before, shown.after)
+    shown = look(plan, "test", examples=3)
+    assert shown.captions == (("class0",), ("class1",), ("class2",))

@@ -23,10 +23,10 @@ from jaxtrain.reporting.display import Quiet
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.training.evaluate_run import evaluate_run
 from jaxtrain.training.evaluated import make_evaluated
-from jaxtrain.training.fit import make_tools
 from jaxtrain.training.plan import make_plan
 from jaxtrain.training.state import initializer
 from jaxtrain.training.streamed import place_splits
+from jaxtrain.training.tools import make_tools
 from tests.conftest import tiny_config
 from tests.kill_and_resume import outcome
 

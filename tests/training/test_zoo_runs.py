@@ -20,9 +20,9 @@ from jaxtrain.optim.averages import evaluation_params
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.training.evaluate_run import evaluate_run
 from jaxtrain.training.evaluated import make_evaluated
-from jaxtrain.training.fit import make_tools
 from jaxtrain.training.plan import make_plan
 from jaxtrain.training.state import TrainState, initializer
+from jaxtrain.training.tools import make_tools
 from tests.conftest import tiny_config
 from tests.training.test_fit import SignalAt
 from tests.training.test_step import Normed

@@ -1,0 +1,56 @@
+"""A training batch is a function of the seed and the step: not of devices, micro-batches, compiling or a restart."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtrain.config import Config, DataConfig, apply_overrides
+from jaxtrain.data.loader import Batch, on_device
+from jaxtrain.data.splits import fit_normalization, load_splits
+from jaxtrain.training.plan import make_plan
+from jaxtrain.training.tools import make_feed
+from tests.conftest import tiny_config
+
+B = 16
+DATA = DataConfig(
+    dataset="synthetic(height=8, width=8, channels=3, num_classes=3, train_examples=96, test_examples=20)",
+    batch_size=B,
+    augment="pad_crop(2)|flip_lr|randaugment(2, 9)|cutout(3)",
+    mix="mixup_or_cutmix|label_smoothing(0.1)",
+)
+
+
+@functools.cache
+def batch(step: int, *changes: str, eager: bool = False) -> Batch:
+    """The batch of a step of the tiny run with everything random, and with `changes`."""
+    config: Config = apply_overrides(tiny_config(data=DATA), changes)
+    plan = make_plan(config)
+    train = load_splits(plan.splits, ("train",), config.seed)["train"]
+    load, order = make_feed(plan, fit_normalization(plan.splits, train))
+    everywhere = plan.layout.replicated
+    arguments = (on_device(train, everywhere), order.order(step), jax.device_put(np.int32(step), everywhere))
+    made = (load if eager else jax.jit(load))(*arguments)
+    assert len(made.images.sharding.device_set) == plan.layout.mesh.size
+    return jax.device_get(made)
+
+
+@pytest.mark.parametrize("changes", [("devices=8",), ("data.micro_batch=4",), ("devices=8", "data.micro_batch=8")])
+def test_devices_and_accumulation_change_nothing(changes: tuple[str, ...]) -> None:
+    for step in (0, 7):
+        for found, expected in zip(batch(step, *changes), batch(step), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_eagerly_it_is_the_same() -> None:
+    """But for the last bit, where the compiler joins a product and a sum."""
+    for found, expected in zip(batch(0, eager=True), batch(0), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_another_step_another_seed_and_another_example_draw_otherwise() -> None:
+    plain = "data.mix="
+    assert not np.array_equal(batch(1).images, batch(0).images)
+    assert not np.array_equal(batch(0, "seed=1").images, batch(0).images)
+    assert len(np.unique(batch(0, plain).images.reshape(B, -1), axis=0)) == B
