@@ -1,5 +1,7 @@
 """Rows of the table of augmentations, by what they change."""
 
+import dataclasses
+
 from jaxtrain.tables import Info
 
 _ALEX = "Krizhevsky et al. 2012, ImageNet classification with deep convolutional neural networks"
@@ -30,7 +32,10 @@ COLOR = {
     "hue": _row("color:hue", "turns all hues"),
     "random_gray": _row("color:random_gray", "takes the color away with a given probability"),
     "color_jitter": _row("jitter:color_jitter", "brightness, contrast, saturation and hue in a random order"),
-    "fancy_pca": _row("principal_colors:fancy_pca", "shifts colors along the principal axes of a data set", _ALEX),
+    "fancy_pca": dataclasses.replace(
+        _row("principal_colors:fancy_pca", "shifts colors along the principal axes of the training split", _ALEX),
+        supplied=("eigenvalues", "eigenvectors"),
+    ),
     "gamma": _row("tones:gamma", "raises pixels in [0, 1] to a power"),
     "solarize": _row("tones:solarize", "inverts bright pixels"),
     "posterize": _row("tones:posterize", "keeps the first bits of each value"),

@@ -1,5 +1,6 @@
 """Colors shifted along the principal axes of the colors of a data set (Krizhevsky et al. 2012, section 4.1)."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -33,23 +34,24 @@ IMAGENET = ColorPca(
 """Of ImageNet's training images, as Facebook's fb.resnet.torch published them; there the vectors are columns."""
 
 
-def fit_color_pca(images: np.ndarray) -> ColorPca:
-    """The axes of `images` uint8[N, H, W, C], the training split.
+def fit_color_pca(batches: Iterable[np.ndarray]) -> ColorPca:
+    """The axes of the images of `batches`, uint8[N, H, W, C] each, together the training split.
 
     Sums are whole numbers, so the result does not depend on the order of the images. Of the two directions of an axis,
     the one whose largest component is positive is taken.
     """
-    pixels = images.reshape(-1, images.shape[-1])
-    if not len(pixels):
+    count, first, second = 0, np.zeros((), np.int64), np.zeros((), np.int64)
+    for images in batches:
+        pixels = images.reshape(-1, images.shape[-1])
+        for start in range(0, len(pixels), 1 << 20):  # so that a large split is not copied whole
+            part = pixels[start : start + (1 << 20)].astype(np.float64)
+            count += len(part)
+            first = first + part.sum(axis=0).astype(np.int64)
+            second = second + np.rint(part.T @ part).astype(np.int64)  # below 2^53, hence exact
+    if not count:
         raise ValueError("there are no images to find the principal colors of")
-    channels = pixels.shape[1]
-    first, second = np.zeros(channels, np.int64), np.zeros((channels, channels), np.int64)
-    for start in range(0, len(pixels), 1 << 20):  # so that a large split is not copied whole
-        part = pixels[start : start + (1 << 20)].astype(np.float64)
-        first += part.sum(axis=0).astype(np.int64)
-        second += np.rint(part.T @ part).astype(np.int64)  # below 2^53, hence exact
-    mean = first / len(pixels)
-    values, vectors = np.linalg.eigh((second / len(pixels) - np.outer(mean, mean)) / 255**2)
+    mean = first / count
+    values, vectors = np.linalg.eigh((second / count - np.outer(mean, mean)) / 255**2)
     axes = []
     for vector in vectors.T[::-1]:
         axes.append(tuple(float(v) for v in vector * np.sign(vector[np.abs(vector).argmax()])))
@@ -81,8 +83,8 @@ def fancy_pca(
 
     Args:
       std: standard deviation of the coefficient of each axis, in units of its eigenvalue.
-      eigenvalues: of the covariance of the channels of pixels in [0, 1]; ImageNet's by default, `fit_color_pca` gives
-        those of other images.
+      eigenvalues: of the covariance of the channels of pixels in [0, 1]. A run puts in those of its training split,
+        which `fit_color_pca` finds; the factory by itself has ImageNet's.
       eigenvectors: one for each eigenvalue, a number for each channel.
       probability: of doing it at all.
     """

@@ -13,7 +13,7 @@ from jaxtrain.errors import ConfigError, did_you_mean
 from jaxtrain.practice.batch_views import BatchView, evaluation_view, pixels, training_view
 from jaxtrain.practice.class_balance import ClassBalance, class_balance
 from jaxtrain.reporting.contact_sheet import channels_note
-from jaxtrain.training.plan import Plan
+from jaxtrain.training.plan import Plan, with_training_colors
 
 EXAMPLES = 24
 """Shown where nobody says how many, if there are so many."""
@@ -63,6 +63,7 @@ def look(plan: Plan, split: str = "train", step: int = 0, examples: int | None =
         raise ConfigError(f"{number:,} examples cannot be shown; {whole}", "--examples")
     loaded = _loaded(plan)
     normalization = fit_normalization(plan.splits, loaded["train"])
+    plan = with_training_colors(plan, loaded["train"])
     chosen = loaded[split]
     source = pad_splits(plan.splits, {split: chosen})[split] if isinstance(chosen, ArraySource) else chosen
     view = (

@@ -19,7 +19,7 @@ from jaxtrain.reporting.reporter import Reporter, quiet
 from jaxtrain.training import checkpoints
 from jaxtrain.training.compilation import enable_compilation_cache, jit_once
 from jaxtrain.training.loop import Hooks, Loop, Tools
-from jaxtrain.training.plan import Plan, make_plan
+from jaxtrain.training.plan import Plan, make_plan, with_training_colors
 from jaxtrain.training.result import Metrics, Result, device_names, versions
 from jaxtrain.training.signals import stop_on_signals
 from jaxtrain.training.state import TrainState, initializer, params_sha256
@@ -79,6 +79,7 @@ def _train(
     checkpoints.clean(directory.checkpoints)
     restored = _restore(plan, directory, reporter)
     normalization = _normalization(plan, directory, splits["train"])
+    plan = with_training_colors(plan, splits["train"])
     everywhere = plan.layout.replicated
     tools = make_tools(plan, normalization, place_splits(plan, splits))
     if restored is None:

@@ -11,17 +11,20 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxtrain.augment.pipeline import BatchAugmentation, pipeline
+from jaxtrain.augment.pipeline import BatchAugmentation
 from jaxtrain.config import Clock, Config, Duration
 from jaxtrain.config.annotations import ByPath
 from jaxtrain.config.duration import Every
+from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Batch, Late, Mix
 from jaxtrain.data.splits import SplitPlan, plan_splits
+from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.errors import ConfigError, JaxtrainError
 from jaxtrain.optim.averages import has_average
 from jaxtrain.optim.layer_decay import call_order
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.penalties import Penalty
+from jaxtrain.training.augmentations import augmentation, training_colors
 from jaxtrain.training.calendar import Calendar
 from jaxtrain.training.mixing import built_mix
 from jaxtrain.training.objective import Objective
@@ -33,7 +36,7 @@ from jaxtrain.training.optimizer import (
     learning_rate_rules,
 )
 from jaxtrain.training.parallel import Layout, make_layout
-from jaxtrain.training.requirements import abstract_images, built_augmentations, check_requirements
+from jaxtrain.training.requirements import abstract_images, check_requirements
 from jaxtrain.training.state import TrainState, initializer
 from jaxtrain.training.step import TrainStep, make_train_step
 from jaxtrain.training.views import check_views
@@ -139,6 +142,7 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
     layers = call_order(model, splits.image_shape) if config.parameters.layer_decay is not None else ()
     multipliers = learning_rate_rules(config, layers)
     loss: Loss = config.loss.build(clock=clock)
+    augment, late = augmentation(config, clock, splits.image_shape)
     optimizer = complete_optimizer(config, clock, optimizer, multipliers)
     plan = Plan(
         config=config,
@@ -150,8 +154,8 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
         multipliers=multipliers,
         loss=loss,
         penalties=tuple(spec.build(clock=clock) for spec in config.penalties),
-        augment=pipeline(built_augmentations(config.data.augment, "data.augment", clock, splits.image_shape)),
-        late=_late(config, clock, splits.image_shape),
+        augment=augment,
+        late=late,
         mix=built_mix(config, clock, loss, splits.dataset.num_classes),
         abstract=begun.replace(opt_state=_traced(jax.eval_shape, optimizer.tx.init, begun.params)),
         calendar=Calendar(
@@ -162,6 +166,15 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
         ),
     )
     return dataclasses.replace(plan, jaxpr=_traced(jax.make_jaxpr(plan.train_step), plan.abstract, plan.abstract_batch))
+
+
+def with_training_colors(plan: Plan, train: ArraySource | StreamedSplit) -> Plan:
+    """The plan with augmentations that know the colors of the training split, if one of them wants to."""
+    colors = training_colors(plan.config, train)
+    if colors is None:
+        return plan
+    augment, late = augmentation(plan.config, plan.clock, plan.splits.image_shape, colors)
+    return dataclasses.replace(plan, augment=augment, late=late)
 
 
 def _check_time(duration: Duration, clock: Clock, path: str) -> None:
@@ -176,19 +189,6 @@ def _check_time(duration: Duration, clock: Clock, path: str) -> None:
 def _every(duration: Duration, clock: Clock, path: str) -> Every:
     _check_time(duration, clock, path)
     return Every(duration.exact_steps(clock))
-
-
-def _late(config: Config, clock: Clock, shape: tuple[int, int, int]) -> Late | None:
-    data = config.data
-    if data.augment_until is None:
-        if data.augment_after:
-            raise ConfigError(
-                "it begins where data.augment ends, and that never does; say when, as in data.augment_until='90%'",
-                "data.augment_after",
-            )
-        return None
-    after = built_augmentations(data.augment_after, "data.augment_after", clock, shape)
-    return Late(data.augment_until.counted_steps(clock, "data.augment_until"), pipeline(after))
 
 
 def _abstract_model(config: Config, model: nn.Module, splits: SplitPlan) -> TrainState:

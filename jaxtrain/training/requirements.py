@@ -1,6 +1,5 @@
-"""What optimizers and augmentations need of a run: a config that cannot give it is refused with the reason."""
+"""What optimizers need of a run: a config that cannot give it is refused with the reason."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import flax.errors
@@ -8,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.config import AugmentationSpec, Clock, Config
+from jaxtrain.config import Clock, Config
 from jaxtrain.errors import ConfigError
 from jaxtrain.models.outputs import Outputs
 from jaxtrain.training.optimizer import RunOptimizer, needs
@@ -108,25 +106,6 @@ def _traced(model: nn.Module, images: Any, streams: tuple[str, ...]) -> Any:
         return model.apply(variables, images, train=True, mutable=True, rngs=rngs)[0]
 
     return jax.eval_shape(run, images)
-
-
-def built_augmentations(
-    specs: Sequence[AugmentationSpec], path: str, clock: Clock, shape: tuple[int, int, int]
-) -> list[Augmentation]:
-    """The augmentations that a config has at `path`, each traced with what the one before makes of uint8 images.
-
-    Raises `ConfigError` with the place where one does not take images of `shape`.
-    """
-    built = []
-    key, image = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct(shape, jnp.uint8)
-    for place, spec in enumerate(specs):
-        augment: Augmentation = spec.build(clock=clock)
-        try:
-            image = jax.eval_shape(augment, key, image)
-        except ValueError as error:
-            raise ConfigError(f"{spec.name}: {str(error).splitlines()[0]}", f"{path}.{place}") from error
-        built.append(augment)
-    return built
 
 
 def abstract_images(size: int, shape: tuple[int, int, int]) -> Any:

@@ -2,12 +2,16 @@
 
 import dataclasses
 
+import jax
+import numpy as np
 import pytest
 
+from jaxtrain.augment.principal_colors import fit_color_pca
 from jaxtrain.config import Config, DataConfig
 from jaxtrain.config.overrides import apply_overrides
+from jaxtrain.data.splits import load_splits
 from jaxtrain.errors import ConfigError
-from jaxtrain.training.plan import make_plan
+from jaxtrain.training.plan import make_plan, with_training_colors
 
 
 def with_augment(config: Config, augment: str) -> Config:
@@ -70,3 +74,23 @@ def test_images_of_the_data_set_are_what_is_asked(config: Config) -> None:
         augment="cutout(16)|augmix",
     )
     assert make_plan(dataclasses.replace(config, data=data)).augment
+
+
+def test_principal_colors_are_those_of_the_training_split(config: Config) -> None:
+    """Those that a config leaves out; `with_training_colors` puts them in, and axes that are given stay."""
+    data = "synthetic(height=4, width=4, channels=3, num_classes=3, train_examples=96, test_examples=20)"
+    changed = with_augment(apply_overrides(config, [f"data.dataset={data}"]), "fancy_pca(2.0)")
+    assert "eigenvalues" not in changed.data.augment[0].options
+    plan = make_plan(changed)
+    train = load_splits(plan.splits, ("train",), changed.seed)["train"]
+    fitted = fit_color_pca([train.images])
+    given = with_augment(
+        changed, f"fancy_pca(2.0, {list(fitted.eigenvalues)}, {[list(v) for v in fitted.eigenvectors]})"
+    )
+    key, images = jax.random.key(0), train.images[:4]
+    shifted = with_training_colors(plan, train).augment(key, images)
+    np.testing.assert_array_equal(shifted, make_plan(given).augment(jax.random.clone(key), images))
+    assert not np.array_equal(shifted, images)
+    assert with_training_colors(make_plan(given), train).augment is not None
+    with pytest.raises(ConfigError, match="the principal axes have 2 channels, and the images 3"):
+        make_plan(with_augment(changed, "fancy_pca(2.0, [1, 1], [[1, 0], [0, 1]])"))
