@@ -59,10 +59,10 @@ def evaluator(groups: tuple[Group, ...], batch_size: int, devices: int, model: A
     loss = cross_entropy() if loss is None else loss
     evaluate = make_view_evaluate(model, loss, NORMALIZATION, batch_size, layout, groups, KEY)
 
-    def run(variables: dict[str, Any], source: ArraySource) -> dict[str, float]:
+    def run(variables: dict[str, Any], source: ArraySource, first: int = 0) -> dict[str, float]:
         placed = jax.device_put(variables, layout.replicated)
         params = placed.pop("params")
-        return evaluate(params, placed, on_device(source, layout.replicated))
+        return evaluate(params, placed, on_device(source, layout.replicated), first)
 
     return run
 
@@ -166,6 +166,20 @@ def test_augmented_views_are_drawn_by_example_and_view_alone(first: bool) -> Non
     )  # of the 50 that there are, a few may be the same
     black = 0 if first else -0.4 / 0.3  # of the padding, after normalization or before
     assert np.isclose(whole, black, atol=1e-6).any()
+
+
+def test_a_part_of_a_split_is_shown_as_it_is_in_the_whole() -> None:
+    """Where pictures are streamed, a chunk is evaluated at a time."""
+    source = split(10)
+    evaluate = evaluator(groups_of("augmented(2, augment='pad_crop(2)|flip_lr')"), 500, 1)
+    whole = evaluate({"params": PARAMS}, source)
+    parts = [
+        evaluate({"params": PARAMS}, source.take(np.arange(10)[part]), part.start)
+        for part in (slice(0, 5), slice(5, 10))
+    ]
+    assert np.mean([part["loss"] for part in parts]) == pytest.approx(whole["loss"], rel=1e-5)
+    again = evaluate({"params": PARAMS}, source.take(np.arange(5, 10)))
+    assert again["loss"] != pytest.approx(parts[1]["loss"], rel=1e-5)
 
 
 def test_the_augmentations_of_training_stand_in_for_those_not_named() -> None:
