@@ -18,8 +18,9 @@ def component(kind: str, call: str, options: list[str], example: str) -> "Spec":
     Raises:
       ConfigError: for names, options and values that there are not.
     """
+    from jaxtrain.config.calls import parse_call
     from jaxtrain.config.overrides import read
-    from jaxtrain.config.spec import SPECS, parse_call
+    from jaxtrain.config.spec import SPECS
     from jaxtrain.errors import ConfigError, did_you_mean
     from jaxtrain.tables import table
 

@@ -6,9 +6,10 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
+from jaxtrain.config.calls import NOT_PYTHON, expression
 from jaxtrain.config.coerce import coerce
 from jaxtrain.config.schema import Config, Section
-from jaxtrain.config.spec import NOT_PYTHON, Spec, expression
+from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError, did_you_mean
 from jaxtrain.tables import table
 
