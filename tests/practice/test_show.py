@@ -18,7 +18,7 @@ from jaxtrain.errors import ConfigError
 from jaxtrain.practice import batch_views
 from jaxtrain.practice.class_balance import ClassBalance, class_balance
 from jaxtrain.practice.show import label_parts, look
-from jaxtrain.training import fit
+from jaxtrain.training import fit, tools
 from jaxtrain.training.plan import Plan, make_plan
 from tests.conftest import tiny_config
 
@@ -41,18 +41,18 @@ def train_split() -> ArraySource:
 def trained_on(tmp_path_factory: pytest.TempPathFactory) -> Batches:
     """Images and labels by step, as the training step of a run on four devices was given them."""
     seen: Batches = {}
-    make_dispatch = fit.make_dispatch
+    make_dispatch = tools.make_dispatch
 
-    def spied(step: Any, load: Any, *others: Any) -> Any:
+    def spied(step: Any, load: Any, *others: Any, **options: Any) -> Any:
         def watched(arrays: Any, order: Any, number: jax.Array) -> Batch:
             batch: Batch = load(arrays, order, number)
             jax.debug.callback(lambda n, x, y: seen.update({int(n): (np.array(x), np.array(y))}), number, *batch)
             return batch
 
-        return make_dispatch(step, watched, *others)
+        return make_dispatch(step, watched, *others, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "make_dispatch", spied)
+        patch.setattr(tools, "make_dispatch", spied)
         fit.fit(tiny_config(data=DATA, seed=SEED, devices=4), tmp_path_factory.mktemp("run") / "run")
     jax.effects_barrier()
     return seen

@@ -15,25 +15,21 @@ MIXINGS = Table(
             factory="jaxtrain.augment.mixing.images:mixup",
             description="averages each image with another of the batch, and their labels with the same weights",
             paper=_MIXUP,
-            supplied=("total", "examples", "batch_size"),
         ),
         "cutmix": Info(
             factory="jaxtrain.augment.mixing.images:cutmix",
             description="puts a rectangle of another image of the batch into each; labels weigh as much as areas",
             paper=_CUTMIX,
-            supplied=("total", "examples", "batch_size"),
         ),
         "mixup_or_cutmix": Info(
             factory="jaxtrain.augment.mixing.images:mixup_or_cutmix",
             description="one of the two, drawn for each batch",
             paper=f"{_MIXUP}; {_CUTMIX}; together: Touvron et al. 2021, DeiT, arXiv:2012.12877",
-            supplied=("total", "examples", "batch_size"),
         ),
         "label_smoothing": Info(
             factory="jaxtrain.augment.mixing.labels:label_smoothing",
             description="gives a share of each label to all classes alike; the share may follow a schedule",
             paper="Szegedy et al. 2016, Rethinking the Inception architecture, arXiv:1512.00567, section 7",
-            supplied=("total", "examples", "batch_size"),
         ),
     },
 )
