@@ -85,9 +85,7 @@ TYPOS = (
     override("choice-in-spec", "data.augment=pad_crop(2, refelct)", "data.augment.0.mode: ", "'reflect'?"),
     override("like", "data.dataset=synthetic(like='mnits')", "like='mnits'", "did you mean 'mnist'"),
     function("in-file", "return Config(modle='mlp')", "modle: ", "did you mean 'model'", "line 3"),
-    function(
-        "in-file-section", "return DataConfig(augmnt='flip_lr')", "data.augmnt: ", "did you mean 'augment' or", "line 3"
-    ),
+    function("in-file-section", "return DataConfig(augmnt='flip_lr')", "data.augmnt: ", "'augment' or", "line 3"),
     function("in-file-component", "return ModelSpec('lenet')", "error: model: ", "'lenet5' or 'alexnet'", "line 3"),
     function("in-file-option", "return OptimizerSpec('sgd', 0.1, momentun=0.9)", "optimizer.momentun: ", "'momentum'?"),
     dumped("in-json", "chekpoint", {}, "did you mean 'checkpoint'"),
