@@ -128,7 +128,7 @@ def table(rows: Iterable[Row]) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for row in rows:
-        settings = " ".join(f"`{setting}`" for setting in row.settings)
+        settings = " ".join(f"`{setting}`" for setting in row.settings).replace("|", "\\|")
         lines.append(f"| {row.name} | {settings} | {_percent(row.train)} | {_percent(row.test)} | {row.seconds:.0f} |")
     return "\n".join(lines) + "\n"
 
