@@ -45,7 +45,8 @@ def test_devices_and_accumulation_change_nothing(changes: tuple[str, ...]) -> No
 
 def test_eagerly_it_is_the_same() -> None:
     """But for the last bit, where the compiler joins a product and a sum."""
-    for found, expected in zip(batch(0, eager=True), batch(0), strict=True):
+    cheaper = "data.augment=pad_crop(2)|flip_lr|cutout(3)"
+    for found, expected in zip(batch(0, cheaper, eager=True), batch(0, cheaper), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
