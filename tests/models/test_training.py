@@ -133,5 +133,6 @@ def check(make: str | Callable[[int], Any], side: int, rate: float) -> None:
         float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (start.params, second.params)), strict=True)
     )
     for a, b in zip(jax.tree.leaves(second), jax.tree.leaves(other), strict=True):
-        # rounding decides a few of many maxima, and with them where a gradient goes
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-2 * scale)
+        difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+        # rounding decides a few of many maxima, and with them where some gradients go
+        assert np.sqrt(np.square(difference).mean()) <= 5e-3 * scale + 1e-3 * np.abs(b).max()
