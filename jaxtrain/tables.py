@@ -34,7 +34,8 @@ class Info:
       supplied: parameters of the factory that the run fills in when a config leaves them out (`num_classes`, say).
       later: options that came after configs had been stored: at their default they are not in a config's digest.
       needs: what a run must have for it: "full batch" (the same objective at every evaluation), "softmax" (a loss over
-        softmax probabilities), "validation" (a validation split) or "randomness" (a model that draws at random).
+        softmax probabilities), "validation" (a validation split), "randomness" (a model that draws at random) or "two
+        examples" (in a batch).
       couples: whether an optimizer's update of a parameter depends on the others, or is no plain step, so that it
         cannot be multiplied by path.
       facts: published figures of the component that a test holds it to (parameter counts, input shapes).

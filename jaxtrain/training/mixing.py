@@ -14,10 +14,9 @@ from jaxtrain.data.loader import Mix
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.schedules.on_plateau import Plateau
+from jaxtrain.tables import table
 from jaxtrain.training.random import MIX, stream
 from jaxtrain.training.schedule_range import of_run, range_over_run
-
-_JOINING = ("mixup", "cutmix", "mixup_or_cutmix")
 
 
 def built_mix(config: Config, clock: Clock, loss: Loss, num_classes: int) -> Mix | None:
@@ -35,7 +34,7 @@ def built_mix(config: Config, clock: Clock, loss: Loss, num_classes: int) -> Mix
 
 def _built(spec: MixingSpec, place: int, clock: Clock) -> Mixing:
     path = f"data.mix.{place}"
-    if spec.name in _JOINING and clock.batch_size < 2:
+    if table(spec.kind)[spec.name].needs == "two examples" and clock.batch_size < 2:
         raise ConfigError(f"{spec.name} joins two examples, and a batch has one", path)
     schedules = {name: value for name, value in spec.options.items() if isinstance(value, Spec)}
     try:

@@ -54,11 +54,13 @@ def _check_full_batch(config: Config, clock: Clock, model: nn.Module, images: An
             "data.batch_size=all (and data.micro_batch where that is too much for the memory)",
             "data.batch_size",
         )
-    if config.data.augment:
-        raise ConfigError(
-            f"{name} compares values of one objective, and augmentation changes it at every step: set data.augment=[]",
-            "data.augment",
-        )
+    for setting in ("augment", "augment_after"):
+        if getattr(config.data, setting):
+            raise ConfigError(
+                f"{name} compares values of one objective, and augmentation changes it at every step: set "
+                f"data.{setting}=[]",
+                f"data.{setting}",
+            )
     if config.data.mix:
         raise ConfigError(
             f"{name} compares values of one objective, and other mixtures are another objective: set data.mix=[]",

@@ -127,6 +127,14 @@ def test_what_an_optimizer_inside_another_needs_is_needed() -> None:
         ({"optimizer": "newton", "data": {"batch_size": "all"}}, "data.augment", "augmentation changes it"),
         (
             {
+                "optimizer": "newton",
+                "data": {"batch_size": "all", "augment": (), "augment_until": "50%", "augment_after": "flip_lr"},
+            },
+            "data.augment_after",
+            "set data.augment_after=[]",
+        ),
+        (
+            {
                 "optimizer": "lbfgs",
                 "data": {"batch_size": "all", "augment": ()},
                 "model": "mlp(widths=[8], dropout_rate=0.1)",

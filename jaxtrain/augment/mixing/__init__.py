@@ -15,16 +15,19 @@ MIXINGS = Table(
             factory="jaxtrain.augment.mixing.images:mixup",
             description="averages each image with another of the batch, and their labels with the same weights",
             paper=_MIXUP,
+            needs="two examples",
         ),
         "cutmix": Info(
             factory="jaxtrain.augment.mixing.images:cutmix",
             description="puts a rectangle of another image of the batch into each; labels weigh as much as areas",
             paper=_CUTMIX,
+            needs="two examples",
         ),
         "mixup_or_cutmix": Info(
             factory="jaxtrain.augment.mixing.images:mixup_or_cutmix",
             description="one of the two, drawn for each batch",
             paper=f"{_MIXUP}; {_CUTMIX}; together: Touvron et al. 2021, DeiT, arXiv:2012.12877",
+            needs="two examples",
         ),
         "label_smoothing": Info(
             factory="jaxtrain.augment.mixing.labels:label_smoothing",
