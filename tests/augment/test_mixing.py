@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxtrain
-import jaxtrain.optim
 from jaxtrain.augment.mixing import MIXINGS, cutmix, label_smoothing, mixup, mixup_or_cutmix
 from jaxtrain.augment.mixing.base import Soft, mixings
 from jaxtrain.augment.mixing.images import Weights, cutmix_weights, draw_share, mix_given, mixup_weights
@@ -23,7 +22,6 @@ from jaxtrain.config import Config, DataConfig, dumps, loads
 from jaxtrain.config.overrides import apply_overrides
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim.losses import binary_cross_entropy, cross_entropy, focal
-from jaxtrain.tables import Info, Table
 from jaxtrain.training.metrics import measure
 from jaxtrain.training.plan import make_plan
 
@@ -216,25 +214,13 @@ def test_what_is_refused(config: Config, mix: str, path: str, words: str) -> Non
     assert words in caught.value.message
 
 
-def test_a_loss_of_class_numbers_is_refused(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = {**jaxtrain.optim.LOSSES, "hinge": Info(factory="tests.augment.test_mixing:hinge", description="")}
-    monkeypatch.setattr(jaxtrain.optim, "LOSSES", Table("loss", rows))
-    hard = dataclasses.replace(config, loss="hinge")
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge", "template_mse"])
+def test_a_loss_of_class_numbers_is_refused(config: Config, loss: str) -> None:
+    hard = dataclasses.replace(config, loss=loss)
     assert make_plan(hard).abstract_batch.labels.dtype == np.int32
-    with pytest.raises(ConfigError, match="the loss hinge takes class numbers alone") as caught:
+    with pytest.raises(ConfigError, match=f"the loss {loss} takes class numbers alone") as caught:
         make_plan(with_mix(hard, "mixup"))
     assert caught.value.path == "data.mix"
-
-
-def hinge() -> Any:
-    """The multiclass support vector machine's (Crammer & Singer 2001), of class numbers."""
-
-    def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-        own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-        others = jnp.where(jax.nn.one_hot(labels, logits.shape[1], dtype=bool), -jnp.inf, logits).max(axis=1)
-        return jnp.maximum(0, 1 + others - own[:, 0])
-
-    return loss
 
 
 def test_a_batch_of_one_and_a_full_batch_method_do_not_mix(config: Config) -> None:
