@@ -26,6 +26,7 @@ KernelInit = Literal[
     "random_walk",
     "normal",
     "zeros",
+    "dirac",
 ]
 """By name, for the options of models; see `initializer`."""
 
@@ -109,6 +110,25 @@ def random_walk(follows: Literal["relu", "linear"] = "relu") -> Initializer:
     return draw
 
 
+def dirac() -> Initializer:
+    """The first outputs are the inputs, one by one, at the window's center; the other outputs are random.
+
+    These are uniform in +-1 / sqrt(fan_in), torch's default. As in Jordan 2024 (arXiv:2404.00498, section 3.3), after
+    Zagoruyko & Komodakis 2017 (DiracNets, arXiv:1706.00388). A window of even sides has its center at the later place,
+    as torch's `dirac_` has it; where there are fewer outputs than inputs, the last inputs are left out.
+    """
+    rest = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+    def draw(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+        inputs, outputs = shape[-2:]
+        same = min(inputs, outputs)
+        center = tuple(side // 2 for side in shape[:-2])
+        identity = jnp.zeros((*shape[:-1], same), dtype).at[center].set(jnp.eye(inputs, same, dtype=dtype))
+        return jnp.concatenate([identity, rest(key, shape, dtype)[..., same:]], axis=-1)
+
+    return draw
+
+
 def initializer(name: KernelInit) -> Initializer:
     """The initializer called `name`; "normal" is the N(0, 0.01^2) of AlexNet and VGG, "lecun" flax's default."""
     return _BY_NAME[name]
@@ -125,4 +145,5 @@ _BY_NAME: dict[str, Initializer] = {
     "random_walk": random_walk(),
     "normal": normal(),
     "zeros": constant(),
+    "dirac": dirac(),
 }

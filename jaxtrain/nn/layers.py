@@ -10,10 +10,12 @@ from flax import linen as nn
 
 from jaxtrain.nn import activations
 from jaxtrain.nn.activations import Activation
+from jaxtrain.nn.convolutions import convolution
 from jaxtrain.nn.dropconnect import AtTest, DropConnect
 from jaxtrain.nn.dropout import Dropout, DropoutKind
 from jaxtrain.nn.initializers import KernelInit, initializer
 from jaxtrain.nn.normalization import BatchNorm, Norm
+from jaxtrain.nn.rematerialization import Remat, rematerialized
 from jaxtrain.nn.sizes import output_size, symmetric
 from jaxtrain.tables import Default
 
@@ -34,7 +36,7 @@ class BlockOptions(LayerOptions, total=False):
     """The same for models that are made of normalized blocks."""
 
     norm: Annotated[Norm, Default("batch")]
-    remat: Annotated[bool, Default(False)]
+    remat: Annotated[Remat, Default(False)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,8 @@ class Layers:
       epsilon: of the normalization.
       dtype: of computation; logits are float32 all the same.
       param_dtype: of parameters.
-      remat: computes each block once more for its gradient instead of keeping what is inside.
+      remat: computes each block once more for its gradient instead of keeping what is inside; all of it (true, "full"),
+        all but matrix products ("dots"), or all but those and convolutions ("convs").
       train: whether this is training: statistics of the batch, dropout.
     """
 
@@ -65,7 +68,7 @@ class Layers:
     epsilon: float = 1e-5
     dtype: DType = "float32"
     param_dtype: DType = "float32"
-    remat: bool = False
+    remat: Remat = False
     train: bool = False
 
     def at(self, *, train: bool) -> Self:
@@ -74,7 +77,7 @@ class Layers:
 
     def block(self, module: type[nn.Module]) -> type[nn.Module]:
         """`module`, a block of the model, rematerialized where that is wanted."""
-        return nn.remat(module) if self.remat else module
+        return rematerialized(module, self.remat)
 
     def conv(
         self,
@@ -108,6 +111,7 @@ class Layers:
             feature_group_count=groups,
             use_bias=(self.bias or self.norm == "none") if bias is None else bias,
             kernel_init=initializer(self.kernel_init),
+            conv_general_dilated=convolution,
             **self._dtypes(),
             name=name,
         )(x)

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxtrain.nn.statistics_over import examples_shared
+from jaxtrain.placement import reshaped
+
 Norm = Literal["batch", "layer", "instance", "group", "none"]
 """By name: over the batch and places; over all of an example; its channels one by one, or in 32 groups; not at all."""
 
@@ -22,7 +25,8 @@ class BatchNorm(nn.Module):
     mean: E[x^2] - E[x]^2, which is faster, has no correct digit where the mean is a few thousand times the deviation.
 
     Under jit with a batch that is cut over devices, the statistics are those of the whole batch; inside `pmap` or
-    `shard_map` they are each device's own, unless `axis_name` joins them.
+    `shard_map` they are each device's own, unless `axis_name` joins them. Within `statistics_over` they are those of
+    groups of examples, and what is kept is the mean over groups.
 
     Attributes:
       train: whether to use the batch's statistics, and to move the running ones.
@@ -56,42 +60,61 @@ class BatchNorm(nn.Module):
         mean_kept = self.variable(BATCH_STATS, "mean", jnp.zeros, (channels,), jnp.float32)
         var_kept = self.variable(BATCH_STATS, "var", jnp.ones, (channels,), jnp.float32)
         wide = _widened(x)
+        groups = examples_shared().parts(x.shape[0]) if self.train and not self.is_initializing() else 1
+        if groups > 1:
+            wide = reshaped(wide, groups, x.shape[0] // groups, *x.shape[1:])
         if self.train:
-            mean, var = self._statistics(wide)
+            mean, var = self._statistics(wide, grouped=groups > 1)
             if known:
-                kept = var * self._bessel(x) if self.unbiased else var
-                mean_kept.value = self._moved(mean_kept.value, mean)
-                var_kept.value = self._moved(var_kept.value, kept)
+                kept = var * self._bessel(x, groups) if self.unbiased else var
+                mean_kept.value = self._moved(mean_kept.value, mean if groups == 1 else mean.mean(axis=0))
+                var_kept.value = self._moved(var_kept.value, kept if groups == 1 else kept.mean(axis=0))
         else:
             mean, var = mean_kept.value.astype(wide.dtype), var_kept.value.astype(wide.dtype)
-        one = (1,) * (x.ndim - 1) + (channels,)
         factor = jax.lax.rsqrt(var + self.epsilon)
         if self.affine:
-            factor = factor * self.param("scale", self.scale_init, (channels,), self.param_dtype).astype(wide.dtype)
-        y = (wide - mean.reshape(one)) * factor.reshape(one)
+            scale = self.param("scale", self.scale_init, (channels,), self.param_dtype).astype(wide.dtype)
+            factor = factor * (scale if groups == 1 else scale[None])
+        # (x - c) f - (mean - c) f is (x - mean) f for every constant c, so all derivatives are those of it; but that by
+        # the mean is one by the channels' offsets, whose sum over the images the bias needs anyway.
+        center = jax.lax.stop_gradient(mean)
+        offset = (center - mean) * factor
         if self.affine:
-            bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
-            y = y + bias.astype(wide.dtype).reshape(one)
+            bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype).astype(wide.dtype)
+            offset = offset + (bias if groups == 1 else bias[None])
+        y = (wide - _spread(center, wide)) * _spread(factor, wide) + _spread(offset, wide)
+        y = reshaped(y, *x.shape) if groups > 1 else y
         return y.astype(x.dtype if self.dtype is None else self.dtype)
 
-    def _statistics(self, x: Array) -> tuple[Array, Array]:
-        axes = tuple(range(x.ndim - 1))
+    def _statistics(self, x: Array, *, grouped: bool) -> tuple[Array, Array]:
+        """Mean and variance f[C] of `x[N, ..., C]`, or f[G, C] of `x[G, N, ..., C]`."""
+        axes = tuple(range(1 if grouped else 0, x.ndim - 1))
         mean = x.mean(axis=axes)
-        var = jnp.square(x - mean.reshape((1,) * (x.ndim - 1) + (-1,))).mean(axis=axes)
-        if self.axis_name is None or self.is_initializing():
+        center = jax.lax.stop_gradient(mean)  # any constant would do: see above
+        var = jnp.square(x - _spread(center, x)).mean(axis=axes) - jnp.square(mean - center)
+        axis_name = self._joined()
+        if axis_name is None or self.is_initializing():
             return mean, var
-        whole = jax.lax.pmean(mean, self.axis_name)
-        return whole, jax.lax.pmean(var + jnp.square(mean - whole), self.axis_name)
+        whole = jax.lax.pmean(mean, axis_name)
+        return whole, jax.lax.pmean(var + jnp.square(mean - whole), axis_name)
 
-    def _bessel(self, x: Array) -> Array | float:
+    def _joined(self) -> str | Sequence[str] | None:
+        return self.axis_name if self.axis_name is not None else examples_shared().axis_name
+
+    def _bessel(self, x: Array, groups: int) -> Array | float:
         """N / (N - 1) for the N values that a channel's variance is made of."""
-        count: Any = x.size // x.shape[-1]
-        if self.axis_name is not None:
-            count = count * jax.lax.axis_size(self.axis_name)
+        count: Any = x.size // x.shape[-1] // groups
+        if (axis_name := self._joined()) is not None:
+            count = count * jax.lax.axis_size(axis_name)
         return count / max(count - 1, 1)
 
     def _moved(self, old: Array, new: Array) -> Array:
         return self.decay * old + (1 - self.decay) * new.astype(old.dtype)
+
+
+def _spread(values: Array, x: Array) -> Array:
+    """`values[C]` or `[G, C]` with ones between, as `x[..., C]` or `[G, ..., C]` needs them."""
+    return values.reshape(*values.shape[:-1], *(1,) * (x.ndim - values.ndim), values.shape[-1])
 
 
 def local_response_norm(x: Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> Array:

@@ -116,3 +116,16 @@ def test_local_response_norm_is_the_papers_and_torchs() -> None:
     y.square().sum().backward()
     gradient = jax.jit(jax.grad(lambda x: jnp.square(local_response_norm(x)).sum()))(x)
     np.testing.assert_allclose(gradient, tensor.grad.numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_the_backward_pass_has_two_sums_over_the_images() -> None:
+    norm, x = BatchNorm(train=True), jnp.linspace(-1, 2, 2 * 3 * 3 * 4).reshape(2, 3, 3, 4)
+    variables = norm.init(jax.random.key(0), x)
+
+    def outputs(params: Any, x: jax.Array) -> jax.Array:
+        y, _ = norm.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+        return y
+
+    _, back = jax.vjp(outputs, variables["params"], x)
+    equations = jax.make_jaxpr(back)(x).jaxpr.eqns
+    assert sum(e.primitive.name == "reduce_sum" and e.invars[0].aval.ndim == 4 for e in equations) == 2
