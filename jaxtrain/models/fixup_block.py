@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.models.residual import EXPANSION, Place, Residual, kept, shortcut
+from jaxtrain.nn.convolutions import convolution
 from jaxtrain.nn.initializers import constant, he
 from jaxtrain.nn.layers import Layers
 from jaxtrain.nn.sizes import symmetric
@@ -65,6 +66,7 @@ class FixupBlock(nn.Module):
                 kernel_init=he(2 * factor**2) if factor else constant(0.0),
                 dtype=jnp.dtype(self.layers.dtype),
                 param_dtype=jnp.dtype(self.layers.param_dtype),
+                conv_general_dilated=convolution,
                 name=f"conv{i}",
             )(y)
             y = y * scalar(self, "multiplier", y, 1.0) if last else y

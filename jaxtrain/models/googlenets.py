@@ -12,6 +12,7 @@ from jaxtrain.models.outputs import Outputs
 from jaxtrain.nn.layers import LayerOptions, Layers
 from jaxtrain.nn.normalization import Norm, local_response_norm
 from jaxtrain.nn.pooling import average_pool, global_pool, max_pool
+from jaxtrain.nn.rematerialization import Remat
 
 Widths = tuple[int, int, int, int, int, int]
 """Channels of: 1x1; 1x1 before 3x3, 3x3; 1x1 before 5x5, 5x5; 1x1 after the pooling."""
@@ -185,7 +186,7 @@ def googlenet(
     last_pool: Literal[2, 3] = 3,
     dropout_rate: Fraction = 0.4,
     auxiliary_dropout_rate: Fraction = 0.7,
-    remat: bool = False,
+    remat: Remat = False,
     **options: Unpack[LayerOptions],
 ) -> GoogLeNet:
     """GoogLeNet: 6,998,552 parameters, 13,378,280 with its auxiliary heads, for images of 224.
@@ -202,7 +203,7 @@ def googlenet(
       last_pool: side of the last pooling.
       dropout_rate: before the logits.
       auxiliary_dropout_rate: before the logits of the auxiliary heads.
-      remat: computes each module once more for its gradient instead of keeping what is inside.
+      remat: computes each module once more for its gradient instead of keeping what is inside; see `Layers`.
       options: see `Layers`.
     """
     return GoogLeNet(

@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxtrain.config.annotations import PositiveInt
 from jaxtrain.models.endpoints import endpoint
 from jaxtrain.nn.activations import scaled_tanh
+from jaxtrain.nn.convolutions import convolution
 from jaxtrain.nn.layers import DType, Layers
 from jaxtrain.nn.pooling import Subsampling
 
@@ -85,7 +86,7 @@ class SparseConv(nn.Module):
         dense = (
             jnp.zeros((5, 5, x.shape[-1], len(self.connections)), kernel.dtype).at[:, :, inputs, outputs].set(kernel)
         )
-        y = jax.lax.conv_general_dilated(x, dense, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        y = convolution(x, dense, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         return y + bias.reshape(1, 1, 1, -1)
 
 

@@ -8,9 +8,12 @@ from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt
 from jaxtrain.models.endpoints import endpoint
+from jaxtrain.nn.attention import attention
+from jaxtrain.nn.convolutions import convolution
 from jaxtrain.nn.dropout import Dropout
 from jaxtrain.nn.initializers import initializer
 from jaxtrain.nn.layers import DType
+from jaxtrain.nn.rematerialization import Remat, rematerialized
 
 EPSILON = 1e-6
 
@@ -50,7 +53,10 @@ class EncoderBlock(nn.Module):
             return Dropout(self.train, self.dropout_rate)(y)
 
         y = layer_norm(x, name="norm1", **kinds)
-        y = nn.MultiHeadDotProductAttention(self.heads, kernel_init=glorot, name="attention", **kinds)(y)
+        attend = nn.MultiHeadDotProductAttention(
+            self.heads, kernel_init=glorot, attention_fn=attention, name="attention", **kinds
+        )
+        y = attend(y)
         x = x + dropout(y)
         y = layer_norm(x, name="norm2", **kinds)
         small = nn.initializers.normal(1e-6)
@@ -77,7 +83,7 @@ class ViT(nn.Module):
       dropout_rate: after the positions are added, after attention and after each dense layer of the perceptrons.
       dtype: of computation.
       param_dtype: of parameters.
-      remat: computes each block once more for its gradient.
+      remat: computes each block once more for its gradient; see `Layers`.
     """
 
     num_classes: int
@@ -89,7 +95,7 @@ class ViT(nn.Module):
     dropout_rate: float = 0.0
     dtype: DType = "float32"
     param_dtype: DType = "float32"
-    remat: bool = False
+    remat: Remat = False
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -100,7 +106,7 @@ class ViT(nn.Module):
         )
         x = x + positions.astype(x.dtype)
         x = Dropout(train, self.dropout_rate)(x)
-        block = nn.remat(EncoderBlock) if self.remat else EncoderBlock
+        block = rematerialized(EncoderBlock, self.remat)
         for i in range(1, self.depth + 1):
             x = block(
                 heads=self.heads,
@@ -122,7 +128,14 @@ class ViT(nn.Module):
             raise ValueError(f"images of {h}x{w} do not divide into patches of {self.patch}x{self.patch}")
         side = (self.patch, self.patch)
         conv = nn.Conv(
-            self.width, side, side, "VALID", kernel_init=initializer("xavier"), name="patches", **self._dtypes()
+            self.width,
+            side,
+            side,
+            "VALID",
+            kernel_init=initializer("xavier"),
+            conv_general_dilated=convolution,
+            name="patches",
+            **self._dtypes(),
         )
         return endpoint(self, "patch_tokens", conv(images).reshape(images.shape[0], -1, self.width))
 
@@ -147,7 +160,7 @@ def vit(
     dropout_rate: Fraction = 0.0,
     dtype: DType = "float32",
     param_dtype: DType = "float32",
-    remat: bool = False,
+    remat: Remat = False,
 ) -> ViT:
     """A vision transformer; the defaults are ViT-B/16.
 
@@ -161,7 +174,7 @@ def vit(
       dropout_rate: after the positions are added, after attention and after each dense layer of the perceptrons.
       dtype: of computation.
       param_dtype: of parameters.
-      remat: computes each block once more for its gradient instead of keeping what is inside.
+      remat: computes each block once more for its gradient instead of keeping what is inside; see `Layers`.
 
     Raises:
       ValueError: for heads that do not divide the width.

@@ -18,10 +18,12 @@ from jaxtrain.data.loader import Batch
 from jaxtrain.models import MODELS
 from jaxtrain.models.lenet import lenet5
 from jaxtrain.models.perceptron import mlp
+from jaxtrain.nn.convolutions import native
 from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.rules import path_name
-from jaxtrain.practice.cost import flops, peak_bytes, tree_bytes
+from jaxtrain.practice.cost import flops, tree_bytes
+from jaxtrain.practice.liveness import temporary_bytes
 from jaxtrain.training.objective import Objective
 from jaxtrain.training.random import MODEL_STREAMS
 from jaxtrain.training.state import initializer
@@ -318,7 +320,7 @@ def test_flops_of_a_loop_and_of_a_condition():
     assert operations(lambda a: jax.jit(jnp.dot)(a, a), x) == 2 * 4**3
 
 
-def test_peak_bytes_of_a_chain_of_products():
+def test_temporary_bytes_of_a_chain_of_products():
     """a@a, (a@a)@a, ...: each intermediate value dies with the next, so two live at once; the last is the result."""
     a = jnp.ones((16, 16))
 
@@ -329,25 +331,27 @@ def test_peak_bytes_of_a_chain_of_products():
                 y = y @ x
             return y
 
-        return peak_bytes(jax.make_jaxpr(chain)(a).jaxpr)
+        return temporary_bytes(jax.make_jaxpr(chain)(a).jaxpr)
 
     size = 4 * 16 * 16
     assert [peak(n) for n in (1, 2, 3, 6)] == [0, size, 2 * size, 2 * size]
 
 
 @pytest.mark.parametrize("name", ["mlp", "lenet5"])
-def test_peak_bytes_is_near_what_xla_allocates(name: str):
+def test_temporary_bytes_are_near_what_xla_allocates(name: str, monkeypatch: pytest.MonkeyPatch):
     """XLA's own figure for the compiled training step at batch 128, which depends on its fusion and its copies.
 
-    Seen on CPU: 0.78 of it for mlp, 0.50 (jax 0.10) and 0.58 (jax 0.12) for lenet5.
+    With its own convolutions: the native ones need no copies of their operands in another order.
     """
+    monkeypatch.setattr(native, "library", lambda: None)
     model, shape = published(name)
     tx = sgd(0.1, momentum=0.9)
     state = jax.eval_shape(initializer(model, tx, shape, seed=0))
     batch = Batch(jax.ShapeDtypeStruct((128, *shape), jnp.float32), jax.ShapeDtypeStruct((128,), jnp.int32))
     step = make_train_step(Objective(model, cross_entropy()), tx, seed=0)
-    estimate = peak_bytes(jax.make_jaxpr(step)(state, batch).jaxpr)
+    estimate = temporary_bytes(jax.make_jaxpr(step)(state, batch).jaxpr, len(jax.tree.leaves(state)))
     compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
     allocated = compiled.memory_analysis().temp_size_in_bytes
     assert allocated > 128 * math.prod(shape)  # it was measured at all
-    assert 1 / 3 < estimate / allocated < 2, (estimate, allocated, tree_bytes(state.params))
+    given = tree_bytes((state, batch))
+    assert estimate + given == pytest.approx(allocated + given, rel=0.15)

@@ -62,6 +62,7 @@ SMALL: dict[str, tuple[str | Callable[[int], Any], int, float]] = {
     "cifar_resnext": (f"cifar_resnext(depth=11, groups=2, group_width=8, {DOUBLE})", 16, 0.1),
     "preact_resnet": ("preact_resnet(depth=11, kind=bottleneck, shortcut=C, remat=true)", 16, 0.1),
     "wide_resnet": ("wide_resnet(depth=10, width=2, dropout_rate=0.3)", 16, 0.1),
+    "airbench": ("airbench94(widths=[8, 8, 8])", 25, 0.3),
     "densenet": (imagenet_densenet, 32, 0.1),
     "cifar_densenet": ("cifar_densenet(depth=10, growth=4)", 16, 0.1),
     "fractalnet": ("fractalnet(columns=3, features=[8], dropout_rates=[0.1])", 4, 0.1),

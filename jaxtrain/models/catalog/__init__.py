@@ -10,6 +10,7 @@ import dataclasses
 from jaxtrain.models.catalog.classic import FIRST, FRACTIONAL, SMALL, VGGS
 from jaxtrain.models.catalog.dense import DENSENETS, FRACTALNETS, VITS
 from jaxtrain.models.catalog.residual import CIFAR_RESNETS, PREACT_RESNETS, RESNETS
+from jaxtrain.models.catalog.speedrun import SPEEDRUN
 from jaxtrain.models.published import PUBLISHED
 from jaxtrain.tables import Info, Table
 
@@ -24,6 +25,7 @@ _ROWS = {
     **DENSENETS,
     **FRACTALNETS,
     **VITS,
+    **SPEEDRUN,
 }
 
 

@@ -1,0 +1,110 @@
+"""The small convolutional net of CIFAR-10 speedruns: Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU".
+
+arXiv:2404.00498, section 3.1 and listing 1, after Page 2019 (ResNet-9, "How to train your ResNet") and T. Balsam's
+hlb-CIFAR10 (2023), from which the whitening layer's size, the wide last pooling and the scaled head come.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxtrain.config.annotations import Fraction, PositiveFloat, PositiveInt
+from jaxtrain.models.endpoints import endpoint
+from jaxtrain.nn.activations import Activation
+from jaxtrain.nn.initializers import KernelInit
+from jaxtrain.nn.layers import DType, Layers
+from jaxtrain.nn.normalization import BatchNorm
+from jaxtrain.nn.pooling import pool
+
+_LAST_POOL = 3
+
+
+class Airbench(nn.Module):
+    """A layer `whiten` over 2x2 places, three groups of two convolutions, a maximum over 3x3 places, scaled `logits`.
+
+    A group is a convolution, 2x2 pooling, normalization, activation, and a convolution, normalization, activation.
+    The first layer has twice as many features as inputs, for the components of patches and their negatives
+    (`jaxtrain list initializations`: whiten_patches). The scales of the normalizations are parameters as any other, and
+    stay at 1 in the paper: freeze `norm.*/scale`.
+
+    Endpoints: "whitened", "group1" to "group3".
+
+    Attributes:
+      num_classes: number of logits.
+      widths: channels of the groups.
+      window: side of the first layer's window.
+      logit_scale: what the logits are multiplied by.
+      decay: of the normalization's running statistics.
+      layers: how layers are made.
+    """
+
+    num_classes: int
+    widths: tuple[int, ...] = (64, 256, 256)
+    window: int = 2
+    logit_scale: float = 1 / 9
+    decay: float = 0.6
+    layers: Layers = Layers(activation="gelu", kernel_init="dirac")
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """`images` f32[N, H, W, C] -> logits f32[N, num_classes]."""
+        layers = self.layers.at(train=train)
+        inputs = self.window**2 * images.shape[-1]
+        x = layers.conv(images, 2 * inputs, self.window, padding=0, bias=True, name="whiten")
+        x = endpoint(self, "whitened", layers.act(x))
+        for group, features in enumerate(self.widths, 1):
+            x = layers.conv(x, features, name=f"group{group}_conv1")
+            x = layers.act(self._normalize(_pooled(x, 2), layers, f"group{group}_norm1"))
+            x = layers.conv(x, features, name=f"group{group}_conv2")
+            x = endpoint(self, f"group{group}", layers.act(self._normalize(x, layers, f"group{group}_norm2")))
+        x = _pooled(x, _LAST_POOL)
+        x = x.reshape(x.shape[0], -1)
+        uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default
+        head = nn.Dense(self.num_classes, use_bias=False, kernel_init=uniform, **_dtypes(layers), name="logits")
+        logits = head(x)
+        return self.logit_scale * (logits.astype(jnp.float32) if logits.dtype.itemsize < 4 else logits)
+
+    def _normalize(self, x: jax.Array, layers: Layers, name: str) -> jax.Array:
+        settings: dict[str, Any] = {"epsilon": 1e-12, "unbiased": True, **_dtypes(layers), "name": name}
+        return BatchNorm(train=layers.train, decay=self.decay, **settings)(x)
+
+
+def _dtypes(layers: Layers) -> dict[str, Any]:
+    return {"dtype": jnp.dtype(layers.dtype), "param_dtype": jnp.dtype(layers.param_dtype)}
+
+
+def _pooled(x: jax.Array, window: int) -> jax.Array:
+    if min(x.shape[1:3]) < window:
+        raise ValueError("airbench makes images 24 times smaller and one pixel more: they must be at least 25x25")
+    return pool(x, window=window)
+
+
+def airbench(
+    *,
+    num_classes: PositiveInt,
+    widths: tuple[PositiveInt, ...] = (64, 256, 256),
+    window: PositiveInt = 2,
+    logit_scale: PositiveFloat = 1 / 9,
+    decay: Fraction = 0.6,
+    activation: Activation = "gelu",
+    kernel_init: KernelInit = "dirac",
+    dtype: DType = "float32",
+    param_dtype: DType = "float32",
+) -> Airbench:
+    """The net of CIFAR-10 speedruns (Jordan 2024, listing 1), for images of 25x25 at least.
+
+    Args:
+      num_classes: number of logits.
+      widths: channels of the groups.
+      window: side of the first layer's window.
+      logit_scale: what the logits are multiplied by.
+      decay: of the normalization's running statistics.
+      activation: after normalizations, and after the first layer.
+      kernel_init: of the convolutions. "dirac" begins every convolution as the identity on its first outputs.
+      dtype: of computation; normalizations are in float32 at least.
+      param_dtype: of parameters.
+    """
+    layers = Layers(activation=activation, kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype)
+    return Airbench(num_classes, widths, window, logit_scale, decay, layers)

@@ -1,0 +1,56 @@
+"""Every family in half precision: what its products are in, and what stays in float32. By shapes alone."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import pytest
+
+from jaxtrain.config import ModelSpec
+from jaxtrain.models.outputs import Outputs
+from jaxtrain.practice.dtypes import PRODUCTS, equations, statistics, traced_forward
+from tests.models.test_training import CLASSES, SMALL
+
+SOFT = ("exp", "log", "reduce_window_sum", "rsqrt", "pow", "cumsum")
+"""What softmaxes, losses and normalizations are made of, local response normalization among them."""
+
+
+def model_of(name: str, dtype: str) -> Any:
+    made = SMALL[name][0]
+    if isinstance(made, str):
+        return ModelSpec.parse(made).replace(dtype=dtype, param_dtype="float32").build(num_classes=CLASSES)
+    model = made(CLASSES)
+    return model.clone(layers=dataclasses.replace(model.layers, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", SMALL)
+def test_products_are_in_half_and_the_rest_that_counts_in_float32(name: str, dtype: str) -> None:
+    side = SMALL[name][1]
+    outputs, forward, norms = traced_forward(model_of(name, dtype), (side, side, 1))
+    inputs = {str(v.aval.dtype) for eqn, _ in equations(forward) if eqn.primitive.name in PRODUCTS for v in eqn.invars}
+    assert inputs == {dtype}
+    assert set(statistics(forward, norms)) == ({"float32"} if norms else set())
+    heads = (outputs.logits, *outputs.auxiliary) if isinstance(outputs, Outputs) else (outputs,)
+    assert {str(x.dtype) for x in heads} == {"float32"}
+    soft = {
+        (eqn.primitive.name, stack)
+        for eqn, stack in equations(forward)
+        if eqn.primitive.name in SOFT and eqn.outvars[0].aval.ndim > 1 and str(eqn.outvars[0].aval.dtype) == dtype
+    }
+    assert not [(kind, stack) for kind, stack in soft if not is_known(kind, stack)]
+
+
+def is_known(kind: str, stack: str) -> bool:
+    """What may be in half: the exponential inside a GELU, and sums over windows that only average."""
+    gelu = kind == "exp" and "attention" not in stack and "ViT" in stack
+    return gelu or (kind == "reduce_window_sum" and "auxiliary" in stack)
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet", "vit", "lenet5", "googlenet"])
+def test_parameters_and_statistics_are_kept_in_float32(name: str) -> None:
+    side = SMALL[name][1]
+    model = model_of(name, "bfloat16")
+    images = jax.ShapeDtypeStruct((2, side, side, 1), "float32")
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(variables)} == {"float32"}
