@@ -60,6 +60,11 @@ DATASETS = Table(
             description="arrays in one .npz file: train_images, train_labels, test_images, test_labels",
             supplied=("directory",),
         ),
+        "shards": Info(
+            factory="jaxtrain.data.sources.shards:shards",
+            description="arrays in numbered files: train-00000.npz or .npy pairs; mapped, not loaded, when streamed",
+            supplied=("directory",),
+        ),
         "synthetic": Info(
             factory="jaxtrain.data.sources.synthetic:synthetic",
             description="random images with learnable labels, shaped like any data set: for benchmarks and trials",

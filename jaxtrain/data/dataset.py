@@ -10,6 +10,7 @@ from jaxtrain.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     from jaxtrain.data.encoded import EncodedSource
+    from jaxtrain.data.stored import StoredSource
 
 
 class Example(NamedTuple):
@@ -58,6 +59,8 @@ class Dataset:
       read: reads a split; call `load`, which checks what it gives.
       encoded: gives a split without decoding it, every picture of its own size; None where arrays are all there is.
         Call `stream`.
+      stored: gives a split whose images lie in files as arrays of one size, to be read a few at a time; None where
+        they do not. Call `store`.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Dataset:
     class_names: tuple[str, ...]
     read: Callable[[str], ArraySource]
     encoded: Callable[[str], "EncodedSource"] | None = None
+    stored: Callable[[str], "StoredSource"] | None = None
 
     def load(self, split: str) -> ArraySource:
         """Reads a split and holds it to what the data set says of itself; `DataError` names what does not fit."""
@@ -96,3 +100,11 @@ class Dataset:
         if self.encoded is None or split not in self.sizes:
             return encoded_arrays(f"{self.name}, split {split}", self.load(split))
         return self.encoded(split)
+
+    def store(self, split: str) -> "StoredSource":
+        """The images of a split, read many at a time as they are wanted; held in the host's memory where need be."""
+        from jaxtrain.data.stored import stored_arrays
+
+        if self.stored is None or split not in self.sizes:
+            return stored_arrays(self.load(split))
+        return self.stored(split)

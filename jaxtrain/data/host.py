@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from jaxtrain.augment.host.chain import Chain, chain, evaluation_chain
+from jaxtrain.augment.host.sizes import fit
 from jaxtrain.config.schema import DataConfig
 from jaxtrain.config.spec import HostAugmentationSpec
 from jaxtrain.errors import ConfigError
@@ -15,19 +16,23 @@ class HostChains(NamedTuple):
     evaluation: Chain
 
 
-def host_chains(config: DataConfig, image_shape: tuple[int, int, int]) -> HostChains | None:
-    """What `data.host` and `data.host_eval` say; None where there is none, and the data set is held in memory.
+def host_chains(config: DataConfig, image_shape: tuple[int, int, int], *, encoded: bool = False) -> HostChains | None:
+    """What `data.host` and `data.host_eval` say; None where nothing is to be done to pictures on the host.
 
     Args:
       config: as it was written.
-      image_shape: of the data set, of which the channels count.
+      image_shape: of the data set, of which the channels count where `data.host` is set.
+      encoded: whether the images are files of pictures, which `data.stream` alone fits to `image_shape`.
 
     Raises:
       ConfigError: the images would not be of one size, evaluation would draw, or other settings ask for what only
         a data set in memory has.
     """
     if not config.host:
-        _check_in_memory(config)
+        _check_without(config)
+        if config.stream and encoded:
+            fitted = chain([fit(image_shape[0], image_shape[1])])
+            return HostChains(fitted, fitted)
         return None
     for name, value, instead in (
         ("resize", config.resize, "add resize(HEIGHT, WIDTH) to data.host"),
@@ -52,12 +57,14 @@ def host_chains(config: DataConfig, image_shape: tuple[int, int, int]) -> HostCh
     return HostChains(training, evaluation)
 
 
-def _check_in_memory(config: DataConfig) -> None:
-    for name, value in (("host_eval", config.host_eval or None), ("workers", config.workers)):
+def _check_without(config: DataConfig) -> None:
+    """Refuses what is for `data.host`, or for it and for `data.stream`, where they are not set."""
+    workers = None if config.stream else config.workers
+    for name, value in (("host_eval", config.host_eval or None), ("workers", workers)):
         if value is not None:
             raise ConfigError(
                 "it is for images that are decoded while training goes on; set data.host too, as in "
-                "data.host='random_resized_crop(224)|flip_lr'",
+                "data.host='random_resized_crop(224)|flip_lr'" + (", or data.stream=true" if name == "workers" else ""),
                 f"data.{name}",
             )
 

@@ -25,7 +25,7 @@ class SplitPlan:
       config: how they are prepared.
       image_shape: height, width, channels as the model sees them.
       sizes: examples by split: "train", then "validation" and "test" where there are such.
-      host: what is done to pictures while they are decoded; None where the splits are held in memory.
+      host: what is done to pictures while they are decoded; None where nothing needs decoding.
     """
 
     dataset: Dataset
@@ -38,6 +38,11 @@ class SplitPlan:
     def batch_size(self) -> int:
         """Examples in a training step: those of the whole training split where the config says "all"."""
         return self.sizes["train"] if self.config.batch_size == "all" else self.config.batch_size
+
+    @property
+    def streamed(self) -> bool:
+        """Whether splits are read as they are wanted, and not held on the devices."""
+        return self.host is not None or self.config.stream
 
     @property
     def recipe(self) -> Recipe:
@@ -67,9 +72,13 @@ def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
             f"which has {sizes['train']} examples",
             "data.batch_size",
         )
-    host = host_chains(config, dataset.image_shape)
-    size = config.resize if host is None else host.training.size[::-1]
+    host = host_chains(config, dataset.image_shape, encoded=dataset.encoded is not None)
+    size = config.resize or (None if host is None else host.training.size[::-1])
     plan = SplitPlan(dataset, config, resized_shape(dataset.image_shape, size, config.pad), sizes, host)
+    if config.stream and plan.batch_size == sizes["train"]:
+        raise ConfigError(
+            "a batch of the whole training split is held in memory: set data.stream=false", "data.batch_size"
+        )
     try:
         plan.recipe.check(plan.image_shape)
     except ValueError as error:
@@ -107,22 +116,29 @@ def load_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str,
 
 
 def stream_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str, StreamedSplit]:
-    """The same splits of the same examples, decoded as they are wanted; for a plan with `host`."""
-    assert plan.host is not None
-    chain, classes = plan.host.evaluation, plan.dataset.num_classes
+    """The same splits of the same examples, resized and not yet padded, read as they are wanted."""
+    chain, classes = None if plan.host is None else plan.host.evaluation, plan.dataset.num_classes
     workers = available_cores() if plan.config.workers is None else plan.config.workers
 
     def opened(split: str) -> StreamedSplit:
-        source = plan.dataset.stream(split)
-        return StreamedSplit(f"{plan.dataset.name}, split {split}", source, chain, classes, workers)
+        source = plan.dataset.store(split) if chain is None else plan.dataset.stream(split)
+        name = f"{plan.dataset.name}, split {split}"
+        return StreamedSplit(name, source, chain, classes, workers, plan.config.resize)
 
     streamed = {"test": opened("test")} if "test" in names else {}
     if "train" in names or "validation" in names:
-        split = opened("train")
-        parts = validation_indices(len(split), plan.sizes.get("validation", 0), seed)
-        both = zip(("train", "validation"), parts, strict=True)
-        streamed |= {name: split.take(indices) for name, indices in both if name in names}
+        split, held_out = opened("train"), plan.sizes.get("validation", 0)
+        parts = {"train": split}
+        if held_out:
+            training, validation = validation_indices(len(split), held_out, seed)
+            parts = {"train": split.take(training), "validation": split.take(validation)}
+        streamed |= {name: part for name, part in parts.items() if name in names}
     return streamed
+
+
+def read_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> Mapping[str, ArraySource | StreamedSplit]:
+    """The splits called `names` as the config wants them: in memory, or read as they are wanted."""
+    return stream_splits(plan, names, seed) if plan.streamed else load_splits(plan, names, seed)
 
 
 def fit_normalization(plan: SplitPlan, train: ArraySource | StreamedSplit) -> Preprocessing:
@@ -131,7 +147,8 @@ def fit_normalization(plan: SplitPlan, train: ArraySource | StreamedSplit) -> Pr
         return plan.recipe.fit(_batches(plan, train.images))
     if not plan.recipe.looks:
         return plan.recipe.fit([np.zeros((1, *plan.image_shape), np.uint8)])
-    return plan.recipe.fit(chunk.images for chunk in train.chunks(_at_a_time(plan)))
+    as_fitted = train.padded(plan.config.pad if plan.recipe.padded else 0)
+    return plan.recipe.fit(chunk.images for chunk in as_fitted.chunks(_at_a_time(plan)))
 
 
 def fits_normalization(plan: SplitPlan, train: ArraySource, fitted: Preprocessing) -> bool:

@@ -1,33 +1,42 @@
-"""The streaming loader: pictures are decoded and augmented on the host, in threads, ahead of the step that needs them.
+"""The streaming loader: threads of the host make a batch ahead of the step that needs it; then it goes to the device.
 
 What a batch holds is a function of `(seed, step)` alone, as it is in memory: the order of the examples is the same, and
 the numbers of an augmentation come from a generator that is keyed by the step and the place in the batch. Threads only
-decide when. Pillow lets go of the interpreter while it decodes, so threads are as fast as processes are here, and cost
-neither start nor copies. An element of Grain is a few images: all threads share the work on a batch.
+decide when. Pictures are decoded and augmented; images that are stored as arrays of one size are gathered as they are.
+Pillow and numpy let go of the interpreter while they work, so threads are as fast as processes are here, and cost
+neither start nor copies.
 """
 
+import collections
 import dataclasses
 import functools
 import math
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Sharding
 
 from jaxtrain.augment.host.chain import Chain
+from jaxtrain.data.ahead import Ahead, Groups
 from jaxtrain.data.dataset import ArraySource, Example
 from jaxtrain.data.encoded import EncodedSource
 from jaxtrain.data.loader import Arrays
+from jaxtrain.data.orders import Order
+from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
+from jaxtrain.data.stored import StoredSource
 from jaxtrain.errors import DataError
+from jaxtrain.placement import placed_shares
 
-_GROUP = 8
-"""Images that a thread decodes at a time."""
-_BATCHES_AHEAD = 2
-_ALIGNMENT = 64
+_PICTURES = 8
+_STORED_BYTES = 2**22
+"""What a thread takes at a time: pictures to be decoded, or so much of stored images: a whole batch of small ones."""
+_PLACED_AHEAD = 2
+"""Batches on their way to the device before a step asks for them."""
 _NO_DRAWS = np.random.RandomState(0)
+
+Draws = Callable[[int], np.random.RandomState]
+"""From the place of an example, among those that are made together, to its numbers."""
 
 
 def available_cores() -> int:
@@ -35,35 +44,28 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class ExampleOrder:
-    """The endless sequence of the examples of a split, a permutation an epoch: that of `loader.Shuffle`."""
-
-    def __init__(self, draw: Callable[[int], np.random.RandomState], examples: int):
-        self._examples = examples
-        self._permutation = functools.lru_cache(maxsize=4)(lambda epoch: draw(epoch).permutation(examples))
-
-    def __getitem__(self, position: int) -> int:
-        epoch, place = divmod(position, self._examples)
-        return int(self._permutation(epoch)[place])
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamedSplit:
-    """A split that is decoded as it is wanted, by a chain that draws nothing.
+    """A split that is read as it is wanted.
 
     Attributes:
       name: of the data set and the split, for messages.
-      source: the pictures.
-      chain: what is made of each when the split is looked at, in evaluation and when preprocessing is fitted.
+      source: the pictures, or images as arrays of one size.
+      chain: what is made of each picture when the split is looked at, in evaluation and when preprocessing is fitted;
+        it draws nothing. None for arrays.
       num_classes: labels lie in [0, num_classes).
-      workers: threads that decode; 0 for none but the caller's.
+      workers: threads that read; 0 for none but the caller's.
+      resize: height and width to which the images are resampled after that.
+      margin: pixels of 0 on each side of what is then there.
     """
 
     name: str
-    source: EncodedSource
-    chain: Chain
+    source: EncodedSource | StoredSource
+    chain: Chain | None
     num_classes: int
     workers: int
+    resize: tuple[int, int] | None = None
+    margin: int = 0
 
     def __len__(self) -> int:
         return len(self.source)
@@ -72,176 +74,171 @@ class StreamedSplit:
         """The examples at `indices`, in that order."""
         return dataclasses.replace(self, source=self.source.take(indices))
 
-    def example(self, index: int, chain: Chain, draws: np.random.RandomState) -> Example:
-        """What `chain` makes of a picture; `DataError` where it does not decode or its label is out of range."""
-        found = self.source.example(index, functools.partial(chain.window, draws))
-        if not 0 <= found.label < self.num_classes:
-            raise DataError(
-                f"{self.name}: label {found.label} of example {index} is out of range; with {self.num_classes} classes "
-                f"labels run from 0 to {self.num_classes - 1}"
-            )
-        return found
+    def padded(self, margin: int) -> "StreamedSplit":
+        """The same with `margin` pixels of 0 on each side of every image."""
+        return dataclasses.replace(self, margin=margin)
 
     @property
     def labels(self) -> np.ndarray:
         """int32[N]; no picture is decoded for them."""
+        if isinstance(self.source, StoredSource):
+            return self.source.read_labels(np.arange(len(self)))
         return np.array([self.source.read(index).label for index in range(len(self))], np.int32)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width, channels of what is made of every picture."""
-        width, height = self.chain.size
-        return height, width, self.source.channels
+        """Height, width, channels of what is made of every example."""
+        return resized_shape(self._read_shape, self.resize, self.margin)
 
-    def chunks(self, size: int) -> Iterator[ArraySource]:
-        """The whole split in its order, `size` examples at a time; the last chunk may be smaller."""
-        groups = Groups(len(self), size)
-        with Ahead(
-            lambda i: self.example(i, self.chain, _NO_DRAWS), self.image_shape, groups, 0, self.workers
-        ) as ready:
+    @property
+    def at_a_time(self) -> int:
+        """How many examples a thread makes at a time."""
+        if isinstance(self.source, EncodedSource):
+            return _PICTURES
+        return max(_STORED_BYTES // math.prod(self.image_shape), 1)
+
+    def fill(self, indices: np.ndarray, images: np.ndarray, chain: Chain | None, draws: Draws) -> np.ndarray:
+        """Writes the images at `indices` int64[n] into `images` uint8[n, H, W, C], and returns their labels int32[n].
+
+        Args:
+          indices: of the examples.
+          images: what is written.
+          chain: what is made of pictures; None for arrays.
+          draws: the numbers that the chain may draw from.
+
+        Raises:
+          DataError: an image cannot be read or decoded, or a label is out of range.
+        """
+        as_read = self.image_shape == self._read_shape
+        read = images if as_read else np.empty((len(indices), *self._read_shape), np.uint8)
+        if isinstance(self.source, StoredSource):
+            labels = self.source.read(indices, read)
+            for place in np.flatnonzero((labels < 0) | (labels >= self.num_classes))[:1]:
+                self._check(int(labels[place]), int(indices[place]))
+        else:
+            assert chain is not None
+            labels = np.empty(len(indices), np.int32)
+            for place, index in enumerate(indices):
+                read[place], labels[place] = self._example(self.source, int(index), chain, draws(place))
+        if not as_read:
+            sized = read if self.resize is None else resize_images(read, self.resize)
+            images[...] = pad_images(sized, self.margin)
+        return labels
+
+    def chunks(self, size: int, share: tuple[int, int] = (0, 1), multiple: int = 1) -> Iterator[ArraySource]:
+        """The whole split in its order, `size` examples at a time; the last chunk may be smaller.
+
+        Args:
+          size: of a chunk, over all processes.
+          share: `(index, count)` of a process among those that share every chunk: it reads its own stretch of each
+            alone.
+          multiple: the last chunk is filled up to a multiple of this, by more of the last example.
+        """
+        count = -(-len(self) // multiple) * multiple
+        groups = Groups(count, size, self.at_a_time, share)
+
+        def fill(positions: range, images: np.ndarray) -> np.ndarray:
+            indices = np.minimum(positions, len(self) - 1)
+            return self.fill(indices, images, self.chain, lambda _: _NO_DRAWS)
+
+        with Ahead(fill, self.image_shape, groups, 0, self.workers) as ready:
             for _ in range(groups.batches):
                 yield next(ready)
 
-
-@dataclasses.dataclass(frozen=True)
-class Groups:
-    """Cuts `count` positions into batches of `size`, and each of these into groups; groups are counted through."""
-
-    count: int
-    size: int
-
     @property
-    def batches(self) -> int:
-        """How many batches there are, of which the last may be smaller."""
-        return -(-self.count // self.size)
+    def _read_shape(self) -> tuple[int, int, int]:
+        if isinstance(self.source, StoredSource):
+            return self.source.image_shape
+        assert self.chain is not None
+        width, height = self.chain.size
+        return height, width, self.source.channels
 
-    @property
-    def total(self) -> int:
-        """How many groups there are."""
-        return (self.batches - 1) * self.of_batch(0) + self.of_batch(self.batches - 1)
+    def _example(self, source: EncodedSource, index: int, chain: Chain, draws: np.random.RandomState) -> Example:
+        found = source.example(index, functools.partial(chain.window, draws))
+        self._check(found.label, index)
+        return found
 
-    def of_batch(self, batch: int) -> int:
-        """How many groups the batch has."""
-        return -(-self.in_batch(batch) // _GROUP)
-
-    def in_batch(self, batch: int) -> int:
-        """How many positions it has."""
-        return min(self.size, self.count - batch * self.size)
-
-    def positions(self, number: int) -> range:
-        """The positions in a group."""
-        batch, place = divmod(number, self.of_batch(0))
-        start = batch * self.size + place * _GROUP
-        return range(start, min(start + _GROUP, (batch + 1) * self.size, self.count))
-
-
-class Ahead:
-    """Batches in order, of which `workers` threads make the next ones while the caller uses one.
-
-    What `example` raises is raised by the `next` that would have given its batch.
-
-    Args:
-      example: the example at a position, from any thread.
-      shape: of every image.
-      groups: how positions make batches.
-      first: the batch to begin with.
-      workers: 0 for none: `next` does the work.
-    """
-
-    def __init__(
-        self, example: Callable[[int], Example], shape: tuple[int, int, int], groups: Groups, first: int, workers: int
-    ):
-        import grain
-
-        self._groups, self._batch = groups, first
-        self._images: dict[int, np.ndarray] = {}
-
-        def read(number: int) -> list[int]:
-            """Puts the examples of a group into the images of their batch, and returns their labels."""
-            batch, positions = number // groups.of_batch(0), groups.positions(number)
-            images = self._images.get(batch)
-            if images is None:  # of several threads that come here, the first one's array is taken
-                images = self._images.setdefault(batch, _aligned((groups.in_batch(batch), *shape)))
-            labels = []
-            for position in positions:
-                images[position - batch * groups.size], label = example(position)
-                labels.append(label)
-            return labels
-
-        ahead = _BATCHES_AHEAD * groups.of_batch(0) + workers if workers else 0
-        options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=ahead)
-        numbers: Any = grain.MapDataset.range(first * groups.of_batch(0), groups.total).map(read)
-        self._labels = iter(numbers.to_iter_dataset(options))
-
-    def __next__(self) -> ArraySource:
-        labels = [label for _ in range(self._groups.of_batch(self._batch)) for label in next(self._labels)]
-        images = self._images.pop(self._batch)
-        self._batch += 1
-        return ArraySource(images, np.array(labels, np.int32))
-
-    def __enter__(self) -> "Ahead":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Drops what is not begun; threads end when they have done what they are at."""
-        self._labels.close()
-
-
-def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """uint8, at an address at which XLA takes it on a CPU without a copy."""
-    size = math.prod(shape)
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].reshape(shape)
+    def _check(self, label: int, index: int) -> None:
+        if not 0 <= label < self.num_classes:
+            raise DataError(
+                f"{self.name}: label {label} of example {index} is out of range; with {self.num_classes} classes "
+                f"labels run from 0 to {self.num_classes - 1}"
+            )
 
 
 class TrainingStream:
     """Gives the batch of a step, laid out over the devices; those of the next steps are being made meanwhile.
 
+    A batch that is ready is put on the device one or two steps before its own, so that it is copied while another is
+    computed with.
+
     Args:
       split: the training split.
-      chain: what is made of its pictures.
+      chain: what is made of its pictures; None for arrays.
       draws: from a step and the place in its batch to the numbers of that example.
       order: which example stands at each position of the run.
-      batch_size: examples in a step.
-      total_steps: of the run; nothing is decoded beyond them.
+      batch_size: examples in a step, over all processes.
+      total_steps: of the run; nothing is read beyond them.
       divided: the sharding of a batch.
+      share: `(index, count)` of this process among those that share every batch: it reads its own part of each alone.
     """
 
     def __init__(
         self,
         split: StreamedSplit,
-        chain: Chain,
+        chain: Chain | None,
         draws: Callable[[int, int], np.random.RandomState],
-        order: ExampleOrder,
+        order: Order,
         batch_size: int,
         total_steps: int,
         divided: Sharding,
+        share: tuple[int, int] = (0, 1),
     ):
         self._split, self._chain, self._draws, self._order = split, chain, draws, order
-        self._groups = Groups(batch_size * total_steps, batch_size)
+        self._groups = Groups(batch_size * total_steps, batch_size, split.at_a_time, share)
         self._divided = divided
         self._next_step = -1
         self._ahead: Ahead | None = None
+        self._placed: collections.deque[Arrays] = collections.deque()
 
     def __call__(self, step: int) -> Arrays:
         """The batch of `step`; fast where steps are asked for one after the other."""
-        if self._ahead is None or step != self._next_step:
-            self.close()
-            self._ahead = Ahead(self._example, self._split.image_shape, self._groups, step, self._split.workers)
-        batch = next(self._ahead)
-        self._next_step = step + 1
-        return Arrays(*jax.device_put((batch.images, batch.labels), self._divided))
+        ahead = self._from(step)
+        batch = self._placed.popleft() if self._placed else self._place(next(ahead))
+        while len(self._placed) < _PLACED_AHEAD and ahead.is_ready:
+            self._placed.append(self._place(next(ahead)))
+        return batch
+
+    def on_host(self, step: int) -> ArraySource:
+        """This process's share of the batch of `step`, in its memory."""
+        self.close()
+        with self._ahead_of(step) as ahead:
+            return next(ahead)
 
     def close(self) -> None:
         """Ends the work on later batches."""
+        self._placed.clear()
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
 
-    def _example(self, position: int) -> Example:
-        draws = self._draws(*divmod(position, self._groups.size))
-        return self._split.example(self._order[position], self._chain, draws)
+    def _from(self, step: int) -> Ahead:
+        """What makes the batches from that of `step` on, less those that are placed."""
+        if self._ahead is None or step != self._next_step:
+            self.close()
+            self._ahead = self._ahead_of(step)
+        self._next_step = step + 1
+        return self._ahead
+
+    def _ahead_of(self, step: int) -> Ahead:
+        return Ahead(self._fill, self._split.image_shape, self._groups, step, self._split.workers)
+
+    def _place(self, batch: ArraySource) -> Arrays:
+        return Arrays(*placed_shares((batch.images, batch.labels), self._divided, self._groups.share[1]))
+
+    def _fill(self, positions: range, images: np.ndarray) -> np.ndarray:
+        step, first = divmod(positions.start, self._groups.size)
+        indices = self._order.at(positions)
+        if self._chain is None or not self._chain.random():  # a generator costs as much as decoding a small picture
+            return self._split.fill(indices, images, self._chain, lambda _: _NO_DRAWS)
+        return self._split.fill(indices, images, self._chain, lambda place: self._draws(step, first + place))

@@ -15,6 +15,7 @@ from jaxtrain.data.dataset import ArraySource, Dataset
 from jaxtrain.data.encoded import Encoded, EncodedSource
 from jaxtrain.data.sources.files import data_directory, is_directory, reading, reason
 from jaxtrain.data.sources.images import allocate, decode, fill, shaped
+from jaxtrain.data.stored import StoredSource
 from jaxtrain.errors import DataError, did_you_mean
 
 _REFUSED = {
@@ -68,6 +69,7 @@ def tfds(
         class_names=class_names,
         read=lambda split: _read(builder, prepared, theirs[split], image, label_key),
         encoded=(lambda split: _encoded(builder, prepared, theirs[split], image, label_key)) if image.encoded else None,
+        stored=lambda split: _stored(builder, prepared, theirs[split], image, label_key),
     )
 
 
@@ -189,6 +191,27 @@ def _encoded(builder: str, prepared: Any, split: str, image: _ImageFeature, labe
         return Encoded(record[image.key], int(record[label_key]), f"{where} example {index},")
 
     return EncodedSource(count, read, image.shape[2], upright=False)
+
+
+def _stored(builder: str, prepared: Any, split: str, image: _ImageFeature, label_key: str) -> StoredSource:
+    """Records fetched many at a time; fetching them one by one costs half as much again."""
+    where = _where(builder, prepared, split)
+    with reading(where, *_DAMAGE):
+        source = _records(prepared, split, image)
+        count = len(source)
+
+    def fetch(indices: np.ndarray) -> tuple[Any, np.ndarray]:
+        with reading(where, *_DAMAGE):
+            records = source.__getitems__(indices.tolist())
+            return records, np.array([record[label_key] for record in records], np.int32)
+
+    def read(indices: np.ndarray, images: np.ndarray) -> np.ndarray:
+        records, labels = fetch(indices)
+        for index, record, out in zip(indices, records, images, strict=True):
+            out[...] = _array(record[image.key], image, f"{where} example {index},")
+        return labels
+
+    return StoredSource(count, image.shape, read, lambda indices: fetch(indices)[1])
 
 
 def _read(builder: str, prepared: Any, split: str, image: _ImageFeature, label_key: str) -> ArraySource:

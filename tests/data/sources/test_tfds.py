@@ -261,3 +261,13 @@ def test_encoded_images_are_streamed_at_their_own_size(prepared: Path):
 def test_arrays_are_streamed_from_memory(prepared: Path):
     held = tfds(builder="raw", directory=prepared).load("train")
     np.testing.assert_array_equal(streamed(prepared, "raw", 2).image, held.images[2])
+
+
+@pytest.mark.parametrize("options", [{}, {"size": (3, 4)}])
+def test_arrays_are_streamed_from_their_records(prepared: Path, options: dict[str, Any]):
+    data = tfds(builder="raw", directory=prepared, **options)
+    held, source = data.load("train"), data.store("train").take(np.array([2, 0, 3, 1]))
+    out = np.empty((3, *data.image_shape), np.uint8)
+    assert source.read(np.array([3, 0, 2]), out).tolist() == held.labels[[1, 2, 3]].tolist()
+    np.testing.assert_array_equal(out, held.images[[1, 2, 3]])
+    assert source.read_labels(np.arange(4)).tolist() == held.labels[[2, 0, 3, 1]].tolist()

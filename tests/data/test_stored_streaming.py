@@ -1,0 +1,311 @@
+"""Streaming of what needs no decoding: the same batches as in memory, whatever the threads, shares and orders."""
+
+import contextlib
+import functools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxtrain.augment.host.chain import chain
+from jaxtrain.augment.host.crops import random_resized_crop
+from jaxtrain.config import DataConfig
+from jaxtrain.data import ahead
+from jaxtrain.data.ahead import Groups
+from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.encoded import encoded_arrays
+from jaxtrain.data.loader import Shuffle, batch_indices
+from jaxtrain.data.orders import ExampleOrder, IndexOrder, IndexShuffle, Order
+from jaxtrain.data.sources.shard_writing import write_shards
+from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits, plan_splits, stream_splits
+from jaxtrain.data.stored import StoredSource, stored_arrays
+from jaxtrain.data.streaming import StreamedSplit, TrainingStream
+from jaxtrain.errors import ConfigError, DataError
+from jaxtrain.training.parallel import make_layout
+from jaxtrain.training.random import example_stream, host_stream
+from jaxtrain.training.streamed import share_of_process
+
+COUNT, BATCH, STEPS = 21, 8, 6
+IMAGES = np.random.RandomState(0).randint(0, 256, (COUNT, 5, 4, 3)).astype(np.uint8)
+HELD = ArraySource(IMAGES, np.arange(COUNT, dtype=np.int32))
+DRAW = functools.partial(host_stream, 0, "shuffle")
+ORDER = ExampleOrder(DRAW, COUNT)
+CROP = chain([random_resized_crop(4)])
+
+
+def split_of(source: Any = None, workers: int = 2) -> StreamedSplit:
+    return StreamedSplit("a set", source or stored_arrays(HELD), None, COUNT, workers)
+
+
+@contextlib.contextmanager
+def streamed(
+    split: StreamedSplit, devices: int = 1, share: tuple[int, int] = (0, 1), order: Order = ORDER
+) -> Iterator[TrainingStream]:
+    draws = functools.partial(example_stream, 0, "host")
+    divided = make_layout(devices, BATCH).batch
+    crop = None if isinstance(split.source, StoredSource) else CROP
+    with contextlib.closing(TrainingStream(split, crop, draws, order, BATCH, STEPS, divided, share)) as stream:
+        yield stream
+
+
+def wanted(step: int) -> list[int]:
+    return [ORDER[step * BATCH + i] for i in range(BATCH)]
+
+
+@pytest.mark.parametrize("bytes_at_a_time", [2**22, IMAGES[0].nbytes * 3])  # a whole batch is one element, and is three
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_batches_are_those_of_the_order(monkeypatch: pytest.MonkeyPatch, workers: int, bytes_at_a_time: int) -> None:
+    monkeypatch.setattr("jaxtrain.data.streaming._STORED_BYTES", bytes_at_a_time)
+    with streamed(split_of(workers=workers), devices=2) as stream:
+        for step in (0, 1, 2, 4, 5, 1):
+            images, labels = stream(step)
+            assert np.asarray(labels).tolist() == wanted(step)
+            np.testing.assert_array_equal(images, IMAGES[wanted(step)])
+            assert images.sharding == make_layout(2, BATCH).batch
+
+
+def test_a_batch_is_one_call_of_the_source() -> None:
+    """Nothing in Python is done for each image."""
+    calls: list[int] = []
+    held = stored_arrays(HELD)
+
+    def read(indices: np.ndarray, out: np.ndarray) -> np.ndarray:
+        calls.append(len(indices))
+        return held.read(indices, out)
+
+    with streamed(split_of(StoredSource(COUNT, (5, 4, 3), read, held.read_labels), workers=0)) as stream:
+        for step in range(STEPS):
+            stream(step)
+    assert calls == [BATCH] * STEPS
+
+
+@pytest.mark.parametrize("source", [stored_arrays(HELD), encoded_arrays("pictures", HELD)])
+@pytest.mark.parametrize("processes", [2, 4])
+def test_shares_of_processes_join_to_the_batch(source: Any, processes: int) -> None:
+    split = split_of(source) if isinstance(source, StoredSource) else StreamedSplit("a set", source, CROP, COUNT, 1)
+    with contextlib.ExitStack() as stack:
+        whole = stack.enter_context(streamed(split))
+        shares = [stack.enter_context(streamed(split, share=(i, processes))) for i in range(processes)]
+        for step in range(STEPS):
+            parts = [share.on_host(step) for share in shares]
+            assert {len(part) for part in parts} == {BATCH // processes}
+            images, labels = whole(step)
+            np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), images)
+            np.testing.assert_array_equal(np.concatenate([part.labels for part in parts]), labels)
+
+
+@pytest.mark.parametrize(("mine", "share"), [
+    ((0, 1, 2, 3), (0, 1)),
+    ((0, 1), (0, 2)),
+    ((2, 3), (1, 2)),
+    ((3,), (3, 4)),
+    ((0, 2), (0, 1)),
+    ((1, 2), (0, 1)),
+])  # fmt: skip
+def test_the_share_of_a_process_is_what_its_devices_hold(mine: tuple[int, ...], share: tuple[int, int]) -> None:
+    class Divided:
+        """A batch of 8 over four devices, of which some are this process's."""
+
+        def addressable_devices_indices_map(self, shape: tuple[int, ...]) -> dict[int, tuple[slice, ...]]:
+            assert shape == (8,)
+            return {i: (slice(2 * i, 2 * i + 2),) for i in mine}
+
+    assert share_of_process(Divided(), 8) == share  # type: ignore[arg-type]
+    assert share_of_process(make_layout(2, 8).batch, 8) == (0, 1)
+    assert share_of_process(make_layout(1, 8).replicated, 8) == (0, 1)
+
+
+def test_a_process_reads_its_share_alone() -> None:
+    read: set[int] = set()
+    held = stored_arrays(HELD)
+
+    def note(indices: np.ndarray, out: np.ndarray) -> np.ndarray:
+        read.update(indices.tolist())
+        return held.read(indices, out)
+
+    with streamed(split_of(StoredSource(COUNT, (5, 4, 3), note, held.read_labels), 0), share=(1, 2)) as stream:
+        stream.on_host(3)
+    assert read == set(wanted(3)[BATCH // 2 :])
+
+
+def test_a_batch_that_does_not_divide_among_processes_is_refused() -> None:
+    with (
+        pytest.raises(ValueError, match="a batch of 8 examples does not divide among 3 processes"),
+        streamed(split_of(), share=(0, 3)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("count", "size"), [(5, 3), (2, 3), (12, 8), (4, 8)])
+def test_groups_of_which_a_process_would_have_none_are_refused(count: int, size: int) -> None:
+    with pytest.raises(ValueError, match="does not divide among 5 processes"):
+        Groups(count, size, share=(0, 5))
+
+
+@settings(deadline=None)
+@given(count=st.integers(1, 60), size=st.integers(1, 40), at_a_time=st.integers(1, 50), processes=st.integers(1, 5))
+def test_groups_of_all_shares_are_the_positions(count: int, size: int, at_a_time: int, processes: int) -> None:
+    count, size = count * processes, size * processes
+    batches: dict[int, list[int]] = {}
+    for index in range(processes):
+        groups = Groups(count, size, at_a_time, (index, processes))
+        for batch in range(groups.batches):
+            first = batch * groups.of_batch(0)
+            pieces = [groups.positions(first + i) for i in range(groups.of_batch(batch))]
+            assert all(0 < len(piece) <= at_a_time for piece in pieces)
+            assert sum(map(len, pieces)) == groups.in_batch(batch)
+            batches.setdefault(batch, []).extend(position for piece in pieces for position in piece)
+    assert [position for batch in sorted(batches) for position in batches[batch]] == list(range(count))
+
+
+def test_batches_are_put_on_the_device_before_their_step() -> None:
+    """And what was placed is dropped where another step is asked for."""
+    with streamed(split_of(workers=2)) as stream:
+        stream(0)
+        deadline = time.monotonic() + 20
+        step, placed = 0, 0
+        while not placed and step < STEPS - 1 and time.monotonic() < deadline:
+            time.sleep(0.05)  # a step that takes long enough for the next batches to be made
+            step += 1
+            assert np.asarray(stream(step).labels).tolist() == wanted(step)
+            placed = len(stream._placed)
+        assert placed
+        assert np.asarray(stream._placed[0].labels).tolist() == wanted(step + 1)
+        assert np.asarray(stream(2).labels).tolist() == wanted(2)
+
+
+def test_a_batch_that_is_not_made_is_not_waited_for() -> None:
+    groups = Groups(STEPS * BATCH, BATCH, BATCH)
+    with ahead.Ahead(lambda positions, _: np.array(positions), (1, 1, 1), groups, 0, 0) as batches:
+        assert not batches.is_ready  # with no thread, nothing is made before it is asked for
+        assert next(batches).labels.tolist() == list(range(BATCH))
+
+
+@pytest.mark.parametrize("label", [-1, COUNT])
+def test_a_label_out_of_range_is_named(label: int) -> None:
+    labels = np.arange(COUNT, dtype=np.int32)
+    labels[7] = label
+    with pytest.raises(DataError, match=rf"a set: label {label} of example 7 is out of range; with 21 classes"):
+        next(split_of(stored_arrays(ArraySource(IMAGES, labels))).chunks(COUNT))
+
+
+# Orders.
+
+
+@settings(deadline=None)
+@given(count=st.integers(1, 3000), seed=st.integers(0, 2**32 - 1))
+def test_an_index_shuffle_is_a_permutation(count: int, seed: int) -> None:
+    shuffle = IndexShuffle(np.random.RandomState(seed))
+    found = shuffle.permutation(count)
+    assert np.sort(found).tolist() == list(range(count))
+    places = np.random.RandomState(seed).randint(0, count, 5)
+    assert shuffle.at(places, count).tolist() == found[places].tolist()
+
+
+def test_an_index_shuffle_of_more_than_fits_in_memory() -> None:
+    count = 10**12
+    shuffle = IndexShuffle(np.random.RandomState(0))
+    found = shuffle.at(np.arange(10_000), count)
+    assert len(set(found.tolist())) == 10_000
+    assert 0 <= found.min() < 1e9
+    assert abs(found.mean() / count - 0.5) < 0.02
+
+
+def test_an_index_shuffle_is_as_random_as_a_permutation() -> None:
+    """Chi-square of where examples fall, and of which two fall beside each other, over many epochs: within 5 sigma."""
+    n, epochs = 12, 2_000
+    orders = np.stack([IndexShuffle(host_stream(0, "shuffle", e)).permutation(n) for e in range(epochs)])
+    where = np.stack([np.bincount(orders[:, place], minlength=n) for place in range(n)])
+    pairs = np.zeros((n, n))
+    np.add.at(pairs, (orders[:, :-1].ravel(), orders[:, 1:].ravel()), 1)
+    off_diagonal = pairs[~np.eye(n, dtype=bool)]
+    for counts, freedom in ((where.ravel(), (n - 1) ** 2), (off_diagonal, n * (n - 1) - 1)):
+        expected = counts.sum() / counts.size
+        statistic = ((counts - expected) ** 2 / expected).sum()
+        assert abs(statistic - freedom) < 5 * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("order", ["permutation", "index"])
+def test_every_order_is_that_of_the_loader_in_memory(order: str) -> None:
+    def shuffle_of(epoch: int) -> IndexShuffle:
+        return IndexShuffle(DRAW(epoch))
+
+    sequence: Order = IndexOrder(shuffle_of, COUNT) if order == "index" else ORDER
+    shuffle = Shuffle(shuffle_of if order == "index" else DRAW, COUNT, BATCH, make_layout(1, 1).replicated)
+    for step in range(12):
+        expected = batch_indices(shuffle.order(step), np.int32(step), BATCH)  # type: ignore[arg-type]
+        assert sequence.at(range(step * BATCH, (step + 1) * BATCH)).tolist() == np.asarray(expected).tolist()
+    assert sorted(sequence.at(range(3 * COUNT, 4 * COUNT)).tolist()) == list(range(COUNT))
+    assert sequence.at(range(5, 5 * COUNT)).dtype == np.int64
+
+
+# Splits of a config.
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shards")
+    write_shards(root, "train", (HELD.take(np.arange(i, min(i + 6, COUNT))) for i in range(0, COUNT, 6)))
+    write_shards(root, "test", [HELD.take(np.arange(5))])
+    return root
+
+
+def config(**changes: Any) -> DataConfig:
+    settings: dict[str, Any] = {"dataset": "shards", "batch_size": 4, "validation": "4 examples", "stream": True}
+    return DataConfig(**{**settings, **changes})
+
+
+NAMES = ("train", "validation", "test")
+
+
+@pytest.mark.parametrize("changes", [{}, {"resize": [6, 7], "pad": 1}, {"validation": None}])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_streamed_split_is_the_split_in_memory(folder: Path, changes: Any, workers: int) -> None:
+    streaming = plan_splits(config(workers=workers, **changes), folder)
+    plan = plan_splits(config(stream=False, **changes), folder)
+    names = tuple(plan.sizes)
+    held, found = load_splits(plan, names, seed=5), stream_splits(streaming, names, seed=5)
+    assert streaming.image_shape == plan.image_shape
+    for name, source in pad_splits(plan, held).items():
+        split = found[name].padded(streaming.config.pad)
+        assert split.image_shape == plan.image_shape
+        chunks = list(split.chunks(3))
+        np.testing.assert_array_equal(np.concatenate([c.images for c in chunks]), source.images)
+        np.testing.assert_array_equal(np.concatenate([c.labels for c in chunks]), source.labels)
+        np.testing.assert_array_equal(split.labels, source.labels)
+
+
+@pytest.mark.parametrize(("size", "multiple"), [(8, 4), (6, 2), (24, 8)])
+def test_chunks_of_all_shares_are_the_split_and_more_of_its_last_example(size: int, multiple: int) -> None:
+    shares = [split_of().chunks(size, (index, 2), multiple) for index in range(2)]
+    parts = [part for chunk in zip(*shares, strict=True) for part in chunk]
+    labels = np.concatenate([part.labels for part in parts])
+    assert labels.tolist() == [*range(COUNT), *[COUNT - 1] * (-COUNT % multiple)]
+    np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), IMAGES[labels])
+
+
+@pytest.mark.parametrize("normalize", ["mean_std", "zca(epsilon=0.1)"])
+def test_preprocessing_is_that_of_the_split_in_memory(folder: Path, normalize: str) -> None:
+    found = []
+    for data, read in ((config(), stream_splits), (config(stream=False), load_splits)):
+        plan = plan_splits(data.replace(normalize=normalize, pad=1), folder)
+        found.append(fit_normalization(plan, read(plan, ("train",), 0)["train"]))
+    for a, b in zip(vars(found[0]).values(), vars(found[1]).values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("changes", "path", "says"), [
+    ({"batch_size": "all"}, "data.batch_size", "set data.stream=false"),
+    ({"batch_size": 17}, "data.batch_size", "set data.stream=false"),
+    ({"stream": False, "workers": 2}, "data.workers", "or data.stream=true"),
+    ({"host_eval": "fit(5, 4)"}, "data.host_eval", "set data.host too"),
+])  # fmt: skip
+def test_what_cannot_be_streamed_is_refused(folder: Path, changes: dict[str, Any], path: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as error:
+        plan_splits(config(**changes), folder)
+    assert error.value.path == path
