@@ -13,6 +13,14 @@ def _row(factory: str, description: str, paper: str = "") -> Info:
 
 GEOMETRY = {
     "flip_ud": _row("geometry:flip_ud", "mirrors the image upside down with a given probability"),
+    "alternating_flip_lr": dataclasses.replace(
+        _row(
+            "alternating:alternating_flip_lr",
+            "mirrors half of the images in even epochs and the other half in odd ones",
+            "Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU, arXiv:2404.00498, section 3.6",
+        ),
+        needs="sightings",
+    ),
     "translate": _row("affine_maps:translate", "moves the image by fractions of its sides"),
     "rotate": _row("affine_maps:rotate", "turns the image about its center"),
     "scale": _row("affine_maps:scale", "zooms in or out"),

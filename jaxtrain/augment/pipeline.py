@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 
 from jaxtrain.augment.geometry import Augmentation
+from jaxtrain.augment.sightings import Sighting, current_sighting, seen
 from jaxtrain.example_keys import example_keys
 
 BatchAugmentation = Callable[[jax.Array, jax.Array], jax.Array]
@@ -22,9 +23,16 @@ def pipeline(augmentations: Sequence[Augmentation]) -> BatchAugmentation:
             image = augment(jax.random.fold_in(key, place), image)
         return image
 
+    def one_of(key: jax.Array, image: jax.Array, sighting: Sighting) -> jax.Array:
+        with seen(sighting):
+            return one(key, image)
+
     def batch(key: jax.Array, images: jax.Array) -> jax.Array:
         if not augmentations:
             return images
-        return jax.vmap(one)(example_keys(key, images), images)
+        sighting = current_sighting()
+        if sighting is None:
+            return jax.vmap(one)(example_keys(key, images), images)
+        return jax.vmap(one_of)(example_keys(key, images), images, sighting)
 
     return batch

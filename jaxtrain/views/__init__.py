@@ -13,6 +13,11 @@ VIEWS = Table(
             description="the image and its mirror image",
             paper="Simonyan & Zisserman 2015, arXiv:1409.1556, section 3.2",
         ),
+        "shifted_flips": Info(
+            factory="jaxtrain.views.crops:shifted_flips",
+            description="the image, moved both ways along the diagonal, and the mirror images",
+            paper="Jordan 2024, arXiv:2404.00498, section 3.5",
+        ),
         "ten_crop": Info(
             factory="jaxtrain.views.crops:ten_crop",
             description="four corners and the center, and their mirror images",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrain.config.annotations import Interval, Side
+from jaxtrain.config.annotations import Interval, PositiveInt, Side
 from jaxtrain.views.base import Examples, Group, Setting, Views, distinct, in_words
 
 CropSize = Side | Annotated[float, Interval(above=0, most=1)]
@@ -83,6 +83,31 @@ def flips() -> Views:
 
     def groups(setting: Setting) -> tuple[Group, ...]:
         return (crop_group(images_of, with_mirrored([Crop(0, 0)]), setting.image_shape[:2], 1.0),)
+
+    return groups
+
+
+def shifted_flips(pixels: PositiveInt = 1) -> Views:
+    """The image, and the image moved up left and down right, each with its mirror image: 6 views.
+
+    The image as it is has half of the mean (Jordan 2024, section 3.5). What moves in is mirrored at the edge.
+
+    Args:
+      pixels: by how many it is moved along both axes.
+    """
+
+    def groups(setting: Setting) -> tuple[Group, ...]:
+        h, w = setting.image_shape[:2]
+        if pixels >= min(h, w):
+            raise ValueError(f"an image of {h}x{w} cannot be moved by {pixels} pixels")
+        widths = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
+
+        def padded(examples: Examples) -> jax.Array:
+            return jnp.pad(examples.images, widths, mode="reflect")
+
+        moved = with_mirrored([Crop(0, 0), Crop(2 * pixels, 2 * pixels)])
+        still = crop_group(images_of, with_mirrored([Crop(0, 0)]), (h, w), 0.5)
+        return still, crop_group(padded, moved, (h, w), 0.5)
 
     return groups
 

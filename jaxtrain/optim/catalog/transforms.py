@@ -51,5 +51,11 @@ AVERAGES = Table(
             description="plain mean of the parameters at the ends of cycles, from a step on",
             paper="Izmailov et al. 2018, arXiv:1803.05407",
         ),
+        "slow_weights": Info(
+            factory="jaxtrain.optim.slow_weights:slow_weights",
+            description="every few steps the parameters go back to a running average of them, the further the later",
+            paper="Jordan 2024, arXiv:2404.00498, section 3.4; after Zhang et al. 2019, arXiv:1907.08610",
+            supplied=("total",),
+        ),
     },
 )

@@ -1,0 +1,155 @@
+"""Alternating flips: each image once as it is and once mirrored in two epochs, whatever the batch and the devices."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxtrain.augment.alternating import alternating_flip_lr
+from jaxtrain.augment.geometry import pad_crop
+from jaxtrain.augment.pipeline import pipeline
+from jaxtrain.augment.sightings import _epochs, seen, sightings
+from jaxtrain.config import DataConfig
+from jaxtrain.data.splits import fit_normalization, read_splits
+from jaxtrain.errors import ConfigError
+from jaxtrain.training.plan import make_plan
+from jaxtrain.training.streamed import place_splits
+from jaxtrain.training.tools import make_feed, make_tools
+from tests.conftest import tiny_config
+
+COUNT, BATCH = 60, 16
+IMAGES = np.random.RandomState(0).randint(0, 256, (COUNT, 4, 5, 3)).astype(np.uint8)
+FLIP = pipeline([alternating_flip_lr()])
+
+
+def augmented(indices: Any, step: int, key: int = 0) -> np.ndarray:
+    @jax.jit
+    def run(images: jax.Array, step: jax.Array) -> jax.Array:
+        with seen(sightings(jax.random.key(key), images, step, BATCH, COUNT)):
+            return FLIP(jax.random.fold_in(jax.random.key(9), step), images)
+
+    return np.asarray(run(IMAGES[indices], np.int32(step)))
+
+
+def mirrored(indices: Any, images: np.ndarray) -> np.ndarray:
+    """bool[N]: which images are mirrored; all others must be as they are."""
+    as_is = (images == IMAGES[indices]).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal((images == IMAGES[indices][:, :, ::-1]).all(axis=(1, 2, 3)), ~as_is)
+    found: np.ndarray = ~as_is
+    return found
+
+
+def epochs_of_flips(epochs: int) -> np.ndarray:
+    """bool[epochs, COUNT], by image, of a run that shuffles each epoch, in batches that span two."""
+    order = np.concatenate([np.random.RandomState(e).permutation(COUNT) for e in range(epochs)])
+    flips = np.zeros((epochs, COUNT), bool)
+    for step in range(len(order) // BATCH):
+        positions = np.arange(step * BATCH, (step + 1) * BATCH)
+        flips[positions // COUNT, order[positions]] = mirrored(order[positions], augmented(order[positions], step))
+    return flips
+
+
+def test_every_image_alternates_and_half_begin_mirrored() -> None:
+    flips = epochs_of_flips(4)
+    np.testing.assert_array_equal(flips[1], ~flips[0])
+    np.testing.assert_array_equal(flips[2], flips[0])
+    np.testing.assert_array_equal(flips[3], ~flips[0])
+    assert 18 <= flips[0].sum() <= 42  # 30 and 3 deviations
+
+
+def test_which_ones_begin_mirrored_depends_on_the_seed() -> None:
+    found = [mirrored(range(BATCH), augmented(np.arange(BATCH), 0, key)) for key in (0, 1)]
+    assert (found[0] != found[1]).any()
+
+
+@settings(deadline=None)
+@given(size=st.integers(1, 70), examples=st.integers(1, 70), step=st.integers(0, 400))
+def test_epochs_of_a_batch(size: int, examples: int, step: int) -> None:
+    found = np.asarray(_epochs(jnp.int32(step), jnp.arange(70, dtype=jnp.int32), size, examples))[:size]
+    assert found.tolist() == [(step * size + i) // examples for i in range(size)]
+
+
+def test_epochs_of_long_runs() -> None:
+    """Positions of which int32 does not hold the number."""
+    step = 2_000_000_000
+    assert np.asarray(_epochs(jnp.int32(step), jnp.arange(1024, dtype=jnp.int32), 1024, 50_000)).tolist() == [
+        (step * 1024 + i) // 50_000 for i in range(1024)
+    ]
+    with pytest.raises(ValueError, match="2000000000 examples in batches of 3 are more than the step counter can hold"):
+        _epochs(jnp.int32(0), jnp.arange(3, dtype=jnp.int32), 3, 2_000_000_000)
+
+
+def test_outside_of_training_it_is_a_random_flip() -> None:
+    flips = [mirrored(range(COUNT), np.asarray(FLIP(jax.random.key(seed), IMAGES))) for seed in range(2)]
+    assert all(15 <= f.sum() <= 45 for f in flips)
+    assert (flips[0] != flips[1]).any()
+
+
+def test_what_else_is_drawn_stays_what_it_is() -> None:
+    crop, key = pad_crop(2), jax.random.key(3)
+    with_sightings = pipeline([crop])
+    with seen(sightings(jax.random.key(0), jnp.asarray(IMAGES), jnp.int32(0), COUNT, COUNT)):
+        found = with_sightings(key, jnp.asarray(IMAGES))
+    np.testing.assert_array_equal(found, pipeline([crop])(key, jnp.asarray(IMAGES)))
+
+
+# In a run.
+
+
+def config(**data: Any) -> Any:
+    settings: dict[str, Any] = {
+        "dataset": "synthetic(height=4, width=4, channels=1, num_classes=3, train_examples=20, test_examples=5)",
+        "batch_size": 8,
+        "augment": "alternating_flip_lr",
+        "normalize": "scale",
+    }
+    devices = data.pop("devices", 1)
+    return tiny_config(data=DataConfig(**{**settings, **data}), devices=devices, train_for="10 steps", model="linear")
+
+
+def batches(**options: Any) -> list[np.ndarray]:
+    plan = make_plan(config(**options))
+    splits = read_splits(plan.splits, ("train",), 0)
+    normalization = fit_normalization(plan.splits, splits["train"])
+    tools = make_tools(plan, normalization, place_splits(plan, splits))
+    load, _ = make_feed(plan, normalization)
+    run = jax.jit(load)
+    found = []
+    for step in range(10):  # four epochs
+        number = jax.device_put(np.int32(step), plan.layout.replicated)
+        found.append(np.asarray(run(tools.examples(step), tools.shuffle.order(step), number).images))
+    tools.examples.close()
+    return found
+
+
+@functools.cache
+def expected() -> list[np.ndarray]:
+    return batches()
+
+
+def test_a_run_shows_every_image_both_ways_in_two_epochs() -> None:
+    shown = np.concatenate(expected()).reshape(4, 20, 4, 4)
+    for first, second in ((0, 1), (1, 2), (2, 3)):
+        a = {image.tobytes() for image in shown[first]}
+        b = {np.ascontiguousarray(image[:, ::-1]).tobytes() for image in shown[second]}
+        assert a == b
+    assert {image.tobytes() for image in shown[0]} == {image.tobytes() for image in shown[2]}
+    assert {image.tobytes() for image in shown[0]} != {image.tobytes() for image in shown[1]}
+
+
+@pytest.mark.parametrize("options", [{"devices": 2}, {"stream": True, "workers": 2}, {"normalize_first": True}])
+def test_it_is_the_same_on_two_devices_streamed_and_after_normalizing(options: Any) -> None:
+    for a, b in zip(batches(**options), expected(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_pictures_that_are_drawn_anew_are_refused(tmp_path: Any) -> None:
+    with pytest.raises(ConfigError, match=r"knows an example by its pixels, and data.host draws others") as error:
+        make_plan(config(host="random_crop(4)"))
+    assert error.value.path == "data.augment"
+    make_plan(config(host="center_crop(4)"))
