@@ -61,6 +61,10 @@ class WorkdirError(JaxtrainError):
     """The run directory cannot be used: it holds another run, or is not readable or writable."""
 
 
+class OutOfMemory(JaxtrainError):
+    """The memory of a device or of the host does not suffice; the message says which settings need less."""
+
+
 class Diverged(JaxtrainError):
     """The loss or the parameters are no longer finite; `step` is the first step at which they were not."""
 
@@ -77,6 +81,12 @@ class Interrupted(JaxtrainError):
     def __init__(self, message: str, signum: int):
         super().__init__(message)
         self.exit_code = 128 + signum
+
+
+class PeerDied(JaxtrainError):
+    """Another process of the run has ended, or cannot be reached."""
+
+    exit_code = 4
 
 
 MOST_NAMES = 40

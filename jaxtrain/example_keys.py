@@ -28,24 +28,37 @@ def numbered(numbers: jax.Array) -> Iterator[None]:
         _numbers.reset(token)
 
 
-def example_keys(key: jax.Array, batch: jax.Array) -> jax.Array:
-    """key[N] for `batch[N, ...]`, functions of `key` and the number of the example; divided over devices as `batch` is.
+def example_numbers(count: int) -> jax.Array:
+    """uint32[count]: which examples of the training batch a batch of `count` is.
 
     Raises:
       ValueError: where `numbered` speaks of a batch of another size.
     """
     numbers = _numbers.get()
     if numbers is None:
-        numbers = jnp.arange(batch.shape[0], dtype=jnp.uint32)
-    elif numbers.shape != batch.shape[:1]:
+        return jnp.arange(count, dtype=jnp.uint32)
+    if numbers.shape != (count,):
         raise ValueError(
-            f"{batch.shape[0]} examples are to draw within a part of {numbers.shape[0]}; a layer that joins or splits "
+            f"{count} examples are to draw within a part of {numbers.shape[0]}; a layer that joins or splits "
             "examples must draw before that"
         )
+    return numbers
+
+
+def example_keys(key: jax.Array, batch: jax.Array) -> jax.Array:
+    """key[N] for `batch[N, ...]`, functions of `key` and the number of the example; divided over devices as `batch` is.
+
+    Raises:
+      ValueError: where `numbered` speaks of a batch of another size.
+    """
+    numbers = example_numbers(batch.shape[0])
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, divided_as(numbers, batch))
+
+
+def divided_as(numbers: jax.Array, batch: jax.Array) -> jax.Array:
+    """`numbers[N]` over the devices of an explicit mesh as `batch[N, ...]` is; as they are on any other."""
     axis = jax.typeof(batch).sharding.spec[0] if batch.ndim else None
-    if axis is not None:  # of an explicit mesh; numbers are divided as the batch is
-        numbers = jax.sharding.reshard(numbers, jax.P(axis))
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+    return numbers if axis is None else jax.sharding.reshard(numbers, jax.P(axis))
 
 
 def by_example(draw: Callable[[jax.Array], T], key: jax.Array, batch: jax.Array) -> T:

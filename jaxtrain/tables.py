@@ -34,8 +34,8 @@ class Info:
       supplied: parameters of the factory that the run fills in when a config leaves them out (`num_classes`, say).
       later: options that came after configs had been stored: at their default they are not in a config's digest.
       needs: what a run must have for it: "full batch" (the same objective at every evaluation), "softmax" (a loss over
-        softmax probabilities), "validation" (a validation split), "randomness" (a model that draws at random) or "two
-        examples" (in a batch).
+        softmax probabilities), "validation" (a validation split), "randomness" (a model that draws at random), "two
+        examples" (in a batch) or "sightings" (how often an example was seen).
       couples: whether an optimizer's update of a parameter depends on the others, or is no plain step, so that it
         cannot be multiplied by path.
       facts: published figures of the component that a test holds it to (parameter counts, input shapes).
@@ -145,6 +145,7 @@ KINDS: Mapping[str, str] = {
     "preprocessing": "jaxtrain.data.preprocessing:PREPROCESSING",
     "view": "jaxtrain.views:VIEWS",
     "host_augmentation": "jaxtrain.augment.host:HOST_AUGMENTATIONS",
+    "initialization": "jaxtrain.nn.catalog:INITIALIZATIONS",
 }
 """Where the table of each kind stands; named, not imported, since the tables' packages depend on this module."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 os.environ.setdefault("NPROC", "16")
 _CACHE = Path(__file__).parent.parent / ".cache" / "xla"
 os.environ["JAXTRAIN_COMPILATION_CACHE"] = str(_CACHE)
+os.environ["JAXTRAIN_NATIVE"] = str(_CACHE.parent / "kernels")
 os.environ.pop("JAXTRAIN_DATA", None)
 # Nets here are tiny and run a few steps: up to a third of the time goes to optimizations that they never repay.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
@@ -29,7 +30,8 @@ enable_compilation_cache()
 # A process takes a whole file, which then makes its fixtures and compiles its functions once.
 _LONGEST = (
     *("test_contract.py", "test_kill.py", "test_zoo_runs.py", "test_fit.py", "test_limited_memory.py"),
-    *("test_trajectories.py", "test_bad_runs.py", "test_imports.py", "test_step.py"),
+    *("test_trajectories.py", "test_bad_runs.py", "test_imports.py", "test_step.py", "test_training.py"),
+    *("test_hosts.py", "test_trajectories_on_devices.py", "test_torchvision.py", "test_stored_runs.py"),
 )
 
 

@@ -84,7 +84,8 @@ def outcome(workdir: Path) -> dict[str, object]:
     result = json.loads((workdir / "result.json").read_text())
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
-        line.pop("images_per_second", None)  # a matter of time, not of training
+        for clock in ("images_per_second", "data_wait"):  # a matter of time, not of training
+            line.pop(clock, None)
     kept = {k: result[k] for k in ("status", "step", "params_sha256", "final", "best", "best_step")}
     return {**kept, "metrics": lines}
 

@@ -64,6 +64,8 @@ Fraction = Annotated[float, Interval(least=0, below=1)]
 Probability = Annotated[float, Interval(least=0, most=1)]
 LayerDecay = Annotated[float, Interval(above=0, most=1)]
 """What a layer's learning rate is of the next layer's."""
+LossScale = Annotated[float, Interval(least=1, most=2**24)]
+"""What a loss is multiplied by so that gradients in float16 do not vanish."""
 Seed = Annotated[int, Interval(least=0, below=2**32)]
 """Keys are made of 32 bits of a seed: one beyond them would repeat the draws of another."""
 Side = Annotated[int, Interval(least=1, most=65_535)]

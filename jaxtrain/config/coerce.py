@@ -69,9 +69,12 @@ def _coerce(value: Any, hint: Any) -> Any:
 
 
 def section(value: Any, cls: type) -> Any:
-    """A section of the config from itself or from a mapping of its fields."""
+    """A section of the config from itself, a mapping of its fields, or a text where one field stands for all."""
     if isinstance(value, cls):
         return value
+    shorthand: str = getattr(cls, "shorthand", "")
+    if isinstance(value, str) and shorthand:
+        return cls(**{shorthand: value})
     if not isinstance(value, Mapping):
         raise ConfigError(f"expected a {cls.__name__}, got {_shown(value)}")
     fields = {f.name for f in dataclasses.fields(cls)}

@@ -114,7 +114,8 @@ class Every:
 
     def after(self, step: int) -> int:
         """The first step after `step` at which it is due."""
-        count = step // self.interval + 1
-        while (due := math.ceil(count * self.interval)) <= step:  # an interval below one step has several a step
+        steps, times = self.interval.numerator, self.interval.denominator  # the training loop asks: no fractions here
+        count = step * times // steps + 1
+        while (due := -(-count * steps // times)) <= step:  # an interval below one step has several a step
             count += 1
         return due

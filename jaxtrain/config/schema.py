@@ -4,7 +4,16 @@ import dataclasses
 import typing
 from typing import Any, ClassVar, Literal, Self
 
-from jaxtrain.config.annotations import ByPath, LayerDecay, Margin, NonNegativeInt, PositiveInt, Seed, Side
+from jaxtrain.config.annotations import (
+    ByPath,
+    LayerDecay,
+    LossScale,
+    Margin,
+    NonNegativeInt,
+    PositiveInt,
+    Seed,
+    Side,
+)
 from jaxtrain.config.coerce import coerce
 from jaxtrain.config.duration import Duration
 from jaxtrain.config.spec import (
@@ -13,6 +22,7 @@ from jaxtrain.config.spec import (
     DatasetSpec,
     GradientTransformSpec,
     HostAugmentationSpec,
+    InitializationSpec,
     LossSpec,
     MixingSpec,
     ModelSpec,
@@ -30,6 +40,8 @@ class Section:
     """Base of the sections: fields are coerced to their annotations, and unknown ones refused with a hint."""
 
     path: ClassVar[str] = ""
+    shorthand: ClassVar[str] = ""
+    """The setting that a text stands for where a section is expected: `precision=bfloat16`; empty for none."""
 
     def __new__(cls, *args: Any, **settings: Any) -> Self:
         """Refuses settings that there are not, or that are missing, in words better than a TypeError's."""
@@ -99,7 +111,12 @@ class DataConfig(Section):
         the step that needs them. Empty to hold the data set in memory.
       host_eval: the same for validation and test; without a draw. Empty for what goes with `host`:
         "resize_short(256)|center_crop(224)", say.
-      workers: threads that decode for `host`; 0 for none but the main one. None for one a core. It changes no number.
+      workers: threads that read for `host` or `stream`; 0 for none but the main one. None for one a core. It changes
+        no number.
+      stream: reads each batch from the files ahead of its step, where the data set is larger than the memory of the
+        devices or of the host; the steps are those of a run in memory. With `host` it says nothing more.
+      shuffle: how the order of an epoch is drawn: "permutation", 4 bytes an example; "index", computed where it is
+        looked at, in constant memory where the examples are streamed. They are different orders.
     """
 
     path: ClassVar[str] = "data"
@@ -119,6 +136,8 @@ class DataConfig(Section):
     host: tuple[HostAugmentationSpec, ...] = _later(())
     host_eval: tuple[HostAugmentationSpec, ...] = _later(())
     workers: NonNegativeInt | None = _later(None)
+    stream: bool = _later(False)
+    shuffle: Literal["permutation", "index"] = _later("permutation")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -190,6 +209,60 @@ class ParametersConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PrecisionConfig(Section):
+    """What a run computes in; its policy may stand for it: `precision=bfloat16`; docs/precision_and_memory.md.
+
+    Attributes:
+      policy: of products, convolutions and what lies between: "float32" (or what the model's `dtype` says), "bfloat16",
+        or "float16" with a loss scale that follows the gradients. Parameters, the optimizer's state, statistics of
+        normalizations, logits and losses are float32 all the same.
+      matmul: how exactly a device multiplies float32 (`jax.default_matmul_precision`): "default" is what is fastest
+        there (TF32 on a GPU, one pass of bfloat16 on a TPU), "highest" float32 itself.
+      loss_scale: what "float16" begins to multiply the loss by.
+      loss_scale_interval: steps with finite gradients after which it is doubled.
+    """
+
+    path: ClassVar[str] = "precision"
+    shorthand: ClassVar[str] = "policy"
+    policy: Literal["float32", "bfloat16", "float16"] = _later("float32")
+    matmul: Literal["default", "high", "highest", "bfloat16", "tensorfloat32", "float32"] = _later("default")
+    loss_scale: LossScale = _later(2.0**15)
+    loss_scale_interval: PositiveInt = _later(2000)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParallelConfig(Section):
+    """How a step is divided among devices. But for `batch_norm`, none of it changes more than rounding.
+
+    Attributes:
+      backend: "jit", the engine: one program for all devices, laid out over a mesh; or "pmap", the classic path, where
+        each device runs the step on its share of the batch and gradients are averaged.
+      fsdp: divides parameters and optimizer state among the devices (fully sharded data parallelism, Rajbhandari et al.
+        2020, ZeRO stage 3): a step gathers each parameter where it is used.
+      fsdp_min_size: numbers in the smallest array that is divided; smaller ones are on every device.
+      model: devices along the model axis, among which wide layers are divided by their outputs; the rest of the devices
+        share the batch.
+      model_min_width: outputs of the narrowest layer that is divided so.
+      rules: ordered rules `regex -> axes` over the paths of the state that come before the automatic choice; one word
+        a dimension, "data", "model" or "-" for none: {"Dense_0/kernel": "- model"}. "" keeps an array whole.
+      axis_types: of the mesh: "auto", where the compiler works layouts out, or "explicit", where they are part of an
+        array's type and what does not fit is an error.
+      batch_norm: what batch normalization takes mean and variance of: the "global" batch; the share of each "device";
+        or groups of so many examples (ghost batches, Hoffer et al. 2017).
+    """
+
+    path: ClassVar[str] = "parallel"
+    backend: Literal["jit", "pmap"] = _later("jit")
+    fsdp: bool = _later(False)
+    fsdp_min_size: PositiveInt = _later(2**14)
+    model: PositiveInt = _later(1)
+    model_min_width: PositiveInt = _later(1024)
+    rules: tuple[tuple[str, str], ...] = _later(())
+    axis_types: Literal["auto", "explicit"] = _later("auto")
+    batch_norm: Literal["global", "device"] | PositiveInt = _later("global")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Section):
     """A training run. Two runs of equal configs on the same machine end in bitwise the same parameters.
 
@@ -204,8 +277,15 @@ class Config(Section):
       average: a row of `jaxtrain list averages`: evaluation uses the averaged parameters.
       base_batch_size: the batch size for which the learning rate is written; it is multiplied by
         `data.batch_size / base_batch_size` (the linear scaling rule, Goyal et al. 2017). None to take it as it is.
+      initialize: a row of `jaxtrain list initializations`, which makes the initial parameters after a look at training
+        images, as in "whiten_patches". None for what the model itself begins with.
       seed: what every random draw of the run is derived from.
-      devices: how many of the machine's devices share a batch; none for all of them.
+      devices: how many devices share the work; none for all there are, on all hosts.
+      parallel: how they share it.
+      steps_per_dispatch: training steps in one call of the compiled program, where nothing is due earlier; no number
+        depends on it (convolutions on a CPU, which are rounded otherwise in a loop, aside). None for as many as small
+        steps need, and for one where a loop would slow the step (convolutions on a CPU) or batches are streamed.
+      precision: what is computed in: "bfloat16", "float16".
     """
 
     model: ModelSpec
@@ -217,9 +297,13 @@ class Config(Section):
     gradients: tuple[GradientTransformSpec, ...] = _later(())
     average: AverageSpec | None = _later(None)
     base_batch_size: PositiveInt | None = _later(None)
+    initialize: InitializationSpec | None = _later(None)
     seed: Seed = 0
     devices: PositiveInt | None = None
+    parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
+    steps_per_dispatch: PositiveInt | None = _later(None)
     parameters: ParametersConfig = dataclasses.field(default_factory=ParametersConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
+    precision: PrecisionConfig = dataclasses.field(default_factory=PrecisionConfig)

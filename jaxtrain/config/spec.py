@@ -184,6 +184,13 @@ class HostAugmentationSpec(Spec):
     __slots__ = ()
 
 
+class InitializationSpec(Spec):
+    """A row of `jaxtrain.nn.catalog`."""
+
+    kind = "initialization"
+    __slots__ = ()
+
+
 SPECS: Mapping[str, type[Spec]] = {
     cls.kind: cls
     for cls in (
@@ -200,6 +207,7 @@ SPECS: Mapping[str, type[Spec]] = {
         PreprocessingSpec,
         ViewsSpec,
         HostAugmentationSpec,
+        InitializationSpec,
     )
 }
 

@@ -9,12 +9,14 @@ import numpy as np
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.pipeline import BatchAugmentation, pipeline
 from jaxtrain.augment.principal_colors import ColorPca, fit_color_pca
+from jaxtrain.augment.sightings import sightings
 from jaxtrain.config import AugmentationSpec, Clock, Config
 from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.loader import Late
+from jaxtrain.data.loader import Late, Sightings
 from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.errors import ConfigError
 from jaxtrain.tables import table
+from jaxtrain.training.random import SIGHTING, stream
 
 _AT_A_TIME = 64
 """Pictures that are decoded and looked at together."""
@@ -35,6 +37,7 @@ def augmentation(
       ConfigError: with the place in `data.augment` or `data.augment_after` where one does not take such images.
     """
     data = config.data
+    _check_sightings(config, clock)
     colors = colors or ColorPca((1.0,) * shape[2], tuple(map(tuple, np.eye(shape[2]).tolist())))
     first = pipeline(_built(data.augment, "data.augment", clock, shape, colors))
     if data.augment_until is None:
@@ -71,6 +74,38 @@ def training_colors(config: Config, train: ArraySource | StreamedSplit) -> Color
     if isinstance(train, ArraySource):
         return fit_color_pca([train.images])
     return fit_color_pca(chunk.images for chunk in train.chunks(_AT_A_TIME))
+
+
+def training_sightings(config: Config, clock: Clock) -> Sightings | None:
+    """How often the examples of a batch were seen, where an augmentation needs to know."""
+    if not _needs_sightings(config):
+        return None
+    size, examples = clock.batch_size, clock.examples
+    return lambda images, step: sightings(stream(config.seed, SIGHTING, 0), images, step, size, examples)
+
+
+def _check_sightings(config: Config, clock: Clock) -> None:
+    """Refuses pictures that are drawn anew in every epoch where an example is known by its pixels; and large runs."""
+    if not _needs_sightings(config):
+        return
+    if any(spec.build().random() for spec in config.data.host):
+        raise ConfigError(
+            "alternating_flip_lr knows an example by its pixels, and data.host draws others for it in every epoch; "
+            "use flip_lr instead",
+            "data.augment",
+        )
+    images = jax.ShapeDtypeStruct((clock.batch_size, 1, 1, 1), jnp.uint8)
+    try:
+        jax.eval_shape(
+            lambda x: sightings(jax.random.key(0), x, jnp.int32(0), clock.batch_size, clock.examples), images
+        )
+    except ValueError as error:
+        raise ConfigError(str(error), "data.augment") from error
+
+
+def _needs_sightings(config: Config) -> bool:
+    specs = (*config.data.augment, *config.data.augment_after)
+    return any(table(spec.kind)[spec.name].needs == "sightings" for spec in specs)
 
 
 def _asks_for_colors(spec: AugmentationSpec) -> bool:

@@ -22,6 +22,7 @@ import jax
 
 from jaxtrain.errors import CheckpointError
 from jaxtrain.optim.rules import path_name
+from jaxtrain.training import hosts
 from jaxtrain.training.state import TrainState
 
 _NAME = re.compile(r"\d{8,}")
@@ -68,12 +69,12 @@ def layout_of(state: Any) -> dict[str, list[Any]]:
 class Saver:
     """Saves states of one run in the background, one at a time, and keeps the newest `keep` and the best."""
 
-    def __init__(self, directory: Path, keep: int):
+    def __init__(self, directory: Path, keep: int, last_step: int | None = None):
         self._directory = directory
         self._keep = keep
         self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: concurrent.futures.Future[None] | None = None
-        self.last_step = max(steps(directory), default=-1)
+        self.last_step = max(steps(directory), default=-1) if last_step is None else last_step
 
     def save(self, state: TrainState, step: int, progress: Progress) -> None:
         """Starts saving `state`, which may be given away as soon as this returns; waits for the save before."""
@@ -90,7 +91,9 @@ class Saver:
             "leaves": layout_of(state),
         }
         try:
-            pending.mkdir(parents=True)
+            if hosts.is_primary():
+                pending.mkdir(parents=True)
+            hosts.wait_for_all(pending.name)
             response = ocp.save_checkpointables_async(pending.absolute() / _STATE, {_STATE: _as_dict(state)})
         except Exception as error:
             raise _not_written(pending, step, error) from error
@@ -102,6 +105,8 @@ class Saver:
     ) -> None:
         try:
             written()
+            if not hosts.is_primary():
+                return
             manifest["files"] = {name: _digest(pending / name, sync=True) for name in _files(pending)}
             with (pending / _MANIFEST).open("w", encoding="utf-8") as file:
                 json.dump(manifest, file)
@@ -120,6 +125,7 @@ class Saver:
         if self._pending is not None:
             pending, self._pending = self._pending, None
             pending.result()
+            hosts.wait_for_all(f"checkpoint {self.last_step}")
 
     def close(self) -> None:
         """Ends the background thread, after the save under way."""
@@ -140,8 +146,8 @@ def set_aside(directory: Path, step: int) -> Path:
     return checkpoint_path(directory, step).rename(target)
 
 
-def read_manifest(directory: Path, step: int) -> dict[str, Any]:
-    """The manifest of `step`, after every file of it was held to its size and digest.
+def read_manifest(directory: Path, step: int, *, verify: bool = True) -> dict[str, Any]:
+    """The manifest of `step`, after every file of it was held to its size and digest; unless not to `verify` them.
 
     Raises `CheckpointError` naming the first file that is missing or differs.
     """
@@ -150,7 +156,7 @@ def read_manifest(directory: Path, step: int) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != _FORMAT:
             raise CheckpointError(f"checkpoint {path} has format {manifest['format']}; this version reads {_FORMAT}")
-        for name, recorded in manifest["files"].items():
+        for name, recorded in manifest["files"].items() if verify else ():
             if _digest(path / name) != recorded:
                 raise CheckpointError(f"checkpoint {path} is damaged: the content of {name} has changed")
     except OSError as error:
@@ -160,14 +166,14 @@ def read_manifest(directory: Path, step: int) -> dict[str, Any]:
     return manifest
 
 
-def restore(directory: Path, step: int, abstract: TrainState) -> tuple[TrainState, Progress]:
-    """The state and progress of `step`. `abstract` gives structure, shapes, dtypes and shardings.
+def restore(directory: Path, step: int, abstract: TrainState, *, verify: bool = True) -> tuple[TrainState, Progress]:
+    """The state and progress of `step`. `abstract` gives structure, shapes, dtypes and shardings, those of any devices.
 
     Raises `CheckpointError` when it is damaged, and `MismatchError` when it is of another model or optimizer.
     """
     from orbax.checkpoint import v1 as ocp
 
-    manifest = read_manifest(directory, step)
+    manifest = read_manifest(directory, step, verify=verify)
     path = checkpoint_path(directory, step)
     _check_layout(path, manifest["leaves"], layout_of(abstract))
     try:
@@ -181,10 +187,8 @@ class MismatchError(CheckpointError):
     """The checkpoint is whole, but of another model or optimizer."""
 
 
-def restore_newest(
-    directory: Path, abstract: TrainState, damaged: Callable[[int, CheckpointError], None]
-) -> tuple[TrainState, Progress] | None:
-    """The newest checkpoint that is whole, or None where there is none; tells `damaged` of each one skipped.
+def newest_whole(directory: Path, damaged: Callable[[int, CheckpointError], None]) -> int | None:
+    """The step of the newest checkpoint that is whole, or None where there is none; `damaged` is told of each skipped.
 
     Raises `CheckpointError` when there are checkpoints and all of them are damaged; nothing is told of them then,
     so that they stay where they are and the run is not started anew by the next attempt.
@@ -193,15 +197,13 @@ def restore_newest(
     skipped: list[tuple[int, CheckpointError]] = []
     for step in reversed(found):
         try:
-            restored = restore(directory, step, abstract)
-        except MismatchError:
-            raise
+            read_manifest(directory, step)
         except CheckpointError as error:
             skipped.append((step, error))
         else:
             for report in skipped:
                 damaged(*report)
-            return restored
+            return step
     if found:
         raise CheckpointError(f"all {len(found)} checkpoints in {directory} are damaged; remove it to start anew")
     return None

@@ -7,15 +7,17 @@ from typing import Any
 from flax import linen as nn
 
 from jaxtrain.config import Config, ViewsSpec
-from jaxtrain.data.splits import load_splits, stream_splits
+from jaxtrain.data.splits import read_splits
 from jaxtrain.errors import CheckpointError, ConfigError, did_you_mean
 from jaxtrain.nn.folding import FoldedModel, fold_batch_norm
 from jaxtrain.tables import table
 from jaxtrain.training import checkpoints
+from jaxtrain.training.beginning import placed
 from jaxtrain.training.compilation import enable_compilation_cache
 from jaxtrain.training.evaluated import make_evaluated, needs_statistics
-from jaxtrain.training.fit import placed
+from jaxtrain.training.memory import EVALUATION, explained
 from jaxtrain.training.plan import Plan, make_plan
+from jaxtrain.training.precision import at_matmul_precision
 from jaxtrain.training.requirements import abstract_images
 from jaxtrain.training.run_evaluation import make_run_evaluate
 from jaxtrain.training.streamed import evaluate_chunks, place_splits
@@ -56,16 +58,17 @@ def evaluate_run(
     step = choose_checkpoint(directory.checkpoints, checkpoint)
     state, _ = checkpoints.restore(directory.checkpoints, step, placed(plan))
     names = tuple({split, "train"}) if needs_statistics(plan) else (split,)
-    read = load_splits if plan.splits.host is None else stream_splits
-    splits = read(plan.splits, names, config.seed)
+    splits = read_splits(plan.splits, names, config.seed)
     arrays = place_splits(plan, splits)
     normalization = directory.read_normalization()
-    params, variables = make_evaluated(plan, normalization, arrays)(state)
+    params, variables = at_matmul_precision(make_evaluated(plan, normalization, arrays), config)(state)
     model: nn.Module | FoldedModel = plan.model
     if fold_batchnorm:
         model, params, variables = _folded(plan, params, variables)
-    evaluate = evaluate_chunks(make_run_evaluate(plan, model, normalization), config.evaluation.batch_size, plan.layout)
-    metrics = evaluate(params, variables, arrays[split])
+    whole = at_matmul_precision(make_run_evaluate(plan, model, normalization), config)
+    evaluate = evaluate_chunks(whole, config.evaluation.batch_size, plan.layout)
+    with explained(config, EVALUATION):
+        metrics = evaluate(params, variables, arrays[split])
     used = config.evaluation.views
     shown = {} if used is None else {"views": str(used)}
     return {"step": step, "split": split, "examples": len(splits[split]), **metrics, **shown}

@@ -31,8 +31,7 @@ def make_evaluated(plan: Plan, normalization: Preprocessing, arrays: Mapping[str
     """
     if not plan.averages:
         return lambda state: (state.params, state.variables)
-    everywhere = plan.layout.replicated
-    average = jax.jit(evaluation_params, out_shardings=everywhere)
+    average = plan.layout.jit(evaluation_params, out_shardings=plan.layout.of_params(plan.abstract.params))
     if not needs_statistics(plan):
         return lambda state: (average(state.opt_state, state.params), state.variables)
     recompute = _recompute(plan, normalization)
@@ -52,8 +51,8 @@ def needs_statistics(plan: Plan) -> bool:
 def _recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, Any, Arrays | StreamedSplit], Any]:
     """`(params, variables, training split) -> batch statistics`, the mean over batches spread evenly over the split."""
     examples, config = plan.clock.examples, plan.config
-    size = min(config.evaluation.batch_size, examples) // plan.layout.mesh.size * plan.layout.mesh.size
-    size = max(size, plan.layout.mesh.size)
+    size = min(config.evaluation.batch_size, examples) // plan.layout.shares * plan.layout.shares
+    size = max(size, plan.layout.shares)
     count = min(config.evaluation.statistics_batches, max(examples // size, 1))
     everywhere = plan.layout.replicated
 
@@ -62,15 +61,19 @@ def _recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, Any, 
     def one(params: Any, variables: Any, arrays: Arrays, places: jax.Array, batch: jax.Array) -> Any:
         images, _ = take(arrays, places, plan.layout.batch)
         rngs = {name: stream(config.seed, f"{STATISTICS}/{name}", batch) for name in MODEL_STREAMS}
-        return batch_statistics_of(plan.model, params, variables, normalize(images, normalization), rngs)
+        whole = plan.layout.gathered(params)
+        return batch_statistics_of(plan.model, whole, variables, normalize(images, normalization), rngs)
 
-    compiled = jax.jit(one, in_shardings=everywhere, out_shardings=everywhere)
+    given = (None, None, everywhere, everywhere, everywhere)
+    compiled = plan.layout.jit(one, in_shardings=given, out_shardings=everywhere)
 
     def of_batch(params: Any, variables: Any, split: Arrays | StreamedSplit, batch: int) -> Any:
         places = np.minimum((numbers * count + batch) * (examples // (size * count) or 1), examples - 1)
         if isinstance(split, StreamedSplit):
             split, places = on_device(next(split.take(places).chunks(size)), everywhere), numbers
-        return compiled(params, variables, split, places.astype(np.int32), np.int32(batch))
+        return compiled(
+            params, variables, split, *jax.device_put((places.astype(np.int32), np.int32(batch)), everywhere)
+        )
 
     return lambda params, variables, split: mean_of(of_batch(params, variables, split, batch) for batch in range(count))
 
@@ -84,6 +87,7 @@ def make_observe(plan: Plan) -> Observe:
         opt_state = plan.optimizer.observe(state.opt_state, metric, higher_is_better=plan.higher_is_better)
         return state.replace(opt_state=opt_state)
 
-    everywhere = plan.layout.replicated
-    compiled = jax.jit(observe, donate_argnums=0, in_shardings=everywhere, out_shardings=everywhere)
-    return lambda state, value: compiled(state, np.float32(value))
+    states = plan.layout.of_state(plan.abstract)
+    given = (states, plan.layout.replicated)
+    compiled = plan.layout.jit(observe, donate_argnums=0, in_shardings=given, out_shardings=states)
+    return lambda state, value: compiled(state, jax.device_put(np.float32(value), plan.layout.replicated))

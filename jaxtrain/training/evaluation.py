@@ -35,27 +35,28 @@ def make_evaluate(
     """A function that evaluates `model` forward only, in equal batches of at most about `batch_size`."""
 
     def batch_of(count: int) -> int:
-        return even_batch(count, batch_size, layout.mesh.size)
+        return even_batch(count, batch_size, layout.shares)
 
     def step(params: Any, variables: Any, arrays: Arrays, start: jax.Array, pairs: Any) -> Any:
         count = arrays.labels.shape[0]
         size = batch_of(count)
         indices = start + jnp.arange(size, dtype=jnp.int32)
         images, labels = take(arrays, jnp.minimum(indices, count - 1), layout.batch)
-        known = {"params": params, **variables}
+        known = {"params": layout.gathered(params), **variables}
         logits: Any = model.apply(known, normalize(images, normalization), train=False)
         return add_pairs(pairs, measure(loss(logits, labels), logits, labels, indices < count))
 
     everywhere = layout.replicated
-    compiled: Any = jax.jit(step, donate_argnums=4, in_shardings=everywhere, out_shardings=everywhere)
-    zero = jax.jit(empty_pairs, out_shardings=everywhere)
+    given = (None, None, everywhere, everywhere, everywhere)  # parameters lie as the state of the run does
+    compiled: Any = layout.jit(step, donate_argnums=4, in_shardings=given, out_shardings=everywhere)
+    zero = layout.jit(empty_pairs, out_shardings=everywhere)
 
     def evaluate(params: Any, variables: Any, arrays: Arrays, first: int = 0) -> dict[str, float]:
         del first
         count = arrays.labels.shape[0]
         pairs = zero()
         for start in range(0, count, batch_of(count)):
-            pairs = compiled(params, variables, arrays, np.int32(start), pairs)
+            pairs = compiled(params, variables, arrays, jax.device_put(np.int32(start), everywhere), pairs)
         return means_of_all(pairs, count)
 
     return evaluate
@@ -63,7 +64,8 @@ def make_evaluate(
 
 def means_of_all(pairs: Mapping[str, Pair], count: int) -> dict[str, float]:
     """The means on the host, held to have counted `count` examples."""
-    seen = int(pairs["loss"][1])
+    found = jax.device_get(pairs)
+    seen = int(found["loss"][1])
     if seen != count:
         raise AssertionError(f"evaluation counted {seen} examples of {count}")
-    return means(pairs)
+    return means(found)

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,24 @@ import jax
 
 from jaxtrain.config import Config, config_name, digest, load_config
 from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.preprocessing.base import Preprocessing
-from jaxtrain.data.splits import fit_normalization, fits_normalization, load_splits, stream_splits
+from jaxtrain.data.splits import read_splits
 from jaxtrain.data.streaming import StreamedSplit
-from jaxtrain.errors import CheckpointError, DataError, Diverged, Interrupted
+from jaxtrain.errors import CheckpointError, Diverged, Interrupted
 from jaxtrain.reporting.reporter import Reporter, quiet
-from jaxtrain.training import checkpoints
-from jaxtrain.training.compilation import enable_compilation_cache, jit_once
+from jaxtrain.training import checkpoints, hosts, memory
+from jaxtrain.training.beginning import claimed, normalization, placed, reported, restored, saver
+from jaxtrain.training.compilation import enable_compilation_cache
+from jaxtrain.training.initialization import initial_state
 from jaxtrain.training.loop import Hooks, Loop, Tools
+from jaxtrain.training.memory import explained
+from jaxtrain.training.peers import Peers
 from jaxtrain.training.plan import Plan, make_plan, with_training_colors
 from jaxtrain.training.result import Metrics, Result, device_names, versions
 from jaxtrain.training.signals import stop_on_signals
-from jaxtrain.training.state import TrainState, initializer, params_sha256
+from jaxtrain.training.state import TrainState, params_sha256
 from jaxtrain.training.streamed import place_splits
 from jaxtrain.training.tools import make_tools
+from jaxtrain.training.waiting import WORTH_SAYING, advice
 from jaxtrain.training.workdir import Workdir
 
 
@@ -61,76 +65,89 @@ def fit(
         stands, `Diverged` for a loss that is not finite, `Interrupted` when SIGTERM or SIGINT ended it.
     """
     resolved = load_config(config, overrides)
+    with hosts.watched() as peers:
+        return _fit(config, resolved, workdir, data_dir, reporter or quiet(), peers)
+
+
+def _fit(
+    config: str | Path | Config,
+    resolved: Config,
+    workdir: str | Path | None,
+    data_dir: str | Path | None,
+    reporter: Reporter,
+    peers: Peers | None,
+) -> Result:
     directory = Workdir(Path(workdir) if workdir is not None else default_workdir(config, resolved))
-    reporter = reporter or quiet()
-    directory.check(resolved)
+    if hosts.is_primary():
+        directory.check(resolved)
     enable_compilation_cache()
     plan = make_plan(resolved, data_dir)
     reporter.note(describe_run(plan, directory))
-    read = load_splits if plan.splits.host is None else stream_splits
-    splits = read(plan.splits, tuple(plan.splits.sizes), resolved.seed)  # damaged data leaves nothing behind
-    with directory.locked(resolved):
-        return _train(plan, directory, reporter, splits)
+    with explained(resolved, memory.DATA):
+        splits = read_splits(plan.splits, tuple(plan.splits.sizes), resolved.seed)  # damaged data leaves nothing behind
+    with claimed(directory, resolved):
+        return _train(plan, directory, reporter, splits, peers)
 
 
 def _train(
-    plan: Plan, directory: Workdir, reporter: Reporter, splits: Mapping[str, ArraySource | StreamedSplit]
+    plan: Plan,
+    directory: Workdir,
+    reporter: Reporter,
+    splits: Mapping[str, ArraySource | StreamedSplit],
+    peers: Peers | None,
 ) -> Result:
-    checkpoints.clean(directory.checkpoints)
-    restored = _restore(plan, directory, reporter)
-    normalization = _normalization(plan, directory, splits["train"])
+    found = restored(plan, directory, reporter)
+    fitted = normalization(plan, directory, splits["train"])
     plan = with_training_colors(plan, splits["train"])
-    everywhere = plan.layout.replicated
-    tools = make_tools(plan, normalization, place_splits(plan, splits))
-    if restored is None:
-        state: TrainState = jit_once(_initializer(plan), everywhere)()
+    with explained(plan.config, memory.DATA):
+        tools = make_tools(plan, fitted, place_splits(plan, splits))
+    if found is None:
+        with explained(plan.config, memory.INITIALIZATION):
+            state = initial_state(plan, fitted, splits["train"])
         progress = checkpoints.Progress()
     else:
-        state, progress = restored
+        state, progress = found
     step = int(state.step)
-    directory.rewind_metrics(step)
-    events = directory.tensorboard if plan.config.logging.tensorboard else None
     with (
         contextlib.closing(tools.examples),
-        _saver(plan, directory) as saver,
-        reporter.training(directory.metrics_file, events, plan.clock, step),
+        saver(plan, directory, -1 if found is None else step) as saving,
+        reported(plan, directory, reporter, step),
     ):
-        hooks = Hooks(reporter.stepped, reporter.write)
-        loop = Loop(plan, tools, saver, hooks, progress)
+        hooks = Hooks(reporter.stepped, reporter.write, reporter.warn)
+        loop = Loop(plan, tools, saving, hooks, progress)
         try:
-            with stop_on_signals() as stop:
+            with stop_on_signals(peers) as stop, explained(plan.config, memory.TRAINING):
                 state = loop.run(state, stop)
-            final, best = _final_metrics(plan, tools, loop, directory, reporter, state)
+            if loop.data_wait > WORTH_SAYING:
+                reporter.note(advice(loop.data_wait, _workers(splits["train"])))
+            with explained(plan.config, memory.EVALUATION):
+                final, best = _final_metrics(plan, tools, loop, directory, reporter, state)
         except (Interrupted, Diverged) as error:
-            _unfinished(plan, loop, directory, error).write(directory.result_file)
+            if hosts.is_primary():
+                _unfinished(plan, loop, directory, error).write(directory.result_file)
             raise
     result = dataclasses.replace(
         _summary(plan, loop, directory, "finished", plan.total_steps),
         final=final,
         best=best,
         best_step=loop.progress.best_step,
-        params_sha256=params_sha256(state.params),
+        params_sha256=params_sha256(_whole(plan, state.params)),
         state=state,
     )
-    result.write(directory.result_file)
+    if hosts.is_primary():
+        result.write(directory.result_file)
     return result
 
 
-def _normalization(plan: Plan, directory: Workdir, train: ArraySource | StreamedSplit) -> Preprocessing:
-    """Fitted when a run begins. One that continues keeps what it began with, and is held to the same images.
+def _whole(plan: Plan, params: Any) -> Any:
+    """Parameters of which each process has every part."""
+    if hosts.is_alone():
+        return params
+    return plan.layout.jit(lambda x: x, out_shardings=plan.layout.replicated)(params)
 
-    Where these are streamed they are not looked at again, since that takes as long as an epoch of decoding.
-    """
-    if not directory.preprocessing_file.exists():
-        fitted = fit_normalization(plan.splits, train)
-        directory.keep_normalization(fitted)
-        return fitted
-    kept = directory.read_normalization()
-    if isinstance(train, ArraySource) and not fits_normalization(plan.splits, train, kept):
-        raise DataError(
-            f"the training images are not those with which the run in {directory.path} began: their mean and std differ"
-        )
-    return kept
+
+def _workers(train: ArraySource | StreamedSplit) -> int:
+    return train.workers if isinstance(train, StreamedSplit) else 0
 
 
 def describe_run(plan: Plan, directory: Workdir) -> str:
@@ -144,39 +161,6 @@ def describe_run(plan: Plan, directory: Workdir) -> str:
     )
 
 
-def _initializer(plan: Plan) -> Any:
-    return initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
-
-
-def placed(plan: Plan) -> TrainState:
-    """The abstract state with its shardings, which is what restoring needs."""
-    everywhere = plan.layout.replicated
-    state: TrainState = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), plan.abstract
-    )
-    return state
-
-
-def _restore(plan: Plan, directory: Workdir, reporter: Reporter) -> tuple[TrainState, checkpoints.Progress] | None:
-    def damaged(step: int, error: CheckpointError) -> None:
-        moved = checkpoints.set_aside(directory.checkpoints, step)
-        reporter.warn(f"{error}; it is skipped, and kept as {moved.name}")
-
-    restored = checkpoints.restore_newest(directory.checkpoints, placed(plan), damaged)
-    if restored is not None:
-        reporter.note(f"continuing from step {int(restored[0].step)} of {plan.total_steps}")
-    return restored
-
-
-@contextlib.contextmanager
-def _saver(plan: Plan, directory: Workdir) -> Iterator[checkpoints.Saver]:
-    saver = checkpoints.Saver(directory.checkpoints, plan.config.checkpoint.keep)
-    try:
-        yield saver
-    finally:
-        saver.close()
-
-
 def _final_metrics(
     plan: Plan, tools: Tools, loop: Loop, directory: Workdir, reporter: Reporter, state: TrainState
 ) -> tuple[Metrics, Metrics]:
@@ -187,16 +171,23 @@ def _final_metrics(
     if best_step is not None:
         chosen = state
         if best_step != plan.total_steps:
-            try:
-                chosen, _ = checkpoints.restore(directory.checkpoints, best_step, placed(plan))
-            except CheckpointError as error:
-                reporter.warn(f"the best checkpoint cannot be evaluated: {error}")
+            if not hosts.said_by_primary(lambda: _is_usable(directory, best_step, reporter)):
                 return final, best
+            chosen, _ = checkpoints.restore(directory.checkpoints, best_step, placed(plan), verify=False)
         best = _metrics(tools, chosen)
     if "test" in final:
         epoch = round(plan.clock.epoch(plan.total_steps), 4)
         reporter.write({"step": plan.total_steps, "epoch": epoch, "split": "test", **final["test"]})
     return final, best
+
+
+def _is_usable(directory: Workdir, step: int, reporter: Reporter) -> bool:
+    try:
+        checkpoints.read_manifest(directory.checkpoints, step)
+    except CheckpointError as error:
+        reporter.warn(f"the best checkpoint cannot be evaluated: {error}")
+        return False
+    return True
 
 
 def _metrics(tools: Tools, state: TrainState) -> Metrics:

@@ -13,11 +13,13 @@ from jaxtrain.config.annotations import ByPath
 from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim.layer_decay import layer_decay_rules
+from jaxtrain.optim.loss_scaling import with_loss_scale
 from jaxtrain.optim.rules import values_by_path, with_rules
 from jaxtrain.optim.scaling import linear_scaling
 from jaxtrain.optim.schedules import Schedule, as_schedule
 from jaxtrain.optim.schedules.on_plateau import Plateau, observe_plateau, plateau_state, with_plateau
 from jaxtrain.tables import table
+from jaxtrain.training.loss_scale import updates_made
 from jaxtrain.training.schedule_range import of_run, range_over_run
 
 
@@ -37,7 +39,9 @@ class RunOptimizer:
 
     def learning_rate(self, opt_state: Any, step: jax.Array) -> jax.Array:
         """f32[], the rate of the update that follows `step` ones; NaN where the optimizer has none."""
-        return jnp.float32(jnp.nan) if self.rate is None else jnp.asarray(self.rate(opt_state, step), jnp.float32)
+        if self.rate is None:
+            return jnp.float32(jnp.nan)
+        return jnp.asarray(self.rate(opt_state, updates_made(opt_state, step)), jnp.float32)
 
     def observe(self, opt_state: Any, metric: jax.Array, *, higher_is_better: bool) -> Any:
         """The optimizer's state after an evaluation that gave `metric`."""
@@ -115,10 +119,13 @@ def complete_optimizer(config: Config, clock: Clock, optimizer: RunOptimizer, mu
     The multipliers are those of `learning_rate_rules`.
     """
     before = [spec.build(clock=clock, seed=config.seed) for spec in config.gradients]
-    after = [] if config.average is None else [config.average.build(clock=clock)]
+    after = [] if config.average is None else [config.average.build(clock=clock, **of_run(clock))]
     tx = optax.chain(*before, optimizer.tx) if before else optimizer.tx
     tx = with_rules(tx, multipliers, config.parameters.frozen)
-    return dataclasses.replace(optimizer, tx=optax.with_extra_args_support(optax.chain(tx, *after) if after else tx))
+    tx = optax.with_extra_args_support(optax.chain(tx, *after) if after else tx)
+    if config.precision.policy == "float16":
+        tx = with_loss_scale(tx, config.precision.loss_scale, config.precision.loss_scale_interval)
+    return dataclasses.replace(optimizer, tx=tx)
 
 
 def learning_rate_rules(config: Config, layers: tuple[str, ...]) -> ByPath:

@@ -34,9 +34,14 @@ from jaxtrain.training.optimizer import (
     check_rules,
     complete_optimizer,
     learning_rate_rules,
+    needs,
 )
 from jaxtrain.training.parallel import Layout, make_layout
+from jaxtrain.training.partition import DATA
+from jaxtrain.training.precision import at_matmul_precision, model_spec
 from jaxtrain.training.requirements import abstract_images, check_requirements
+from jaxtrain.training.several_steps import Together, check_steps_together, steps_together
+from jaxtrain.training.sharing import Sharing, sharing_of
 from jaxtrain.training.state import TrainState, initializer
 from jaxtrain.training.step import TrainStep, make_train_step
 from jaxtrain.training.views import check_views
@@ -91,6 +96,11 @@ class Plan:
         return self.config.evaluation.best == "accuracy"
 
     @property
+    def together(self) -> Together:
+        """How many steps are dispatched at a time."""
+        return steps_together(self.config, self.jaxpr, on_cpu=self.layout.on_cpu)
+
+    @property
     def averages(self) -> bool:
         """Whether evaluation uses other parameters than those that are trained."""
         return has_average(self.abstract.opt_state)
@@ -98,12 +108,28 @@ class Plan:
     @property
     def objective(self) -> Objective:
         """What a training step minimizes."""
-        return Objective(self.model, self.loss, self.penalties, self.config.data.micro_batch)
+        sums = not needs(self.config.optimizer)
+        return Objective(self.model, self.loss, self.penalties, self.config.data.micro_batch, adds_gradients=sums)
+
+    @property
+    def updates_in_place(self) -> bool:
+        """Whether all gradients are there before the first update: seen to on a CPU, and where devices add theirs."""
+        return self.layout.one_cpu or self.layout.mesh.size > 1
 
     @property
     def train_step(self) -> TrainStep:
-        """The step, yet to be compiled."""
-        return make_train_step(self.objective, self.optimizer.tx, self.config.seed)
+        """The step, yet to be compiled, of a whole batch on one device."""
+        statistics = dataclasses.replace(self.layout.statistics, axis_name=None)
+        alone = Sharing(statistics=statistics, in_place=self.updates_in_place)
+        return at_matmul_precision(
+            make_train_step(self.objective, self.optimizer.tx, self.config.seed, alone), self.config
+        )
+
+    @property
+    def shared_step(self) -> TrainStep:
+        """The step as the devices of the layout share it."""
+        step = make_train_step(self.objective, self.optimizer.tx, self.config.seed, sharing_of(self.layout))
+        return at_matmul_precision(step, self.config)
 
     @property
     def abstract_batch(self) -> Batch:
@@ -126,13 +152,14 @@ def data_directory(config: Config, override: str | Path | None = None) -> Path |
 
 def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
     """Works a run out. Raises `ConfigError` or `DataError` for everything that could not train."""
+    check_steps_together(config)
     splits = plan_splits(config.data, data_directory(config, data_dir))
     clock = Clock(splits.sizes["train"], splits.batch_size)
     _check_time(config.train_for, clock, "train_for")
     total = config.train_for.counted_steps(clock, "train_for")
     clock = dataclasses.replace(clock, total_steps=total)
-    layout = make_layout(config.devices, splits.batch_size)
-    model = config.model.build(clock=clock, num_classes=splits.dataset.num_classes)
+    layout = make_layout(config.devices, splits.batch_size, config.parallel)
+    model = model_spec(config).build(clock=clock, num_classes=splits.dataset.num_classes)
     optimizer = build_optimizer(config, clock)
     begun = _abstract_model(config, model, splits)
     check_rules(config, begun.params)
@@ -165,6 +192,9 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
             total=total,
         ),
     )
+    layout.partition.check(plan.abstract)
+    if config.parallel.backend == "pmap":
+        _check_pmap(plan)
     return dataclasses.replace(plan, jaxpr=_traced(jax.make_jaxpr(plan.train_step), plan.abstract, plan.abstract_batch))
 
 
@@ -202,6 +232,17 @@ def _abstract_model(config: Config, model: nn.Module, splits: SplitPlan) -> Trai
     except Exception as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{config.model.name} does not take images of {h}x{w}x{c}: {message}", "model") from error
+
+
+def _check_pmap(plan: Plan) -> None:
+    """Traces the step of one device, which sees its share of a batch alone."""
+    shares = plan.layout.shares
+
+    def part(x: Any) -> Any:
+        return jax.ShapeDtypeStruct((shares, x.shape[0] // shares, *x.shape[1:]), x.dtype)
+
+    step = jax.pmap(plan.shared_step, axis_name=DATA, in_axes=(None, 0), out_axes=None)
+    _traced(jax.eval_shape, step, plan.abstract, jax.tree.map(part, plan.abstract_batch))
 
 
 def _traced(trace: Callable[..., Any], *args: Any) -> Any:

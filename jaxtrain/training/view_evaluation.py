@@ -37,9 +37,10 @@ def log_probabilities(
     scores: dict[Any, Any] = {}
     for group in groups:
         if group.score not in scores:
-            scores[group.score] = jax.jit(_scored(model, group), in_shardings=(everywhere, batch), out_shardings=batch)
-    cuts = [jax.jit(group.view, in_shardings=(batch, everywhere), out_shardings=batch) for group in groups]
-    add = jax.jit(_added, in_shardings=(batch, batch, everywhere), out_shardings=batch)
+            scored = _scored(model, group, layout)
+            scores[group.score] = layout.jit(scored, in_shardings=(None, batch), out_shardings=batch)
+    cuts = [layout.jit(group.view, in_shardings=(batch, everywhere), out_shardings=batch) for group in groups]
+    add = layout.jit(_added, in_shardings=(batch, batch, everywhere), out_shardings=batch)
 
     def mean(variables: Any, prepared: Callable[[int], Any]) -> jax.Array:
         total: jax.Array | None = None
@@ -55,9 +56,10 @@ def log_probabilities(
     return mean
 
 
-def _scored(model: nn.Module | FoldedModel, group: Group) -> Callable[[Any, Any], jax.Array]:
+def _scored(model: nn.Module | FoldedModel, group: Group, layout: Layout) -> Callable[[Any, Any], jax.Array]:
     def scored(variables: Any, seen: Any) -> jax.Array:
-        logits = group.score(model, variables, seen)
+        whole = {**variables, "params": layout.gathered(variables["params"])}
+        logits = group.score(model, whole, seen)
         return jax.nn.log_softmax(logits.astype(float32_at_least(logits.dtype)))
 
     return scored
@@ -101,7 +103,7 @@ def make_view_evaluate(
 
     def indices(arrays: Arrays, start: jax.Array) -> tuple[jax.Array, jax.Array]:
         count = arrays.labels.shape[0]
-        places = start + jnp.arange(even_batch(count, batch_size, layout.mesh.size), dtype=jnp.int32)
+        places = start + jnp.arange(even_batch(count, batch_size, layout.shares), dtype=jnp.int32)
         return jnp.minimum(places, count - 1), places < count
 
     def examples(arrays: Arrays, start: jax.Array, first: jax.Array) -> Examples:
@@ -116,14 +118,14 @@ def make_view_evaluate(
 
     prepares = [_prepared(group, examples, layout) for group in groups]
     mean = log_probabilities(model, groups, layout)
-    finished = jax.jit(finish, in_shardings=(layout.batch, *(everywhere,) * 3), out_shardings=everywhere)
-    zero = jax.jit(empty_pairs, out_shardings=everywhere)
+    finished = layout.jit(finish, in_shardings=(layout.batch, *(everywhere,) * 3), out_shardings=everywhere)
+    zero = layout.jit(empty_pairs, out_shardings=everywhere)
 
     def evaluate(params: Any, variables: Any, arrays: Arrays, first: int = 0) -> dict[str, float]:
         count = arrays.labels.shape[0]
         known = {"params": params, **variables}
         pairs = zero()
-        for start in range(0, count, even_batch(count, batch_size, layout.mesh.size)):
+        for start in range(0, count, even_batch(count, batch_size, layout.shares)):
             begin = np.int32(start)
             log_p = mean(known, lambda index, begin=begin: prepares[index](arrays, begin, np.int32(first)))  # type: ignore[misc]
             pairs = finished(log_p, arrays, begin, pairs)
@@ -133,7 +135,7 @@ def make_view_evaluate(
 
 
 def _prepared(group: Group, examples: Callable[[Arrays, jax.Array, jax.Array], Examples], layout: Layout) -> Any:
-    return jax.jit(
+    return layout.jit(
         lambda arrays, start, first: group.prepare(examples(arrays, start, first)),
         in_shardings=layout.replicated,
         out_shardings=layout.batch,

@@ -38,7 +38,7 @@ class Workdir:
                 )
 
     def _check_same(self, config: Config) -> None:
-        rows = difference(self.read_config(), config)
+        rows = [row for row in difference(self.read_config(), config) if not _only_places(row[0], config)]
         if rows:
             shown = "\n".join(f"  {path}: {json.dumps(old)} there, {json.dumps(new)} now" for path, old, new in rows)
             raise WorkdirError(
@@ -59,6 +59,15 @@ class Workdir:
         except ConfigError as error:
             raise WorkdirError(f"{self.config_file} is not a config of this version: {error}") from error
 
+    def check_shared(self, config: Config) -> None:
+        """Refuses a directory in which the config that another process has written is not seen."""
+        if not self.config_file.exists():
+            raise WorkdirError(
+                f"{self.path} is not shared: process 0 has written {self.config_file.name} there, and this one does "
+                "not see it. All processes of a run need one file system for its directory"
+            )
+        self._check_same(config)
+
     @contextlib.contextmanager
     def locked(self, config: Config) -> Iterator[None]:
         """Makes the directory this process's own and writes the config; the lock goes with the process."""
@@ -73,7 +82,7 @@ class Workdir:
             except OSError:
                 raise WorkdirError(f"another process is training in {self.path}; wait for it, or stop it") from None
             try:
-                if not self.config_file.exists():
+                if not self.config_file.exists() or self.read_config() != config:  # on other devices, say
                     write_atomically(self.config_file, dumps(config))
             except WorkdirError:
                 if made:  # a full disk, say; the lock is still held
@@ -98,6 +107,13 @@ class Workdir:
         kept = [line for line in lines if _belongs(line, step)]
         if len(kept) != len(lines):
             write_atomically(self.metrics_file, "".join(line + "\n" for line in kept))
+
+
+def _only_places(path: str, config: Config) -> bool:
+    """Whether a setting says where a run is computed, and not what; such a one may change when a run continues."""
+    if config.parallel.batch_norm == "device":
+        return False
+    return path == "devices" or (path.startswith("parallel.") and path != "parallel.batch_norm")
 
 
 def _belongs(line: str, step: int) -> bool:

@@ -101,12 +101,12 @@ def test_a_signal_saves_and_the_continued_run_ends_the_same(
 ) -> None:
     handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(Interrupted, match=f"{signum.name} after step {step} of 12") as error:
-        jaxtrain.fit(short(), tmp_path / "run", reporter=Reporter(SignalAt(step, signum)))
+        jaxtrain.fit(short(steps_per_dispatch=1), tmp_path / "run", reporter=Reporter(SignalAt(step, signum)))
     assert error.value.exit_code == code
     assert checkpoints.steps(tmp_path / "run" / "checkpoints")[-1] == step
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
-    result = jaxtrain.fit(short(), tmp_path / "run")
+    result = jaxtrain.fit(short(steps_per_dispatch=1), tmp_path / "run")
     assert result.params_sha256 == finished.params_sha256
     assert (result.final, result.best, result.best_step) == (finished.final, finished.best, finished.best_step)
 
@@ -145,7 +145,7 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 def test_a_damaged_newest_checkpoint_is_reported_and_skipped(finished: jaxtrain.Result, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        jaxtrain.fit(short(), tmp_path / "run", reporter=Reporter(SignalAt(7, signal.SIGTERM)))
+        jaxtrain.fit(short(steps_per_dispatch=1), tmp_path / "run", reporter=Reporter(SignalAt(7, signal.SIGTERM)))
     newest = tmp_path / "run" / "checkpoints" / "00000007"
     victim = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:-3])
@@ -155,7 +155,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_skipped(finished: jaxtrain.
         def line(self, text: str, style: str = "") -> None:
             told.append(text)
 
-    result = jaxtrain.fit(short(), tmp_path / "run", reporter=Reporter(Listen()))
+    result = jaxtrain.fit(short(steps_per_dispatch=1), tmp_path / "run", reporter=Reporter(Listen()))
     assert any("00000007 is damaged" in line and "skipped" in line for line in told)
     assert "continuing from step 5 of 12" in told
     assert (tmp_path / "run" / "checkpoints" / "damaged-00000007").is_dir()

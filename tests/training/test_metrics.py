@@ -5,7 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtrain.training.metrics import NEVER, add_pairs, empty_pairs, empty_totals, means, measure
+from jaxtrain.training.metrics import (
+    NEVER,
+    Totals,
+    add_pairs,
+    empty_pairs,
+    empty_totals,
+    fetched,
+    means,
+    measure,
+    turned,
+)
 
 _rng = np.random.default_rng(0)
 LOGITS = _rng.normal(size=(7, 3)).astype(np.float32)
@@ -47,3 +57,14 @@ def test_nothing_has_happened_yet():
     totals = empty_totals()
     assert [float(x) for x in jax.tree.leaves(totals.pairs)] == [0.0] * 4
     assert int(totals.first_bad) == NEVER == 2**31 - 1
+
+
+def test_totals_come_through_one_array_bit_by_bit():
+    pairs = {"loss": (jnp.float32(-0.0), jnp.int32(-5)), "accuracy": (jnp.float32(1e-45), jnp.int32(2**31 - 1))}
+    totals = Totals(pairs, jnp.float32(np.nan), jnp.float32(np.inf), jnp.int32(7))
+    numbers, empty = jax.jit(turned)(totals)
+    found = fetched(numbers)
+    assert jax.tree.structure(found) == jax.tree.structure(totals)
+    for got, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(totals), strict=True):
+        assert (got.dtype, got.tobytes()) == (wanted.dtype, np.asarray(wanted).tobytes())
+    jax.tree.map(np.testing.assert_array_equal, empty, empty_totals())

@@ -187,7 +187,7 @@ def test_it_continues_with_what_it_kept_to_the_same_end(run: jaxtrain.Result, mo
         raise AssertionError("fitted again")
 
     shutil.rmtree(run.workdir / "checkpoints" / "00000008")
-    monkeypatch.setattr("jaxtrain.training.fit.fit_normalization", never)
+    monkeypatch.setattr("jaxtrain.training.beginning.fit_normalization", never)
     again = jaxtrain.fit(whitened(8), run.workdir)
     assert again.params_sha256 == run.params_sha256
 
@@ -195,7 +195,7 @@ def test_it_continues_with_what_it_kept_to_the_same_end(run: jaxtrain.Result, mo
 def test_other_images_under_it_are_refused(run: jaxtrain.Result, monkeypatch: pytest.MonkeyPatch) -> None:
     from jaxtrain.training import fit
 
-    load = fit.load_splits
+    load = fit.read_splits
 
     def changed(*arguments: Any) -> Any:
         splits = load(*arguments)
@@ -203,7 +203,7 @@ def test_other_images_under_it_are_refused(run: jaxtrain.Result, monkeypatch: py
         images[3, 1, 1, 0] ^= 1
         return {**splits, "train": dataclasses.replace(splits["train"], images=images)}
 
-    monkeypatch.setattr(fit, "load_splits", changed)
+    monkeypatch.setattr(fit, "read_splits", changed)
     with pytest.raises(DataError, match="the training images are not those with which the run"):
         jaxtrain.fit(whitened(8), run.workdir)
 

@@ -19,13 +19,14 @@ from jaxtrain.models.perceptron import mlp
 from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.schedules import as_schedule, cosine
+from jaxtrain.training.dispatch import Dispatch, make_dispatch
 from jaxtrain.training.evaluation import make_evaluate
 from jaxtrain.training.metrics import NEVER, Totals, empty_totals
 from jaxtrain.training.objective import Objective
 from jaxtrain.training.parallel import Layout, make_layout
 from jaxtrain.training.random import host_stream, stream
 from jaxtrain.training.state import TrainState, initializer
-from jaxtrain.training.step import Dispatch, make_dispatch, make_train_step
+from jaxtrain.training.step import make_train_step
 
 N, B, SHAPE, CLASSES, SEED = 40, 16, (4, 4, 1), 3, 5
 NORMALIZATION = Normalization((0.5,), (0.25,))

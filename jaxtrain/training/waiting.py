@@ -1,0 +1,71 @@
+"""How long the devices had nothing to do because the next batch was not there yet."""
+
+import queue
+import threading
+import time
+from typing import Any
+
+from jaxtrain.data.loader import Arrays
+from jaxtrain.data.streaming import TrainingStream
+
+WORTH_SAYING = 0.1
+"""Share of a run from which on waiting for data is worth a sentence."""
+
+
+class Metered:
+    """A stream of batches that is asked how long it kept the devices idle.
+
+    The host runs ahead: that it waits for a batch says nothing as long as the devices have earlier steps to do. What
+    counts is the time from the end of a step to the dispatch of the next, as far as the host spent it on waiting for
+    the batch. A thread waits for the steps to end and adds up; `seconds` is as late as it is.
+
+    Args:
+      stream: what gives the batches.
+    """
+
+    def __init__(self, stream: TrainingStream):
+        self._stream = stream
+        self._blocked = 0.0
+        self._steps: queue.SimpleQueue[tuple[Any, float, float] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self.seconds = 0.0
+
+    def __call__(self, step: int) -> Arrays:
+        """The batch of `step`."""
+        began = time.perf_counter()
+        batch = self._stream(step)
+        self._blocked = time.perf_counter() - began
+        return batch
+
+    def dispatched(self, tick: Any) -> None:
+        """Called after the dispatch of the step whose batch was given last, with something that it computes."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._follow, name="data wait", daemon=True)
+            self._thread.start()
+        self._steps.put((tick, time.perf_counter(), self._blocked))
+
+    def _follow(self) -> None:
+        ended = None
+        while (step := self._steps.get()) is not None:
+            tick, dispatched, blocked = step
+            if ended is not None:
+                self.seconds += max(min(dispatched - ended, blocked), 0.0)
+            tick.block_until_ready()
+            ended = time.perf_counter()
+
+    def close(self) -> None:
+        """Ends the thread and the work on later batches."""
+        if self._thread is not None:
+            self._steps.put(None)
+            self._thread.join()
+            self._thread = None
+        self._stream.close()
+
+
+def advice(share: float, workers: int) -> str:
+    """A sentence for a run whose devices waited for data for `share` of the time, with `workers` threads decoding."""
+    return (
+        f"{100 * share:.0f} % of the time the devices waited for data, which {workers} threads decoded: more of them "
+        "(data.workers, up to the cores there are), smaller pictures on disk, or a data set that is held in memory "
+        "(data.resize without data.host) would make the run faster"
+    )

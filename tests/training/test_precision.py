@@ -1,0 +1,163 @@
+"""The precision of a run: what it does to the model, the step, the metrics and divergence; what is refused."""
+
+import dataclasses
+import shutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxtrain
+from jaxtrain.config import CheckpointConfig, Config, LoggingConfig, PrecisionConfig, apply_overrides, digest, loads
+from jaxtrain.config.dump import dumps
+from jaxtrain.data.loader import Batch
+from jaxtrain.errors import ConfigError, Diverged
+from jaxtrain.optim.loss_scaling import LossScaleState, loss_scale_state
+from jaxtrain.practice.dtypes import PRODUCTS, dtypes, equations
+from jaxtrain.training.plan import Plan, make_plan
+from jaxtrain.training.state import TrainState, initializer
+from tests.conftest import tiny_config
+
+NORMED = "cifar_resnet(depth=8, norm=batch)"
+
+
+def test_a_policy_alone_stands_for_the_section() -> None:
+    config = tiny_config(precision="bfloat16")
+    assert config.precision == PrecisionConfig(policy="bfloat16")
+    assert apply_overrides(tiny_config(), ["precision=bfloat16"]) == config
+    both = apply_overrides(tiny_config(), ["precision=float16", "precision.matmul=highest"]).precision
+    assert (both.policy, both.matmul) == ("float16", "highest")
+    assert loads(dumps(config)) == config
+    with pytest.raises(ConfigError, match=r"precision.policy: unknown value 'bfloat15'; did you mean 'bfloat16'"):
+        apply_overrides(tiny_config(), ["precision=bfloat15"])
+
+
+def test_a_precision_counts_in_the_digest_once_it_is_used() -> None:
+    content = dataclasses.asdict(PrecisionConfig())
+    assert digest(tiny_config(precision=content)) == digest(tiny_config())
+    used = {digest(tiny_config(precision=PrecisionConfig(**x))) for x in ({"policy": "bfloat16"}, {"matmul": "high"})}
+    assert len(used | {digest(tiny_config())}) == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("mlp(dtype=float16)", "compute in bfloat16, and the model's own option says dtype=float16"),
+        ("mlp(param_dtype=bfloat16)", "keeps parameters in float32, and .* param_dtype=bfloat16"),
+    ],
+)
+def test_contradictions_are_refused(model: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        make_plan(tiny_config(model=model, precision="bfloat16"))
+
+
+def test_the_models_own_dtype_holds_without_a_policy_and_beside_the_same() -> None:
+    own = tiny_config(model="mlp(widths=[8], dtype=bfloat16)")
+    tables = {dtypes(make_plan(own)), dtypes(make_plan(own.replace(precision="bfloat16")))}
+    assert len(tables) == 1
+    assert dict(tables.pop())["products and convolutions"] == "bfloat16"
+
+
+@pytest.mark.parametrize("optimizer", ["sam(sgd(0.1))", "easgd(0.01, workers=2)"])
+def test_float16_refuses_what_evaluates_the_objective_again(optimizer: str) -> None:
+    make_plan(tiny_config(optimizer=optimizer, precision="bfloat16"))
+    with pytest.raises(ConfigError, match="no scale for its gradients; use precision=bfloat16"):
+        make_plan(tiny_config(optimizer=optimizer, precision="float16"))
+
+
+@pytest.mark.parametrize(("level", "found"), [("default", None), ("highest", "HIGHEST")])
+def test_products_of_a_step_are_made_at_the_level_asked_for(level: str, found: str | None) -> None:
+    plan = make_plan(tiny_config(precision=PrecisionConfig(matmul=level)))
+    levels = {str(eqn.params["precision"]) for eqn, _ in equations(plan.jaxpr.jaxpr) if eqn.primitive.name in PRODUCTS}
+    assert len(levels) == 1
+    assert ("HIGHEST" in levels.pop()) == (found is not None)
+    assert jax.config.jax_default_matmul_precision is None
+
+
+def test_the_table_of_dtypes_is_that_of_the_step() -> None:
+    data = tiny_config().data.replace(dataset="synthetic(height=16, width=16, channels=3, train_examples=64)")
+    config = tiny_config(model=NORMED, data=data.replace(validation=None, batch_size=8), precision="float16")
+    assert dict(dtypes(make_plan(config))) == {
+        "images": "float32",
+        "parameters": "float32",
+        "products and convolutions": "float16",
+        "statistics of normalizations": "float32",
+        "logits": "float32",
+        "loss": "float32",
+        "gradients": "float32",
+        "state of the optimizer": "float32 (24), int32 (3)",
+    }
+
+
+def half(**changes: Any) -> Config:
+    return tiny_config(precision=PrecisionConfig(policy="float16", **changes))
+
+
+def batch_of(plan: Plan, scale: float) -> Batch:
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=plan.abstract_batch.images.shape).astype(np.float32) * scale
+    return Batch(jnp.asarray(images), jnp.asarray(rng.integers(0, 3, 16), jnp.int32))
+
+
+def begun(plan: Plan) -> TrainState:
+    return initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)()
+
+
+def scale_of(state: TrainState) -> LossScaleState:
+    found = loss_scale_state(state.opt_state)
+    assert found is not None
+    return found
+
+
+def test_a_skipped_step_leaves_everything_but_the_step_and_the_scale() -> None:
+    """Images of 1e30 are infinite in float16; images of 1 are not, and train as they do in float32."""
+    plan = make_plan(half())
+    state, step = begun(plan), jax.jit(plan.train_step)
+    skipped, pairs = step(state, batch_of(plan, 1e30))
+    jax.tree.map(np.testing.assert_array_equal, (skipped.params, skipped.variables), (state.params, state.variables))
+    jax.tree.map(np.testing.assert_array_equal, scale_of(skipped).inner, scale_of(state).inner)
+    assert int(skipped.step) == 1
+    assert float(scale_of(skipped).scale) == 2**14
+    assert float(pairs["loss"][0]) == int(pairs["loss"][1]) == int(pairs["accuracy"][1]) == 0
+    good, pairs = step(skipped, batch_of(plan, 1.0))
+    assert np.isfinite(float(pairs["loss"][0]))
+    assert int(pairs["loss"][1]) == 16
+    plain = make_plan(tiny_config())
+    other, _ = jax.jit(plain.train_step)(begun(plain).replace(step=jnp.int32(1)), batch_of(plan, 1.0))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3), good.params, other.params)
+    assert float(plan.optimizer.learning_rate(good.opt_state, good.step)) == pytest.approx(
+        float(plan.optimizer.learning_rate(state.opt_state, jnp.int32(1)))  # schedules count updates
+    )
+
+
+def test_at_the_least_scale_a_step_that_overflows_has_diverged() -> None:
+    plan = make_plan(half(loss_scale=1.0))
+    _, pairs = plan.train_step(begun(plan), batch_of(plan, 1e30))
+    assert np.isnan(float(pairs["loss"][0]))
+
+
+def test_a_run_in_float16_logs_its_scale_and_resumes_to_the_same_bits(tmp_path: Any) -> None:
+    config = half(loss_scale=4.0, loss_scale_interval=5).replace(
+        logging=LoggingConfig(every="2 steps"), checkpoint=CheckpointConfig(every="7 steps")
+    )
+    whole = jaxtrain.fit(config, tmp_path / "whole")
+    shutil.rmtree(tmp_path / "whole" / "checkpoints" / "00000012")
+    again = jaxtrain.fit(config, tmp_path / "whole")  # from step 7, with the scale that it had there
+    assert again.params_sha256 == whole.params_sha256
+    records = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
+    assert [r for r in records if '"loss_scale": 4.0' in r]
+    assert [r for r in records if '"loss_scale": 16.0' in r]
+    eight = jaxtrain.fit(config.replace(devices=8), tmp_path / "eight")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3),
+        *(jax.device_get(r.state.params) for r in (whole, eight)),
+    )
+    assert float(scale_of(whole.state).scale) == float(scale_of(eight.state).scale) == 16
+
+
+def test_a_run_whose_scale_is_used_up_says_so(tmp_path: Any) -> None:
+    config = half(loss_scale=2.0).replace(optimizer="sgd(1e30)", model="mlp(widths=[8])")
+    with pytest.raises(Diverged, match="precision=bfloat16: the scale of the loss is as small as it gets"):
+        jaxtrain.fit(config, tmp_path / "run")
