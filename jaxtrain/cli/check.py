@@ -26,13 +26,14 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from jaxtrain.practice.check import examine
-    from jaxtrain.reporting.tables import parameter_table
+    from jaxtrain.reporting.tables import dtype_table, parameter_table
     from jaxtrain.training.plan import make_plan
 
     report = examine(make_plan(config, args.data_dir))
     console = Console()
     console.print(dumps(config), end="", highlight=False, markup=False)
     console.print(parameter_table(report.parameters))
+    console.print(dtype_table(report.dtypes))
     for line in report.lines():
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return 0

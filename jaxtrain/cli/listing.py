@@ -23,6 +23,7 @@ _KINDS = {
     "preprocessings": "preprocessing",
     "views": "view",
     "host_augmentations": "host_augmentation",
+    "initializations": "initialization",
 }
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxtrain import __version__
-from jaxtrain.cli import check, compare, diff, doctor, evaluate, listing, plot, show, summary, train, weights
+from jaxtrain.cli import check, compare, diff, doctor, evaluate, listing, plot, profile, show, summary, train, weights
 from jaxtrain.errors import ConfigError, JaxtrainError
 
-COMMANDS = (train, check, show, evaluate, listing, summary, compare, weights, plot, diff, doctor)
+COMMANDS = (train, check, show, evaluate, listing, summary, compare, weights, plot, profile, diff, doctor)
 
 _EPILOG = """\
 examples:
@@ -20,7 +20,8 @@ examples:
   jaxtrain list configs                            the shipped recipes
   jaxtrain summary resnet50                        a model layer by layer
 
-exit codes: 0 done, 2 bad usage, config or data, 3 diverged, 130 or 143 interrupted after saving
+exit codes: 0 done, 2 bad usage, config or data, 3 diverged, 4 another process of the run died,
+130 or 143 interrupted after saving
 """
 
 

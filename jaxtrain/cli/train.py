@@ -2,7 +2,7 @@
 
 import argparse
 
-from jaxtrain.cli.arguments import add_config, add_data_dir
+from jaxtrain.cli.arguments import add_config, add_data_dir, add_hosts
 
 NAME = "train"
 HELP = "train a config, or continue its run"
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument("--workdir", metavar="DIR", help="run directory (default: runs/NAME-DIGEST)")
     add_data_dir(parser)
+    add_hosts(parser)
     parser.add_argument("--quiet", action="store_true", help="show nothing but the result and errors")
 
 
@@ -32,17 +33,21 @@ def run(args: argparse.Namespace) -> int:
 
     from jaxtrain.reporting.display import Quiet, make_display, summary_line
     from jaxtrain.reporting.reporter import Reporter
+    from jaxtrain.training import hosts
     from jaxtrain.training.fit import default_workdir, fit
 
+    hosts.join(args.coordinator, args.processes, args.process_id)
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of failures that end in a message of ours
     console = Console()
-    display = Quiet() if args.quiet else make_display(console)
+    display = Quiet() if args.quiet or not hosts.is_primary() else make_display(console)
     result = fit(
         config,
         args.workdir or default_workdir(args.config, config),  # named for the recipe, which the config does not know
         data_dir=args.data_dir,
         reporter=Reporter(display),
     )
+    if not hosts.is_primary():
+        return 0
     for name, metrics in (("final", result.final), (f"best (step {result.best_step})", result.best)):
         if metrics:
             console.print(summary_line(name, metrics), highlight=False, soft_wrap=True)

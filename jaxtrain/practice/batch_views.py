@@ -11,9 +11,10 @@ from jaxtrain.augment.pipeline import pipeline
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Arrays, Batch, Order, normalize, on_device, training_loader
 from jaxtrain.data.preprocessing.base import Preprocessing
-from jaxtrain.data.streaming import ExampleOrder, StreamedSplit
+from jaxtrain.data.streaming import StreamedSplit
+from jaxtrain.training.orders import example_order
 from jaxtrain.training.plan import Plan
-from jaxtrain.training.random import AUGMENT, SHUFFLE, host_stream, stream
+from jaxtrain.training.random import AUGMENT, stream
 from jaxtrain.training.streamed import training_stream
 from jaxtrain.training.tools import make_feed
 
@@ -60,9 +61,8 @@ def training_view(plan: Plan, normalization: Preprocessing, train: ArraySource |
 def _streamed_view(plan: Plan, normalization: Preprocessing, train: StreamedSplit, step: int) -> BatchView:
     load, order = make_feed(plan, normalization)
     size = plan.clock.batch_size
-    draw = functools.partial(host_stream, plan.config.seed, SHUFFLE)
-    examples = ExampleOrder(draw, plan.clock.examples)
-    before = _in_memory(train.take(np.array([examples[step * size + i] for i in range(size)])))
+    chosen = example_order(plan.config, plan.clock.examples).at(range(step * size, (step + 1) * size))
+    before = _in_memory(train.take(chosen))
     with contextlib.closing(training_stream(plan, train)) as batches:
         arrays = batches(step)
     number = jax.device_put(np.int32(step), plan.layout.replicated)

@@ -32,14 +32,28 @@ def _devices() -> Rows:
 
 def _caches() -> Rows:
     directory = cache_directory()
+    native = ("native convolutions", _kernels())
     if directory is None:
-        return [("compiled programs", "off (JAXTRAIN_COMPILATION_CACHE)")]
+        return [("compiled programs", "off (JAXTRAIN_COMPILATION_CACHE)"), native]
     if not directory.is_dir():
-        return [("compiled programs", f"{directory} (not made yet)")]
+        return [("compiled programs", f"{directory} (not made yet)"), native]
     files = [f for f in directory.rglob("*") if f.is_file()]
     size = sum(f.stat().st_size for f in files) / 2**20
     state = "" if os.access(directory, os.W_OK) else ", NOT WRITABLE"
-    return [("compiled programs", f"{directory} ({len(files)} files, {size:.1f} MiB{state})")]
+    return [("compiled programs", f"{directory} ({len(files)} files, {size:.1f} MiB{state})"), native]
+
+
+def _kernels() -> str:
+    """Where those of a CPU are kept, or why there are none."""
+    from jaxtrain.nn.convolutions.native import SWITCH, find_compiler, kernel_directory
+
+    directory, compiler = kernel_directory(), find_compiler()
+    if directory is None:
+        return f"off ({SWITCH})"
+    if compiler is None:
+        return "none: no C++ compiler is found"
+    built = len(list(directory.glob("*.so"))) if directory.is_dir() else 0
+    return f"{directory} ({f'{built} built' if built else 'built when first needed'}, by {compiler})"
 
 
 def _data(data_dir: str | None) -> Rows:

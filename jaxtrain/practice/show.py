@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxtrain.config.spec import Spec
 from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits, stream_splits
+from jaxtrain.data.splits import fit_normalization, pad_splits, read_splits
 from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.errors import ConfigError, did_you_mean
 from jaxtrain.practice.batch_views import BatchView, evaluation_view, pixels, training_view
@@ -65,7 +65,11 @@ def look(plan: Plan, split: str = "train", step: int = 0, examples: int | None =
     normalization = fit_normalization(plan.splits, loaded["train"])
     plan = with_training_colors(plan, loaded["train"])
     chosen = loaded[split]
-    source = pad_splits(plan.splits, {split: chosen})[split] if isinstance(chosen, ArraySource) else chosen
+    source: ArraySource | StreamedSplit
+    if isinstance(chosen, StreamedSplit):
+        source = chosen.padded(plan.config.data.pad)
+    else:
+        source = pad_splits(plan.splits, {split: chosen})[split]
     view = (
         training_view(plan, normalization, source, step)
         if split == "train"
@@ -86,8 +90,7 @@ def look(plan: Plan, split: str = "train", step: int = 0, examples: int | None =
 
 
 def _loaded(plan: Plan) -> Mapping[str, ArraySource | StreamedSplit]:
-    read = stream_splits if plan.config.data.host else load_splits
-    return read(plan.splits, tuple(plan.splits.sizes), plan.config.seed)
+    return read_splits(plan.splits, tuple(plan.splits.sizes), plan.config.seed)
 
 
 def label_parts(label: np.ndarray, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from jaxtrain.config import Clock
 
 _REFRESH_SECONDS = 0.25
+_WAITING_SHOWN = 0.05
 
 
 class Display(Protocol):
@@ -19,7 +20,7 @@ class Display(Protocol):
         """Training begins after `step` steps."""
 
     def stepped(self, step: int) -> None:
-        """One more step is made; called after each, so it must cost next to nothing."""
+        """So many steps are made; called after each dispatch of one or some, so it must cost next to nothing."""
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Metrics of a split."""
@@ -139,11 +140,15 @@ def describe(record: Mapping[str, Any], clock: Clock | None) -> str:
 
 
 def _metrics(record: Mapping[str, Any]) -> str:
+    if "loss" not in record:  # float16 looks for a scale of the loss
+        return "every step was skipped"
     parts = [f"loss {record['loss']:.4f}", f"accuracy {100 * record['accuracy']:.2f} %"]
     if "learning_rate" in record:
         parts.append(f"lr {record['learning_rate']:.2e}")
     if "images_per_second" in record:
         parts.append(f"{record['images_per_second']:,.0f} images/s")
+    if record.get("data_wait", 0.0) >= _WAITING_SHOWN:
+        parts.append(f"waiting for data {100 * record['data_wait']:.0f} % of the time")
     return "  ".join(parts)
 
 

@@ -39,6 +39,14 @@ def parameter_table(rows: Sequence[ParameterInfo]) -> Table:
     return table
 
 
+def dtype_table(rows: Sequence[tuple[str, str]]) -> Table:
+    """Rows `(what, its dtypes)`."""
+    table = Table("dtypes", "")
+    for what, found in rows:
+        table.add_row(what, found)
+    return table
+
+
 def activation_table(title: str, rows: Sequence[tuple[str, float, float, float, float]]) -> Table:
     """Rows `(layer, mean, standard deviation, fraction saturated, fraction dead)`."""
     table = Table(title=title, title_justify="left")

@@ -7,9 +7,11 @@ import jax
 import pytest
 
 from jaxtrain.cli.main import main
-from jaxtrain.config import Config, DataConfig, OptimizerSpec, ParametersConfig
+from jaxtrain.config import Config, DataConfig, OptimizerSpec, ParallelConfig, ParametersConfig
+from jaxtrain.nn.convolutions import native
 from jaxtrain.practice.check import examine
 from jaxtrain.training.plan import make_plan
+from tests.compiled import compiled_step
 from tests.conftest import tiny_config
 
 
@@ -88,3 +90,33 @@ def test_rules_reach_the_report() -> None:
         "logits/bias": (0, 1),
         "logits/kernel": (0.5, 1),
     }
+
+
+@pytest.mark.parametrize("kernels", ["native", "XLA's"])
+@pytest.mark.parametrize("model", ["mlp(widths=[96, 96, 96, 96])", "lenet5"])
+def test_the_estimate_is_near_what_xla_allocates_for_the_run(
+    model: str, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Besides arguments and results: activations, gradients and copies of the program that the loop calls."""
+    if kernels == "native":
+        if native.library() is None:
+            pytest.skip("there is no C++ compiler")
+    else:
+        monkeypatch.setattr(native, "library", lambda: None)
+        monkeypatch.setattr(native, "is_wanted", lambda: False)
+    data = DataConfig(
+        dataset="synthetic(like='mnist', train_examples=256, test_examples=8)", batch_size=128, normalize="scale"
+    )
+    plan = make_plan(tiny_config(model=model, data=data, optimizer="adamw(0.001)"))
+    allocated = compiled_step(plan).memory_analysis().temp_size_in_bytes
+    assert examine(plan).temporary_bytes == pytest.approx(allocated, rel=0.15)
+
+
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_the_estimate_for_one_of_several_devices(fsdp: bool) -> None:
+    """Each has the gradient of its share, and that of all or, where they are divided, the parameters of all."""
+    parallel = ParallelConfig(fsdp=fsdp, fsdp_min_size=1000)
+    data = DataConfig(dataset="synthetic(like='mnist', train_examples=256, test_examples=8)", batch_size=128)
+    plan = make_plan(tiny_config(model="mlp(widths=[96, 96])", data=data, devices=8, parallel=parallel))
+    allocated = compiled_step(plan).memory_analysis().temp_size_in_bytes
+    assert examine(plan).temporary_bytes == pytest.approx(allocated, rel=0.15)

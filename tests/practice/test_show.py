@@ -44,8 +44,8 @@ def trained_on(tmp_path_factory: pytest.TempPathFactory) -> Batches:
     make_dispatch = tools.make_dispatch
 
     def spied(step: Any, load: Any, *others: Any, **options: Any) -> Any:
-        def watched(arrays: Any, order: Any, number: jax.Array) -> Batch:
-            batch: Batch = load(arrays, order, number)
+        def watched(arrays: Any, order: Any, number: jax.Array, part: Any) -> Batch:
+            batch: Batch = load(arrays, order, number, part)
             jax.debug.callback(lambda n, x, y: seen.update({int(n): (np.array(x), np.array(y))}), number, *batch)
             return batch
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from jaxtrain.config import Clock
-from jaxtrain.reporting.display import Live, Plain, make_display
+from jaxtrain.reporting.display import Live, Plain, describe, make_display
 
 CLOCK = Clock(examples=100, batch_size=10, total_steps=50)
 
@@ -42,6 +42,12 @@ def test_plain_prints_every_evaluation_and_training_now_and_then(monkeypatch: py
         "epoch   1.00  step 10/50  train       loss 0.5000  accuracy 25.00 %  lr 1.25e-01  20 images/s  eta 0:20",
         "epoch   2.00  step 20/50  validation  loss 0.2500  accuracy 75.00 %",
     ]
+
+
+def test_waiting_for_data_is_said_where_it_is_much() -> None:
+    said = "  waiting for data 34 % of the time"
+    assert describe({**train(1), "data_wait": 0.342}, CLOCK).endswith(said)
+    assert "waiting" not in describe({**train(1), "data_wait": 0.02}, CLOCK)
 
 
 def test_a_line_is_neither_wrapped_nor_read_as_markup() -> None:
