@@ -1,6 +1,7 @@
-"""What the input of a training run costs: `host`, JPEGs ahead of the step; `device`, augmentation inside it.
+"""What the input of a training run costs: `host`, JPEGs ahead of the step; `stream`, arrays; `device`, augmentation.
 
 `python scripts/bench_input.py host` makes its own JPEGs of 500x375; `--images DIR` takes those below a folder.
+`python scripts/bench_input.py stream` writes random images of CIFAR-10's size as shards, records and PNGs to read.
 `python scripts/bench_input.py device` takes random images of CIFAR-10's size, and ResNet-20.
 """
 
@@ -18,12 +19,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+if TYPE_CHECKING:
+    from jaxtrain.data.dataset import ArraySource
+
 _SIDE = 224
 _BATCH = 32
+_SMALL_BATCH = 128
 
 
 def main() -> None:
@@ -36,6 +42,12 @@ def main() -> None:
     host.add_argument("--rounds", type=int, default=9)
     host.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     host.set_defaults(run=measure_host)
+    stream = commands.add_parser("stream", help="images of 32x32 that need no decoding, and PNGs beside them")
+    stream.add_argument("--count", type=int, default=20_000, help="images")
+    stream.add_argument("--batches", type=int, default=400, help=f"of {_SMALL_BATCH}, in each measurement")
+    stream.add_argument("--rounds", type=int, default=9)
+    stream.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    stream.set_defaults(run=measure_stream)
     device = commands.add_parser("device", help="augmentation, mixing and normalization inside a step of ResNet-20")
     device.add_argument("--rounds", type=int, default=9)
     device.add_argument("--calls", type=int, default=20, help="of a loader, in each measurement")
@@ -62,6 +74,132 @@ def measure_host(args: argparse.Namespace) -> None:
             if importlib.util.find_spec("cv2") is not None:
                 contenders["OpenCV, threads"] = functools.partial(_in_threads, _opencv_all, each, args.workers)
             _report(contenders, len(each), args.rounds)
+
+
+def measure_stream(args: argparse.Namespace) -> None:
+    """The stream of a run from each kind of files to the device, and the barest loop that gathers the same batches."""
+    from jaxtrain.data.sources.image_folder import image_folder
+    from jaxtrain.data.sources.shards import shards
+    from jaxtrain.data.sources.tfds import tfds
+    from jaxtrain.data.stored import stored_arrays
+
+    with tempfile.TemporaryDirectory() as made:
+        root = Path(made)
+        held = _write_arrays(root, args.count)
+        batches = args.batches
+        small = max(batches // 10, 1)  # of what is decoded, or parsed, image by image
+        sources: dict[str, tuple[object, int, Callable[[np.ndarray], np.ndarray]]] = {
+            "host memory": (stored_arrays(held), batches, lambda indices: held.images[indices]),
+            "npz shards": (shards(directory=root).store("train"), batches, _bare_mapped(root)),
+            "ArrayRecord, raw": (tfds(builder="raw", directory=root).store("train"), small, _bare_records(root)),
+            "folder of PNGs": (
+                image_folder(directory=root, size=(32, 32), test=None).stream("train"),
+                small,
+                _bare_pictures(root, args.workers),
+            ),
+        }
+        for name, (source, count, bare) in sources.items():
+            print(f"{name}: {len(source)} images, {count} batches of {_SMALL_BATCH}")  # type: ignore[arg-type]
+            contenders: dict[str, Callable[[], None]] = {
+                "jaxtrain": _stream(source, count, args.workers),
+                "bare loop": functools.partial(_bare, bare, len(source), count),  # type: ignore[arg-type]
+            }
+            _report(contenders, count * _SMALL_BATCH, args.rounds)
+
+
+def _write_arrays(root: Path, count: int) -> "ArraySource":
+    """Random images in every form below `root`; a tenth of them where reading is slow."""
+    import tensorflow_datasets
+
+    from jaxtrain.data.dataset import ArraySource
+    from jaxtrain.data.sources.shard_writing import write_shards
+
+    features, tenth = tensorflow_datasets.features, count // 10
+    rng = np.random.RandomState(0)
+    held = ArraySource(rng.randint(0, 256, (count, 32, 32, 3)).astype(np.uint8), np.zeros(count, np.int32))
+    write_shards(root, "train", (held.take(np.arange(i, min(i + 1000, count))) for i in range(0, count, 1000)))
+    np.save(root / "whole.npy", held.images)
+    (root / "train" / "only").mkdir(parents=True)
+    for i, image in enumerate(held.images[:tenth]):
+        Image.fromarray(image).save(root / "train" / "only" / f"{i:05}.png")
+
+    class Raw(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[misc,call-arg]
+        VERSION = tensorflow_datasets.core.Version("1.0.0")
+        name = "raw"
+
+        def _info(self) -> object:
+            form = {
+                "image": features.Tensor(shape=(32, 32, 3), dtype=np.uint8),
+                "label": features.ClassLabel(names=["a"]),
+            }
+            return tensorflow_datasets.core.DatasetInfo(builder=self, features=features.FeaturesDict(form))
+
+        def _split_generators(self, dl_manager: object) -> object:
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self) -> Iterator[tuple[int, dict[str, object]]]:
+            for i, image in enumerate(held.images[:tenth]):
+                yield i, {"image": image, "label": 0}
+
+    Raw(data_dir=root, file_format="array_record").download_and_prepare(file_format="array_record")
+    return held
+
+
+def _stream(source: object, batches: int, workers: int) -> Callable[[], None]:
+    from jaxtrain.augment.host.chain import chain
+    from jaxtrain.augment.host.sizes import fit
+    from jaxtrain.data.encoded import EncodedSource
+    from jaxtrain.data.orders import ExampleOrder
+    from jaxtrain.data.streaming import StreamedSplit, TrainingStream
+    from jaxtrain.training.parallel import make_layout
+    from jaxtrain.training.random import HOST_AUGMENT, SHUFFLE, example_stream, host_stream
+
+    made = chain([fit(32, 32)]) if isinstance(source, EncodedSource) else None
+    split = StreamedSplit("bench", source, made, 1, workers)  # type: ignore[arg-type]
+    order = ExampleOrder(functools.partial(host_stream, 0, SHUFFLE), len(split))
+    draws, divided = functools.partial(example_stream, 0, HOST_AUGMENT), make_layout(1, _SMALL_BATCH).batch
+
+    def run() -> None:
+        with contextlib.closing(TrainingStream(split, made, draws, order, _SMALL_BATCH, batches, divided)) as stream:
+            for step in range(batches):
+                stream(step).images.block_until_ready()
+
+    return run
+
+
+def _bare(read: Callable[[np.ndarray], np.ndarray], examples: int, batches: int) -> None:
+    import jax
+
+    order = np.concatenate([np.random.permutation(examples) for _ in range(batches * _SMALL_BATCH // examples + 1)])
+    for step in range(batches):
+        jax.device_put(read(order[step * _SMALL_BATCH : (step + 1) * _SMALL_BATCH])).block_until_ready()
+
+
+def _bare_mapped(root: Path) -> Callable[[np.ndarray], np.ndarray]:
+    images = np.load(root / "whole.npy", mmap_mode="r")
+    return lambda indices: np.asarray(images[indices])
+
+
+def _bare_records(root: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import tensorflow_datasets
+
+    source = tensorflow_datasets.core.read_only_builder.builder_from_files("raw", data_dir=str(root)).as_data_source(
+        "train"
+    )
+    return lambda indices: np.stack([record["image"] for record in source.__getitems__(indices.tolist())])
+
+
+def _bare_pictures(root: Path, workers: int) -> Callable[[np.ndarray], np.ndarray]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    paths = sorted((root / "train" / "only").iterdir())
+    pool = ThreadPoolExecutor(workers)
+
+    def decode(index: int) -> np.ndarray:
+        with Image.open(paths[index]) as image:
+            return np.asarray(image.convert("RGB"))
+
+    return lambda indices: np.stack(list(pool.map(decode, indices)))
 
 
 _INPUTS: dict[str, tuple[str, ...]] = {
@@ -157,7 +295,8 @@ def _ours(paths: Sequence[Path], batches: int, workers: int) -> Callable[[], Non
     from jaxtrain.augment.host.chain import chain
     from jaxtrain.augment.host.crops import random_resized_crop
     from jaxtrain.data.encoded import Encoded, EncodedSource
-    from jaxtrain.data.streaming import ExampleOrder, StreamedSplit, TrainingStream
+    from jaxtrain.data.orders import ExampleOrder
+    from jaxtrain.data.streaming import StreamedSplit, TrainingStream
     from jaxtrain.training.parallel import make_layout
     from jaxtrain.training.random import HOST_AUGMENT, SHUFFLE, example_stream, host_stream
 

@@ -1,0 +1,90 @@
+"""How `scripts/bench.py` measures: turns, ratios, tables, contenders that fail or are not installed; two real ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def measuring(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import benchmarks.measuring
+
+    return benchmarks.measuring
+
+
+def bench(*arguments: str) -> str:
+    command = [sys.executable, str(SCRIPTS / "bench.py"), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_contenders_take_turns_and_the_first_measurement_is_dropped(measuring: ModuleType) -> None:
+    seen: list[str] = []
+
+    def contender(name: str, values: list[float]) -> object:
+        def measure() -> float:
+            seen.append(name)
+            return values[seen.count(name) - 1]
+
+        return measure
+
+    found = measuring.in_turns({"a": contender("a", [9.0, 2.0, 4.0]), "b": contender("b", [9.0, 1.0, 8.0])}, 2)
+    assert found == {"a": [2.0, 4.0], "b": [1.0, 8.0]}
+    assert seen == ["b", "a", "a", "b", "b", "a"]
+
+
+def test_a_contender_that_fails_is_left_out(measuring: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> float:
+        raise measuring.Failed("no such thing")
+
+    assert measuring.in_turns({"a": lambda: 1.0, "b": fails}, 2) == {"a": [1.0, 1.0]}
+    assert "b: left out: no such thing" in capsys.readouterr().out
+    assert measuring.missing("json", "no_such_package_at_all") == "no_such_package_at_all"
+
+
+def test_the_ratio_is_the_median_of_rounds_and_greater_than_one_where_ours_is_better(measuring: ModuleType) -> None:
+    ours, theirs = [100.0, 50.0, 30.0], [50.0, 40.0, 30.0]
+    assert measuring.ratio_of(ours, theirs) == 1.25
+    assert measuring.ratio_of(ours, theirs, measuring.SECONDS) == 0.8
+    lines = measuring.report("net", {"jaxtrain": ours, "other": theirs}, "jaxtrain")
+    assert "| other | **1.250** | 40 [30-50] |" in lines
+    assert "| jaxtrain |  | 50 [30-100] |" in lines
+    assert any(line.startswith("load average") for line in lines)
+
+
+def test_a_speed_is_steps_over_seconds(measuring: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
+    made: list[int] = []
+
+    def advance(steps: int) -> None:
+        now[0] += 5.0 if not made else 0.01 * steps  # the first call compiles
+        made.append(steps)
+
+    assert measuring.speed(lambda steps: advance(steps) or advance(steps), 1) == pytest.approx(1 / 5.01)
+    made.clear()
+    assert measuring.steady_speed(advance, 2.0) == pytest.approx(100)
+    assert made[-1] * 0.01 == pytest.approx(2.0, rel=0.05)
+    assert sum(made) < 2 * made[-1]
+
+
+def test_every_benchmark_is_listed_and_an_unknown_one_refused() -> None:
+    lines = bench("--list").splitlines()
+    assert [line.split()[0] for line in lines] == [
+        *("overhead", "frameworks", "startup", "input", "checkpoints", "scaling", "memory")
+    ]
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        bench("nothing")
+    assert "there is no benchmark 'nothing'" in error.value.stderr
+
+
+@pytest.mark.parametrize("contender", ["jaxtrain", "bare jax"])
+def test_a_measurement_in_a_process_of_its_own(measuring: ModuleType, contender: str) -> None:
+    assert measuring.in_process("frameworks", contender, net="tiny", batch=32, seconds=0.05)() > 1
+    with pytest.raises(measuring.Failed, match="KeyError"):
+        measuring.in_process("frameworks", contender, net="none", batch=32, seconds=0.05)()
