@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def launch(recipe: Path, workdir: Path, processes: int, *arguments: str) -> subprocess.Popen[str]:
+def launch(recipe: Path, workdir: Path, processes: int, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     command = [sys.executable, "scripts/launch_local.py", str(processes), "--", str(recipe), "--workdir", str(workdir)]
     command += arguments
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -65,8 +66,8 @@ def finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def params(workdir: Path) -> Any:
-    plan = make_plan(config())
+def params(workdir: Path, run: Config) -> Any:
+    plan = make_plan(run)
     return jax.tree.map(np.asarray, checkpoints.restore(workdir / "checkpoints", 20, placed(plan))[0].params)
 
 
@@ -90,10 +91,29 @@ def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_processes_train_as_one(undisturbed: Path, tmp_path: Path) -> None:
     alone = fit(config().replace(devices=1), tmp_path / "alone")
-    assert distance(jax.tree.map(np.asarray, alone.state.params), params(undisturbed)) < 1e-5  # type: ignore[union-attr]
+    assert distance(jax.tree.map(np.asarray, alone.state.params), params(undisturbed, config())) < 1e-5  # type: ignore[union-attr]
     lines = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
     assert [x["step"] for x in lines if x["split"] == "train"] == list(range(1, 21))  # one process writes
     assert json.loads((undisturbed / "result.json").read_text())["devices"] == ["cpu", "cpu"]
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Double precision in the threads that restore a checkpoint too, which `jax.enable_x64` does not reach."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.usefixtures("double")
+def test_two_processes_train_as_one_in_double_precision(tmp_path: Path) -> None:
+    run = apply_overrides(config(), ["model.dtype=float64", "model.param_dtype=float64"])
+    (tmp_path / "recipe.json").write_text(dumps(run))
+    finish(launch(tmp_path / "recipe.json", tmp_path / "two", 2, JAX_ENABLE_X64="1"))
+    alone = fit(run.replace(devices=1), tmp_path / "alone").state.params  # type: ignore[union-attr]
+    two = params(tmp_path / "two", run)
+    assert all(x.dtype == np.float64 for x in jax.tree.leaves(two))
+    assert distance(jax.tree.map(np.asarray, alone), two) < 1e-10
 
 
 def test_two_processes_that_read_a_share_each_train_and_evaluate_as_one(tmp_path: Path) -> None:
@@ -135,7 +155,7 @@ def test_killed_and_restarted_with_two_processes_and_with_one(recipe: Path, undi
     assert "continuing from step" in finish(launch(recipe, workdir, 2))
     assert digest(workdir) == digest(undisturbed)
     assert "continuing from step" in finish(launch(recipe, tmp_path / "other", 1))
-    assert distance(params(tmp_path / "other"), params(undisturbed)) < 1e-5
+    assert distance(params(tmp_path / "other", config()), params(undisturbed, config())) < 1e-5
 
 
 @pytest.mark.parametrize(

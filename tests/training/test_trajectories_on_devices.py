@@ -164,6 +164,12 @@ def test_in_double_precision(params: Any, overrides: str) -> None:
         assert distance(params(), params(overrides)) < 1e-10
 
 
+def test_micro_batches_in_double_precision(params: Any) -> None:
+    whole = "parallel.batch_norm=2"
+    with jax.enable_x64(True):
+        assert distance(params(whole), params(f"{whole} data.micro_batch=4")) < 1e-10
+
+
 def test_divided_parameters_take_a_sixth_of_the_memory_and_less() -> None:
     config = apply_overrides(
         tiny_config(model="resnet50", optimizer="adam(learning_rate=1e-3)", devices=8),
