@@ -1,6 +1,7 @@
 """A jaxpr as one list of operations: calls opened, what nothing reads left out, nothing computed twice."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,10 @@ mesh_cast reshard pvary
 """
 ALIASES = frozenset(_ALIASES_NAMES.split())
 """Operations whose result lies where their operand lies."""
+
+_STRETCHING_NAMES = "add atan2 div eq ge gt le lt max min mul ne nextafter pow rem sub"
+_STRETCHING = frozenset(_STRETCHING_NAMES.split())
+"""Operations of two arrays that repeat an axis of length 1."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,8 +89,23 @@ class _Opened:
             elif name in ALIASES and operands[0] is not None and len(operands) == len(eqn.outvars):
                 results = list(operands)
             else:
-                results = list(self._operation(eqn, name, operands))
+                results = list(self._operation(eqn, name, self._stretched(eqn, operands)))
             known |= dict(zip(eqn.outvars, results, strict=True))
+
+    def _stretched(self, eqn: Any, operands: Sequence[Value | None]) -> list[Value | None]:
+        """The operands at the shape of the result: repeating an axis of length 1 becomes an operation of its own."""
+        if eqn.primitive.name not in _STRETCHING:
+            return list(operands)
+        shape = tuple(eqn.outvars[0].aval.shape)
+        return [v if v is None or v.shape == shape else self._repeated(v, shape) for v in operands]
+
+    def _repeated(self, v: Value, shape: tuple[int, ...]) -> Value:
+        key = ("broadcast_in_dim", str(shape), (), (id(v),))
+        if key not in self._seen:
+            size = v.bytes * math.prod(shape) // max(math.prod(v.shape), 1)
+            self._seen[key] = (Value(size, v.dtype, shape),)
+            self.operations.append(Operation("broadcast_in_dim", {}, (v,), self._seen[key]))
+        return self._seen[key][0]
 
     def _operation(self, eqn: Any, name: str, operands: Sequence[Value | None]) -> tuple[Value, ...]:
         literals = tuple(str(v) for v in eqn.invars if isinstance(v, core.Literal))

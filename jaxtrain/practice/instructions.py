@@ -201,9 +201,7 @@ class Compiler:
         if v is None:
             return
         maker = self._makers.get(id(v))
-        whole = maker is not None and all(
-            o.shape == v.shape and o.dtype != "bool" and self._is_whole(o) for o in maker.operands
-        )
+        whole = maker is not None and all(o.shape == v.shape and o.dtype != "bool" for o in maker.operands)
         if maker is not None and whole and maker.name in _ABSORBED and len(self._readers[id(v)]) == 1:
             yield from maker.operands
         else:

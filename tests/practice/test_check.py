@@ -93,7 +93,11 @@ def test_rules_reach_the_report() -> None:
 
 
 @pytest.mark.parametrize("kernels", ["native", "XLA's"])
-@pytest.mark.parametrize("model", ["mlp(widths=[96, 96, 96, 96])", "lenet5"])
+@pytest.mark.parametrize(
+    "model",
+    ["mlp(widths=[96, 96, 96, 96])", "lenet5", "vit(patch=4, width=96, depth=2, heads=3, mlp_width=384)"],
+    ids=["mlp", "lenet5", "vit"],
+)
 def test_the_estimate_is_near_what_xla_allocates_for_the_run(
     model: str, kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
