@@ -17,7 +17,7 @@ from jaxtrain.practice.flattening import Operation, Program, Value
 _LIGHT_NAMES = """
 abs add add_any and broadcast_in_dim cbrt ceil clamp concatenate convert_element_type cos div dynamic_slice eq erf
 erf_inv erfc exp exp2 expm1 floor ge gt integer_pow iota is_finite le log log1p logistic lt max min mul ne neg
-nextafter not or pad pow real reduce_precision rem rev round rsqrt select_and_gather_add select_n shift_left
+nextafter not or pad polynomial pow real reduce_precision rem rev round rsqrt select_and_gather_add select_n shift_left
 shift_right_arithmetic shift_right_logical sign sin slice split sqrt square sub tan tanh transpose xor random_wrap
 random_unwrap copy_p full
 """
@@ -182,8 +182,24 @@ class Compiler:
                 kept |= {id(v) for v in self._read_by_reduction(op)}
             else:
                 kept |= {id(v) for v in op.operands}
-        dear = (v for op in self._program.operations if _is_dear(op) for v in op.results)
-        return kept | {id(v) for v in dear if len(self._readers.get(id(v), [])) > 1}
+        ends: dict[int, set[int]] = {}
+        for op in reversed(self._program.operations):  # what reads a value is settled before it is
+            for v in op.results:
+                if _is_dear(op) and len(self._ends(v, ends)) > 1:
+                    kept.add(id(v))
+                stays = id(v) in kept or op.name not in _LIGHT
+                ends[id(v)] = {id(v)} if stays else self._ends(v, ends)
+        return kept
+
+    def _ends(self, v: Value, ends: dict[int, set[int]]) -> set[int]:
+        """The instructions that `v` is fused into: those that all that reads it ends in; two stand for more."""
+        found: set[int] = set()
+        for reader in self._readers.get(id(v), []):
+            for result in reader.results:
+                found |= ends[id(result)]
+                if len(found) > 1:
+                    return found
+        return found
 
     def _specs(self, op: Operation) -> tuple[Any, Any]:
         """How the operands of a convolution are to be reordered; None for one that lies as it should."""
@@ -219,8 +235,14 @@ class Compiler:
         if id(v) in self._results:
             return 0
         wide = v.bytes * 2 if id(v) in self._wide and v.dtype in _HALF else v.bytes
+        return 2 * wide if self._shares_its_exponential(v) else wide
+
+    def _shares_its_exponential(self, v: Value) -> bool:
+        """Whether the gradient of an error function reads the exponential inside it, exp(-x^2), which is then kept."""
         maker = self._makers.get(id(v))
-        return 2 * wide if maker is not None and maker.name in ("erf", "erfc") else wide  # the exponential in it stays
+        if maker is None or maker.name not in ("erf", "erfc"):
+            return False
+        return any(reader.name == "square" for x in maker.operands for reader in self._readers[id(x)])
 
 
 def _is_dear(op: Operation) -> bool:
