@@ -7,8 +7,12 @@ python scripts/bench.py --list
 
 import argparse
 import importlib
+from pathlib import Path
 
-NAMES = ("overhead", "frameworks", "startup", "input", "checkpoints", "scaling", "memory")
+NAMES = (
+    *("overhead", "frameworks", "scaling", "memory", "convolutions", "steps"),
+    *("pictures", "stored", "augmentation", "startup", "epoch", "checkpoints"),
+)
 
 
 def main() -> None:
@@ -21,6 +25,8 @@ def main() -> None:
     parser.add_argument(
         "--of", nargs="+", default=[], metavar="PART", help="parts of a benchmark, as its list names them"
     )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="pictures: the JPEGs below it")
+    parser.add_argument("--data-dir", default="data", metavar="DIR", help="epoch: in its folder mnist are the files")
     args = parser.parse_args()
     if args.only:
         benchmark, contender, *settings = args.only

@@ -1,6 +1,6 @@
 """Loops of plain jax around our nets: the careful one, and flax's example. `advance(steps)` makes steps and waits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,9 +9,8 @@ import numpy as np
 import optax
 from flax.training import train_state
 
+from benchmarks import measuring
 from benchmarks.nets import Net
-
-Advance = Callable[[int], None]
 
 
 def _begun(net: Net) -> tuple[Any, Any]:
@@ -29,7 +28,7 @@ def _loss(model: Any, params: Any, rest: Any, images: jax.Array, labels: jax.Arr
     return loss, (logits, rest)
 
 
-def careful(net: Net, batch: int) -> Advance:
+def careful(net: Net, batch: int) -> measuring.Advance:
     """One donated jit a step; images on the device as uint8, shuffled each epoch; metrics read 100 steps late."""
     model, variables = _begun(net)
     tx = optax.sgd(0.01, momentum=0.9)
@@ -72,7 +71,7 @@ class _State(train_state.TrainState):
     batch_stats: Any = None
 
 
-def flax_example(net: Net, batch: int) -> Advance:
+def flax_example(net: Net, batch: int) -> measuring.Advance:
     """After the structure of flax's MNIST example: two jitted functions a step, floats, permuted on the device each
     epoch, metrics of every batch kept and read at its end, nothing donated.
     """

@@ -2,18 +2,16 @@
 # mypy: ignore-errors
 
 import os
-from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks import measuring
 from benchmarks.nets import Net
 
 os.environ["KERAS_BACKEND"] = "jax"
 
 import keras
 from keras import layers
-
-Advance = Callable[[int], None]
 
 
 def _shortcut(x, width: int, stride: int):
@@ -59,7 +57,7 @@ def _model(net: Net, name: str):
     return keras.applications.ResNet50(weights=None, input_tensor=inputs, classifier_activation=None)
 
 
-def loop(net: Net, name: str, batch: int, together: int) -> Advance:
+def loop(net: Net, name: str, batch: int, together: int) -> measuring.Advance:
     """`fit` with `steps_per_execution=together` and accuracy."""
     model = _model(net, name)
     model.compile(

@@ -5,6 +5,7 @@ two measurements that followed each other; the median of these over the rounds i
 """
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import statistics
@@ -18,6 +19,10 @@ Measure = Callable[[], float]
 """One measurement; a speed, or a time or size where less is better."""
 
 
+Advance = Callable[[int], None]
+"""Makes so many steps and waits for them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Unit:
     """What is measured: its name, whether more of it is better, and how many decimals are worth printing."""
@@ -29,6 +34,7 @@ class Unit:
 
 SPEED = Unit("steps/s")
 SECONDS = Unit("s", more_is_better=False, decimals=2)
+IMAGES = Unit("images/s")
 
 
 def in_turns(contenders: Mapping[str, Measure], rounds: int) -> dict[str, list[float]]:
@@ -53,6 +59,22 @@ def in_turns(contenders: Mapping[str, Measure], rounds: int) -> dict[str, list[f
     return {name: values for name, values in found.items() if values}
 
 
+def both_times(
+    contenders: Mapping[str, Advance], rounds: int, steps: int = 1
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds a step, by the clock and of this process's processors: of these other work takes less."""
+    processors: dict[str, list[float]] = {name: [] for name in contenders}
+
+    def measure(name: str) -> float:
+        clock, used = time.perf_counter(), time.process_time()
+        contenders[name](steps)
+        processors[name].append((time.process_time() - used) / steps)
+        return (time.perf_counter() - clock) / steps
+
+    found = in_turns({name: functools.partial(measure, name) for name in contenders}, rounds)
+    return found, {name: values[1:] for name, values in processors.items()}
+
+
 class Failed(Exception):
     """A contender that could not be measured, and why."""
 
@@ -63,7 +85,7 @@ def report(title: str, found: Mapping[str, Sequence[float]], ours: str, unit: Un
     for name, values in found.items():
         told = f"{_number(statistics.median(values), unit)} [{_number(min(values), unit)}-{_number(max(values), unit)}]"
         ratio = "" if name == ours or ours not in found else f"**{ratio_of(found[ours], values, unit):.3f}**"
-        lines.append(f"| {name} | {ratio} | {told} |")
+        lines.append(f"| {_cell(name)} | {ratio} | {told} |")
     return [*lines, "", f"load average {' '.join(f'{x:.1f}' for x in os.getloadavg())}, {os.cpu_count()} cores"]
 
 
@@ -71,6 +93,10 @@ def ratio_of(ours: Sequence[float], theirs: Sequence[float], unit: Unit = SPEED)
     """The median over the rounds of how many times as good ours was."""
     pairs = zip(ours, theirs, strict=True)
     return statistics.median(a / b if unit.more_is_better else b / a for a, b in pairs)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
 
 
 def _number(value: float, unit: Unit) -> str:
@@ -82,14 +108,19 @@ def missing(*packages: str) -> str:
     return next((p for p in packages if importlib.util.find_spec(p) is None), "")
 
 
-def speed(advance: Callable[[int], None], steps: int) -> float:
+def speed(advance: Advance, steps: int) -> float:
     """Steps a second when `advance` makes `steps` and waits for them."""
     began = time.perf_counter()
     advance(steps)
     return steps / (time.perf_counter() - began)
 
 
-def steady_speed(advance: Callable[[int], None], seconds: float) -> float:
+def throughput(work: Callable[[], None], count: int) -> Measure:
+    """How many a second, where `work` does `count` of them."""
+    return lambda: count * speed(lambda _: work(), 1)
+
+
+def steady_speed(advance: Advance, seconds: float) -> float:
     """Steps a second over about `seconds`, after enough steps to compile and to see how many these are."""
     advance(1)
     steps, found = 1, speed(advance, 1)
@@ -103,11 +134,27 @@ def in_process(benchmark: str, contender: str, **options: object) -> Measure:
     """Measures in a process of its own, which `bench.py --only` runs; for what would disturb others by its threads."""
     settings = [f"{key}={value}" for key, value in options.items()]
     command = [sys.executable, str(Path(__file__).parents[1] / "bench.py"), "--only", benchmark, contender, *settings]
+    return lambda: float(completed(command, {}).stdout.split()[-1])
 
-    def measure() -> float:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Failed(next(reversed(done.stderr.strip().splitlines()), f"exit code {done.returncode}"))
-        return float(done.stdout.split()[-1])
 
-    return measure
+def whole_process(command: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
+    """Seconds from the start of a process to its end.
+
+    Raises:
+      Failed: where it ends in failure, with the last line of what it said.
+    """
+    began = time.perf_counter()
+    completed(command, environment or {})
+    return time.perf_counter() - began
+
+
+def completed(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """What a process left that has `environment` on top of this one's.
+
+    Raises:
+      Failed: as above.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+    if done.returncode:
+        raise Failed(next(reversed(done.stderr.strip().splitlines()), f"exit code {done.returncode}"))
+    return done

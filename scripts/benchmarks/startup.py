@@ -5,15 +5,12 @@ Each measurement is a process of its own, from its start to its end.
 
 import argparse
 import functools
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from benchmarks import measuring
-from benchmarks.measuring import Failed, Measure
+from benchmarks.measuring import Measure
 
 _STEP = (
     "train",
@@ -59,23 +56,15 @@ def _ten_steps(cache: Path, *, keep: bool) -> float:
     with tempfile.TemporaryDirectory(dir=cache.parent) as folder:
         chosen = cache if keep else Path(folder, "cache")
         environment = {"JAXTRAIN_COMPILATION_CACHE": str(chosen)}
-        return _timed([*_COMMAND, *_STEP, "--workdir", str(Path(folder, "run"))], environment)
+        return measuring.whole_process([*_COMMAND, *_STEP, "--workdir", str(Path(folder, "run"))], environment)
 
 
 _COMMAND = (sys.executable, "-m", "jaxtrain")
 
 
 def _python(*arguments: str) -> Measure:
-    return functools.partial(_timed, [sys.executable, *arguments], {})
+    return functools.partial(measuring.whole_process, [sys.executable, *arguments])
 
 
 def _jaxtrain(*arguments: str) -> Measure:
-    return functools.partial(_timed, [*_COMMAND, *arguments], {})
-
-
-def _timed(command: list[str], environment: dict[str, str]) -> float:
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
-    if done.returncode:
-        raise Failed(next(reversed(done.stderr.strip().splitlines()), f"exit code {done.returncode}"))
-    return time.perf_counter() - began
+    return functools.partial(measuring.whole_process, [*_COMMAND, *arguments])

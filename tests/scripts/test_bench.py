@@ -73,10 +73,30 @@ def test_a_speed_is_steps_over_seconds(measuring: ModuleType, monkeypatch: pytes
     assert sum(made) < 2 * made[-1]
 
 
+def test_processors_are_told_beside_the_clock(measuring: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, used = [0.0], [0.0]
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(measuring.time, "process_time", lambda: used[0])
+
+    def advance(steps: int) -> None:  # waits for half of the time
+        clock[0] += steps * 2.0
+        used[0] += steps * 1.0
+
+    assert measuring.both_times({"a": advance}, 3, steps=4) == ({"a": [2.0] * 3}, {"a": [1.0] * 3})
+
+
+def test_a_process_that_fails_says_why(measuring: ModuleType) -> None:
+    command = [sys.executable, "-c", "import os, sys; sys.exit(os.environ.get('WHY'))"]
+    assert measuring.whole_process(command) > 0
+    with pytest.raises(measuring.Failed, match="no luck"):
+        measuring.whole_process(command, {"WHY": "no luck"})
+
+
 def test_every_benchmark_is_listed_and_an_unknown_one_refused() -> None:
     lines = bench("--list").splitlines()
     assert [line.split()[0] for line in lines] == [
-        *("overhead", "frameworks", "startup", "input", "checkpoints", "scaling", "memory")
+        *("overhead", "frameworks", "scaling", "memory", "convolutions", "steps"),
+        *("pictures", "stored", "augmentation", "startup", "epoch", "checkpoints"),
     ]
     with pytest.raises(subprocess.CalledProcessError) as error:
         bench("nothing")

@@ -1,0 +1,25 @@
+"""The stream of a training run, from files to batches on the device."""
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from jaxtrain.data.orders import ExampleOrder
+from jaxtrain.data.streaming import StreamedSplit, TrainingStream
+from jaxtrain.training.parallel import make_layout
+from jaxtrain.training.random import HOST_AUGMENT, SHUFFLE, example_stream, host_stream
+
+
+def streaming(source: Any, views: Any, batch: int, batches: int, workers: int) -> Callable[[], None]:
+    """Opens the stream of `source` over `views`, the host's augmentation or none, takes `batches`, and closes it."""
+    split = StreamedSplit("bench", source, views, 1, workers)
+    order = ExampleOrder(functools.partial(host_stream, 0, SHUFFLE), len(split))
+    draws, divided = functools.partial(example_stream, 0, HOST_AUGMENT), make_layout(1, batch).batch
+
+    def run() -> None:
+        with contextlib.closing(TrainingStream(split, views, draws, order, batch, batches, divided)) as stream:
+            for step in range(batches):
+                stream(step).images.block_until_ready()
+
+    return run
