@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument(
         "--of", nargs="+", default=[], metavar="PART", help="parts of a benchmark, as its list names them"
     )
+    parser.add_argument("--without", nargs="+", default=[], metavar="CONTENDER", help="frameworks: leave these out")
     parser.add_argument("--images", type=Path, metavar="DIR", help="pictures: the JPEGs below it")
     parser.add_argument("--data-dir", default="data", metavar="DIR", help="epoch: in its folder mnist are the files")
     args = parser.parse_args()

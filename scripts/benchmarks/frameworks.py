@@ -1,6 +1,8 @@
 """Training speed beside bare jax, flax's example loop, Keras 3 on jax, PyTorch (eager, compiled) and Lightning.
 
 Each measurement is a process of its own, the contenders in turns. `--of mlp:32 lenet5:128` chooses nets and batches.
+On a CPU leave Keras's fifty steps a call out of large nets (`--without "Keras x50"`): convolutions in a loop of XLA's
+take minutes a measurement there.
 """
 
 import argparse
@@ -29,6 +31,8 @@ def run(args: argparse.Namespace) -> list[str]:
         batch = batch or str(NETS[name].batches[0])
         contenders = {}
         for contender, needs in CONTENDERS.items():
+            if contender in args.without:
+                continue
             if package := measuring.missing(*needs):
                 print(f"{contender}: left out, {package} is not installed")
                 continue
