@@ -5,7 +5,7 @@ by s multiplies its rate by 1 / s and every other layer's by s; so factors whose
 and leave what the net computes as it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -97,28 +97,43 @@ def between_layers(
         _, report = rewrite(model, begun, images, _measure)
         ratios = {name: measured[_RATIO] for name, measured in report.items()}
 
-        def spread(logs: jax.Array) -> jax.Array:
-            return jnp.abs(logs - logs.mean()).max()
+        def rates(params: Any) -> jax.Array:
+            return _log_rates(model, {**begun, "params": params}, losses, images, names)
 
-        def unequal(state: Any) -> jax.Array:
-            return (spread(state[1]) >= tolerance) & (state[2] < max_iterations)
-
-        def balance(state: Any) -> Any:
-            params, logs, i = state
+        def scaled(params: Any, logs: jax.Array) -> Any:
             factors = jnp.exp(damping / 2 * (logs - logs.mean()))
-            changed = _scaled(
-                model, {**begun, "params": params}, images, dict(zip(names, factors, strict=True)), ratios
-            )
-            return changed["params"], _log_rates(model, changed, losses, images, names), i + 1
+            by_name = dict(zip(names, factors, strict=True))
+            return _scaled(model, {**begun, "params": params}, images, by_name, ratios)["params"]
 
-        first = (begun["params"], _log_rates(model, begun, losses, images, names), jnp.int32(0))
-        params, logs, _ = jax.lax.while_loop(unequal, balance, first)
-        return params, first[1], logs, report
+        return *_balanced(begun["params"], rates, scaled, tolerance, max_iterations), report
 
     params, first, last, report = jax.jit(run)(dict(begun), loss_key, images)
     check_report(model, report, "between_layers")
     _check_rates(names, first, last, tolerance, max_iterations)
     return {**begun, "params": params}
+
+
+def _balanced(
+    params: Any,
+    rates: Callable[[Any], jax.Array],
+    scaled: Callable[[Any, jax.Array], Any],
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Any, jax.Array, jax.Array]:
+    """Parameters scaled again and again until the logarithms of their rates are equal; these, before and after."""
+
+    def unequal(state: Any) -> jax.Array:
+        _, logs, i = state
+        return (jnp.abs(logs - logs.mean()).max() >= tolerance) & (i < max_iterations)
+
+    def balance(state: Any) -> Any:
+        params, logs, i = state
+        changed = scaled(params, logs)
+        return changed, rates(changed), i + 1
+
+    first = rates(params)
+    params, last, _ = jax.lax.while_loop(unequal, balance, (params, first, jnp.int32(0)))
+    return params, first, last
 
 
 def _names(model: nn.Module, variables: Mapping[str, Any], images: jax.Array) -> list[str]:

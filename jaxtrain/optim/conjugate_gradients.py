@@ -79,23 +79,12 @@ def nonlinear_cg(
         updates: optax.Updates, state: ConjugateState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, ConjugateState]:
         value_fn, value = objective("nonlinear_cg", params, extra)
-        now, before = trees.dot(updates, updates), trees.dot(state.gradient, state.gradient)
-        common = trees.dot(updates, state.gradient)
-        safe = jnp.where(before > 0, before, 1)
-        if method == "polak_ribiere":
-            beta = jnp.maximum(now - common, 0) / safe
-        else:
-            beta = jnp.where(jnp.abs(common) >= 0.2 * now, 0, now / safe)
-        beta = jnp.where(state.known & (before > 0), beta, 0)
-        conjugate = trees.add_scaled(trees.negative(updates), beta, state.direction)
+        now = trees.dot(updates, updates)
+        conjugate = trees.add_scaled(trees.negative(updates), _beta(method, updates, now, state), state.direction)
         slope = trees.dot(updates, conjugate)
         descends = (slope < 0) & jnp.isfinite(slope)
         direction = trees.choose(descends, conjugate, trees.negative(updates))
-        slope = jnp.where(descends, slope, -now)
-        suggested = jnp.minimum(1, 2.02 * state.decrease / jnp.where(slope < 0, slope, -1))
-        length = jnp.sqrt(now)
-        first = 1 / jnp.where(length > 0, length, 1)
-        initial = jnp.where(state.known & (suggested > 0), suggested, first)
+        initial = _first_trial(now, jnp.where(descends, slope, -now), state)
         found = search(
             line_search, value_fn, params, value, updates, direction, initial, c2=c2, max_evaluations=max_evaluations
         )
@@ -111,3 +100,21 @@ def nonlinear_cg(
         return found.along(direction), new
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _beta(method: str, gradient: optax.Updates, now: jax.Array, state: ConjugateState) -> jax.Array:
+    """How much of the last direction to keep; none at first. `now` is |gradient|^2."""
+    before, common = trees.dot(state.gradient, state.gradient), trees.dot(gradient, state.gradient)
+    safe = jnp.where(before > 0, before, 1)
+    if method == "polak_ribiere":
+        beta = jnp.maximum(now - common, 0) / safe
+    else:
+        beta = jnp.where(jnp.abs(common) >= 0.2 * now, 0, now / safe)
+    return jnp.where(state.known & (before > 0), beta, 0)
+
+
+def _first_trial(now: jax.Array, slope: jax.Array, state: ConjugateState) -> jax.Array:
+    """The step that a search begins with: by the last decrease, or of length 1 where there is none."""
+    suggested = jnp.minimum(1, 2.02 * state.decrease / jnp.where(slope < 0, slope, -1))
+    length = jnp.sqrt(now)
+    return jnp.where(state.known & (suggested > 0), suggested, 1 / jnp.where(length > 0, length, 1))

@@ -1,5 +1,6 @@
 """Newton's method with the whole Hessian, damped."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -75,36 +76,17 @@ def newton(
 
         hessian = jax.hessian(flat)(x)
         hessian = (hessian + hessian.T) / 2
-        identity = jnp.eye(x.size, dtype=x.dtype)
         if not levenberg_marquardt:
-            return restored(-jnp.linalg.solve(hessian + like(damping, x) * identity, g)), state
+            damped = hessian + like(damping, x) * jnp.eye(x.size, dtype=x.dtype)
+            return restored(-jnp.linalg.solve(damped, g)), state
 
-        def attempt(carry: _Trial) -> _Trial:
-            factor = jnp.linalg.cholesky(hessian + carry.damping * identity)
-            step = -jax.scipy.linalg.cho_solve((factor, True), g)
-            promised = -(g @ step + step @ hessian @ step / 2)
+        def decrease(step: jax.Array) -> jax.Array:
             # at the very point that the update leads to: leaves may be in fewer bits than x
             there = value_fn(jax.tree.map(jnp.add, params, restored(step)))
-            decrease = value.astype(x.dtype) - there.astype(x.dtype)
-            lowers = jnp.isfinite(step).all() & (g @ step < 0) & (decrease > 0)
-            gain = decrease / jnp.where(promised > 0, promised, jnp.inf)
-            eased = carry.damping * jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
-            # from no damping at all the first is a small part of the curvature there is
-            least = np.finfo(x.dtype).eps * jnp.max(jnp.abs(jnp.diagonal(hessian)), initial=1)
-            raised = jnp.maximum(carry.damping, least) * carry.growth
-            return _Trial(
-                jnp.where(lowers, step, 0),
-                jnp.where(lowers, eased, raised),
-                jnp.where(lowers, 2, 2 * carry.growth),
-                carry.tried + 1,
-                lowers,
-            )
-
-        def goes_on(carry: _Trial) -> jax.Array:
-            return ~carry.accepted & (carry.tried < max_trials) & (carry.damping <= max_damping)
+            return value.astype(x.dtype) - there.astype(x.dtype)
 
         begin = _Trial(jnp.zeros_like(x), state.damping, state.growth, jnp.int32(0), jnp.bool_(False))
-        end = jax.lax.while_loop(goes_on, attempt, begin)
+        end = _tried(begin, hessian, g, decrease, max_trials, max_damping)
         # beyond the limit no step would be tried ever again
         damping_after = jnp.where(end.damping <= max_damping, end.damping, jnp.asarray(damping, x.dtype))
         growth = jnp.where(end.accepted, end.growth, 2)
@@ -119,3 +101,38 @@ class _Trial(NamedTuple):
     growth: jax.Array
     tried: jax.Array
     accepted: jax.Array
+
+
+def _tried(
+    begin: _Trial,
+    hessian: jax.Array,
+    g: jax.Array,
+    decrease: Callable[[jax.Array], jax.Array],
+    max_trials: int,
+    max_damping: float,
+) -> _Trial:
+    """The last of the trials: steps that are damped more and more, until one lowers the objective."""
+
+    def attempt(carry: _Trial) -> _Trial:
+        factor = jnp.linalg.cholesky(hessian + carry.damping * jnp.eye(g.size, dtype=g.dtype))
+        step = -jax.scipy.linalg.cho_solve((factor, True), g)
+        promised = -(g @ step + step @ hessian @ step / 2)
+        lowered = decrease(step)
+        lowers = jnp.isfinite(step).all() & (g @ step < 0) & (lowered > 0)
+        gain = lowered / jnp.where(promised > 0, promised, jnp.inf)
+        eased = carry.damping * jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
+        # from no damping at all the first is a small part of the curvature there is
+        least = np.finfo(g.dtype).eps * jnp.max(jnp.abs(jnp.diagonal(hessian)), initial=1)
+        raised = jnp.maximum(carry.damping, least) * carry.growth
+        return _Trial(
+            jnp.where(lowers, step, 0),
+            jnp.where(lowers, eased, raised),
+            jnp.where(lowers, 2, 2 * carry.growth),
+            carry.tried + 1,
+            lowers,
+        )
+
+    def goes_on(carry: _Trial) -> jax.Array:
+        return ~carry.accepted & (carry.tried < max_trials) & (carry.damping <= max_damping)
+
+    return jax.lax.while_loop(goes_on, attempt, begin)
