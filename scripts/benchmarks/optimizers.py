@@ -1,18 +1,13 @@
-#!/usr/bin/env python3
-"""Time of one update by each first-order rule, against the optax alias or chain that does the same work.
+"""Time of one update by each first-order rule, beside the optax alias or chain that does the same work.
 
 Both update the parameters of a ResNet-20 (59 arrays, 269,722 numbers) from given gradients, in one jitted step with
-donated parameters and state. The two take turns in one process; a turn is some updates in a row. Printed are the
-medians of the turns, and the median of the ratios of turns that follow each other. Where optax has no such rule, the
-other side is the formula written out in jax.numpy.
-
-    python scripts/bench_optimizers.py --rounds 200 --rules adam,nesterov
+donated parameters and state, some updates in a row. Where optax has no such rule, the other side is the formula written
+out in jax.numpy. `--of adam nesterov` chooses rules.
 """
 
 import argparse
 import math
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from benchmarks import measuring
 from jaxtrain.optim import OPTIMIZERS
 
 RATE, UPDATES = 1e-3, 10
@@ -117,8 +113,8 @@ def pairs() -> dict[str, tuple[str, dict[str, Any], optax.GradientTransformation
     }
 
 
-def turns(tx: optax.GradientTransformation, params: Tree, grads: Tree) -> Callable[[], float]:
-    """A function that makes `UPDATES` updates and says the microseconds that one took."""
+def _updates(tx: optax.GradientTransformation, params: Tree, grads: Tree) -> measuring.Measure:
+    """Microseconds of one update."""
 
     def step(params: Tree, state: Tree, grads: Tree) -> Any:
         updates, state = tx.update(grads, state, params)
@@ -126,44 +122,32 @@ def turns(tx: optax.GradientTransformation, params: Tree, grads: Tree) -> Callab
 
     compiled = jax.jit(step, donate_argnums=(0, 1))
     held = compiled(jax.tree.map(jnp.copy, params), tx.init(params), grads)
+    jax.block_until_ready(held)
 
-    def turn() -> float:
+    def advance(steps: int) -> None:
         nonlocal held
-        jax.block_until_ready(held)
-        began = time.perf_counter()
-        for _ in range(UPDATES):
+        for _ in range(steps):
             held = compiled(*held, grads)
         jax.block_until_ready(held)
-        return (time.perf_counter() - began) / UPDATES * 1e6
 
-    return turn
+    return lambda: 1e6 / measuring.speed(advance, UPDATES)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=100, help="turns of each side")
-    parser.add_argument("--rules", help="some of the rules, with commas between")
-    args = parser.parse_args()
-    wanted = args.rules.split(",") if args.rules else [name for name, _, _ in pairs().values()]
+def run(args: argparse.Namespace) -> list[str]:
+    """Prints each row when it is complete."""
     params = resnet20()
     grads = jax.tree.map(lambda x: jnp.roll(x, 1), params)
-    arrays = jax.tree.leaves(params)
-    print(f"{len(arrays)} arrays, {sum(x.size for x in arrays):,} numbers, {jax.devices()[0].device_kind}")
-    print(f"{'rule':20} {'jaxtrain, us':>14} {'optax, us':>12} {'ratio':>8} {'of the least':>14}")
+    print(
+        "| rule | jaxtrain, us | optax, us | ratio | of the least |", "| --- " * 5 + "|", sep="\n", flush=True
+    )
     for row, (name, options, other) in pairs().items():
-        if name not in wanted:
+        if args.of and name not in args.of:
             continue
-        sides = [turns(OPTIMIZERS.create(name, **({"learning_rate": RATE} | options)), params, grads)]
-        sides.append(turns(other, params, grads))
-        times: list[list[float]] = [[], []]
-        for round_ in range(args.rounds):
-            for side in (0, 1) if round_ % 2 else (1, 0):
-                times[side].append(sides[side]())
-        ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
-        ours, theirs = (statistics.median(t) for t in times)
-        least = min(times[0]) / min(times[1])
-        print(f"{row:20} {ours:14.1f} {theirs:12.1f} {ratio:8.3f} {least:14.3f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        ours = OPTIMIZERS.create(name, **({"learning_rate": RATE} | options))
+        found = measuring.in_turns(
+            {"jaxtrain": _updates(ours, params, grads), "optax": _updates(other, params, grads)}, args.rounds
+        )
+        ratio = statistics.median(a / b for a, b in zip(found["jaxtrain"], found["optax"], strict=True))
+        medians = " | ".join(f"{statistics.median(times):.1f}" for times in found.values())
+        print(f"| {row} | {medians} | {ratio:.3f} | {min(found['jaxtrain']) / min(found['optax']):.3f} |", flush=True)
+    return []
