@@ -244,7 +244,7 @@ class ParallelConfig(Section):
         share the batch.
       model_min_width: outputs of the narrowest layer that is divided so.
       rules: ordered rules `regex -> axes` over the paths of the state that come before the automatic choice; one word
-        a dimension, "data", "model" or "-" for none: {"Dense_0/kernel": "- model"}. "" keeps an array whole.
+        a dimension, "data", "model" or "-" for none: {"fc1/kernel": "- model"}. "" keeps an array whole.
       axis_types: of the mesh: "auto", where the compiler works layouts out, or "explicit", where they are part of an
         array's type and what does not fit is an error.
       batch_norm: what batch normalization takes mean and variance of: the "global" batch; the share of each "device";

@@ -14,7 +14,7 @@ from jaxtrain.config import Config
 from jaxtrain.data.splits import fit_normalization, read_splits
 from jaxtrain.data.streaming import available_cores
 from jaxtrain.errors import ConfigError, WorkdirError
-from jaxtrain.practice.ceilings import Ceilings, measure_ceilings
+from jaxtrain.practice.ceilings import PUBLISHED, Ceilings, Peak, measure_ceilings
 from jaxtrain.practice.cost import flops
 from jaxtrain.practice.traces import Trace, origins, read_trace
 from jaxtrain.training.compilation import enable_compilation_cache, jit_once
@@ -72,6 +72,11 @@ class Profile:
     def best_seconds(self) -> float:
         """Of a step, dispatched as `train` does."""
         return self.step_seconds if self.together_seconds is None else min(self.step_seconds, self.together_seconds)
+
+    @property
+    def published(self) -> Peak | None:
+        """What the device's maker states, None where that is not known."""
+        return PUBLISHED.get(self.device)
 
     def utilization(self, dtype: str) -> float:
         """Model FLOPs utilization: FLOP/s of a step to those of the measured product of `dtype`, on all devices."""

@@ -69,14 +69,12 @@ def _gap_lines(profile: "Profile") -> list[str]:
 
 
 def _ceiling_lines(profile: "Profile") -> list[str]:
-    from jaxtrain.practice.ceilings import PUBLISHED
-
     done = profile.flops / profile.best_seconds / profile.devices
     lines = [f"FLOPs a step: {profile.flops:,} (products and convolutions), {_tera(done)} a device"]
     for dtype, ceiling in profile.ceilings.flops.items():
         share = 100 * profile.utilization(dtype)
         lines.append(f"MFU: {share:.1f} % of the {_tera(ceiling)} of a {dtype} product, measured on this device")
-    peak = PUBLISHED.get(profile.device)
+    peak = profile.published
     if peak is not None:
         share = 100 * done / (1e12 * peak.half_tflops)
         lines.append(f"MFU: {share:.1f} % of the {peak.half_tflops:g} TFLOP/s that its maker states (16 bits)")
