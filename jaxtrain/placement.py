@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, Sharding
 
 
@@ -24,8 +25,17 @@ def placed_shares(tree: Any, sharding: Sharding, processes: int) -> Any:
 
 def reshaped(x: jax.Array, *shape: int) -> jax.Array:
     """`x` in another shape; where its first axis is divided over an explicit mesh, so is the result's."""
+    return jax.lax.reshape(x, shape, out_sharding=_of_first_axis(x))
+
+
+def repeated_for(x: jax.Array, value: jax.Array) -> jax.Array:
+    """`value[1, ...]` for each along the first axis of `x`, divided as that is."""
+    return jnp.broadcast_to(value, (x.shape[0], *value.shape[1:]), out_sharding=_of_first_axis(x))
+
+
+def _of_first_axis(x: jax.Array) -> jax.P | None:
     axis = jax.typeof(x).sharding.spec[0] if x.ndim else None
-    return jax.lax.reshape(x, shape, out_sharding=None if axis is None else jax.P(axis))
+    return None if axis is None else jax.P(axis)
 
 
 def laid_out(tree: Any, sharding: Sharding | Any) -> Any:

@@ -51,10 +51,11 @@ def run(args: argparse.Namespace) -> int:
     from jaxtrain.reporting.class_chart import class_chart, class_table
     from jaxtrain.reporting.contact_sheet import contact_sheet, stacked
     from jaxtrain.training.compilation import enable_compilation_cache
+    from jaxtrain.training.parallel import on_one_device
     from jaxtrain.training.plan import make_plan
 
     enable_compilation_cache()
-    found = look(make_plan(config.replace(devices=1), args.data_dir), args.split, args.step, args.examples)
+    found = look(make_plan(on_one_device(config), args.data_dir), args.split, args.step, args.examples)
     listed = found.balance.listed
     balance = listed.names, listed.counts, found.balance.totals, found.balance.title
     try:

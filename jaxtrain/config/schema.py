@@ -93,7 +93,8 @@ class DataConfig(Section):
       dataset: the source, a row of `jaxtrain list datasets`.
       batch_size: examples in a training step, over all devices; "all" for the whole training split, in a fixed order.
       micro_batch: examples that go through the model at a time, where a batch is too large for the memory; the step
-        is the same but for rounding, statistics of a batch (BatchNorm) aside. None for the whole batch at once.
+        is the same but for rounding, statistics of a batch (BatchNorm) aside. None for the whole batch at once. With
+        `parallel.backend=pmap` of the share of each device.
       directory: where the data set's files are; none for `--data-dir`, then the variable JAXTRAIN_DATA.
       validation: what a seeded permutation takes off the training split for validation: "5000 examples", "10%".
       resize: height and width to which images are resampled (bilinear) when they are loaded; none to leave them.
@@ -116,7 +117,7 @@ class DataConfig(Section):
       stream: reads each batch from the files ahead of its step, where the data set is larger than the memory of the
         devices or of the host; the steps are those of a run in memory. With `host` it says nothing more.
       shuffle: how the order of an epoch is drawn: "permutation", 4 bytes an example; "index", computed where it is
-        looked at, in constant memory where the examples are streamed. They are different orders.
+        looked at, and keeps nothing where examples are streamed. They are different orders.
     """
 
     path: ClassVar[str] = "data"

@@ -5,6 +5,7 @@ epoch and kept, 4 bytes an example; an index shuffle is computed at the position
 """
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -42,15 +43,13 @@ class ExampleOrder:
             return draw(epoch).permutation(examples).astype(np.int32 if examples < 2**31 else np.int64)
 
         self._permutation = permutation
-
-    def __getitem__(self, position: int) -> int:
-        epoch, place = divmod(position, self._examples)
-        return int(self._permutation(epoch)[place])
+        self._lock = threading.Lock()  # else each thread that comes to a new epoch would draw it
 
     def at(self, positions: range) -> np.ndarray:
         """int64[len(positions)]."""
-        found = [self._permutation(epoch)[places] for epoch, places in _by_epoch(positions, self._examples)]
-        return np.concatenate(found).astype(np.int64)
+        with self._lock:
+            drawn = [(self._permutation(epoch), places) for epoch, places in _by_epoch(positions, self._examples)]
+        return np.concatenate([permutation[places] for permutation, places in drawn]).astype(np.int64)
 
 
 class IndexShuffle:

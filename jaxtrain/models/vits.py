@@ -14,6 +14,7 @@ from jaxtrain.nn.dropout import Dropout
 from jaxtrain.nn.initializers import initializer
 from jaxtrain.nn.layers import DType
 from jaxtrain.nn.rematerialization import Remat, rematerialized
+from jaxtrain.placement import repeated_for
 
 EPSILON = 1e-6
 
@@ -141,8 +142,7 @@ class ViT(nn.Module):
 
     def _with_class_token(self, x: jax.Array) -> jax.Array:
         token = self.param("class_token", nn.initializers.zeros, (1, 1, self.width), jnp.dtype(self.param_dtype))
-        token = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, self.width))
-        return jnp.concatenate([token, x], axis=1)
+        return jnp.concatenate([repeated_for(x, token.astype(x.dtype)), x], axis=1)
 
     def _dtypes(self, *, as_names: bool = False) -> dict[str, Any]:
         names: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}

@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxtrain.nn.sizes import output_size
+from jaxtrain.placement import reshaped
 
 Pooling = Literal["max", "average"]
 
@@ -24,7 +25,7 @@ def pool(x: jax.Array, kind: Pooling = "max", window: int = 2) -> jax.Array:
     """
     n, h, w, c = x.shape
     rows, columns = output_size(h, window, stride=window), output_size(w, window, stride=window)
-    tiles = x[:, : rows * window, : columns * window].reshape(n, rows, window, columns, window, c)
+    tiles = reshaped(x[:, : rows * window, : columns * window], n, rows, window, columns, window, c)
     return tiles.max(axis=(2, 4)) if kind == "max" else tiles.mean(axis=(2, 4))
 
 

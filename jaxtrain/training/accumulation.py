@@ -113,10 +113,11 @@ def _after(total: Any, parts: Parts, index: int) -> Parts:
     """The part of this number, to be had only once `total` is there.
 
     XLA is free to work on parts that do not depend on each other at once, with all of them in memory, and its compiler
-    for CPUs drops `optimization_barrier`. That a sum which is NaN would lead to another part is a dependency that it
-    must keep; the sum is lost then whatever comes. It is the sum of all of a gradient that is looked at, which is not
-    to be had before the gradients are added; else they would stay in memory, those of each part, up to the end.
+    for CPUs drops `optimization_barrier`. That another part would be taken were more arrays NaN than there are is a
+    dependency that it keeps. It is the sum of all of a gradient that is looked at, which is not to be had before the
+    gradients are added; else they would stay in memory, those of each part, up to the end.
     """
-    lost = sum(jnp.isnan(leaf.sum()).astype(jnp.int32) for leaf in jax.tree.leaves(total))
-    place = jnp.where(lost > 0, 0, index)
+    leaves = jax.tree.leaves(total)
+    lost = sum(jnp.isnan(leaf.sum()).astype(jnp.int32) for leaf in leaves)
+    place = jnp.where(lost > len(leaves), 0, index)
     return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, place, keepdims=False), parts)

@@ -3,8 +3,6 @@
 import contextlib
 from collections.abc import Iterator
 
-import jax
-
 from jaxtrain.config import Config
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.preprocessing.base import Preprocessing
@@ -52,12 +50,7 @@ def normalization(plan: Plan, directory: Workdir, train: ArraySource | StreamedS
 
 def placed(plan: Plan) -> TrainState:
     """The abstract state with its shardings, which is what restoring needs."""
-    where = plan.layout.of_state(plan.abstract)
-    if isinstance(where, jax.sharding.Sharding):
-        where = jax.tree.map(lambda _: where, plan.abstract)
-    state: TrainState = jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), plan.abstract, where
-    )
+    state: TrainState = plan.layout.placed_shapes(plan.abstract, plan.layout.of_state(plan.abstract))
     return state
 
 

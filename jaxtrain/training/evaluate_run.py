@@ -1,6 +1,5 @@
 """Evaluating a checkpoint of a run directory, as it was trained: its config, its preprocessing, its splits."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from jaxtrain.training.beginning import placed
 from jaxtrain.training.compilation import enable_compilation_cache
 from jaxtrain.training.evaluated import make_evaluated, needs_statistics
 from jaxtrain.training.memory import EVALUATION, explained
+from jaxtrain.training.parallel import on_one_device
 from jaxtrain.training.plan import Plan, make_plan
 from jaxtrain.training.precision import at_matmul_precision
 from jaxtrain.training.requirements import abstract_images
@@ -52,7 +52,7 @@ def evaluate_run(
     if fold_batchnorm:
         _check_foldable(config)
     enable_compilation_cache()
-    plan = make_plan(dataclasses.replace(config, devices=1), data_dir)
+    plan = make_plan(on_one_device(config), data_dir)
     if split not in plan.splits.sizes:
         raise ConfigError(f"the run has no split {split!r}{did_you_mean(split, plan.splits.sizes)}", "--split")
     step = choose_checkpoint(directory.checkpoints, checkpoint)

@@ -11,6 +11,7 @@ import jax
 
 from jaxtrain.config import Config, config_name, digest, load_config
 from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.encoded import EncodedSource
 from jaxtrain.data.splits import read_splits
 from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.errors import CheckpointError, Diverged, Interrupted
@@ -119,7 +120,7 @@ def _train(
             with stop_on_signals(peers) as stop, explained(plan.config, memory.TRAINING):
                 state = loop.run(state, stop)
             if loop.data_wait > WORTH_SAYING:
-                reporter.note(advice(loop.data_wait, _workers(splits["train"])))
+                reporter.note(_advice(loop.data_wait, splits["train"]))
             with explained(plan.config, memory.EVALUATION):
                 final, best = _final_metrics(plan, tools, loop, directory, reporter, state)
         except (Interrupted, Diverged) as error:
@@ -146,8 +147,9 @@ def _whole(plan: Plan, params: Any) -> Any:
     return plan.layout.jit(lambda x: x, out_shardings=plan.layout.replicated)(params)
 
 
-def _workers(train: ArraySource | StreamedSplit) -> int:
-    return train.workers if isinstance(train, StreamedSplit) else 0
+def _advice(share: float, train: ArraySource | StreamedSplit) -> str:
+    assert isinstance(train, StreamedSplit)  # no other is waited for
+    return advice(share, train.workers, decoded=isinstance(train.source, EncodedSource))
 
 
 def describe_run(plan: Plan, directory: Workdir) -> str:

@@ -3,10 +3,12 @@
 With one process, everything here is as if it were not there.
 """
 
+import atexit
 import contextlib
 import importlib.util
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -41,7 +43,7 @@ def join(
     """
     given = (coordinator, processes, process_id)
     if all(x is None for x in given):
-        if not _in_a_cluster():
+        if not (_is_told_of_others() or importlib.util.find_spec("libtpu") is not None):
             return
     elif None in given:
         raise ConfigError("--coordinator, --processes and --process-id belong together: give all three, or none")
@@ -52,9 +54,18 @@ def join(
     try:
         jax.distributed.initialize(coordinator, processes, process_id, initialization_timeout=timeout)
     except (RuntimeError, ValueError) as error:
-        if isinstance(error, ValueError) and coordinator is None:
-            return  # nothing was found after all
-        raise ConfigError(f"the processes of the run did not come together: {str(error).splitlines()[0]}") from error
+        found_none = isinstance(error, ValueError) and coordinator is None
+        if found_none and not _is_told_of_others():
+            return  # a machine with a TPU, and no pod
+        told = (
+            "; the environment says that there are several: give --coordinator, --processes and --process-id (on "
+            "Kubernetes jax finds them with `pip install jax[k8s]`), or --coordinator localhost:1 --processes 1 "
+            "--process-id 0 for this one alone"
+        )
+        first = str(error).splitlines()[0]
+        raise ConfigError(
+            f"the processes of the run did not come together: {first}{told if found_none else ''}"
+        ) from error
 
 
 def _check(coordinator: str, processes: int, process_id: int) -> None:
@@ -67,8 +78,8 @@ def _check(coordinator: str, processes: int, process_id: int) -> None:
         raise ConfigError(f"--process-id {process_id}: {processes} processes are called 0 to {processes - 1}")
 
 
-def _in_a_cluster() -> bool:
-    """Whether the environment is one in which jax finds several processes."""
+def _is_told_of_others() -> bool:
+    """Whether the environment says that this is one of several processes."""
     variables = os.environ
     many = ("SLURM_NTASKS", "SLURM_STEP_NODELIST"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
     for count, proof in many:
@@ -76,7 +87,7 @@ def _in_a_cluster() -> bool:
             return True
     if "KUBERNETES_SERVICE_HOST" in variables and "JOB_COMPLETION_INDEX" in variables:
         return True
-    return "JAX_COORDINATOR_ADDRESS" in variables or importlib.util.find_spec("libtpu") is not None
+    return "JAX_COORDINATOR_ADDRESS" in variables
 
 
 def is_primary() -> bool:
@@ -111,7 +122,7 @@ def said_by_primary(number: Callable[[], int]) -> int:
 def watched() -> Iterator[Peers | None]:
     """While it is open, processes watch each other: where one dies, the others end with a message naming it.
 
-    None where there is one process.
+    None where there is one process. An error of this one is told to the others.
 
     Raises:
       PeerDied: where another process cannot be reached.
@@ -125,13 +136,34 @@ def watched() -> Iterator[Peers | None]:
     except (Diverged, Interrupted):
         _leave(peers)  # which all of them found at the same step
         raise
-    except JaxtrainError as error:
-        peers.fail(str(error))
-        raise
     except jax.errors.JaxRuntimeError as error:
-        raise peers.verdict(_VERDICT) from error
+        verdict = peers.verdict(_VERDICT, _first_line(error))
+        _fail(peers, str(verdict), verdict.exit_code)
+        raise verdict from error
+    except JaxtrainError as error:
+        _fail(peers, str(error), error.exit_code)
+        raise
+    except BaseException as error:
+        _fail(peers, f"{type(error).__name__}: {_first_line(error)}", 1)
+        raise
     else:
         _leave(peers)
+
+
+def _fail(peers: Peers, text: str, exit_code: int) -> None:
+    """Tells the others, and has this process end without jax's farewell, which would wait for them."""
+    peers.fail(text)
+    atexit.register(_end_here, exit_code)
+
+
+def _end_here(exit_code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 def _leave(peers: Peers) -> None:

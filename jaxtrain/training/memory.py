@@ -59,11 +59,11 @@ def _knobs(config: Config, doing: str) -> Iterator[str]:
 
 def _activations(config: Config) -> Iterator[str]:
     size, micro = config.data.batch_size, config.data.micro_batch
-    if micro is not None:
+    if micro is not None and micro > 1:
         yield f"a smaller data.micro_batch than {micro}"
     elif size == "all":
         yield "data.micro_batch, examples that go through the model at a time"
-    elif size > 1:
+    elif micro is None and size > 1:
         yield f"data.micro_batch={max(size // 4, 1)}, which leaves the step what it is"
         yield f"a smaller data.batch_size than {size}"
     if config.model.options.get("remat") is False:
@@ -79,6 +79,6 @@ def _data(config: Config) -> Iterator[str]:
 
 def _state(config: Config) -> Iterator[str]:
     yield "a smaller model, or an optimizer that keeps less for each parameter"
-    if not config.parallel.fsdp and config.devices != 1:
+    if not config.parallel.fsdp and config.devices != 1 and config.parallel.backend == "jit":
         yield "parallel.fsdp=true, which divides parameters and the optimizer's state among devices"
     yield f"more devices, where there are some (devices={'all' if config.devices is None else config.devices})"

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxtrain.config import ParallelConfig
+from jaxtrain.config import Config, ParallelConfig
 from jaxtrain.errors import ConfigError
 from jaxtrain.nn.statistics_over import Over
 from jaxtrain.placement import laid_out
@@ -113,6 +113,17 @@ class Layout:
 
         return within
 
+    def traced(self, function: Callable[..., Any], *args: Any) -> Any:
+        """The shapes that `function` gives where it is called within the mesh, with arguments of these shapes."""
+        with jax.set_mesh(self.mesh):
+            return jax.eval_shape(function, *args)
+
+    def placed_shapes(self, tree: Any, shardings: Any) -> Any:
+        """The shapes of `tree` as arrays that lie so: one sharding for all of it, or a tree of them."""
+        if isinstance(shardings, NamedSharding):
+            shardings = jax.tree.map(lambda _: shardings, tree)
+        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
+
     @property
     def on_cpu(self) -> bool:
         """Whether the devices are CPUs."""
@@ -131,6 +142,12 @@ class Layout:
         steps hold all of them.
         """
         return 1 if self.mesh.size > 1 and self.mesh.devices.flat[0].platform == "cpu" else 64
+
+
+def on_one_device(config: Config) -> Config:
+    """A config for what one device does, such as evaluation, whatever devices its run is divided among."""
+    batch_norm = config.parallel.batch_norm
+    return config.replace(devices=1, parallel=ParallelConfig(batch_norm=batch_norm))
 
 
 def make_layout(devices: int | None, batch_size: int, parallel: ParallelConfig | None = None) -> Layout:

@@ -49,7 +49,7 @@ class Partition:
         return PartitionSpec(*(MODEL if axis == MODEL else None for axis in self.spec(path, shape)))
 
     def check(self, state: Any) -> None:
-        """Raises `ConfigError` for a rule that decides nothing in `state`, or does not fit what it decides."""
+        """Raises `ConfigError` for a rule that fits no path in `state`, or not the array that it decides."""
         leaves = [(path_name(path), x.shape) for path, x in jax.tree_util.tree_leaves_with_path(state)]
         for path, shape in leaves:
             self.spec(path, shape)

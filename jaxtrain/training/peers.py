@@ -22,6 +22,8 @@ SILENCE = 60.0
 """Seconds without a word after which a process is taken for dead; one whose connection is closed is so at once."""
 _PING = 5.0
 _HELLO = 60.0
+_GREETING = 5.0
+"""Seconds in which one that has called says who it is."""
 Message = dict[str, Any]
 
 
@@ -119,10 +121,10 @@ class Peers:
         self._closed = True
         self._tell({"failed": text})
 
-    def verdict(self, seconds: float) -> PeerDied:
-        """What to say of a collective that has failed, unless the watch ends this process first, which knows more."""
+    def verdict(self, seconds: float, text: str) -> PeerDied:
+        """What to say of a step that failed with `text`, unless the watch ends this process first, which knows more."""
         time.sleep(seconds)
-        return PeerDied("another process of the run does not answer, though its connection is open")
+        return PeerDied(f"a step failed in process {self.index}, and no process is known to be dead: {text}")
 
     def close(self) -> None:
         """From here on others may end."""
@@ -164,10 +166,12 @@ class Hub:
             except TimeoutError:
                 missing = sorted(set(range(1, self._count)) - set(self._lines))
                 raise PeerDied(f"process {missing[0]} of {self._count} has not called within {_HELLO:.0f} s") from None
-            connection.settimeout(None)
+            # whoever else may call, and say nothing
+            connection.settimeout(min(_GREETING, max(deadline - time.monotonic(), 0.01)))
             line = Line(connection)
             hello = line.receive()
-            if hello is not None and hello.get("token") == self._token:
+            if isinstance(hello, dict) and hello.get("token") == self._token:
+                connection.settimeout(None)
                 self._lines[int(hello["index"])] = line
             else:
                 line.close()

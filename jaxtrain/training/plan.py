@@ -1,6 +1,7 @@
 """From a config to everything a run needs, by shapes alone: what cannot work is refused here, before any compile."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from jaxtrain.optim.averages import has_average
 from jaxtrain.optim.layer_decay import call_order
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.penalties import Penalty
+from jaxtrain.placement import laid_out
 from jaxtrain.training.augmentations import augmentation, training_colors
 from jaxtrain.training.calendar import Calendar
 from jaxtrain.training.mixing import built_mix
@@ -193,8 +195,11 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
         ),
     )
     layout.partition.check(plan.abstract)
+    _check_micro_batches(plan)
     if config.parallel.backend == "pmap":
         _check_pmap(plan)
+    if layout.explicit:
+        _check_explicit(plan)
     return dataclasses.replace(plan, jaxpr=_traced(jax.make_jaxpr(plan.train_step), plan.abstract, plan.abstract_batch))
 
 
@@ -232,6 +237,48 @@ def _abstract_model(config: Config, model: nn.Module, splits: SplitPlan) -> Trai
     except Exception as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{config.model.name} does not take images of {h}x{w}x{c}: {message}", "model") from error
+
+
+def _check_micro_batches(plan: Plan) -> None:
+    """Refuses parts of a batch that cannot be dealt: on explicit axes each device has its share of every part."""
+    most, layout = plan.config.data.micro_batch, plan.layout
+    if most is None:
+        return
+    size = plan.clock.batch_size // (layout.shares if plan.config.parallel.backend == "pmap" else 1)
+    parts = math.ceil(size / most)
+    together = layout.statistics.size or 1
+    if together > 1 and size % (parts * together):
+        raise ConfigError(
+            f"{parts} micro-batches of {size} examples do not hold whole groups of {together} for batch "
+            "normalization; choose another data.micro_batch or parallel.batch_norm",
+            "data.micro_batch",
+        )
+    if layout.explicit and size % (parts * layout.shares):
+        fitting = [size // n for n in range(1, size + 1) if size % (n * layout.shares) == 0]
+        raise ConfigError(
+            f"{parts} micro-batches of {size} examples do not divide among {layout.shares} devices, as explicit axes "
+            f"need it; choose one of {', '.join(map(str, sorted(fitting)))}, or parallel.axis_types=auto",
+            "data.micro_batch",
+        )
+
+
+def _check_explicit(plan: Plan) -> None:
+    """Traces the step on its mesh, where a layout that does not fit is an error of types."""
+    layout = plan.layout
+
+    def step(state: TrainState, batch: Batch) -> Any:
+        return plan.shared_step(state, laid_out(batch, layout.batch))
+
+    state = layout.placed_shapes(plan.abstract, layout.of_state(plan.abstract))
+    try:
+        layout.traced(step, state, layout.placed_shapes(plan.abstract_batch, layout.replicated))
+    except JaxtrainError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(
+            f"{plan.config.model.name} cannot be laid out over explicit axes: {first}; use auto", "parallel.axis_types"
+        ) from error
 
 
 def _check_pmap(plan: Plan) -> None:

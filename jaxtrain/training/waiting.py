@@ -62,10 +62,22 @@ class Metered:
         self._stream.close()
 
 
-def advice(share: float, workers: int) -> str:
-    """A sentence for a run whose devices waited for data for `share` of the time, with `workers` threads decoding."""
+def advice(share: float, workers: int, *, decoded: bool) -> str:
+    """A sentence for a run whose devices waited for data for `share` of the time.
+
+    Args:
+      share: 0 to 1.
+      workers: threads that read, 0 for the main one alone.
+      decoded: whether there are pictures to decode.
+    """
+    threads = "the main thread" if workers == 0 else f"{workers} thread{'s' if workers > 1 else ''}"
+    more = "more threads (data.workers, up to the cores there are)"
+    others = (
+        "smaller pictures on disk, or a data set that is held in memory (data.resize without data.host)"
+        if decoded
+        else "a faster disk, or a data set that is held in memory (without data.stream)"
+    )
     return (
-        f"{100 * share:.0f} % of the time the devices waited for data, which {workers} threads decoded: more of them "
-        "(data.workers, up to the cores there are), smaller pictures on disk, or a data set that is held in memory "
-        "(data.resize without data.host) would make the run faster"
+        f"{100 * share:.0f} % of the time the devices waited for data, which {threads} "
+        f"{'decoded' if decoded else 'read'}: {more}, {others} would make the run faster"
     )

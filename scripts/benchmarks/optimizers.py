@@ -137,9 +137,7 @@ def run(args: argparse.Namespace) -> list[str]:
     """Prints each row when it is complete."""
     params = resnet20()
     grads = jax.tree.map(lambda x: jnp.roll(x, 1), params)
-    print(
-        "| rule | jaxtrain, us | optax, us | ratio | of the least |", "| --- " * 5 + "|", sep="\n", flush=True
-    )
+    print("| rule | jaxtrain, us | optax, us | ratio | of the least |", "| --- " * 5 + "|", sep="\n", flush=True)
     for row, (name, options, other) in pairs().items():
         if args.of and name not in args.of:
             continue

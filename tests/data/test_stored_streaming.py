@@ -54,7 +54,7 @@ def streamed(
 
 
 def wanted(step: int) -> list[int]:
-    return [ORDER[step * BATCH + i] for i in range(BATCH)]
+    return ORDER.at(range(step * BATCH, (step + 1) * BATCH)).tolist()
 
 
 @pytest.mark.parametrize("bytes_at_a_time", [2**22, IMAGES[0].nbytes * 3])  # a whole batch is one element, and is three

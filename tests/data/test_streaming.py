@@ -129,7 +129,30 @@ def test_the_order_is_that_of_the_loader_in_memory() -> None:
     shuffle, order = Shuffle(draw, COUNT, BATCH, make_layout(1, 1).replicated), ExampleOrder(draw, COUNT)
     for step in range(12):
         wanted = batch_indices(shuffle.order(step), np.int32(step), BATCH)  # type: ignore[arg-type]
-        assert [order[step * BATCH + i] for i in range(BATCH)] == np.asarray(wanted).tolist()
+        assert order.at(range(step * BATCH, (step + 1) * BATCH)).tolist() == np.asarray(wanted).tolist()
+
+
+def test_threads_that_come_to_an_epoch_at_once_draw_it_once() -> None:
+    drawn: list[int] = []
+    together = threading.Barrier(6)
+
+    def draw(epoch: int) -> np.random.RandomState:
+        drawn.append(epoch)
+        time.sleep(0.05)
+        return host_stream(4, "shuffle", epoch)
+
+    order = ExampleOrder(draw, COUNT)
+
+    def look() -> None:
+        together.wait()
+        order.at(range(COUNT - 2, COUNT + 2))
+
+    threads = [threading.Thread(target=look) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert drawn == [0, 1]
 
 
 @given(count=st.integers(1, 60), size=st.integers(1, 40))

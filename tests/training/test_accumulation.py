@@ -80,6 +80,19 @@ def test_a_gradient_that_is_lost_stays_lost(form: str) -> None:
     assert np.isnan(grads["logits"]["kernel"]).any()
 
 
+def test_what_comes_of_the_other_examples_is_theirs_where_the_gradient_is_lost(form: str) -> None:
+    params = variables()["params"]
+    lost = Batch(BATCH.images.at[0].set(jnp.nan), BATCH.labels)
+    objective = Objective(MODEL, LOSS, (), 4, adds_gradients=True)
+    seen, good = (
+        jax.jit(lambda p, b: objective.value_and_gradient(p, {}, b, {}, lambda value: value))(params, batch)[0]
+        for batch in (lost, BATCH)
+    )
+    assert np.isnan(seen.losses[0])
+    close(seen.losses[1:], good.losses[1:])
+    close(seen.logits[1:], good.logits[1:])
+
+
 def test_optimizers_that_compare_values_go_through_the_parts_twice() -> None:
     """So that the value of a step and those that a line search asks for round alike."""
     data = tiny_config().data.replace(micro_batch=4, augment=())

@@ -1,10 +1,12 @@
 """Runs of two processes on this machine: against one process, killed and restarted, with arguments that do not fit."""
 
+import importlib.util
 import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -156,6 +158,60 @@ def test_killed_and_restarted_with_two_processes_and_with_one(recipe: Path, undi
     assert digest(workdir) == digest(undisturbed)
     assert "continuing from step" in finish(launch(recipe, tmp_path / "other", 1))
     assert distance(params(tmp_path / "other", config()), params(undisturbed, config())) < 1e-5
+
+
+FAILING = """
+import sys
+from jaxtrain.errors import DataError
+from jaxtrain.training import hosts
+who, port, index = int(sys.argv[1]), sys.argv[3], int(sys.argv[4])
+hosts.join("127.0.0.1:" + port, 2, index)
+try:
+    with hosts.watched():
+        if index == who:
+            raise {"DataError": DataError, "ValueError": ValueError}[sys.argv[2]]("a broken thing")
+        hosts.wait_for_all("a place where the other never comes")
+except DataError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize(("who", "kind", "code"), [(0, "DataError", 2), (1, "DataError", 2), (1, "ValueError", 1)])
+def test_a_process_that_fails_ends_at_once_and_so_does_the_other(who: int, kind: str, code: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", FAILING, str(who), kind, str(port), str(index)],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for index in range(2)
+    ]
+    told = [process.communicate(timeout=60)[1] for process in running]
+    assert running[who].returncode == code, told
+    assert "a broken thing" in told[who]
+    assert "stack trace" not in told[who]
+    assert running[1 - who].returncode == 4, told
+    assert f"process {who} of 2 has failed" in told[1 - who]
+    assert "a broken thing" in told[1 - who]
+
+
+def test_a_cluster_that_is_half_described_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise ValueError("Number of processes must be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "10.0.0.1:1234")
+    with pytest.raises(ConfigError, match=r"must be defined.*give --coordinator, --processes and --process-id"):
+        hosts.join()
+    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    hosts.join()  # a TPU's library, and no pod
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Processes that watch each other, as threads on sockets of this machine."""
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -133,6 +134,24 @@ def test_a_stranger_is_not_let_in(opened: list[Any]) -> None:
     hub.accept_all()
     assert list(hub._lines) == [1]
     assert hub._lines[1]._socket.getpeername() == opened[1].getsockname()
+
+
+@pytest.mark.parametrize("said", [None, b"", b"5\n", b"[]\n", b"GET / HTTP/1.1\r\n\r\n"])
+def test_one_that_calls_and_says_nothing_of_use_holds_nobody_up(
+    opened: list[Any], monkeypatch: pytest.MonkeyPatch, said: bytes | None
+) -> None:
+    monkeypatch.setattr(module, "_GREETING", 0.2)
+    hub = Hub(2, Peers(0, lambda message: None), "token")
+    with socket.create_connection(("127.0.0.1", hub.port)) as other:
+        if said:
+            other.sendall(said)
+        if said == b"":
+            other.shutdown(socket.SHUT_WR)
+        call(["127.0.0.1"], hub.port, "token", Peers(1, lambda message: None), 2)
+        began = time.monotonic()
+        hub.accept_all()
+    assert time.monotonic() - began < 3
+    assert list(hub._lines) == [1]
 
 
 def test_one_that_does_not_come_is_named(opened: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from jaxtrain.data.streaming import TrainingStream
 from jaxtrain.reporting.display import Quiet, describe
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.training.loop import Tools
-from jaxtrain.training.waiting import Metered
+from jaxtrain.training.waiting import Metered, advice
 from tests.conftest import tiny_config
 from tests.training import test_streamed_runs as pictures
 
@@ -100,6 +100,21 @@ def test_a_run_that_waits_for_data_says_so(tmp_path: Path, monkeypatch: pytest.M
     assert most["data_wait"] > 0.3
     assert "waiting for data" in describe(most, None)
     assert any("the devices waited for data" in line and "data.workers" in line for line in notes.lines)
+
+
+@pytest.mark.parametrize(
+    ("workers", "decoded", "said"),
+    [
+        (0, True, "40 % of the time the devices waited for data, which the main thread decoded: more threads"),
+        (1, False, "which 1 thread read: more threads (data.workers, up to the cores there are), a faster disk"),
+        (3, True, "which 3 threads decoded"),
+    ],
+)
+def test_the_advice_is_for_what_is_read(workers: int, decoded: bool, said: str) -> None:
+    text = advice(0.4, workers, decoded=decoded)
+    assert said in text
+    assert ("data.resize" in text) is decoded
+    assert ("data.stream" in text) is not decoded
 
 
 def test_data_in_memory_is_not_waited_for(tmp_path: Path) -> None:

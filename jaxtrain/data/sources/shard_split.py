@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -86,9 +87,13 @@ class ShardSplit:
             )
         keep = functools.lru_cache(maxsize=None)(lambda number: self.shards[number].open())
         recent = functools.lru_cache(maxsize=_MAPPED_FILES)(lambda number: self.shards[number].open())
+        locks = [threading.Lock() for _ in self.shards]
 
         def opened(number: int) -> ArraySource:
-            return keep(number) if self.shards[number].compressed else recent(number)
+            if not self.shards[number].compressed:
+                return recent(number)
+            with locks[number]:  # else each thread that wants it would read it into memory
+                return keep(number)
 
         def by_shard(indices: np.ndarray) -> tuple[np.ndarray, list[tuple[ArraySource, slice, np.ndarray]]]:
             """The order in which `indices` ascend; of each shard its arrays, its stretch of that, and places in it."""

@@ -1,5 +1,7 @@
 import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,27 @@ def test_more_compressed_shards_than_are_kept_cannot_be_streamed(
     np.testing.assert_array_equal(data.load("train").images, IMAGES)
     with pytest.raises(DataError, match=r"00000-of-00003.npz is compressed, .*numpy.savez"):
         data.store("train")
+
+
+def test_threads_that_want_a_compressed_shard_at_once_read_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_npz(tmp_path, np.savez_compressed)
+    opened: list[str] = []
+    read = shard_split.read_npz
+
+    def noted(path: Path, name: str) -> np.ndarray:
+        opened.append(f"{path.name} {name}")
+        time.sleep(0.02)
+        return read(path, name)
+
+    source = shards(directory=tmp_path).store("train")
+    monkeypatch.setattr(shard_split, "read_npz", noted)
+    everything = np.arange(len(source))
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: source.read_labels(everything).tolist(), range(6)))
+    assert all(labels == found[0] for labels in found)
+    assert len(opened) == len(set(opened)) == 2 * 3
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
