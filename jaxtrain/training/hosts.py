@@ -130,7 +130,11 @@ def watched() -> Iterator[Peers | None]:
     if is_alone():
         yield None
         return
-    peers = _connected()
+    try:
+        peers = _connected()
+    except JaxtrainError as error:
+        _end_alone(error.exit_code)
+        raise
     try:
         yield peers
     except (Diverged, Interrupted):
@@ -151,8 +155,12 @@ def watched() -> Iterator[Peers | None]:
 
 
 def _fail(peers: Peers, text: str, exit_code: int) -> None:
-    """Tells the others, and has this process end without jax's farewell, which would wait for them."""
     peers.fail(text)
+    _end_alone(exit_code)
+
+
+def _end_alone(exit_code: int) -> None:
+    """Has this process end, when it does, without jax's farewell, which would wait for the others."""
     atexit.register(_end_here, exit_code)
 
 

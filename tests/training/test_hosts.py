@@ -22,7 +22,7 @@ import pytest
 from jaxtrain.config import Config, DataConfig, EvaluationConfig, apply_overrides, dumps
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.sources.shard_writing import write_shards
-from jaxtrain.errors import ConfigError
+from jaxtrain.errors import ConfigError, PeerDied
 from jaxtrain.training import checkpoints, hosts
 from jaxtrain.training.beginning import placed
 from jaxtrain.training.fit import fit
@@ -199,6 +199,19 @@ def test_a_process_that_fails_ends_at_once_and_so_does_the_other(who: int, kind:
     assert running[1 - who].returncode == 4, told
     assert f"process {who} of 2 has failed" in told[1 - who]
     assert "a broken thing" in told[1 - who]
+
+
+def test_processes_that_cannot_watch_each_other_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Any:
+        raise PeerDied("process 1 of 2 has not called")
+
+    registered: list[Any] = []
+    monkeypatch.setattr(hosts, "is_alone", lambda: False)
+    monkeypatch.setattr(hosts, "_connected", missing)
+    monkeypatch.setattr(hosts.atexit, "register", lambda *args: registered.append(args))
+    with pytest.raises(PeerDied, match="has not called"), hosts.watched():
+        pytest.fail("nothing is run")
+    assert registered == [(hosts._end_here, 4)]
 
 
 def test_a_cluster_that_is_half_described_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
