@@ -32,20 +32,26 @@ class EncodedSource:
       read: the stored picture at an index; `DataError` where it cannot be got at.
       channels: 1, 3 or 4 of the images that are made of them.
       upright: whether they are turned as their EXIF data says.
+      number: what a picture is called in messages, by its index: its place in the whole split.
     """
 
     count: int
     read: Callable[[int], Encoded]
     channels: int
     upright: bool = True
+    number: Callable[[int], int] = int
 
     def __len__(self) -> int:
         return self.count
 
     def take(self, indices: np.ndarray) -> "EncodedSource":
         """The pictures at `indices`, in that order."""
-        read = self.read
-        return dataclasses.replace(self, count=len(indices), read=lambda index: read(int(indices[index])))
+        return dataclasses.replace(
+            self,
+            count=len(indices),
+            read=lambda index: self.read(int(indices[index])),
+            number=lambda index: self.number(indices[index]),
+        )
 
     def example(self, index: int, window: Callable[[Size], Window]) -> Example:
         """What the window for its size shows of the picture at `index`; `DataError` where it does not decode."""

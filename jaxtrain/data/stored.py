@@ -18,12 +18,14 @@ class StoredSource:
       read: `(indices int64[n], images uint8[n, H, W, C] to be written) -> labels int32[n]`; `DataError` where a file
         cannot be read. A label that is no class number may be any number outside of the classes.
       read_labels: `indices int64[n] -> labels int32[n]`.
+      number: what an image is called in messages, by its index: its place in the whole split.
     """
 
     count: int
     image_shape: tuple[int, int, int]
     read: Callable[[np.ndarray, np.ndarray], np.ndarray]
     read_labels: Callable[[np.ndarray], np.ndarray]
+    number: Callable[[int], int] = int
 
     def __len__(self) -> int:
         return self.count
@@ -35,6 +37,7 @@ class StoredSource:
             count=len(indices),
             read=lambda places, images: self.read(indices[places], images),
             read_labels=lambda places: self.read_labels(indices[places]),
+            number=lambda place: self.number(indices[place]),
         )
 
 

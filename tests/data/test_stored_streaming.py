@@ -194,6 +194,18 @@ def test_a_label_out_of_range_is_named(label: int) -> None:
         next(split_of(stored_arrays(ArraySource(IMAGES, labels))).chunks(COUNT))
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_an_example_of_a_part_is_named_by_its_place_in_the_whole(stored: bool) -> None:
+    labels = np.arange(COUNT, dtype=np.int32)
+    labels[7] = COUNT
+    held = ArraySource(IMAGES, labels)
+    source: Any = stored_arrays(held) if stored else encoded_arrays("a set", held)
+    split = StreamedSplit("a set", source, None if stored else CROP, COUNT, 1)
+    part = split.take(np.array([2, 9, 7, 1])).take(np.array([3, 2]))
+    with pytest.raises(DataError, match="a set: label 21 of example 7 is out of range"):
+        next(part.chunks(2))
+
+
 # Orders.
 
 
