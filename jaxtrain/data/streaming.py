@@ -161,8 +161,8 @@ class StreamedSplit:
     def _check(self, label: int, index: int) -> None:
         if not 0 <= label < self.num_classes:
             raise DataError(
-                f"{self.name}: label {label} of example {self.source.number(index)} is out of range; with {self.num_classes} classes "
-                f"labels run from 0 to {self.num_classes - 1}"
+                f"{self.name}: label {label} of example {self.source.number(index)} is out of range; with "
+                f"{self.num_classes} classes labels run from 0 to {self.num_classes - 1}"
             )
 
 

@@ -66,6 +66,6 @@ def test_the_labels_can_be_learned():
 
 
 def test_as_large_as_mnist_in_well_under_a_second():
-    start = time.perf_counter()
+    start = time.thread_time()
     synthetic(like="mnist").load("train")
-    assert time.perf_counter() - start < 2  # 0.15 s on an idle machine
+    assert time.thread_time() - start < 2  # 0.15 s; of this thread alone, whatever else the machine does
