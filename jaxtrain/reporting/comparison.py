@@ -27,7 +27,7 @@ def comparison_table(rows: Sequence["Comparison"], title: str) -> Table:
         if r.measured is not None:
             m = r.measured
             memory = "" if m.step_bytes is None else count_bytes(m.step_bytes)
-            times = [f"{m.forward_ms:,.1f}", f"{m.step_ms:,.1f}", memory]
+            times = [_milliseconds(m.forward_ms), _milliseconds(m.step_ms), memory]
         shown = r.candidate.published[:1]
         error = f"{shown[0]['error']:.2f} [{notes[_note(shown[0])]}]" if shown else ""
         counts = [sides(r.candidate.shape), f"{r.parameters:,}", count_short(r.multiply_adds)]
@@ -38,6 +38,11 @@ def comparison_table(rows: Sequence["Comparison"], title: str) -> Table:
 def note_lines(rows: Sequence["Comparison"]) -> list[str]:
     """Where the errors of the table are from."""
     return [f"[{number}] {note}" for note, number in _notes(rows).items()]
+
+
+def _milliseconds(value: float) -> str:
+    """With a decimal, and for the small with two digits that are not zeros."""
+    return f"{value:,.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _notes(rows: Sequence["Comparison"]) -> dict[str, int]:
