@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from jaxtrain.config import Config as Config
     from jaxtrain.config import load_config as load_config
     from jaxtrain.errors import JaxtrainError as JaxtrainError
-    from jaxtrain.training.fit import fit as fit
-    from jaxtrain.training.result import Result as Result
+    from jaxtrain.run.fit import fit as fit
+    from jaxtrain.run.result import Result as Result
 
 __version__ = "0.1.0"
 
@@ -39,8 +39,8 @@ __all__ = [
 _HOMES = {
     "Config": "jaxtrain.config",
     "JaxtrainError": "jaxtrain.errors",
-    "Result": "jaxtrain.training.result",
-    "fit": "jaxtrain.training.fit",
+    "Result": "jaxtrain.run.result",
+    "fit": "jaxtrain.run.fit",
     "load_config": "jaxtrain.config",
 }
 

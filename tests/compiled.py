@@ -3,9 +3,9 @@
 from typing import Any
 
 from jaxtrain.data.splits import fit_normalization, load_splits
+from jaxtrain.run.compiled_run import make_tools
 from jaxtrain.training.plan import Plan
 from jaxtrain.training.streamed import place_splits
-from jaxtrain.training.tools import make_tools
 
 
 def compiled_step(plan: Plan) -> Any:

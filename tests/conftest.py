@@ -18,7 +18,7 @@ import jax
 import pytest
 
 from jaxtrain.config import Config, DataConfig
-from jaxtrain.training.compilation import enable_compilation_cache
+from jaxtrain.run.compilation_cache import enable_compilation_cache
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
@@ -29,9 +29,9 @@ enable_compilation_cache()
 
 # A process takes a whole file, which then makes its fixtures and compiles its functions once.
 _LONGEST = (
-    *("test_contract.py", "test_kill.py", "test_zoo_runs.py", "test_fit.py", "test_limited_memory.py"),
+    *("test_contract.py", "test_kill.py", "test_zoo_runs.py", "test_fit.py", "test_lbfgs.py"),
     *("test_trajectories.py", "test_bad_runs.py", "test_imports.py", "test_step.py", "test_training.py"),
-    *("test_hosts.py", "test_trajectories_on_devices.py", "test_torchvision.py", "test_stored_runs.py"),
+    *("test_processes.py", "test_trajectories_on_devices.py", "test_torchvision.py", "test_stored_runs.py"),
 )
 
 

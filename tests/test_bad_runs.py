@@ -216,7 +216,7 @@ def test_too_little_memory(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         raise MemoryError("Unable to allocate 18.2 TiB")
 
     before = tree(here)
-    monkeypatch.setattr("jaxtrain.training.fit.read_splits", load)
+    monkeypatch.setattr("jaxtrain.run.fit.read_splits", load)
     code, message = run_here([*new("new")], capsys)
     assert_refused(code, message, ("memory", "18.2 TiB"))
     assert tree(here) == before

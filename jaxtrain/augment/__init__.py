@@ -1,10 +1,7 @@
 """Augmentations: keyed pure functions `(key, image) -> image` that run on the device, inside the jitted step."""
 
-from collections.abc import Callable
-from typing import Any
-
 from jaxtrain.augment.catalog import ROWS
-from jaxtrain.tables import Info, Table
+from jaxtrain.registry import Info, Table, publish_factories
 
 AUGMENTATIONS = Table(
     "augmentation",
@@ -24,7 +21,4 @@ AUGMENTATIONS = Table(
 )
 
 create, names = AUGMENTATIONS.create, AUGMENTATIONS.names
-
-
-def __getattr__(name: str) -> Callable[..., Any]:
-    return AUGMENTATIONS.attribute(__name__, name)
+publish_factories(__name__, AUGMENTATIONS)

@@ -2,8 +2,8 @@
 
 import jax
 
+from jaxtrain.augment.example_epochs import current_sighting
 from jaxtrain.augment.geometry import Augmentation, flip_lr_given
-from jaxtrain.augment.sightings import current_sighting
 
 
 def alternating_flip_given(first: jax.Array, epoch: jax.Array, image: jax.Array) -> jax.Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxtrain.tables import Info
+from jaxtrain.registry import Info
 
 _ALEX = "Krizhevsky et al. 2012, ImageNet classification with deep convolutional neural networks"
 

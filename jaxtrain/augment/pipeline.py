@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import jax
 
+from jaxtrain.augment.example_epochs import Sighting, current_sighting, seen
 from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.augment.sightings import Sighting, current_sighting, seen
-from jaxtrain.example_keys import example_keys
+from jaxtrain.random import example_keys
 
 BatchAugmentation = Callable[[jax.Array, jax.Array], jax.Array]
 """`(key, images[N, H, W, C]) -> images[N, H, W, C]`."""

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     from rich.console import Console
 
-    from jaxtrain.practice.check import examine
+    from jaxtrain.analysis.check import examine
     from jaxtrain.reporting.tables import dtype_table, parameter_table
     from jaxtrain.training.plan import make_plan
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxtrain.practice.compare import Candidate, Comparison
+    from jaxtrain.analysis.compare import Candidate, Comparison
 
 NAME = "compare"
 HELP = "compare models: parameters, operations, times, memory, published errors; as a table or a bubble chart"
@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         _check_chart(candidates, args.output)
 
-    from jaxtrain.practice.compare import compare
-    from jaxtrain.training.compilation import enable_compilation_cache
+    from jaxtrain.analysis.compare import compare
+    from jaxtrain.run.compilation_cache import enable_compilation_cache
 
     enable_compilation_cache()
     try:
@@ -69,7 +69,7 @@ def _candidate(call: str, args: argparse.Namespace, given: dict[str, float]) -> 
     spec = model_spec(call, [])
     shape, classes = images_of(spec, args.input, args.classes)
 
-    from jaxtrain.practice.compare import Candidate, published
+    from jaxtrain.analysis.compare import Candidate, published
 
     errors: tuple[Any, ...] = published(spec)
     if call in given:
@@ -103,8 +103,8 @@ def _check_chart(candidates: "Sequence[Candidate]", path: str) -> None:
     import os
     from importlib.util import find_spec
 
+    from jaxtrain.analysis.bubble_chart import charted
     from jaxtrain.errors import ConfigError
-    from jaxtrain.reporting.bubbles import charted
 
     if find_spec("matplotlib") is None:
         raise ConfigError("a picture takes matplotlib: install jaxtrain[docs], or leave --output out")
@@ -131,7 +131,7 @@ def _print_json(rows: Sequence["Comparison"], args: argparse.Namespace) -> None:
 
 
 def _print_table(rows: Sequence["Comparison"], args: argparse.Namespace) -> None:
-    from jaxtrain.reporting.comparison import comparison_table, note_lines
+    from jaxtrain.analysis.comparison_table import comparison_table, note_lines
     from jaxtrain.reporting.tables import wide_console
 
     title = "models"
@@ -148,8 +148,8 @@ def _print_table(rows: Sequence["Comparison"], args: argparse.Namespace) -> None
 def _write(rows: Sequence["Comparison"], path: str) -> None:
     import sys
 
+    from jaxtrain.analysis.bubble_chart import charted, draw
     from jaxtrain.errors import ConfigError
-    from jaxtrain.reporting.bubbles import charted, draw
 
     try:
         draw(rows, path)

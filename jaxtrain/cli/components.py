@@ -22,7 +22,7 @@ def component(kind: str, call: str, options: list[str], example: str) -> "Spec":
     from jaxtrain.config.overrides import read
     from jaxtrain.config.spec import SPECS
     from jaxtrain.errors import ConfigError, did_you_mean
-    from jaxtrain.tables import table
+    from jaxtrain.registry import table
 
     name, unnamed, named = parse_call(call, kind)
     parameters = table(kind)[name].parameters()

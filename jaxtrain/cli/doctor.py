@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from jaxtrain.practice.doctor import diagnose
+    from jaxtrain.analysis.doctor import diagnose
 
     for title, rows in diagnose(args.data_dir).items():
         print(title)

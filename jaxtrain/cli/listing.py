@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _components(kind: str) -> list[dict[str, str]]:
-    from jaxtrain.tables import table
+    from jaxtrain.registry import table
 
     rows = table(kind)
     return [{"name": n, "description": rows[n].description, "paper": rows[n].paper} for n in rows.names()]

@@ -20,7 +20,7 @@ def model_spec(call: str, options: list[str]) -> "ModelSpec":
 def images_of(spec: "ModelSpec", size: str | None, classes: int | None) -> tuple[Shape, int]:
     """Shape of an image and number of classes: as asked for, else those the model is published for."""
     from jaxtrain.errors import ConfigError
-    from jaxtrain.tables import table
+    from jaxtrain.registry import table
 
     facts = table("model")[spec.name].facts
     if classes is not None and classes < 1:

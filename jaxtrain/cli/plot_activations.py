@@ -79,7 +79,7 @@ def _outcomes(args: argparse.Namespace) -> Any:
             f"unknown activation {args.activation!r}{did_you_mean(args.activation, names)}", "--activation"
         )
 
-    from jaxtrain.practice.activation_experiment import activation_experiment
+    from jaxtrain.analysis.activation_experiment import activation_experiment
 
     return activation_experiment(
         args.init or _INITS,

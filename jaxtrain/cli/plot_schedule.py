@@ -77,7 +77,7 @@ def _spec(name: str, options: list[str]) -> Any:
     """The schedule that the command line means."""
     from jaxtrain.cli.components import component
     from jaxtrain.errors import ConfigError
-    from jaxtrain.tables import table
+    from jaxtrain.registry import table
 
     spec = component("schedule", name, options, "peak=0.1")
     if needs := table("schedule")[spec.name].needs:

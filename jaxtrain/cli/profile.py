@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name} {getattr(args, name)}: it must be >= 1")
 
-    from jaxtrain.practice.profile import profile
-    from jaxtrain.reporting.profile_table import operation_table, profile_lines
+    from jaxtrain.analysis.profile import profile
+    from jaxtrain.analysis.profile_table import operation_table, profile_lines
     from jaxtrain.reporting.tables import wide_console
 
     out = Path(args.out) if args.out else Path("profiles") / f"{config_name(args.config)}-{digest(config)}"

@@ -47,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from jaxtrain.practice.show import look
+    from jaxtrain.analysis.show import look
+    from jaxtrain.distributed.mesh import on_one_device
     from jaxtrain.reporting.class_chart import class_chart, class_table
     from jaxtrain.reporting.contact_sheet import contact_sheet, stacked
-    from jaxtrain.training.compilation import enable_compilation_cache
-    from jaxtrain.training.parallel import on_one_device
+    from jaxtrain.run.compilation_cache import enable_compilation_cache
     from jaxtrain.training.plan import make_plan
 
     enable_compilation_cache()

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxtrain.practice.rows import Layer
-    from jaxtrain.practice.summary import Summary
+    from jaxtrain.analysis.layer_rows import Layer
+    from jaxtrain.analysis.summary import Summary
 
 NAME = "summary"
 HELP = "print a model layer by layer: shapes, parameters, multiply-adds, memory, receptive fields"
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         told = "leave --all or --depth out: one shows more, one less" if args.all else "it must be >= 1"
         raise ConfigError(f"--depth {args.depth}: {told}")
 
-    from jaxtrain.practice.summary import summary
+    from jaxtrain.analysis.summary import summary
 
     model = spec.build(num_classes=classes)
     try:
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         _print_json(spec.name, shape, classes, found, layers)
         return 0
 
-    from jaxtrain.reporting.layer_table import layer_table, summary_lines
+    from jaxtrain.analysis.layer_table import layer_table, summary_lines
     from jaxtrain.reporting.tables import wide_console
 
     console = wide_console()

@@ -31,10 +31,10 @@ def run(args: argparse.Namespace) -> int:
     from absl import logging
     from rich.console import Console
 
+    from jaxtrain.distributed import processes as hosts
     from jaxtrain.reporting.display import Quiet, make_display, summary_line
     from jaxtrain.reporting.reporter import Reporter
-    from jaxtrain.training import hosts
-    from jaxtrain.training.fit import default_workdir, fit
+    from jaxtrain.run.fit import default_workdir, fit
 
     hosts.join(args.coordinator, args.processes, args.process_id)
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of failures that end in a message of ours

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from jaxtrain.config.annotations import Component, Interval, NonEmpty, StepCount
 from jaxtrain.config.duration import Duration
 from jaxtrain.errors import ConfigError, did_you_mean
-from jaxtrain.tables import table
+from jaxtrain.registry import table
 
 
 def annotation_marks(hint: Any) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from jaxtrain.config.duration import Duration
 from jaxtrain.config.schema import LATER, Config
 from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
-from jaxtrain.tables import table
+from jaxtrain.registry import table
 
 
 def to_json(value: Any) -> Any:

@@ -11,7 +11,7 @@ from jaxtrain.config.coerce import coerce
 from jaxtrain.config.schema import Config, Section
 from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError, did_you_mean
-from jaxtrain.tables import table
+from jaxtrain.registry import table
 
 _WORDS = {"none": None, "null": None, "true": True, "false": False}
 

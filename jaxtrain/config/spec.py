@@ -10,7 +10,7 @@ from jaxtrain.config.calls import parse_call
 from jaxtrain.config.coerce import a, annotation_marks, coerce, suggest
 from jaxtrain.config.duration import Clock, Duration
 from jaxtrain.errors import ConfigError, did_you_mean
-from jaxtrain.tables import Info, table
+from jaxtrain.registry import Info, table
 
 
 class Spec:
@@ -171,14 +171,14 @@ class PreprocessingSpec(Spec):
 
 
 class ViewsSpec(Spec):
-    """A row of `jaxtrain.views`."""
+    """A row of `jaxtrain.tta`."""
 
     kind = "view"
     __slots__ = ()
 
 
 class HostAugmentationSpec(Spec):
-    """A row of `jaxtrain.augment.host`."""
+    """A row of `jaxtrain.augment.decode`."""
 
     kind = "host_augmentation"
     __slots__ = ()

@@ -1,9 +1,6 @@
 """Data: sources with random access, the split into training and validation, and the loader inside the step."""
 
-from collections.abc import Callable
-from typing import Any
-
-from jaxtrain.tables import Info, Table
+from jaxtrain.registry import Info, Table, publish_factories
 
 _GREY_28 = {"image_shape": (28, 28, 1), "num_classes": 10, "sizes": {"train": 60_000, "test": 10_000}}
 
@@ -79,7 +76,4 @@ DATASETS = Table(
 )
 
 create, names = DATASETS.create, DATASETS.names
-
-
-def __getattr__(name: str) -> Callable[..., Any]:
-    return DATASETS.attribute(__name__, name)
+publish_factories(__name__, DATASETS)

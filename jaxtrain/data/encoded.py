@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtrain.augment.host.window import Size, Window
+from jaxtrain.augment.decode.window import Size, Window
 from jaxtrain.data.dataset import ArraySource, Example
 
 

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
+from jaxtrain.augment.example_epochs import Sighting, seen
 from jaxtrain.augment.pipeline import BatchAugmentation
-from jaxtrain.augment.sightings import Sighting, seen
 from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.orders import Permutes
+from jaxtrain.data.example_order import Permutes
 from jaxtrain.data.preprocessing.base import Preprocessing
-from jaxtrain.example_keys import numbered
-from jaxtrain.placement import laid_out, placed
+from jaxtrain.random import numbered
+from jaxtrain.sharding import laid_out, placed
 
 
 class Batch(NamedTuple):

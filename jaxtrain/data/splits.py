@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxtrain.config.schema import DataConfig
 from jaxtrain.data.dataset import ArraySource, Dataset
-from jaxtrain.data.host import HostChains, host_chains
+from jaxtrain.data.decode_chains import HostChains, host_chains
 from jaxtrain.data.preprocessing.base import Preprocessing, Recipe
 from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
 from jaxtrain.data.streaming import StreamedSplit, available_cores

@@ -17,16 +17,16 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jax.sharding import Sharding
 
-from jaxtrain.augment.host.chain import Chain
-from jaxtrain.data.ahead import Ahead, Groups
+from jaxtrain.augment.decode.chain import Chain
 from jaxtrain.data.dataset import ArraySource, Example
 from jaxtrain.data.encoded import EncodedSource
+from jaxtrain.data.example_order import Order
 from jaxtrain.data.loader import Arrays
-from jaxtrain.data.orders import Order
+from jaxtrain.data.prefetch import Ahead, Groups
 from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
 from jaxtrain.data.stored import StoredSource
 from jaxtrain.errors import DataError
-from jaxtrain.placement import placed_shares
+from jaxtrain.sharding import placed_shares
 
 _PICTURES = 8
 _STORED_BYTES = 2**22

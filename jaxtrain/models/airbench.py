@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxtrain.config.annotations import Fraction, PositiveFloat, PositiveInt
 from jaxtrain.models.endpoints import endpoint
 from jaxtrain.nn.activations import Activation
-from jaxtrain.nn.initializers import KernelInit
+from jaxtrain.nn.init.initializers import KernelInit
 from jaxtrain.nn.layers import DType, Layers
 from jaxtrain.nn.normalization import BatchNorm
 from jaxtrain.nn.pooling import pool

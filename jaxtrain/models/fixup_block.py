@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.models.residual import EXPANSION, Place, Residual, kept, shortcut
-from jaxtrain.nn.convolutions import convolution
-from jaxtrain.nn.initializers import constant, he
+from jaxtrain.nn.init.fixup import fixup_scale
+from jaxtrain.nn.init.initializers import constant, he
 from jaxtrain.nn.layers import Layers
 from jaxtrain.nn.sizes import symmetric
-from jaxtrain.nn.zero_branches import fixup_scale
+from jaxtrain.xla_cpu.convolutions import convolution
 
 
 class FixupBlock(nn.Module):

@@ -10,9 +10,9 @@ from flax import linen as nn
 from jaxtrain.config.annotations import PositiveInt
 from jaxtrain.models.endpoints import endpoint
 from jaxtrain.nn.activations import scaled_tanh
-from jaxtrain.nn.convolutions import convolution
 from jaxtrain.nn.layers import DType, Layers
 from jaxtrain.nn.pooling import Subsampling
+from jaxtrain.xla_cpu.convolutions import convolution
 
 CONNECTIONS: tuple[tuple[int, ...], ...] = (
     *(tuple((i + j) % 6 for j in range(3)) for i in range(6)),

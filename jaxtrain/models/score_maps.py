@@ -15,7 +15,7 @@ import jax
 from flax import linen as nn
 
 from jaxtrain.errors import WeightsError
-from jaxtrain.models.weights.anatomy import Image, anatomy
+from jaxtrain.models.weights.tracing import Image, anatomy
 from jaxtrain.nn.folding import FoldedModel
 
 

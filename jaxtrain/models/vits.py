@@ -9,12 +9,12 @@ from flax import linen as nn
 from jaxtrain.config.annotations import Fraction, PositiveInt
 from jaxtrain.models.endpoints import endpoint
 from jaxtrain.nn.attention import attention
-from jaxtrain.nn.convolutions import convolution
 from jaxtrain.nn.dropout import Dropout
-from jaxtrain.nn.initializers import initializer
+from jaxtrain.nn.init.initializers import initializer
 from jaxtrain.nn.layers import DType
 from jaxtrain.nn.rematerialization import Remat, rematerialized
-from jaxtrain.placement import repeated_for
+from jaxtrain.sharding import repeated_for
+from jaxtrain.xla_cpu.convolutions import convolution
 
 EPSILON = 1e-6
 

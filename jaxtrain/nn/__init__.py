@@ -7,22 +7,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxtrain.nn.channel_scales import within_layer as within_layer
+    from jaxtrain.nn.init.between_layer import between_layers as between_layers
+    from jaxtrain.nn.init.fixup import fixup as fixup
+    from jaxtrain.nn.init.lsuv import lsuv as lsuv
+    from jaxtrain.nn.init.within_layer import within_layer as within_layer
     from jaxtrain.nn.marginalization import draw_outputs as draw_outputs
     from jaxtrain.nn.marginalization import marginalize as marginalize
-    from jaxtrain.nn.rates_of_change import between_layers as between_layers
-    from jaxtrain.nn.unit_variance import lsuv as lsuv
-    from jaxtrain.nn.zero_branches import fixup as fixup
 
 __all__ = ["between_layers", "draw_outputs", "fixup", "lsuv", "marginalize", "within_layer"]
 
 _HOMES = {
-    "between_layers": "jaxtrain.nn.rates_of_change",
+    "between_layers": "jaxtrain.nn.init.between_layer",
     "draw_outputs": "jaxtrain.nn.marginalization",
-    "fixup": "jaxtrain.nn.zero_branches",
-    "lsuv": "jaxtrain.nn.unit_variance",
+    "fixup": "jaxtrain.nn.init.fixup",
+    "lsuv": "jaxtrain.nn.init.lsuv",
     "marginalize": "jaxtrain.nn.marginalization",
-    "within_layer": "jaxtrain.nn.channel_scales",
+    "within_layer": "jaxtrain.nn.init.within_layer",
 }
 
 

@@ -14,11 +14,11 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax.scipy.stats import norm
 
-from jaxtrain.example_keys import example_keys
 from jaxtrain.nn.activations import Activation, activation
 from jaxtrain.nn.gates import draw_gates
-from jaxtrain.nn.initializers import Initializer
+from jaxtrain.nn.init.initializers import Initializer
 from jaxtrain.nn.precision import float32_at_least
+from jaxtrain.random import example_keys
 
 AtTest = Literal["mean", "moments"]
 """The layer with its mean weights; or the mean of the activation of a normal variable with the layer's two moments."""

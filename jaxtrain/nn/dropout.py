@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.example_keys import by_example
 from jaxtrain.nn.gates import draw_gates
 from jaxtrain.nn.stochastic_depth import Scaling
+from jaxtrain.random import by_example
 
 DropoutKind = Literal["inverted", "vanilla", "spatial", "gaussian", "alpha"]
 """Scaled in training; scaled at test; whole channels, scaled in training; multiplied by normal numbers; for SELU."""

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Interval
-from jaxtrain.example_keys import by_example
 from jaxtrain.nn.fractional_regions import Intervals, Regions, Sequence, draws_of, intervals, places_of
+from jaxtrain.random import by_example
 
 Ratio = Annotated[float, Interval(above=1, below=2)]
 """By which the sides shrink."""

@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from jaxtrain.example_keys import by_example
+from jaxtrain.random import by_example
 
 
 def gaussian_noise_given(noise: jax.Array, x: jax.Array, deviation: float) -> jax.Array:

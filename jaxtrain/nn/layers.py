@@ -10,14 +10,14 @@ from flax import linen as nn
 
 from jaxtrain.nn import activations
 from jaxtrain.nn.activations import Activation
-from jaxtrain.nn.convolutions import convolution
 from jaxtrain.nn.dropconnect import AtTest, DropConnect
 from jaxtrain.nn.dropout import Dropout, DropoutKind
-from jaxtrain.nn.initializers import KernelInit, initializer
+from jaxtrain.nn.init.initializers import KernelInit, initializer
 from jaxtrain.nn.normalization import BatchNorm, Norm
 from jaxtrain.nn.rematerialization import Remat, rematerialized
 from jaxtrain.nn.sizes import output_size, symmetric
-from jaxtrain.tables import Default
+from jaxtrain.registry import Default
+from jaxtrain.xla_cpu.convolutions import convolution
 
 DType = Literal["float32", "bfloat16", "float16", "float64"]
 """Of what a model computes in, or keeps its parameters in."""

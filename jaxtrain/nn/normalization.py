@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxtrain.nn.statistics_over import examples_shared
-from jaxtrain.placement import reshaped
+from jaxtrain.sharding import reshaped
 
 Norm = Literal["batch", "layer", "instance", "group", "none"]
 """By name: over the batch and places; over all of an example; its channels one by one, or in 32 groups; not at all."""

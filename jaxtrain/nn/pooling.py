@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxtrain.nn.sizes import output_size
-from jaxtrain.placement import reshaped
+from jaxtrain.sharding import reshaped
 
 Pooling = Literal["max", "average"]
 

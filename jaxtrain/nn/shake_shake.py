@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.example_keys import by_example
+from jaxtrain.random import by_example
 
 Forward = Literal["shake", "even"]
 """A number of its own for each, or 1/2."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.example_keys import by_example
+from jaxtrain.random import by_example
 
 Scaling = Literal["at_test", "in_training"]
 """At test the branch is multiplied by its probability, as in the paper; or in training divided by it ("inverted")."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxtrain.config.annotations import Fraction, PositiveInt, Steps
-from jaxtrain.optim.trees import widest
+from jaxtrain.optim.trees import is_masked, widest
 
 _Gain = Callable[[jax.Array, jax.Array], tuple[Any, Any]]
 """`(parameters averaged so far, weight) -> (share of the new ones, new weight)`."""
@@ -37,9 +37,9 @@ class AverageState(NamedTuple):
         """The average, in the dtypes of `params`; `params` themselves while nothing has been averaged."""
 
         def choose(average: Any, p: Any) -> Any:
-            return p if _is_masked(average) else jnp.where(self.weight > 0, average.astype(p.dtype), p)
+            return p if is_masked(average) else jnp.where(self.weight > 0, average.astype(p.dtype), p)
 
-        return jax.tree.map(choose, self.average, params, is_leaf=_is_masked)
+        return jax.tree.map(choose, self.average, params, is_leaf=is_masked)
 
 
 def polyak(decay: Fraction = 0.995) -> optax.GradientTransformationExtraArgs:
@@ -166,17 +166,13 @@ def _averaging(
         share, weight = (jnp.asarray(x, state.weight.dtype) for x in gain(state.samples, state.weight))
 
         def step(average: Any, p: jax.Array, u: jax.Array) -> Any:
-            if _is_masked(average):
+            if is_masked(average):
                 return average
             x = optax.apply_updates(p, u).astype(average.dtype)
             return jnp.where(due, average + share.astype(average.dtype) * (x - average), average)
 
-        average = jax.tree.map(step, state.average, params, updates, is_leaf=_is_masked)
+        average = jax.tree.map(step, state.average, params, updates, is_leaf=is_masked)
         samples = state.samples + due.astype(jnp.int32)
         return updates, AverageState(average, steps, samples, jnp.where(due, weight, state.weight))
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _is_masked(x: Any) -> bool:
-    return isinstance(x, optax.MaskedNode)

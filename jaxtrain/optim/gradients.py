@@ -10,7 +10,7 @@ import optax
 
 from jaxtrain.config.annotations import NonNegativeFloat, NonNegativeInt, PositiveFloat, Seed
 from jaxtrain.optim import trees
-from jaxtrain.optim.rules import compiled, path_name
+from jaxtrain.optim.param_rules import compiled, path_name
 
 
 def clip_by_value(value: PositiveFloat) -> optax.GradientTransformationExtraArgs:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.optim import trees
-from jaxtrain.optim.first_order import like
+from jaxtrain.optim.chain import like
 from jaxtrain.optim.more_thuente import Bracket, next_bracket, start_bracket
 
 Kind = Literal["strong_wolfe", "armijo"]

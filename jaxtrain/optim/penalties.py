@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxtrain.config.annotations import NonNegativeFloat
 from jaxtrain.errors import ConfigError
-from jaxtrain.optim.rules import compiled, path_name
+from jaxtrain.optim.param_rules import compiled, path_name
 from jaxtrain.optim.trees import widest
 
 Penalty = Callable[[Any], jax.Array]

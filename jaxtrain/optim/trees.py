@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 
 def widest(tree: Any) -> Any:
@@ -80,3 +81,8 @@ def flattened(tree: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
         return jax.tree.unflatten(structure, parts)
 
     return vector, restored
+
+
+def is_masked(x: Any) -> bool:
+    """Whether `x` stands for a leaf that optax leaves out; to be used as `is_leaf`."""
+    return isinstance(x, optax.MaskedNode)

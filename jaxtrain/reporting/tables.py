@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jaxtrain.optim.rules import ParameterInfo
+from jaxtrain.optim.param_rules import ParameterInfo
 
 WIDE = 132
 """Columns that a wide table is given where there is no terminal to fit."""

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrain.example_keys import example_numbers
 from jaxtrain.nn.statistics_over import examples_shared
-from jaxtrain.placement import reshaped
+from jaxtrain.random import example_numbers
+from jaxtrain.sharding import reshaped
 
 
 class Parts(NamedTuple):

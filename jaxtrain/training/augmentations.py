@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtrain.augment.example_epochs import sightings
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.pipeline import BatchAugmentation, pipeline
 from jaxtrain.augment.principal_colors import ColorPca, fit_color_pca
-from jaxtrain.augment.sightings import sightings
 from jaxtrain.config import AugmentationSpec, Clock, Config
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Late, Sightings
 from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.errors import ConfigError
-from jaxtrain.tables import table
-from jaxtrain.training.random import SIGHTING, stream
+from jaxtrain.random import SIGHTING, stream
+from jaxtrain.registry import table
 
 _AT_A_TIME = 64
 """Pictures that are decoded and looked at together."""

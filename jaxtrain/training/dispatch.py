@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrain.data.loader import Arrays, Loader, Order, Part, part_of
-from jaxtrain.example_keys import numbered
+from jaxtrain.distributed.mesh import Layout
+from jaxtrain.distributed.partition import DATA
+from jaxtrain.random import numbered
 from jaxtrain.training.loss_scale import current_scale
 from jaxtrain.training.metrics import Totals, add_pairs
-from jaxtrain.training.parallel import Layout
-from jaxtrain.training.partition import DATA
-from jaxtrain.training.several_steps import repeated
+from jaxtrain.training.multi_step import repeated
 from jaxtrain.training.state import TrainState
 from jaxtrain.training.step import TrainStep
 

@@ -13,10 +13,10 @@ from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.data.preprocessing.resizing import pad_images
 from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.errors import ConfigError
-from jaxtrain.nn.initializations import Initialization
-from jaxtrain.training.compilation import jit_once
+from jaxtrain.nn.init.data_dependent import Initialization
+from jaxtrain.random import INIT, stream
+from jaxtrain.run.compilation_cache import jit_once
 from jaxtrain.training.plan import Plan
-from jaxtrain.training.random import INIT, stream
 from jaxtrain.training.state import TrainState, initializer
 
 

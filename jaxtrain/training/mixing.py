@@ -14,8 +14,8 @@ from jaxtrain.data.loader import Mix
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.schedules.on_plateau import Plateau
-from jaxtrain.tables import table
-from jaxtrain.training.random import MIX, stream
+from jaxtrain.random import MIX, stream
+from jaxtrain.registry import table
 from jaxtrain.training.schedule_range import of_run, range_over_run
 
 

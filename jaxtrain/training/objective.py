@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.data.loader import Batch
-from jaxtrain.example_keys import numbered
+from jaxtrain.distributed.sharded_step import ALONE, Sharing
 from jaxtrain.models.outputs import Outputs, logits_of
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.penalties import Penalty
+from jaxtrain.random import numbered
 from jaxtrain.training.accumulation import Parts, accumulated, deal, gathered, in_parts
-from jaxtrain.training.sharing import ALONE, Sharing
 
 Rngs = Mapping[str, jax.Array]
 

@@ -14,11 +14,11 @@ from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim.layer_decay import layer_decay_rules
 from jaxtrain.optim.loss_scaling import with_loss_scale
-from jaxtrain.optim.rules import values_by_path, with_rules
+from jaxtrain.optim.param_rules import values_by_path, with_rules
 from jaxtrain.optim.scaling import linear_scaling
 from jaxtrain.optim.schedules import Schedule, as_schedule
 from jaxtrain.optim.schedules.on_plateau import Plateau, observe_plateau, plateau_state, with_plateau
-from jaxtrain.tables import table
+from jaxtrain.registry import table
 from jaxtrain.training.loss_scale import updates_made
 from jaxtrain.training.schedule_range import of_run, range_over_run
 

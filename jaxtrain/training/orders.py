@@ -4,8 +4,8 @@ import functools
 from collections.abc import Callable
 
 from jaxtrain.config import Config
-from jaxtrain.data.orders import ExampleOrder, IndexOrder, IndexShuffle, Order, Permutes
-from jaxtrain.training.random import SHUFFLE, host_stream
+from jaxtrain.data.example_order import ExampleOrder, IndexOrder, IndexShuffle, Order, Permutes
+from jaxtrain.random import SHUFFLE, host_stream
 
 
 def epoch_draw(config: Config) -> Callable[[int], Permutes]:

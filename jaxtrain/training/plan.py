@@ -20,15 +20,19 @@ from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Batch, Late, Mix
 from jaxtrain.data.splits import SplitPlan, plan_splits
 from jaxtrain.data.streaming import StreamedSplit
+from jaxtrain.distributed.mesh import Layout, make_layout
+from jaxtrain.distributed.partition import DATA
+from jaxtrain.distributed.sharded_step import Sharing, sharing_of
 from jaxtrain.errors import ConfigError, JaxtrainError
 from jaxtrain.optim.averages import has_average
 from jaxtrain.optim.layer_decay import call_order
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.penalties import Penalty
-from jaxtrain.placement import laid_out
+from jaxtrain.sharding import laid_out
 from jaxtrain.training.augmentations import augmentation, training_colors
-from jaxtrain.training.calendar import Calendar
+from jaxtrain.training.event_schedule import Calendar
 from jaxtrain.training.mixing import built_mix
+from jaxtrain.training.multi_step import Together, check_steps_together, steps_together
 from jaxtrain.training.objective import Objective
 from jaxtrain.training.optimizer import (
     RunOptimizer,
@@ -38,15 +42,11 @@ from jaxtrain.training.optimizer import (
     learning_rate_rules,
     needs,
 )
-from jaxtrain.training.parallel import Layout, make_layout
-from jaxtrain.training.partition import DATA
 from jaxtrain.training.precision import at_matmul_precision, model_spec
 from jaxtrain.training.requirements import abstract_images, check_requirements
-from jaxtrain.training.several_steps import Together, check_steps_together, steps_together
-from jaxtrain.training.sharing import Sharing, sharing_of
 from jaxtrain.training.state import TrainState, initializer
 from jaxtrain.training.step import TrainStep, make_train_step
-from jaxtrain.training.views import check_views
+from jaxtrain.tta.for_run import check_views
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ from flax import linen as nn
 from jaxtrain.config import Clock, Config
 from jaxtrain.errors import ConfigError
 from jaxtrain.models.outputs import Outputs
+from jaxtrain.random import MODEL_STREAMS
 from jaxtrain.training.optimizer import RunOptimizer, needs
-from jaxtrain.training.random import MODEL_STREAMS
 
 
 def check_requirements(

@@ -11,8 +11,8 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from jaxtrain.optim.rules import path_name
-from jaxtrain.training.random import INIT, stream
+from jaxtrain.optim.param_rules import path_name
+from jaxtrain.random import INIT, stream
 
 
 class TrainState(flax.struct.PyTreeNode):

@@ -6,13 +6,13 @@ from typing import Any
 import optax
 
 from jaxtrain.data.loader import Batch
+from jaxtrain.distributed.sharded_step import ALONE, Sharing
 from jaxtrain.nn.statistics_over import statistics_over
 from jaxtrain.optim.loss_scaling import loss_scale_state
+from jaxtrain.random import MODEL_STREAMS, stream
 from jaxtrain.training.loss_scale import one_gradient_alone, scaled, without_skipped
 from jaxtrain.training.metrics import Pair, measure
 from jaxtrain.training.objective import Objective, Rngs
-from jaxtrain.training.random import MODEL_STREAMS, stream
-from jaxtrain.training.sharing import ALONE, Sharing
 from jaxtrain.training.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Pair]]]

@@ -10,12 +10,12 @@ from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Arrays, on_device
 from jaxtrain.data.splits import pad_splits
 from jaxtrain.data.streaming import StreamedSplit, TrainingStream
-from jaxtrain.placement import laid_out, placed_shares
-from jaxtrain.training.evaluation import Evaluate
+from jaxtrain.distributed.mesh import Layout
+from jaxtrain.evaluation.evaluate import Evaluate
+from jaxtrain.random import HOST_AUGMENT, example_stream
+from jaxtrain.sharding import laid_out, placed_shares
 from jaxtrain.training.orders import example_order
-from jaxtrain.training.parallel import Layout
 from jaxtrain.training.plan import Plan
-from jaxtrain.training.random import HOST_AUGMENT, example_stream
 
 EvaluateSplit = Callable[[Any, Any, Arrays | StreamedSplit], dict[str, float]]
 """An `Evaluate` that takes a split however it is held."""

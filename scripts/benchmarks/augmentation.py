@@ -52,9 +52,9 @@ def _parts() -> tuple[Callable[[], None], dict[str, Callable[[], None]]]:
     from jaxtrain.config import apply_overrides, load_config
     from jaxtrain.data.loader import on_device
     from jaxtrain.data.splits import fit_normalization, load_splits
+    from jaxtrain.run.compiled_run import make_feed
     from jaxtrain.training.plan import make_plan
     from jaxtrain.training.state import initializer
-    from jaxtrain.training.tools import make_feed
 
     data = "synthetic(height=32, width=32, channels=3, num_classes=10, train_examples=5000, test_examples=100)"
     recipe = apply_overrides(

@@ -77,7 +77,7 @@ def _ours(state: Any, folder: Path) -> list[float]:
 
     import jax
 
-    from jaxtrain.training.checkpoints import Progress, Saver, restore
+    from jaxtrain.run.checkpoints import Progress, Saver, restore
 
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     folder.mkdir()

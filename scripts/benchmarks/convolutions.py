@@ -58,7 +58,7 @@ def _program(shape: tuple[int, ...], kind: str, which: str) -> tuple[Any, tuple[
     import numpy as np
     from jax import lax
 
-    from jaxtrain.nn.convolutions import convolution
+    from jaxtrain.xla_cpu.convolutions import convolution
 
     n, side, inputs, outputs, window, stride, padding = shape
     draw = np.random.RandomState(0)

@@ -38,12 +38,12 @@ def run(args: argparse.Namespace) -> list[str]:
 
 
 def _ratios(model: str, shape: tuple[int, int, int], batch: int, overrides: list[str]) -> str:
+    from jaxtrain.analysis.check import examine
     from jaxtrain.config import Config, apply_overrides
     from jaxtrain.data.splits import fit_normalization, load_splits
-    from jaxtrain.practice.check import examine
+    from jaxtrain.run.compiled_run import make_tools
     from jaxtrain.training.plan import make_plan
     from jaxtrain.training.streamed import place_splits
-    from jaxtrain.training.tools import make_tools
 
     height, width, channels = shape
     examples = f"train_examples={2 * batch}, test_examples=8"

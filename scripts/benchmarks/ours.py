@@ -13,13 +13,13 @@ from jaxtrain.config import Config, apply_overrides
 from jaxtrain.data.splits import fit_normalization, load_splits
 from jaxtrain.reporting.display import Quiet
 from jaxtrain.reporting.reporter import Reporter
-from jaxtrain.training.checkpoints import Progress, Saver
-from jaxtrain.training.loop import Hooks, Loop
+from jaxtrain.run.checkpoints import Progress, Saver
+from jaxtrain.run.compiled_run import make_tools
+from jaxtrain.run.loop import Hooks, Loop
+from jaxtrain.run.signals import Stop
 from jaxtrain.training.plan import make_plan
-from jaxtrain.training.signals import Stop
 from jaxtrain.training.state import initializer
 from jaxtrain.training.streamed import place_splits
-from jaxtrain.training.tools import make_tools
 
 _ENDLESS = (
     *("train_for=1000000 epochs", "evaluation.every=100000 epochs", "checkpoint.every=100000 epochs"),

@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> list[str]:
 def _ours(paths: Sequence[Path], workers: int) -> Callable[[], None]:
     """The stream of a training run, to the batch on the device."""
     from benchmarks.streams import streaming
-    from jaxtrain.augment.host.chain import chain
-    from jaxtrain.augment.host.crops import random_resized_crop
+    from jaxtrain.augment.decode.chain import chain
+    from jaxtrain.augment.decode.crops import random_resized_crop
     from jaxtrain.data.encoded import Encoded, EncodedSource
 
     source = EncodedSource(len(paths), lambda i: Encoded(paths[i], 0, str(paths[i])), 3)

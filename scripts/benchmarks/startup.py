@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> list[str]:
                 "import jaxtrain": _python("-c", "import jaxtrain"),
                 "import jax": _python("-c", "import jax"),
                 "import jax, flax.linen, optax": _python("-c", "import jax, flax.linen, optax"),
-                "everything jaxtrain trains with": _python("-c", "import jaxtrain.training.fit"),
+                "everything jaxtrain trains with": _python("-c", "import jaxtrain.run.fit"),
             },
             "commands": {
                 "jaxtrain --help": _jaxtrain("--help"),

@@ -45,7 +45,7 @@ def _jax_step(net: Net, *, native: bool) -> measuring.Advance:
 
     import jaxtrain.nn.layers
     from jaxtrain.config import ModelSpec
-    from jaxtrain.nn.convolutions import convolution
+    from jaxtrain.xla_cpu.convolutions import convolution
 
     model = ModelSpec.parse(net.model).build(num_classes=net.classes)
     images = jax.random.normal(jax.random.key(0), (_BATCH, *net.shape))

@@ -96,8 +96,8 @@ def _records(root: Path, held: "ArraySource", workers: int) -> tuple[Any, Any, G
 
 def _pictures(root: Path, held: "ArraySource", workers: int) -> tuple[Any, Any, Gather]:
     """Beside Pillow in as many threads."""
-    from jaxtrain.augment.host.chain import chain
-    from jaxtrain.augment.host.sizes import fit
+    from jaxtrain.augment.decode.chain import chain
+    from jaxtrain.augment.decode.sizes import fit
     from jaxtrain.data.sources.image_folder import image_folder
 
     paths = sorted((root / "train" / "only").iterdir())

@@ -5,10 +5,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from jaxtrain.data.orders import ExampleOrder
+from jaxtrain.data.example_order import ExampleOrder
 from jaxtrain.data.streaming import StreamedSplit, TrainingStream
-from jaxtrain.training.parallel import make_layout
-from jaxtrain.training.random import HOST_AUGMENT, SHUFFLE, example_stream, host_stream
+from jaxtrain.distributed.mesh import make_layout
+from jaxtrain.random import HOST_AUGMENT, SHUFFLE, example_stream, host_stream
 
 
 def streaming(source: Any, views: Any, batch: int, batches: int, workers: int) -> Callable[[], None]:

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxtrain.augment.alternating import alternating_flip_lr
+from jaxtrain.augment.example_epochs import _epochs, seen, sightings
 from jaxtrain.augment.geometry import pad_crop
 from jaxtrain.augment.pipeline import pipeline
-from jaxtrain.augment.sightings import _epochs, seen, sightings
 from jaxtrain.config import DataConfig
 from jaxtrain.data.splits import fit_normalization, read_splits
 from jaxtrain.errors import ConfigError
+from jaxtrain.run.compiled_run import make_feed, make_tools
 from jaxtrain.training.plan import make_plan
 from jaxtrain.training.streamed import place_splits
-from jaxtrain.training.tools import make_feed, make_tools
 from tests.conftest import tiny_config
 
 COUNT, BATCH = 60, 16

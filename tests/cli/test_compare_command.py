@@ -70,7 +70,7 @@ def test_what_cannot_be_compared_is_refused(
 def test_what_cannot_be_drawn_is_refused_before_it_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jaxtrain.practice.compare.compare", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("jaxtrain.analysis.compare.compare", lambda *_, **__: pytest.fail("measured"))
     target = str(tmp_path / "x.png")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["compare", "resnet20", "--output", target]) == 2

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxtrain.analysis.show import look
 from jaxtrain.cli.main import main
 from jaxtrain.config import dumps
-from jaxtrain.practice.show import look
 from jaxtrain.reporting.contact_sheet import visible
 from jaxtrain.training.plan import make_plan
 from tests.conftest import tiny_config

@@ -8,7 +8,7 @@ import pytest
 from jaxtrain.cli.main import main
 from jaxtrain.models import MODELS
 from jaxtrain.models.weights import save_weights
-from jaxtrain.models.weights.anatomy import anatomy
+from jaxtrain.models.weights.tracing import anatomy
 
 
 @pytest.fixture

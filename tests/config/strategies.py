@@ -16,7 +16,7 @@ from jaxtrain.config import Config, Duration
 from jaxtrain.config.annotations import Component, Interval, NonEmpty, StepCount
 from jaxtrain.config.schema import Section
 from jaxtrain.config.spec import SPECS, Spec
-from jaxtrain.tables import KINDS, table
+from jaxtrain.registry import KINDS, table
 
 for _kind in KINDS:  # now, since Hypothesis takes the time of imports for slow drawing
     for _info in table(_kind).values():

@@ -14,7 +14,7 @@ from jaxtrain.config import AugmentationSpec, Config, Duration, apply_overrides,
 from jaxtrain.config.schema import Section
 from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
-from jaxtrain.tables import table
+from jaxtrain.registry import table
 from tests.config.strategies import durations, values
 from tests.conftest import tiny_config
 

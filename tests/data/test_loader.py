@@ -17,8 +17,8 @@ from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Late, Shuffle, batch_indices, epoch_of, normalize, on_device, training_loader
 from jaxtrain.data.preprocessing.channels import Normalization
 from jaxtrain.data.preprocessing.pixels import Pixels
-from jaxtrain.training.parallel import Layout, make_layout
-from jaxtrain.training.random import host_stream, stream
+from jaxtrain.distributed.mesh import Layout, make_layout
+from jaxtrain.random import host_stream, stream
 
 few = settings(max_examples=10, deadline=None)
 # Each size compiles a slice of its own, so few are drawn: prime, even, one.

@@ -18,8 +18,8 @@ from jaxtrain.data.preprocessing import PREPROCESSING
 from jaxtrain.data.preprocessing.linear import LinearMap
 from jaxtrain.data.preprocessing.moments import CHUNK, cross_sums, pixel_sums
 from jaxtrain.data.splits import fit_normalization, fits_normalization, load_splits, plan_splits, validation_indices
+from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, DataError
-from jaxtrain.training.parallel import make_layout
 
 N, SHAPE = 1500, (3, 4, 2)
 D = 24

@@ -12,22 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxtrain.augment.host.chain import chain
-from jaxtrain.augment.host.crops import random_resized_crop
+from jaxtrain.augment.decode.chain import chain
+from jaxtrain.augment.decode.crops import random_resized_crop
 from jaxtrain.config import DataConfig
-from jaxtrain.data import ahead
-from jaxtrain.data.ahead import Groups
+from jaxtrain.data import prefetch as ahead
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.encoded import encoded_arrays
+from jaxtrain.data.example_order import ExampleOrder, IndexOrder, IndexShuffle, Order
 from jaxtrain.data.loader import Shuffle, batch_indices
-from jaxtrain.data.orders import ExampleOrder, IndexOrder, IndexShuffle, Order
+from jaxtrain.data.prefetch import Groups
 from jaxtrain.data.sources.shard_writing import write_shards
 from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits, plan_splits, stream_splits
 from jaxtrain.data.stored import StoredSource, stored_arrays
 from jaxtrain.data.streaming import StreamedSplit, TrainingStream
+from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, DataError
-from jaxtrain.training.parallel import make_layout
-from jaxtrain.training.random import example_stream, host_stream
+from jaxtrain.random import example_stream, host_stream
 from jaxtrain.training.streamed import share_of_process
 
 COUNT, BATCH, STEPS = 21, 8, 6

@@ -18,22 +18,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxtrain.augment.host.chain import chain
-from jaxtrain.augment.host.crops import random_resized_crop
-from jaxtrain.augment.host.sizes import flip_lr
-from jaxtrain.augment.host.window import whole
+from jaxtrain.augment.decode.chain import chain
+from jaxtrain.augment.decode.crops import random_resized_crop
+from jaxtrain.augment.decode.sizes import flip_lr
+from jaxtrain.augment.decode.window import whole
 from jaxtrain.config import DataConfig
-from jaxtrain.data.ahead import Groups
 from jaxtrain.data.dataset import ArraySource, Dataset
 from jaxtrain.data.encoded import Encoded, EncodedSource, encoded_arrays
+from jaxtrain.data.example_order import ExampleOrder
 from jaxtrain.data.loader import Shuffle, batch_indices
-from jaxtrain.data.orders import ExampleOrder
+from jaxtrain.data.prefetch import Groups
 from jaxtrain.data.sources.image_folder import image_folder
 from jaxtrain.data.splits import fit_normalization, load_splits, plan_splits, stream_splits
 from jaxtrain.data.streaming import StreamedSplit, TrainingStream
+from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, DataError
-from jaxtrain.training.parallel import make_layout
-from jaxtrain.training.random import example_stream, host_stream
+from jaxtrain.random import example_stream, host_stream
 
 COUNT, BATCH, STEPS = 21, 10, 5
 CROP = chain([random_resized_crop(6), flip_lr()])

@@ -12,7 +12,7 @@ from jaxtrain.config import Config, apply_overrides, load_config
 from jaxtrain.data.splits import fit_normalization, load_splits
 from jaxtrain.errors import ConfigError
 from jaxtrain.models import MODELS
-from jaxtrain.nn.patch_whitening import whiten_first_layer
+from jaxtrain.nn.init.patch_whitening import whiten_first_layer
 from jaxtrain.training.initialization import initial_state
 from jaxtrain.training.plan import make_plan
 

@@ -10,10 +10,10 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
+from jaxtrain.analysis.cost import flops
 from jaxtrain.models.googlenets import Inception, NaiveInception
 from jaxtrain.models.residual import Place, Residual, ResidualBlock
 from jaxtrain.nn.layers import Layers
-from jaxtrain.practice.cost import flops
 
 GROUPS, WIDTH, FEATURES = 4, 3, 5
 """Paths of the small ResNeXt block, channels of each, and those of its stage: 20 go in and out."""

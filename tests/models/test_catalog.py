@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from jaxtrain import models
+from jaxtrain.analysis.cost import flops
 from jaxtrain.config import ModelSpec
 from jaxtrain.errors import ConfigError
 from jaxtrain.models import MODELS
 from jaxtrain.models.endpoints import features
 from jaxtrain.models.outputs import Outputs
 from jaxtrain.optim.losses import cross_entropy
-from jaxtrain.practice.cost import flops
 from jaxtrain.training.objective import Objective
 
 WITHOUT_HEADS = 6_998_552

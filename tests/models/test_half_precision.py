@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import pytest
 
+from jaxtrain.analysis.dtypes import PRODUCTS, equations, statistics, traced_forward
 from jaxtrain.config import ModelSpec
 from jaxtrain.models.outputs import Outputs
-from jaxtrain.practice.dtypes import PRODUCTS, equations, statistics, traced_forward
 from tests.models.test_training import CLASSES, SMALL
 
 SOFT = ("exp", "log", "reduce_window_sum", "rsqrt", "pow", "cumsum")

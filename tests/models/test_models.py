@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 
 from jaxtrain import models
+from jaxtrain.analysis.cost import flops, tree_bytes
+from jaxtrain.analysis.liveness import temporary_bytes
 from jaxtrain.data.loader import Batch
 from jaxtrain.models import MODELS
 from jaxtrain.models.lenet import lenet5
 from jaxtrain.models.perceptron import mlp
-from jaxtrain.nn.convolutions import native
 from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
-from jaxtrain.optim.rules import path_name
-from jaxtrain.practice.cost import flops, tree_bytes
-from jaxtrain.practice.liveness import temporary_bytes
+from jaxtrain.optim.param_rules import path_name
+from jaxtrain.random import MODEL_STREAMS
 from jaxtrain.training.objective import Objective
-from jaxtrain.training.random import MODEL_STREAMS
 from jaxtrain.training.state import initializer
 from jaxtrain.training.step import make_train_step
+from jaxtrain.xla_cpu.convolutions import native
 
 Arrays = dict[str, dict[str, np.ndarray]]
 

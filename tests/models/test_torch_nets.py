@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxtrain.models import MODELS
-from jaxtrain.optim.rules import path_name
+from jaxtrain.optim.param_rules import path_name
 from tests.models.torch_port import laid_in
 
 torch = pytest.importorskip("torch", reason="the oracles are torch nets")

@@ -10,6 +10,7 @@ import pytest
 
 from jaxtrain.config import ModelSpec
 from jaxtrain.data.loader import Batch
+from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.models import MODELS
 from jaxtrain.models.densenets import DenseNet
 from jaxtrain.models.residual import Residual
@@ -17,10 +18,9 @@ from jaxtrain.models.resnets import ResNet
 from jaxtrain.nn.layers import Layers
 from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
-from jaxtrain.optim.rules import path_name
-from jaxtrain.training.compilation import jit_once
+from jaxtrain.optim.param_rules import path_name
+from jaxtrain.run.compilation_cache import jit_once
 from jaxtrain.training.objective import Objective
-from jaxtrain.training.parallel import make_layout
 from jaxtrain.training.state import TrainState, initializer
 from jaxtrain.training.step import make_train_step
 

@@ -15,9 +15,9 @@ from jaxtrain.errors import WeightsError
 from jaxtrain.models import MODELS
 from jaxtrain.models.resnets import ResNet
 from jaxtrain.models.weights import arrays_of, load_weights, save_weights
-from jaxtrain.models.weights.adapting import for_pooled_map, with_channels, with_patches
-from jaxtrain.models.weights.anatomy import anatomy
 from jaxtrain.models.weights.resampling import bicubic
+from jaxtrain.models.weights.resize import for_pooled_map, with_channels, with_patches
+from jaxtrain.models.weights.tracing import anatomy
 from jaxtrain.nn.layers import Layers
 from tests.models import torch_port as port
 

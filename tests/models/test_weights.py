@@ -19,8 +19,8 @@ from jaxtrain.models.googlenets import GoogLeNet
 from jaxtrain.models.residual import Residual
 from jaxtrain.models.resnets import ResNet
 from jaxtrain.models.weights import arrays_of, load_weights, save_weights
-from jaxtrain.models.weights.anatomy import Anatomy, anatomy
-from jaxtrain.models.weights.namings import named
+from jaxtrain.models.weights.name_maps import named
+from jaxtrain.models.weights.tracing import Anatomy, anatomy
 from jaxtrain.nn.layers import Layers
 from tests.models import torch_port as port
 

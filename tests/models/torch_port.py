@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxtrain.models.vggs import WINDOWS
-from jaxtrain.optim.rules import path_name
+from jaxtrain.optim.param_rules import path_name
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _LIBRARIES: list[Any] = []  # torch forgets an operator's schema with the object that defined it

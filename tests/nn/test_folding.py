@@ -9,9 +9,9 @@ import pytest
 from flax import linen as nn
 
 from jaxtrain import models
+from jaxtrain.analysis.cost import flops
 from jaxtrain.nn.folding import fold_batch_norm
-from jaxtrain.optim.rules import path_name
-from jaxtrain.practice.cost import flops
+from jaxtrain.optim.param_rules import path_name
 
 MODELS = {
     "resnet": (lambda: models.cifar_resnet(num_classes=3, depth=8, shortcut="B"), 12, 0),

@@ -9,13 +9,13 @@ import pytest
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxtrain.example_keys import numbered
 from jaxtrain.nn.drop_path import join_given, local_paths
 from jaxtrain.nn.dropconnect import DropConnect
 from jaxtrain.nn.dropout import Dropout
 from jaxtrain.nn.fractional_pooling import FractionalMaxPool
 from jaxtrain.nn.shake_shake import ShakeShake
 from jaxtrain.nn.stochastic_depth import StochasticDepth
+from jaxtrain.random import numbered
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 6, 5, 3)).astype(np.float32)
 

@@ -14,8 +14,8 @@ from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxtrain.optim import OPTIMIZERS
-from jaxtrain.optim.rules import with_rules
-from jaxtrain.training.checkpoints import Progress, Saver, restore
+from jaxtrain.optim.param_rules import with_rules
+from jaxtrain.run.checkpoints import Progress, Saver, restore
 from jaxtrain.training.state import TrainState
 
 NAMES = OPTIMIZERS.names()

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxtrain.optim import hessian_free, newton
-from jaxtrain.optim.truncated_newton import _gauss_newton, _hessian, _truncated_cg
+from jaxtrain.optim.hessian_free import _gauss_newton, _hessian, _truncated_cg
 from tests.optim.problems import VALLEY_START, falls_from_random_starts, minimize, rosenbrock, steps_to
 
 RNG = np.random.default_rng(4)

@@ -8,7 +8,7 @@ import pytest
 
 from jaxtrain.optim import sgd
 from jaxtrain.optim.averages import evaluation_params
-from jaxtrain.optim.slow_weights import slow_weights
+from jaxtrain.optim.lookahead import slow_weights
 
 
 @pytest.mark.parametrize(("every", "decay", "power"), [(5, 0.95**5, 3.0), (3, 0.5, 0.0), (1, 0.9, 1.0)])

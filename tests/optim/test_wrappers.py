@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jaxtrain.optim import lookahead, sam, schedule_free, sgd
 from jaxtrain.optim.averages import evaluation_params
-from jaxtrain.optim.rules import with_rules
+from jaxtrain.optim.param_rules import with_rules
 
 STEPS = 30
 _rng = np.random.default_rng(3)

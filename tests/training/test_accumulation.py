@@ -10,11 +10,11 @@ import optax
 import pytest
 from flax import linen as nn
 
+from jaxtrain.analysis.liveness import temporary_bytes
 from jaxtrain.data.loader import Batch
 from jaxtrain.models.perceptron import mlp
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.penalties import l2
-from jaxtrain.practice.liveness import temporary_bytes
 from jaxtrain.training import accumulation
 from jaxtrain.training.objective import Evaluation, Objective
 from jaxtrain.training.plan import make_plan

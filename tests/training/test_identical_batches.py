@@ -9,8 +9,8 @@ import pytest
 from jaxtrain.config import Config, DataConfig, apply_overrides
 from jaxtrain.data.loader import Batch, on_device
 from jaxtrain.data.splits import fit_normalization, load_splits
+from jaxtrain.run.compiled_run import make_feed
 from jaxtrain.training.plan import make_plan
-from jaxtrain.training.tools import make_feed
 from tests.conftest import tiny_config
 
 B = 16

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import jaxtrain
+from jaxtrain.analysis.dtypes import PRODUCTS, dtypes, equations
 from jaxtrain.config import CheckpointConfig, Config, LoggingConfig, PrecisionConfig, apply_overrides, digest, loads
 from jaxtrain.config.dump import dumps
 from jaxtrain.data.loader import Batch
 from jaxtrain.errors import ConfigError, Diverged
 from jaxtrain.optim.loss_scaling import LossScaleState, loss_scale_state
-from jaxtrain.practice.dtypes import PRODUCTS, dtypes, equations
 from jaxtrain.training.plan import Plan, make_plan
 from jaxtrain.training.state import TrainState, initializer
 from tests.conftest import tiny_config

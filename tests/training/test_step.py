@@ -15,16 +15,16 @@ from jaxtrain.augment.pipeline import pipeline
 from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Arrays, Batch, Shuffle, on_device, training_loader
 from jaxtrain.data.preprocessing.channels import Normalization
+from jaxtrain.distributed.mesh import Layout, make_layout
+from jaxtrain.evaluation.evaluate import make_evaluate
 from jaxtrain.models.perceptron import mlp
 from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.schedules import as_schedule, cosine
+from jaxtrain.random import host_stream, stream
 from jaxtrain.training.dispatch import Dispatch, make_dispatch
-from jaxtrain.training.evaluation import make_evaluate
 from jaxtrain.training.metrics import NEVER, Totals, empty_totals
 from jaxtrain.training.objective import Objective
-from jaxtrain.training.parallel import Layout, make_layout
-from jaxtrain.training.random import host_stream, stream
 from jaxtrain.training.state import TrainState, initializer
 from jaxtrain.training.step import make_train_step
 

@@ -1,9 +1,6 @@
 """What joins the examples of a batch, or makes probabilities of their labels: mixup, CutMix, label smoothing."""
 
-from collections.abc import Callable
-from typing import Any
-
-from jaxtrain.tables import Info, Table
+from jaxtrain.registry import Info, Table, publish_factories
 
 _MIXUP = "Zhang et al. 2018, mixup: beyond empirical risk minimization, arXiv:1710.09412"
 _CUTMIX = "Yun et al. 2019, CutMix, arXiv:1905.04899"
@@ -38,7 +35,4 @@ MIXINGS = Table(
 )
 
 create, names = MIXINGS.create, MIXINGS.names
-
-
-def __getattr__(name: str) -> Callable[..., Any]:
-    return MIXINGS.attribute(__name__, name)
+publish_factories(__name__, MIXINGS)

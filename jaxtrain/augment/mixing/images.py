@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtrain.augment.mixing.base import Mixing, Scheduled, ScheduledProbability, Soft, at
 from jaxtrain.augment.occlusion import erase_given
 from jaxtrain.config.annotations import PositiveFloat, Probability, Steps
-from jaxtrain.example_keys import by_example
+from jaxtrain.random import by_example
 
 Per = Literal["batch", "example"]
 """Whether all pairs of a batch share the draw, as the papers have it, or each has its own."""

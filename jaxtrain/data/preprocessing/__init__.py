@@ -1,9 +1,6 @@
 """Preprocessing: what is fitted to the training images, and then done to every image before the model sees it."""
 
-from collections.abc import Callable
-from typing import Any
-
-from jaxtrain.tables import Info, Table
+from jaxtrain.registry import Info, Table, publish_factories
 
 _WHITENING = "Hyvarinen & Oja 2000, Independent component analysis, section 5.2"
 
@@ -53,7 +50,4 @@ PREPROCESSING = Table(
 )
 
 create, names = PREPROCESSING.create, PREPROCESSING.names
-
-
-def __getattr__(name: str) -> Callable[..., Any]:
-    return PREPROCESSING.attribute(__name__, name)
+publish_factories(__name__, PREPROCESSING)

@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from jaxtrain.augment.host.window import Size, Window, reduction, show
+from jaxtrain.augment.decode.window import Size, Window, reduction, show
 from jaxtrain.data.sources.files import reading
 from jaxtrain.errors import DataError
 

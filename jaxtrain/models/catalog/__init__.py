@@ -12,7 +12,7 @@ from jaxtrain.models.catalog.dense import DENSENETS, FRACTALNETS, VITS
 from jaxtrain.models.catalog.residual import CIFAR_RESNETS, PREACT_RESNETS, RESNETS
 from jaxtrain.models.catalog.speedrun import SPEEDRUN
 from jaxtrain.models.published import PUBLISHED
-from jaxtrain.tables import Info, Table
+from jaxtrain.registry import Info, Table
 
 _ROWS = {
     **SMALL,

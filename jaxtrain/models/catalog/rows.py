@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtrain.tables import Info
+from jaxtrain.registry import Info
 
 
 def facts(

@@ -7,7 +7,7 @@ save_weights("tuned.safetensors", model, (224, 224, 3), variables, naming="timm"
 
 from jaxtrain.models.weights.files import read_arrays, write_arrays
 from jaxtrain.models.weights.loading import load_weights
-from jaxtrain.models.weights.namings import networks
+from jaxtrain.models.weights.name_maps import networks
 from jaxtrain.models.weights.report import LoadReport
 from jaxtrain.models.weights.saving import arrays_of, save_weights
 

@@ -11,13 +11,13 @@ from flax import linen as nn
 from flax import traverse_util
 
 from jaxtrain.errors import WeightsError, did_you_mean
-from jaxtrain.models.weights.adapting import Adapting, FirstConv, FirstDense, Positions
-from jaxtrain.models.weights.anatomy import Anatomy, Image, anatomy
-from jaxtrain.models.weights.family import module_of
 from jaxtrain.models.weights.files import read_arrays
-from jaxtrain.models.weights.fitting import fitted
-from jaxtrain.models.weights.namings import Naming, Source, named, recognized, renamed, unwrapped
+from jaxtrain.models.weights.match import fitted
+from jaxtrain.models.weights.name_maps import Naming, Source, named, recognized, renamed, unwrapped
+from jaxtrain.models.weights.name_rules import module_of
 from jaxtrain.models.weights.report import LoadReport
+from jaxtrain.models.weights.resize import Adapting, FirstConv, FirstDense, Positions
+from jaxtrain.models.weights.tracing import Anatomy, Image, anatomy
 
 Head = Literal["strict", "new", "zeros"]
 """Where the last layer, and those of auxiliary heads, come from: the file, the model's initialization, or zeros."""

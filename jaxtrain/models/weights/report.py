@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Mapping
 
 from jaxtrain.errors import MOST_NAMES, WeightsError
-from jaxtrain.models.weights.namings import Naming
+from jaxtrain.models.weights.name_maps import Naming
 
 
 @dataclasses.dataclass(frozen=True)

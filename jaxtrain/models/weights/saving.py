@@ -8,10 +8,10 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from jaxtrain.models.weights.anatomy import Image, anatomy
 from jaxtrain.models.weights.files import write_arrays
-from jaxtrain.models.weights.namings import Naming, named
+from jaxtrain.models.weights.name_maps import Naming, named
 from jaxtrain.models.weights.report import Problems
+from jaxtrain.models.weights.tracing import Image, anatomy
 
 
 def save_weights(

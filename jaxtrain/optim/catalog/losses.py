@@ -1,6 +1,6 @@
 """The tables of losses and of penalties on the parameters."""
 
-from jaxtrain.tables import Info, Table
+from jaxtrain.registry import Info, Table
 
 LOSSES = Table(
     "loss",

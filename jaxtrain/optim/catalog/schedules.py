@@ -1,6 +1,6 @@
 """The table of schedules, of learning rates and of momenta."""
 
-from jaxtrain.tables import Info, Table
+from jaxtrain.registry import Info, Table
 
 SCHEDULES = Table(
     "schedule",

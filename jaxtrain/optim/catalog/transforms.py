@@ -1,6 +1,6 @@
 """The tables of what stands before an optimizer, on gradients, and behind it, on parameters."""
 
-from jaxtrain.tables import Info, Table
+from jaxtrain.registry import Info, Table
 
 GRADIENT_TRANSFORMS = Table(
     "gradient_transform",
@@ -52,7 +52,7 @@ AVERAGES = Table(
             paper="Izmailov et al. 2018, arXiv:1803.05407",
         ),
         "slow_weights": Info(
-            factory="jaxtrain.optim.slow_weights:slow_weights",
+            factory="jaxtrain.optim.lookahead:slow_weights",
             description="every few steps the parameters go back to a running average of them, the further the later",
             paper="Jordan 2024, arXiv:2404.00498, section 3.4; after Zhang et al. 2019, arXiv:1907.08610",
             supplied=("total",),

@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
-from jaxtrain.augment.host.window import Window
+from jaxtrain.augment.decode.window import Window
 from jaxtrain.data.sources.tfds import tfds
 from jaxtrain.errors import DataError
 

@@ -1,0 +1,54 @@
+"""Models side by side, as a table for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from jaxtrain.analysis.layer_table import count_short, sides
+from jaxtrain.reporting.tables import count_bytes
+
+if TYPE_CHECKING:  # practice stands above reporting
+    from jaxtrain.analysis.compare import Comparison
+
+
+def comparison_table(rows: Sequence["Comparison"], title: str) -> Table:
+    """A row a model; errors have the number of a note."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("model", overflow="fold")
+    timed = any(r.measured for r in rows)
+    measured = ("forward ms", "step ms", "step memory") if timed else ()
+    for name in ("input", "parameters", "mult-adds", *measured, "error %"):
+        table.add_column(name, justify="right", no_wrap=True)
+    notes = _notes(rows)
+    for r in rows:
+        times = []
+        if r.measured is not None:
+            m = r.measured
+            memory = "" if m.step_bytes is None else count_bytes(m.step_bytes)
+            times = [_milliseconds(m.forward_ms), _milliseconds(m.step_ms), memory]
+        shown = r.candidate.published[:1]
+        error = f"{shown[0]['error']:.2f} [{notes[_note(shown[0])]}]" if shown else ""
+        counts = [sides(r.candidate.shape), f"{r.parameters:,}", count_short(r.multiply_adds)]
+        table.add_row(r.candidate.name, *counts, *times, error)
+    return table
+
+
+def note_lines(rows: Sequence["Comparison"]) -> list[str]:
+    """Where the errors of the table are from."""
+    return [f"[{number}] {note}" for note, number in _notes(rows).items()]
+
+
+def _milliseconds(value: float) -> str:
+    """With a decimal, and for the small with two digits that are not zeros."""
+    return f"{value:,.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def _notes(rows: Sequence["Comparison"]) -> dict[str, int]:
+    notes = dict.fromkeys(_note(entry) for r in rows for entry in r.candidate.published[:1])
+    return {note: number for number, note in enumerate(notes, 1)}
+
+
+def _note(entry: Mapping[str, Any]) -> str:
+    return ", ".join(str(entry[k]) for k in ("data", "metric", "protocol", "source") if entry[k])

@@ -1,0 +1,130 @@
+"""What the equations of a jaxpr and the modules of flax are called in a table of layers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import linen as nn
+from jax.extend import core
+
+from jaxtrain.analysis.cost import equation_flops
+from jaxtrain.nn.activations import PReLU
+from jaxtrain.nn.dropout import Dropout
+from jaxtrain.nn.normalization import BatchNorm
+
+NORMS: dict[type, str] = {
+    BatchNorm: "batch norm",
+    nn.BatchNorm: "batch norm",
+    nn.LayerNorm: "layer norm",
+    nn.InstanceNorm: "instance norm",
+    nn.GroupNorm: "group norm",
+    nn.RMSNorm: "RMS norm",
+}
+"""Modules that are one layer, whatever they are computed by. That their statistics may be those of the whole image is
+left out of receptive fields, as usual."""
+
+SHORT = {"batch norm": "BN", "layer norm": "LN", "instance norm": "IN", "group norm": "GN"}
+"""What normalizations are called beside the layer before them."""
+
+OTHERS: dict[type, str] = {PReLU: "prelu", nn.PReLU: "prelu", Dropout: "dropout", nn.Dropout: "dropout"}
+"""Modules whose elementwise work has a name of its own."""
+
+STATISTICS = frozenset(
+    {"reduce_sum", "reduce_max", "reduce_min", "dot_general", "reduce_window_sum", "reduce_and", "reduce_or"}
+)
+"""Equations that in a normalization make its statistics."""
+
+LOOPS = {"scan": "loop", "while": "loop", "cond": "branch"}
+"""Equations whose insides are not shown."""
+
+CALLS = frozenset(
+    {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}
+)
+"""Equations that stand for the one jaxpr that is inside them."""
+
+_ACTIVATIONS = {
+    "tanh": "tanh",
+    "logistic": "sigmoid",
+    "erf": "gelu",
+    "erfc": "gelu",
+    "exp": "exp",
+    "expm1": "elu",
+    "log1p": "softplus",
+    "sin": "sin",
+    "clamp": "clip",
+}
+_JOINS = {"add": "add", "add_any": "add", "mul": "multiply", "max": "maximum", "sub": "subtract", "div": "divide"}
+_REDUCTIONS = {"max": "max", "sum": "sum", "min": "min", "prod": "product"}
+
+
+def join(primitive: str) -> str:
+    """Of two feature maps."""
+    return _JOINS.get(primitive, primitive)
+
+
+def activation(eqn: Any, dependent: Sequence[bool]) -> str:
+    """What an elementwise equation on feature maps is called, empty for what bends nothing.
+
+    Args:
+      eqn: the equation.
+      dependent: which operands depend on the images.
+    """
+    name = eqn.primitive.name
+    if name == "select_n" and dependent[0]:
+        return "activation"
+    constants = [v.val for v in eqn.invars if isinstance(v, core.Literal)]
+    if name == "max" and len(constants) == 1 and constants[0] == 0:
+        return "relu"
+    return _ACTIVATIONS.get(name, "")
+
+
+def named_activation(eqn: Any) -> str:
+    """The function of `jax.nn` that an equation calls on one feature map; empty for another."""
+    name = str(eqn.params.get("name", ""))
+    alike = len(eqn.outvars) == 1 and any(v.aval.shape == eqn.outvars[0].aval.shape for v in eqn.invars)
+    return name if alike and name in vars(jax.nn) and not equation_flops(eqn) else ""
+
+
+def convolution(eqn: Any) -> str:
+    """`conv 3x3/2 pad 1 groups 32`."""
+    p = eqn.params
+    kernel, spec = eqn.invars[1].aval.shape, p["dimension_numbers"].rhs_spec
+    window = _window([kernel[d] for d in spec[2:]], p["window_strides"], p["padding"])
+    dilation = f" dilation {_sides(p['rhs_dilation'])}" if any(d != 1 for d in p["rhs_dilation"]) else ""
+    transposed = "transposed " if any(d != 1 for d in p["lhs_dilation"]) else ""
+    groups = f" groups {p['feature_group_count']}" if p["feature_group_count"] != 1 else ""
+    return f"{transposed}conv {window}{dilation}{groups}"
+
+
+def window_pooling(eqn: Any, axes: Sequence[int]) -> str:
+    """`max pool 3x3/2 pad 1` of a window over `axes`."""
+    p = eqn.params
+    each = [[p[k][a] for a in axes] for k in ("window_dimensions", "window_strides", "padding")]
+    return f"{reduction(eqn)} pool {_window(*each)}"
+
+
+def tile_pooling(eqn: Any, lengths: Sequence[int]) -> str:
+    """`max pool 2x2/2` of tiles that a reshape made."""
+    return f"{reduction(eqn)} pool {_window(lengths, lengths, [(0, 0)] * len(lengths))}"
+
+
+def reduction(eqn: Any) -> str:
+    """`max`, `sum` and the like."""
+    name = eqn.primitive.name.removeprefix("reduce_window_").removeprefix("reduce_")
+    return _REDUCTIONS.get(name, name)
+
+
+def _window(sizes: Sequence[int], strides: Sequence[int], padding: Sequence[tuple[int, int]]) -> str:
+    step = f"/{_sides(strides)}" if any(s != 1 for s in strides) else ""
+    return "x".join(map(str, sizes)) + step + _pads([(int(a), int(b)) for a, b in padding])
+
+
+def _pads(padding: Sequence[tuple[int, int]]) -> str:
+    if not any(map(any, padding)):
+        return ""
+    ends = dict.fromkeys(str(a) if a == b else f"{a},{b}" for a, b in padding)
+    return f" pad {'x'.join(ends)}"
+
+
+def _sides(values: Sequence[int]) -> str:
+    return "x".join(str(v) for v in dict.fromkeys(values))

@@ -1,0 +1,82 @@
+"""A model's layers as a table for the terminal."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from jaxtrain.reporting.tables import count_bytes
+
+if TYPE_CHECKING:  # practice stands above reporting
+    from jaxtrain.analysis.layer_rows import Field, Layer
+    from jaxtrain.analysis.summary import Summary
+
+
+def layer_table(layers: Sequence["Layer"], title: str) -> Table:
+    """Every layer with its output, parameters, multiply-adds, memory and receptive field, and the totals."""
+    table = Table(title=title, title_justify="left", show_footer=True, box=box.SIMPLE_HEAD, padding=0)
+    weights, biases = sum(x.weights for x in layers), sum(x.biases for x in layers)
+    table.add_column("layer", footer="total", overflow="fold")
+    table.add_column("kind", overflow="fold")
+    table.add_column("output", no_wrap=True)
+    for name, footer in (
+        ("weights", f"{weights:,}"),
+        ("biases", f"{biases:,}"),
+        ("MACs", count_short(sum(x.multiply_adds for x in layers))),
+        ("elements", f"{sum(x.activations for x in layers):,}"),
+        ("memory", count_bytes(sum(x.activation_bytes for x in layers))),
+        ("field", ""),
+    ):
+        table.add_column(name, footer=footer, justify="right", no_wrap=True)
+    for x in layers:
+        table.add_row(
+            x.name,
+            x.kind if x.kind != x.name else "",
+            sides(x.shape),
+            f"{x.weights:,}" if x.weights else "",
+            f"{x.biases:,}" if x.biases else "",
+            count_short(x.multiply_adds) if x.multiply_adds else "",
+            f"{x.activations:,}",
+            count_bytes(x.activation_bytes),
+            _field(x.field),
+        )
+    return table
+
+
+def summary_lines(summary: "Summary") -> list[str]:
+    """What stands below the table."""
+    lines = [
+        f"parameters: {summary.parameters:,} trained ({count_bytes(summary.parameter_bytes)}); {summary.statistics:,} "
+        "values of statistics",
+        f"multiply-adds: {summary.multiply_adds:,} for one image",
+        f"activations: {summary.activations:,} elements, {sum(x.activations for x in summary.layers):,} with the "
+        "outputs of activation functions and normalizations",
+    ]
+    if summary.unused:
+        names = ", ".join(f"{name} ({count:,})" for name, count in summary.unused.items())
+        lines.append(f"not in the table, since in use only in training: {names}; --train shows them")
+    return lines
+
+
+def sides(shape: Sequence[int]) -> str:
+    """`224x224x3`."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def count_short(count: int) -> str:
+    """`118.0M`."""
+    number = float(count)
+    for unit in ("", "K", "M", "G"):
+        if number < 1000:
+            return f"{number:.1f}{unit}" if unit else f"{count}"
+        number /= 1000
+    return f"{number:.1f}T"
+
+
+def _field(field: "Field") -> str:
+    """`11/4`: the size and the stride."""
+    if field.whole:
+        return "all"
+    size, stride = (sides(x[:1] if len(set(x)) == 1 else x) for x in (field.size, field.stride))
+    return f"{size}/{stride}" if any(field.stride) else size

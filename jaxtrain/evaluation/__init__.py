@@ -1,0 +1,1 @@
+"""Evaluation: a state on a split, averaged parameters, test-time augmentation."""

@@ -1,0 +1,95 @@
+"""What a run begins with, or continues from, and what is open while it goes on; process 0 acts for all of them."""
+
+import contextlib
+from collections.abc import Iterator
+
+from jaxtrain.config import Config
+from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.preprocessing.base import Preprocessing
+from jaxtrain.data.splits import fit_normalization, fits_normalization
+from jaxtrain.data.streaming import StreamedSplit
+from jaxtrain.distributed import processes as hosts
+from jaxtrain.errors import CheckpointError, DataError
+from jaxtrain.reporting.reporter import Reporter
+from jaxtrain.run import checkpoints
+from jaxtrain.run.directory import Workdir
+from jaxtrain.training.plan import Plan
+from jaxtrain.training.state import TrainState
+
+
+@contextlib.contextmanager
+def claimed(directory: Workdir, config: Config) -> Iterator[None]:
+    """The directory is this run's own: process 0 takes it for all of them."""
+    with directory.locked(config) if hosts.is_primary() else contextlib.nullcontext():
+        if hosts.is_primary():
+            checkpoints.clean(directory.checkpoints)
+        hosts.wait_for_all("run directory")
+        if not hosts.is_primary():
+            directory.check_shared(config)
+        yield
+
+
+def normalization(plan: Plan, directory: Workdir, train: ArraySource | StreamedSplit) -> Preprocessing:
+    """Fitted when a run begins, by process 0. One that continues keeps what it has, and is held to the same images.
+
+    Where these are streamed they are not looked at again, since that takes as long as an epoch of decoding.
+    """
+    fitted = None
+    if hosts.is_primary() and not directory.preprocessing_file.exists():
+        fitted = fit_normalization(plan.splits, train)
+        directory.keep_normalization(fitted)
+    hosts.wait_for_all("preprocessing")
+    if fitted is not None:
+        return fitted
+    kept = directory.read_normalization()
+    if isinstance(train, ArraySource) and not fits_normalization(plan.splits, train, kept):
+        raise DataError(
+            f"the training images are not those with which the run in {directory.path} began: their mean and std differ"
+        )
+    return kept
+
+
+def placed(plan: Plan) -> TrainState:
+    """The abstract state with its shardings, which is what restoring needs."""
+    state: TrainState = plan.layout.placed_shapes(plan.abstract, plan.layout.of_state(plan.abstract))
+    return state
+
+
+def restored(plan: Plan, directory: Workdir, reporter: Reporter) -> tuple[TrainState, checkpoints.Progress] | None:
+    """The state and progress of the newest checkpoint that is whole, or None; process 0 decides which that is."""
+
+    def damaged(step: int, error: CheckpointError) -> None:
+        moved = checkpoints.set_aside(directory.checkpoints, step)
+        reporter.warn(f"{error}; it is skipped, and kept as {moved.name}")
+
+    def newest() -> int:
+        step = checkpoints.newest_whole(directory.checkpoints, damaged)
+        return -1 if step is None else step
+
+    step = hosts.said_by_primary(newest)
+    if step < 0:
+        return None
+    reporter.note(f"continuing from step {step} of {plan.total_steps}")
+    return checkpoints.restore(directory.checkpoints, step, placed(plan), verify=False)
+
+
+@contextlib.contextmanager
+def saver(plan: Plan, directory: Workdir, step: int) -> Iterator[checkpoints.Saver]:
+    """Saves the states of a run that goes on after `step`, that of its newest checkpoint; -1 for none."""
+    made = checkpoints.Saver(directory.checkpoints, plan.config.checkpoint.keep, step)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextlib.contextmanager
+def reported(plan: Plan, directory: Workdir, reporter: Reporter, step: int) -> Iterator[None]:
+    """While it is open, metrics are written: by process 0 for all."""
+    if not hosts.is_primary():
+        yield
+        return
+    directory.rewind_metrics(step)
+    events = directory.tensorboard if plan.config.logging.tensorboard else None
+    with reporter.training(directory.metrics_file, events, plan.clock, step):
+        yield

@@ -1,0 +1,77 @@
+"""What elements see, against Jacobians: nothing that is seen is left out, and along plain windows nothing is added."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtrain.analysis.jaxpr_walk import find_layers
+from jaxtrain.analysis.receptive_field import View
+from jaxtrain.nn.pooling import average_pool, pool
+
+Function = Callable[[jax.Array], jax.Array]
+
+EXACT: dict[str, Function] = {
+    "slice": lambda x: x[:, 1::2, :-1],
+    "pad": lambda x: jnp.pad(x, ((0, 0), (2, 0), (1, 3), (0, 0))),
+    "tiles": lambda x: pool(pool(x, "average"), "average", 3),
+    "windows": lambda x: average_pool(average_pool(x, 3, 2), 2, 1),
+    "transposed": lambda x: x.transpose(0, 3, 2, 1)[..., None].mean(axis=1),
+    "joined": lambda x: x[:, 1:] + x[:, :-1],
+    "rows": lambda x: x.mean(axis=2),
+    "tokens": lambda x: x.reshape(1, -1, 2),
+    "split": lambda x: x.reshape(1, 3, 4, 6, 2, 2)[:, :, 1].mean(axis=3),
+}
+CONTAINED: dict[str, Function] = {
+    "flipped": lambda x: x[:, ::-1] + jnp.zeros(()),
+    "gathered": lambda x: x[:, jnp.array([3, 0, 7])],
+    "unlike": lambda x: x[:, ::2] + x[:, :6],
+    "sides joined": lambda x: jnp.concatenate([x, x[:, :5]], axis=1)[:, 2:],
+    "summed": lambda x: jnp.cumsum(x, axis=1),
+    "sorted": lambda x: x @ jnp.ones((2, 3)),
+    "products": lambda x: jnp.einsum("nhwc,nkwc->nhk", x, x),
+    "uneven": lambda x: x.reshape(1, 9, 16, 2),
+    "tokens and another": lambda x: jnp.concatenate([jnp.ones((1, 1, 2)), x.reshape(1, -1, 2)], axis=1)[:, 5:],
+}
+
+
+def view_and_seen(function: Function) -> tuple[View, np.ndarray]:
+    """The view of the results, and bool[*results, H, W]: whether a result depends on a pixel."""
+    x = jnp.asarray(np.random.default_rng(0).uniform(1, 2, (1, 12, 12, 2)), jnp.float32)
+    # a dense layer on top, since what is only a slice or the like is no layer
+    jaxpr = jax.make_jaxpr(lambda x: function(x)[..., None] @ np.ones((1, 1), np.float32))(x).jaxpr
+    jacobian = np.asarray(jax.jit(jax.jacrev(function))(x))
+    return find_layers(jaxpr, 0, {})[-1].view, jacobian.any(axis=(-1, -4))
+
+
+def rectangles(view: View, shape: tuple[int, ...]) -> np.ndarray:
+    """int[*shape, 2, 2]: where the view of each element begins and ends, along both sides."""
+    found = np.zeros((*shape, 2, 2), int)
+    for index in np.ndindex(shape):
+        for side in range(2):
+            start = view.starts[side]
+            for i, axis in zip(index, view.axes, strict=False):
+                for digit in reversed(axis):
+                    i, own = divmod(i, digit.length)
+                    start += own * digit.steps[side] if digit.steps else 0
+            found[(*index, side)] = start, start + view.sizes[side]
+    return found
+
+
+@pytest.mark.parametrize("name", [*EXACT, *CONTAINED])
+def test_views_are_where_jacobians_are(name: str) -> None:
+    function = {**EXACT, **CONTAINED}[name]
+    view, seen = view_and_seen(function)
+    bounds = rectangles(view, seen.shape[:-2])
+    uneven = any(d.steps is None for axis in view.axes for d in axis)
+    for index in np.ndindex(seen.shape[:-2]):
+        for side in range(2):
+            pixels = np.flatnonzero(seen[index].any(axis=1 - side))
+            begin, end = bounds[(*index, side)]
+            if uneven and len(pixels):
+                end += max(d.spans[side] for axis in view.axes for d in axis)
+            assert not len(pixels) or begin <= pixels[0] <= pixels[-1] < end
+            if name in EXACT and len(pixels):
+                assert (begin, end) == (pixels[0], pixels[-1] + 1)

@@ -1,0 +1,244 @@
+"""What `jaxtrain show` shows is what a run trains on."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxtrain.analysis import batch_images as batch_views
+from jaxtrain.analysis.class_balance import ClassBalance, class_balance
+from jaxtrain.analysis.show import label_parts, look
+from jaxtrain.config import DataConfig
+from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.loader import Batch
+from jaxtrain.data.splits import load_splits
+from jaxtrain.errors import ConfigError
+from jaxtrain.run import compiled_run as tools
+from jaxtrain.run import fit
+from jaxtrain.training.plan import Plan, make_plan
+from tests.conftest import tiny_config
+
+SEED, STEPS, SIZE = 3, 12, 16
+DATA = tiny_config().data.replace(augment="flip_lr|pad_crop(1)|cutout(2, fill=1.0)")
+Batches = dict[int, tuple[np.ndarray, np.ndarray]]
+
+
+@functools.cache
+def plan_of(**data: Any) -> Plan:
+    return make_plan(tiny_config(data=DATA.replace(**data), seed=SEED))
+
+
+@functools.cache
+def train_split() -> ArraySource:
+    return load_splits(plan_of().splits, ("train",), SEED)["train"]
+
+
+@pytest.fixture(scope="module")
+def trained_on(tmp_path_factory: pytest.TempPathFactory) -> Batches:
+    """Images and labels by step, as the training step of a run on four devices was given them."""
+    seen: Batches = {}
+    make_dispatch = tools.make_dispatch
+
+    def spied(step: Any, load: Any, *others: Any, **options: Any) -> Any:
+        def watched(arrays: Any, order: Any, number: jax.Array, part: Any) -> Batch:
+            batch: Batch = load(arrays, order, number, part)
+            jax.debug.callback(lambda n, x, y: seen.update({int(n): (np.array(x), np.array(y))}), number, *batch)
+            return batch
+
+        return make_dispatch(step, watched, *others, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tools, "make_dispatch", spied)
+        fit.fit(tiny_config(data=DATA, seed=SEED, devices=4), tmp_path_factory.mktemp("run") / "run")
+    jax.effects_barrier()
+    return seen
+
+
+@pytest.mark.parametrize("step", [0, 4, 11])  # the first, one that spans two epochs, the last
+def test_what_is_shown_is_what_the_step_was_given(step: int, trained_on: Batches) -> None:
+    found = look(plan_of(), "train", step)
+    images, labels = trained_on[step]
+    train = train_split().images / 255
+    exact = 255 * (images.astype(np.float64) * train.std() + train.mean())
+    assert np.abs(exact - np.rint(exact)).max() < 0.01
+    np.testing.assert_array_equal(found.after, np.rint(exact))
+    assert found.captions == tuple((str(label),) for label in labels)
+
+
+@pytest.mark.parametrize("step", [0, 4, 11])
+def test_before_augmentation_are_the_examples_of_the_batch(step: int) -> None:
+    """Their order is worked out anew from its definition: a permutation an epoch, one after the other."""
+    epochs = [np.random.RandomState([SEED, 0x33FE5971, epoch]).permutation(80) for epoch in range(3)]
+    chosen = np.concatenate(epochs)[step * SIZE : (step + 1) * SIZE]
+    found = look(plan_of(), "train", step, 10)
+    np.testing.assert_array_equal(found.before, train_split().images[chosen][:10])
+    assert len(found.after) == len(found.captions) == 10
+    assert (found.before != found.after).any(axis=(1, 2, 3)).sum() > 5
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"normalize": "zca(epsilon=0.01)"},
+        {"normalize": "whiten", "pad": 1},
+        {"normalize": "mean_image", "batch_size": "all"},
+        {"normalize": "standardize", "normalize_first": True, "resize": (5, 3)},
+    ],
+    ids=lambda data: data["normalize"].partition("(")[0],
+)
+def test_preprocessing_is_brought_back_to_pixels(data: dict[str, Any]) -> None:
+    found = look(plan_of(augment=(), **data))
+    np.testing.assert_array_equal(found.after, found.before)
+    assert found.before.min() < 50
+    assert found.before.max() > 200
+
+
+def test_components_left_out_are_gone() -> None:
+    found = look(plan_of(augment=(), normalize="pca(2)"), examples=16)
+    assert np.linalg.matrix_rank(found.before.reshape(16, 16).astype(float)) > 10
+    centered = found.after.reshape(16, 16) - 255.0 * (train_split().images / 255).mean(axis=0).ravel()
+    assert (np.linalg.svd(centered, compute_uv=False)[2:] < 5).all()  # roundings of 256 pixels
+
+
+@pytest.mark.parametrize(("split", "size"), [("validation", 16), ("test", 20)])
+def test_other_splits_are_sampled_evenly_and_never_augmented(split: str, size: int) -> None:
+    source = load_splits(plan_of().splits, (split,), SEED)[split]
+    found = look(plan_of(), split, examples=5)
+    chosen = [size * i // 5 for i in range(5)]
+    np.testing.assert_array_equal(found.before, source.images[chosen])
+    np.testing.assert_array_equal(found.after, found.before)
+    assert found.captions == tuple((str(label),) for label in source.labels[chosen])
+    assert "augmentation: none in evaluation" in found.lines
+    assert len(look(plan_of(), split).before) == size
+
+
+def test_the_lines_say_what_the_model_sees(trained_on: Batches) -> None:
+    lines = look(plan_of(), "train", 7).lines
+    images = trained_on[7][0].astype(np.float64)
+    assert lines[0] == "data: synthetic, 80 train, 16 validation, 20 test; 4x4x1 images, 3 classes"
+    assert lines[1].startswith("augmentation: flip_lr(probability=0.5) | pad_crop(")
+    assert lines[2] == "preprocessing: mean_std, fitted on the training split"
+    assert lines[3] == (
+        f"the model sees: float32[16, 4, 4, 1], values from {images.min():.3g} to {images.max():.3g}, "
+        f"mean {images.mean():.3g}, std {images.std():.3g}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("tset",), "--split: the run has no split 'tset'; did you mean 'test'"),
+        (("train", STEPS), "--step: the run has no step 12; its 12 steps are counted from 0 to 11"),
+        (("train", -1), "--step: the run has no step -1"),
+        (("test", 1), "--step: steps are batches of training"),
+        (("train", 0, 17), "--examples: 17 examples cannot be shown; a training batch has 16"),
+        (("test", 0, 21), "--examples: 21 examples cannot be shown; the test split has 20"),
+        (("test", 0, 0), "--examples: 0 examples"),
+    ],
+)
+def test_what_there_is_not_is_refused(arguments: tuple[Any, ...], says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        look(plan_of(), *arguments)
+    assert says in str(error.value)
+
+
+def test_mixed_labels_and_values_that_are_not_finite_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = np.array([[0.7, 0.3, 0.0], [0.0, 1.0, 0.0]] * 8, np.float32)
+    make_feed = batch_views.make_feed
+
+    def mixing(*arguments: Any) -> Any:
+        load, shuffle = make_feed(*arguments)
+
+        def mixed(*inputs: Any) -> Batch:
+            return Batch(load(*inputs).images.at[0, 0, 0, 0].set(jnp.nan), jnp.asarray(weights))
+
+        return mixed, shuffle
+
+    monkeypatch.setattr(batch_views, "make_feed", mixing)
+    found = look(plan_of())
+    assert found.captions[:2] == (("0 0.70", "1 0.30"), ("1",))
+    assert found.after[0, 0, 0, 0] == 0
+    assert found.warnings == ("1 of the values that the model is given are not finite",)
+
+
+@pytest.mark.parametrize(
+    ("weights", "parts"),
+    [
+        ([0.3, 0.7, 0], ("dog 0.70", "cat 0.30")),
+        ([0, 0, 1], ("bird",)),
+        ([0.999, 0.001, 0], ("cat",)),
+        ([0.97, 0.0, 0.03], ("cat 0.97", "bird 0.03")),
+        ([0.5, 0, 0.5], ("cat 0.50", "bird 0.50")),
+        ([0.9, 0, 0], ("cat 0.90",)),
+        ([1, 1, 0], ("cat 1.00", "dog 1.00")),
+    ],
+)
+def test_a_mixed_label_names_its_classes(weights: list[float], parts: tuple[str, ...]) -> None:
+    assert label_parts(np.array(weights, np.float32), ("cat", "dog", "bird")) == parts
+
+
+def test_many_small_weights_are_added_up() -> None:
+    smoothed = np.full(10, 0.01, np.float32)
+    smoothed[4] = 0.91
+    assert label_parts(smoothed, tuple("abcdefghij")) == ("e 0.91", "a 0.01", "b 0.01", "others 0.07")
+
+
+def test_class_balance_counts_every_split() -> None:
+    found = look(plan_of()).balance
+    assert list(found.counts) == ["train", "validation", "test"]
+    assert found.totals == {"train": 80, "validation": 16, "test": 20}
+    assert found.counts["train"] == tuple(int((train_split().labels == i).sum()) for i in range(3))
+    assert found.warnings() == []
+
+
+def test_empty_and_uneven_classes_are_warned_of() -> None:
+    def balance(*counts: int) -> ClassBalance:
+        labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+        names = tuple("abcdefghij"[: len(counts)])
+        return class_balance(names, {"train": ArraySource(np.zeros((len(labels), 1, 1, 1), np.uint8), labels)})
+
+    assert balance(100, 10).warnings() == []
+    assert balance(101, 10, 20).warnings() == [
+        "the training split has 101 examples of 'a' and 10 of 'b': 10.1 times as many"
+    ]
+    assert balance(0, 1, 11).warnings() == [
+        "1 of 3 classes have no example in the training split: 'a'",
+        "the training split has 11 examples of 'c' and 1 of 'b': 11.0 times as many",
+    ]
+    assert balance(3, 0, 0, 0, 0, 0, 0, 0).warnings()[0].endswith("'b', 'c', 'd', 'e', 'f' and 2 more")
+
+
+def test_of_many_classes_the_extremes_are_listed() -> None:
+    counts = {"train": tuple(range(100, 0, -1)), "test": tuple(range(100))}
+    names = tuple(f"c{i}" for i in range(100))
+    found = ClassBalance(names, counts)
+    assert found.listed.names == (*names[:20], *names[80:])
+    assert found.listed.counts["test"] == (*range(20), *range(80, 100))
+    assert found.totals == {"train": 5050, "test": 4950}
+    assert "20 most and 20 least frequent of 100" in found.title
+    few = ClassBalance(names[:40], {"train": (1,) * 40})
+    assert few.listed is few
+
+
+def test_pictures_that_are_streamed(tmp_path: Path) -> None:
+    """The batch of a step as the stream gives it, and beside each its picture as evaluation would see it."""
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        folder = tmp_path / ("train" if i < 9 else "val") / f"class{i % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (12 + i, 20 - i, 3)).astype(np.uint8)).save(folder / f"{i}.png")
+    data = DataConfig(dataset="image_folder(size=[8, 8])", batch_size=4, host="random_resized_crop(8)")
+    plan = make_plan(tiny_config(data=data), tmp_path)
+    shown = look(plan, step=1)
+    assert shown.before.shape == shown.after.shape == (4, 8, 8, 3)
+    assert shown.balance.counts["train"] == (3, 3, 3)
+    assert any(line.startswith("on the host: random_resized_crop") for line in shown.lines)
+    np.testing.assert_array_equal(shown.after, look(plan, step=1).after)
+    assert not np.array_equal(shown.before, shown.after)
+    shown = look(plan, "test", examples=3)
+    assert shown.captions == (("class0",), ("class1",), ("class2",))

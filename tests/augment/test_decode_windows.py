@@ -1,0 +1,291 @@
+"""Augmentations on the host: windows against torchvision's draws and Pillow's own pictures, for images of any size."""
+
+import functools
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from jaxtrain.augment.decode import HOST_AUGMENTATIONS
+from jaxtrain.augment.decode.chain import Chain, chain, evaluation_chain
+from jaxtrain.augment.decode.window import Size, Window, compose, reduction, show, whole
+from jaxtrain.config import HostAugmentationSpec
+from jaxtrain.config.coerce import coerce
+from jaxtrain.data.sources.images import decode, decode_part, part_of
+from jaxtrain.errors import ConfigError, DataError
+from tests.models import torch_port as port
+
+SIDES = st.integers(1, 60)
+SIZES = st.tuples(SIDES, SIDES)
+
+
+def parts(text: str) -> list[Any]:
+    return [spec.build() for spec in coerce(text, tuple[HostAugmentationSpec, ...], "data.host")]
+
+
+def made(text: str) -> Chain:
+    return chain(parts(text))
+
+
+def draws(seed: int = 0) -> np.random.RandomState:
+    return np.random.RandomState(seed)
+
+
+def picture(size: Size, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    """Smooth, as photographs are, so that a rounding of sizes moves pixels by little."""
+    coarse = np.random.RandomState(seed).randint(0, 256, (4, 4, 3)).astype(np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
+
+
+class Replayed:
+    """Torch's draws, answered from numbers of ours."""
+
+    def __init__(self, numbers: np.random.RandomState):
+        import torch
+
+        self.numbers = numbers
+        self.tensor = functools.partial(torch.tensor, dtype=torch.float64)
+
+    def uniform_(self, low: float, high: float) -> Any:
+        return self.tensor(self.numbers.uniform(float(low), float(high)))
+
+    def randint(self, low: int, high: int, size: Any) -> Any:
+        return self.tensor(int(self.numbers.randint(low, high)))
+
+
+@pytest.mark.parametrize("size", [(500, 375), (37, 91), (400, 10), (3, 200), (1, 1), (1, 30)])
+@pytest.mark.parametrize("options", ["", ", area=(0.5, 0.7), aspect=(0.9, 1.5)"])
+def test_resized_crops_are_drawn_as_torchvision_draws_them(
+    size: Size, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port.torchvision()
+    import torch
+    from torchvision.transforms import RandomResizedCrop
+
+    crop = made(f"random_resized_crop(24{options})")
+    area, aspect = crop.parts[0].area, crop.parts[0].aspect  # type: ignore[attr-defined]
+    image = torch.zeros(3, size[1], size[0])
+    for seed in range(40):
+        replayed = Replayed(draws(seed))
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "empty", lambda n, replayed=replayed: replayed)
+            patch.setattr(torch, "randint", replayed.randint)
+            top, left, height, width = RandomResizedCrop.get_params(image, area, aspect)
+        assert crop.window(draws(seed), size) == Window(left, top, width, height, (24, 24))
+
+
+@given(SIZES, SIZES)
+def test_fit_is_pillows(size: Size, target: Size) -> None:
+    image = picture(size)
+    ours = show(image, made(f"fit({target[1]}, {target[0]})").window(draws(), size))
+    theirs = ImageOps.fit(image, target, Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+@given(SIZES, SIZES)
+def test_resize_is_pillows(size: Size, target: Size) -> None:
+    image = picture(size)
+    ours = show(image, made(f"resize({target[1]}, {target[0]})").window(draws(), size))
+    np.testing.assert_array_equal(np.asarray(ours), np.asarray(image.resize(target, Image.Resampling.BILINEAR)))
+
+
+@pytest.mark.parametrize("size", [(50, 37), (37, 50), (31, 31), (200, 29)])
+@pytest.mark.parametrize(("text", "short"), [("resize_short(28)", 28), ("resize_short(40)", 40)])
+def test_one_resampling_is_what_two_steps_are(size: Size, text: str, short: int) -> None:
+    image = picture(size)
+    ours = np.asarray(show(image, made(f"{text}|center_crop((20, 24))").window(draws(), size)))
+    small = image.resize(
+        tuple(int(short * side / min(size)) for side in size),  # type: ignore[arg-type]  # torchvision's rounding
+        Image.Resampling.BILINEAR,
+    )
+    left, top = (small.width - 24) // 2, (small.height - 20) // 2
+    theirs = np.asarray(small.crop((left, top, left + 24, top + 20)))
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+def test_a_crop_inside_the_picture_is_its_pixels() -> None:
+    image = picture((40, 30))
+    seen = set()
+    for seed in range(200):
+        window = made("random_crop((28, 37))").window(draws(seed), image.size)
+        left, top = int(window.left), int(window.top)
+        seen.add((left, top))
+        np.testing.assert_array_equal(
+            np.asarray(show(image, window)), np.asarray(image)[top : top + 28, left : left + 37]
+        )
+    assert seen == {(x, y) for x in range(4) for y in range(3)}
+    assert made("center_crop((28, 37))").window(draws(), image.size)[:2] == (1, 1)
+
+
+def test_scale_jitter_is_uniform_between_its_bounds() -> None:
+    (jitter,) = parts("resize_short(256, 480)")
+    shorts = [min(jitter.window(draws(seed), (500, 375)).size) for seed in range(2000)]
+    assert (min(shorts), max(shorts)) == (256, 480)
+    # Mean 368, deviation 65 of one, 1.45 of the mean of 2000; four of these.
+    assert np.mean(shorts) == pytest.approx(368, abs=5.8)
+
+
+def test_flips() -> None:
+    image = picture((7, 5))
+    flipped = np.asarray(show(image, made("resize(5, 7)|flip_lr(1.0)").window(draws(), image.size)))
+    np.testing.assert_array_equal(flipped, np.asarray(image)[:, ::-1])
+    never, half = made("resize(5, 7)|flip_lr(0)"), made("resize(5, 7)|flip_lr")
+    numbers = draws(1)
+    assert not any(never.window(numbers, (7, 5)).mirrored for _ in range(100))
+    # 400 tosses: deviation 10, four of these.
+    assert abs(sum(half.window(numbers, (7, 5)).mirrored for _ in range(400)) - 200) <= 40
+    assert (never.random(), half.random(), made("fit(4, 4)|flip_lr(1)").random()) == (False, True, False)
+
+
+@given(SIZES, st.integers(0, 5), st.booleans())
+def test_a_window_on_a_window_is_one_window(size: Size, seed: int, mirrored: bool) -> None:
+    """For crops and flips, where no pixel is computed, the composition is exact."""
+    image, numbers = picture(size), draws(seed)
+    width, height = numbers.randint(1, size[0] + 1), numbers.randint(1, size[1] + 1)
+    left, top = numbers.randint(0, size[0] - width + 1), numbers.randint(0, size[1] - height + 1)
+    first = whole(size)._replace(mirrored=mirrored)
+    second = Window(int(left), int(top), int(width), int(height), (int(width), int(height)), mirrored=True)
+    np.testing.assert_array_equal(
+        np.asarray(show(image, compose(first, second))), np.asarray(show(show(image, first), second))
+    )
+
+
+CHAINS = [
+    "random_resized_crop(8)|flip_lr",
+    "resize_short(9, 20)|random_crop((8, 12))|flip_lr",
+    "resize_short(16)|center_crop(8)",
+    "flip_lr|center_crop((3, 70))",
+    "random_crop(64)",
+    "resize(12, 12)|random_resized_crop((8, 4))",
+    "fit(5, 9)",
+]
+
+
+@pytest.mark.parametrize("text", CHAINS)
+@given(size=SIZES, seed=st.integers(0, 2**32 - 1), channels=st.sampled_from([1, 3, 4]))
+def test_any_picture_gives_the_one_size(text: str, size: Size, seed: int, channels: int) -> None:
+    steps = made(text)
+    window = steps.window(draws(seed), size)
+    assert window == steps.window(draws(seed), size)
+    assert window.left >= -1e-9
+    assert window.top >= -1e-9
+    assert window.left + window.width <= size[0] + 1e-9
+    assert window.top + window.height <= size[1] + 1e-9
+    pixels = np.full((size[1], size[0], channels), 77, np.uint8)
+    found = part_of(pixels, lambda _: window)
+    assert found.shape == (steps.size[1], steps.size[0], channels)
+    if channels < 4:  # Pillow rounds colors under transparency
+        assert (found == 77).all()
+
+
+def test_augmentations_are_functions_of_numbers_and_an_image() -> None:
+    image = picture((40, 30))
+    (crop,) = parts("random_resized_crop(8)")
+    first, again, other = (np.asarray(crop(draws(seed), image)) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(("text", "evaluation"), [
+    ("random_resized_crop(224)|flip_lr", "resize_short(256)|center_crop(224)"),
+    ("random_crop((20, 30))", "fit(20, 30)"),
+    ("resize(20, 30)", "resize(20, 30)"),
+])  # fmt: skip
+def test_what_evaluation_does_where_nothing_is_said(text: str, evaluation: str) -> None:
+    found = evaluation_chain(made(text))
+    assert found == made(evaluation)
+    assert found.size == made(text).size
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("random_resized_crop(0)", "out of range"),
+    ("random_resized_crop(8, area=(0, 1))", "out of range"),
+    ("random_resized_crop(8, area=(0.5, 1.5))", "out of range"),
+    ("random_resized_crop(8, area=(0.5, 0.1))", "lower bound first"),
+    ("random_resized_crop(8, aspect=(2, 1))", "lower bound first"),
+    ("resize_short(480, 256)", "lower bound first"),
+    ("flip_lr(1.5)", "out of range"),
+    ("random_crp(8)", "did you mean 'random_crop'"),
+])  # fmt: skip
+def test_bad_options_are_refused(text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parts(text)
+
+
+@pytest.mark.parametrize("text", ["flip_lr", "resize_short(256)", "center_crop(8)|resize_short(9, 12)"])
+def test_images_of_several_sizes_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="differ in size; end it with one of random_crop"):
+        made(text)
+
+
+def test_a_size_that_follows_from_another_is_one() -> None:
+    assert made("resize(40, 20)|resize_short(10)|flip_lr").size == (10, 20)
+
+
+def test_every_row_is_tried_here() -> None:
+    tried = " ".join([*CHAINS, "resize("])
+    assert all(f"{name}(" in tried or name in tried for name in HOST_AUGMENTATIONS)
+
+
+def encoded(image: Image.Image, suffix: str, **options: Any) -> io.BytesIO:
+    stream = io.BytesIO()
+    image.save(stream, suffix, **options)
+    return stream
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [
+    ("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("1", "BMP"),
+])  # fmt: skip
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_of_any_mode_are_decoded_as_they_are_in_memory(mode: str, suffix: str, channels: int) -> None:
+    image = picture((41, 30), "L").convert("I;16") if mode == "I;16" else picture((41, 30), mode)
+    file = encoded(image, suffix)
+    fitted = made("fit(12, 10)")
+    ours = decode_part(file, "a", channels, lambda size: fitted.window(draws(), size))
+    np.testing.assert_array_equal(ours, decode(file, "a", channels, (12, 10)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_upright_before_they_are_cut(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = encoded(picture((41, 30)), "JPEG", exif=exif)
+    crop = made("random_crop((20, 26))")
+    seen: list[Size] = []
+
+    def window(size: Size) -> Window:
+        seen.append(size)
+        return crop.window(draws(5), size)
+
+    for upright in (True, False):
+        everything = decode(file, "a", 3, None, upright)
+        found = decode_part(file, "a", 3, window, upright)
+        assert seen[-1] == everything.shape[1::-1]
+        left, top = (int(edge) for edge in window(seen[-1])[:2])
+        np.testing.assert_array_equal(found, everything[top : top + 20, left : left + 26])
+
+
+@pytest.mark.parametrize(
+    ("sides", "orientation", "factor"), [((640, 480), 1, 4), ((333, 517), 6, 2), ((120, 90), 1, 1)]
+)
+def test_a_large_jpeg_is_decoded_smaller_where_that_cannot_be_seen(sides: Size, orientation: int, factor: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = encoded(picture(sides, seed=3), "JPEG", quality=95, exif=exif)
+    plain = Image.fromarray(decode(file, "a", 3, None))
+    window = made("resize_short(48)|center_crop(40)|flip_lr(1)").window(draws(), plain.size)
+    assert reduction(window) == factor
+    ours = decode_part(file, "a", 3, lambda size: window).astype(int)
+    theirs = np.asarray(show(plain, window)).astype(int)
+    assert np.abs(ours - theirs).mean() < 1
+    assert np.abs(ours - theirs).max() <= (6 if factor > 1 else 0)
+
+
+def test_a_picture_that_is_cut_short_is_named() -> None:
+    file = io.BytesIO(encoded(picture((64, 64)), "JPEG").getvalue()[:-200])
+    with pytest.raises(DataError, match=r"^rose\.jpg cannot be decoded: .*replace it$"):
+        decode_part(file, "rose.jpg", 3, lambda size: whole(size))

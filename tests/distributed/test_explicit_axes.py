@@ -1,0 +1,65 @@
+"""Meshes of explicit axes: nets of the zoo train on them as on one device, and what cannot is refused in words."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxtrain.config import Config, DataConfig, ParallelConfig, apply_overrides
+from jaxtrain.errors import ConfigError
+from jaxtrain.evaluation.finished_run import evaluate_run
+from jaxtrain.run.fit import fit
+from jaxtrain.training.plan import make_plan
+from tests.conftest import tiny_config
+
+IMAGES = "synthetic(height={side}, width={side}, num_classes=4, train_examples=80, test_examples=16)"
+
+
+def recipe(model: str, *overrides: str, side: int = 16) -> Config:
+    data = DataConfig(dataset=IMAGES.format(side=side), batch_size=16, validation="16 examples")
+    run = tiny_config(model=model, data=data, train_for="3 steps", devices=8, parallel=ParallelConfig())
+    return apply_overrides(run, overrides)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "lenet5",
+        "cifar_resnet(depth=8)",
+        "vit(patch=8, width=8, depth=1, heads=2, mlp_width=8)",
+        "cifar_densenet(depth=10, bottleneck=false)",
+        "wide_resnet(depth=10, width=1)",
+        "maxout_mlp(widths=[8])",
+    ],
+)
+@pytest.mark.parametrize("fsdp", ["parallel.fsdp=false", "parallel.fsdp=true parallel.fsdp_min_size=64"])
+def test_layouts_fit(model: str, fsdp: str) -> None:
+    make_plan(recipe(model, "parallel.axis_types=explicit", *fsdp.split()))
+
+
+@pytest.mark.parametrize("model", ["lenet5", "vit(patch=8, width=8, depth=1, heads=2, mlp_width=8)"])
+def test_a_run_is_that_on_automatic_axes(model: str, tmp_path: Path) -> None:
+    losses = {}
+    for axes in ("auto", "explicit"):
+        found = fit(recipe(model, f"parallel.axis_types={axes}"), tmp_path / axes)
+        losses[axes] = [found.final[split]["loss"] for split in ("train", "validation", "test")]
+    np.testing.assert_allclose(losses["explicit"], losses["auto"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [4, 5])
+def test_micro_batches_divide_among_the_devices(size: int) -> None:
+    with pytest.raises(ConfigError, match=r"data\.micro_batch: .* do not divide among 8 devices.*choose one of 8, 16"):
+        make_plan(recipe("mlp(widths=[8])", "parallel.axis_types=explicit", f"data.micro_batch={size}"))
+    make_plan(recipe("mlp(widths=[8])", "parallel.axis_types=explicit", "data.micro_batch=8"))
+
+
+def test_what_does_not_fit_is_said_by_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxtrain.nn.pooling.reshaped", lambda x, *shape: x.reshape(shape))
+    with pytest.raises(ConfigError, match=r"parallel\.axis_types: lenet5 cannot be laid out over .*use auto"):
+        make_plan(recipe("lenet5", "parallel.axis_types=explicit"))
+
+
+def test_a_run_with_a_model_axis_is_evaluated_on_one_device(tmp_path: Path) -> None:
+    run = recipe("mlp(widths=[32])", "parallel.model=2", "parallel.model_min_width=16", side=8)
+    found = fit(run, tmp_path)
+    assert evaluate_run(tmp_path, "test", "last")["loss"] == pytest.approx(found.final["test"]["loss"], rel=1e-5)

@@ -1,0 +1,274 @@
+"""Runs of two processes on this machine: against one process, killed and restarted, with arguments that do not fit."""
+
+import importlib.util
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import psutil
+import pytest
+
+from jaxtrain.config import Config, DataConfig, EvaluationConfig, apply_overrides, dumps
+from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.sources.shard_writing import write_shards
+from jaxtrain.distributed import processes as hosts
+from jaxtrain.errors import ConfigError, PeerDied
+from jaxtrain.run import checkpoints
+from jaxtrain.run.fit import fit
+from jaxtrain.run.session import placed
+from jaxtrain.training.plan import make_plan
+from tests.conftest import tiny_config
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def config() -> Config:
+    """Twenty steps with dropout, augmentation and batch normalization."""
+    changes = [
+        "data.dataset=synthetic(height=8, width=8, num_classes=4, train_examples=160, test_examples=16)",
+        "data.augment=pad_crop(2)|flip_lr",
+        "checkpoint.every=3 steps",
+        "logging.every=1 steps",
+        "logging.tensorboard=false",
+    ]
+    model = "wide_resnet(depth=10, width=1, dropout_rate=0.3, activation=gelu)"
+    run = tiny_config(model=model, optimizer="momentum(learning_rate=0.05)", train_for="20 steps", devices=None)
+    return apply_overrides(run, changes)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "config.json"
+    path.write_text(dumps(config()))
+    return path
+
+
+def launch(recipe: Path, workdir: Path, processes: int, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "scripts/launch_local.py", str(processes), "--", str(recipe), "--workdir", str(workdir)]
+    command += arguments
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    return output
+
+
+def params(workdir: Path, run: Config) -> Any:
+    plan = make_plan(run)
+    return jax.tree.map(np.asarray, checkpoints.restore(workdir / "checkpoints", 20, placed(plan))[0].params)
+
+
+def digest(workdir: Path) -> str:
+    return str(json.loads((workdir / "result.json").read_text())["params_sha256"])
+
+
+def distance(a: Any, b: Any) -> float:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.abs(x - y).max() / np.abs(x).max()) for x, y in pairs)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("two") / "run"
+    output = finish(launch(recipe, workdir, 2))
+    assert "[0] final" in output
+    assert "[1] final" not in output
+    return workdir
+
+
+def test_two_processes_train_as_one(undisturbed: Path, tmp_path: Path) -> None:
+    alone = fit(config().replace(devices=1), tmp_path / "alone")
+    assert distance(jax.tree.map(np.asarray, alone.state.params), params(undisturbed, config())) < 1e-5  # type: ignore[union-attr]
+    lines = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    assert [x["step"] for x in lines if x["split"] == "train"] == list(range(1, 21))  # one process writes
+    assert json.loads((undisturbed / "result.json").read_text())["devices"] == ["cpu", "cpu"]
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Double precision in the threads that restore a checkpoint too, which `jax.enable_x64` does not reach."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.usefixtures("double")
+def test_two_processes_train_as_one_in_double_precision(tmp_path: Path) -> None:
+    run = apply_overrides(config(), ["model.dtype=float64", "model.param_dtype=float64"])
+    (tmp_path / "recipe.json").write_text(dumps(run))
+    finish(launch(tmp_path / "recipe.json", tmp_path / "two", 2, JAX_ENABLE_X64="1"))
+    alone = fit(run.replace(devices=1), tmp_path / "alone").state.params  # type: ignore[union-attr]
+    two = params(tmp_path / "two", run)
+    assert all(x.dtype == np.float64 for x in jax.tree.leaves(two))
+    assert distance(jax.tree.map(np.asarray, alone), two) < 1e-10
+
+
+def test_two_processes_that_read_a_share_each_train_and_evaluate_as_one(tmp_path: Path) -> None:
+    """Of the 7 to validate with, by 4, neither the number nor the last chunk divides among two."""
+    draw = np.random.RandomState(0)
+    for split, count in (("train", 47), ("test", 9)):
+        labels = draw.randint(0, 4, count).astype(np.int32)
+        images = (draw.randint(0, 150, (count, 8, 8, 3)) + 35 * labels.reshape(-1, 1, 1, 1)).astype(np.uint8)
+        write_shards(tmp_path / "data", split, [ArraySource(images, labels)])
+    data = DataConfig(dataset="shards", batch_size=8, validation="7 examples", augment="flip_lr", stream=True)
+    run = tiny_config(data=data, evaluation=EvaluationConfig(every="5 steps", batch_size=4), train_for="10 steps")
+    (tmp_path / "recipe.json").write_text(dumps(run.replace(devices=None)))
+    finish(launch(tmp_path / "recipe.json", tmp_path / "two", 2, "--data-dir", str(tmp_path / "data")))
+    alone = fit(run.replace(devices=1), tmp_path / "one", data_dir=tmp_path / "data")
+    found = json.loads((tmp_path / "two" / "result.json").read_text())
+    for name in ("train", "validation", "test"):
+        assert found["final"][name] == pytest.approx(alone.final[name], rel=1e-5)
+
+
+def test_killed_and_restarted_with_two_processes_and_with_one(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:
+    draw = random.Random(3)
+    victim, at = draw.randrange(2), draw.randrange(4, 16)
+    workdir = tmp_path / "run"
+    running = launch(recipe, workdir, 2)
+    deadline = time.monotonic() + 300
+    while not (workdir / "metrics.jsonl").exists() or len((workdir / "metrics.jsonl").read_text().splitlines()) < at:
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    of_run = psutil.Process(running.pid).children()
+    next(process for process in of_run if process.cmdline()[-1] == str(victim)).send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    output, _ = running.communicate(timeout=60)
+    assert time.monotonic() - killed < 30
+    assert f"process {victim} of 2 has ended before the run has" in output
+    assert running.returncode in (4, 137)
+    shutil.copytree(workdir, tmp_path / "other")
+
+    assert "continuing from step" in finish(launch(recipe, workdir, 2))
+    assert digest(workdir) == digest(undisturbed)
+    assert "continuing from step" in finish(launch(recipe, tmp_path / "other", 1))
+    assert distance(params(tmp_path / "other", config()), params(undisturbed, config())) < 1e-5
+
+
+FAILING = """
+import sys
+from jaxtrain.errors import DataError
+from jaxtrain.distributed import processes as hosts
+who, port, index = int(sys.argv[1]), sys.argv[3], int(sys.argv[4])
+hosts.join("127.0.0.1:" + port, 2, index)
+try:
+    with hosts.watched():
+        if index == who:
+            raise {"DataError": DataError, "ValueError": ValueError}[sys.argv[2]]("a broken thing")
+        hosts.wait_for_all("a place where the other never comes")
+except DataError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize(("who", "kind", "code"), [(0, "DataError", 2), (1, "DataError", 2), (1, "ValueError", 1)])
+def test_a_process_that_fails_ends_at_once_and_so_does_the_other(who: int, kind: str, code: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", FAILING, str(who), kind, str(port), str(index)],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for index in range(2)
+    ]
+    told = [process.communicate(timeout=60)[1] for process in running]
+    assert running[who].returncode == code, told
+    assert "a broken thing" in told[who]
+    assert "stack trace" not in told[who]
+    assert running[1 - who].returncode == 4, told
+    assert f"process {who} of 2 has failed" in told[1 - who]
+    assert "a broken thing" in told[1 - who]
+
+
+def test_processes_that_cannot_watch_each_other_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Any:
+        raise PeerDied("process 1 of 2 has not called")
+
+    registered: list[Any] = []
+    monkeypatch.setattr(hosts, "is_alone", lambda: False)
+    monkeypatch.setattr(hosts, "_connected", missing)
+    monkeypatch.setattr(hosts.atexit, "register", lambda *args: registered.append(args))
+    with pytest.raises(PeerDied, match="has not called"), hosts.watched():
+        pytest.fail("nothing is run")
+    assert registered == [(hosts._end_here, 4)]
+
+
+def test_a_cluster_that_is_half_described_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise ValueError("Number of processes must be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "10.0.0.1:1234")
+    with pytest.raises(ConfigError, match=r"must be defined.*give --coordinator, --processes and --process-id"):
+        hosts.join()
+    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    hosts.join()  # a TPU's library, and no pod
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("10.0.0.1:1234", 2, None), "--coordinator, --processes and --process-id belong together"),
+        (("10.0.0.1", 2, 0), "--coordinator 10.0.0.1 is not HOST:PORT"),
+        (("10.0.0.1:1234", 0, 0), "--processes 0: there is one at least"),
+        (("10.0.0.1:1234", 2, 2), "--process-id 2: 2 processes are called 0 to 1"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        hosts.join(*arguments)
+
+
+def test_nothing_is_joined_outside_of_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **kwargs: pytest.fail("joined"))
+    hosts.join()
+    hosts.join("10.0.0.1:1234", 1, 0)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "node[1-2]"},
+        {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "1"},
+        {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"},
+    ],
+)
+def test_a_cluster_is_left_to_jax(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **kwargs: asked.append(args))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    hosts.join()
+    assert asked == [(None, None, None)]
+
+
+def test_processes_that_do_not_come_together_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("Unable to connect\nat all")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    with pytest.raises(ConfigError, match=r"did not come together: Unable to connect$"):
+        hosts.join("10.0.0.1:1234", 2, 0)

@@ -1,0 +1,242 @@
+"""One trajectory: twenty steps end in the same parameters however devices share them.
+
+With dropout, augmentation and batch normalization on. The activation is smooth: a ReLU whose input is nearly zero turns
+a rounding into a gradient that is there or not, and then two correct programs part for good.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxtrain.config import ParallelConfig, apply_overrides
+from jaxtrain.data.splits import fit_normalization, load_splits
+from jaxtrain.distributed.mesh import make_layout
+from jaxtrain.errors import ConfigError, WorkdirError
+from jaxtrain.nn.dropout import Dropout
+from jaxtrain.nn.normalization import BatchNorm
+from jaxtrain.run.compiled_run import make_tools
+from jaxtrain.run.directory import Workdir
+from jaxtrain.run.fit import fit
+from jaxtrain.training.plan import Plan, make_plan
+from jaxtrain.training.state import initializer
+from jaxtrain.training.streamed import place_splits
+from tests.conftest import tiny_config
+
+FSDP = "parallel.fsdp=true parallel.fsdp_min_size=64"
+STEPS = 20
+
+
+class Net(nn.Module):
+    """Two convolutions, the second with a stride, each normalized; dropout between them; a dense layer."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        kinds = {"dtype": self.dtype, "param_dtype": self.dtype}
+        for features, stride in ((8, 1), (32, 2)):
+            x = nn.Conv(features, (3, 3), stride, use_bias=False, **kinds)(x)
+            x = jax.nn.gelu(BatchNorm(train=train, **kinds)(x))
+            x = Dropout(train, 0.3)(x)
+        return nn.Dense(4, **kinds)(x.mean(axis=(1, 2)))
+
+
+def planned(overrides: str) -> Plan:
+    settings = [
+        "data.dataset=synthetic(height=8, width=8, num_classes=4, train_examples=160, test_examples=16)",
+        "data.augment=pad_crop(2)|flip_lr",
+        "data.validation=none",
+        "optimizer=momentum(learning_rate=0.05)",
+        f"train_for={STEPS} steps",
+    ]
+    plan = make_plan(apply_overrides(tiny_config(), [*settings, *overrides.split()]))
+    model = Net(jnp.float64 if jax.config.jax_enable_x64 else jnp.float32)
+    begun = jax.eval_shape(initializer(model, plan.optimizer.tx, plan.splits.image_shape, 0))
+    return dataclasses.replace(plan, model=model, abstract=begun)
+
+
+def trained(overrides: str) -> Any:
+    """The state after the run, made with what `fit` makes it with."""
+    plan = planned(overrides)
+    splits = load_splits(plan.splits, ("train",), 0)
+    tools = make_tools(plan, fit_normalization(plan.splits, splits["train"]), place_splits(plan, splits))
+    init = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)
+    state = plan.layout.jit(init, out_shardings=plan.layout.of_state(plan.abstract))()
+    totals = tools.empty()
+    for step in range(STEPS):
+        state, totals, tick = tools.dispatch(state, totals, tools.shuffle.order(step), tools.examples(step))
+        tick.block_until_ready()  # queued collectives of emulated devices can deadlock
+    return state
+
+
+@pytest.fixture(scope="module")
+def params() -> Any:
+    """`(overrides in one text) -> parameters after the run`, each run made once in each precision."""
+
+    @functools.cache
+    def run(overrides: str, double: bool) -> Any:
+        del double
+        return jax.tree.map(np.asarray, trained(overrides).params)
+
+    return lambda overrides="": run(overrides, jax.config.jax_enable_x64)
+
+
+def distance(a: Any, b: Any) -> float:
+    """The largest difference, relative to the largest number of its array."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.abs(x - y).max() / np.abs(x).max()) for x, y in pairs)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "devices=2",
+        "devices=4",
+        "devices=8",
+        f"devices=8 {FSDP}",
+        "devices=8 parallel.model=2 parallel.model_min_width=32",
+        f"devices=8 parallel.model=2 parallel.model_min_width=32 {FSDP}",
+        "devices=8 parallel.axis_types=explicit",
+        f"devices=8 parallel.axis_types=explicit {FSDP}",
+        "devices=8 parallel.backend=pmap",
+    ],
+)
+def test_devices_change_nothing(params: Any, overrides: str) -> None:
+    assert distance(params(), params(overrides)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "devices=4",
+        "devices=4 parallel.backend=pmap",
+        "devices=4 parallel.axis_types=explicit",
+        "devices=8 parallel.batch_norm=device",
+        "devices=8 parallel.batch_norm=device parallel.backend=pmap",
+    ],
+)
+def test_groups_share_statistics_wherever_they_are(params: Any, overrides: str) -> None:
+    groups = params("parallel.batch_norm=2")
+    chosen = overrides if "batch_norm" in overrides else f"{overrides} parallel.batch_norm=2"
+    assert distance(groups, params(chosen)) < 1e-5
+    assert distance(groups, params()) > 1e-2  # which is another thing to compute
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "",
+        "devices=4",
+        "devices=2 parallel.axis_types=explicit",
+        "devices=2 parallel.backend=pmap",
+    ],
+)
+def test_micro_batches_with_whole_groups_train_as_one(params: Any, overrides: str) -> None:
+    whole, parts = "parallel.batch_norm=2", f"parallel.batch_norm=2 data.micro_batch=4 {overrides}"
+    if "pmap" in overrides:  # whose devices have eight examples each
+        parts = parts.replace("micro_batch=4", "micro_batch=2")
+    assert distance(params(whole), params(parts)) < 1e-5
+
+
+def test_micro_batches_that_do_not_hold_whole_groups_are_refused() -> None:
+    with pytest.raises(ConfigError, match="4 micro-batches of 16 examples do not hold whole groups of 8"):
+        planned("parallel.batch_norm=8 data.micro_batch=4")
+
+
+def test_pmap_mixes_the_whole_batch(params: Any) -> None:
+    mix = "data.mix=mixup(0.2)"
+    assert distance(params(mix), params(f"{mix} devices=4 parallel.backend=pmap")) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    ["devices=8", f"devices=8 {FSDP}", "devices=8 parallel.axis_types=explicit", "devices=8 parallel.backend=pmap"],
+)
+def test_in_double_precision(params: Any, overrides: str) -> None:
+    with jax.enable_x64(True):
+        assert distance(params(), params(overrides)) < 1e-10
+
+
+def test_micro_batches_in_double_precision(params: Any) -> None:
+    whole = "parallel.batch_norm=2"
+    with jax.enable_x64(True):
+        assert distance(params(whole), params(f"{whole} data.micro_batch=4")) < 1e-10
+
+
+def test_divided_parameters_take_a_sixth_of_the_memory_and_less() -> None:
+    config = apply_overrides(
+        tiny_config(model="resnet50", optimizer="adam(learning_rate=1e-3)", devices=8),
+        ["data.dataset=synthetic(height=64, width=64, num_classes=1000, train_examples=96)", "parallel.fsdp=true"],
+    )
+    plan = make_plan(config)
+    whole = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(plan.abstract))
+    of_one = plan.layout.bytes_of_one(plan.abstract)
+    assert whole > 300e6  # parameters, and Adam's two moments of each
+    assert of_one <= whole / 6
+
+
+def test_the_state_stays_divided() -> None:
+    """After a step, each device holds its eighth of the larger arrays of the state, moments among them."""
+    state = trained(f"devices=8 {FSDP} optimizer=adam(learning_rate=1e-3)")
+    large = [x for x in jax.tree.leaves((state.params, state.opt_state)) if x.size >= 64]
+    assert len(large) == 9  # two convolutions and a dense layer
+    assert all(x.addressable_shards[0].data.size == x.size // 8 for x in large)
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "message"),
+    [
+        ({"model": 3}, "parallel.model", "8 devices do not divide into a model axis of 3; choose one of 1, 2, 4, 8"),
+        ({"axis_types": "explicit", "model": 2}, "parallel.axis_types", "needs parallel.axis_types=auto"),
+        ({"backend": "pmap", "fsdp": True}, "parallel.fsdp", "need parallel.backend=jit"),
+        ({"backend": "pmap", "axis_types": "explicit"}, "parallel.axis_types", "need parallel.backend=jit"),
+        ({"batch_norm": 5}, "parallel.batch_norm", "16 examples, which do not divide into groups of 5; .* 4 or 8"),
+        ({"batch_norm": 4, "backend": "pmap"}, "parallel.batch_norm", "2 examples, .* groups of 4; .* 2"),
+    ],
+)
+def test_what_does_not_go_together(settings: dict[str, Any], path: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        make_layout(8, 16, ParallelConfig(**settings))
+    assert raised.value.path == path
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"dense_7": "data"}, "'dense_7' decides no array of the state; they are "),
+        ({"bias": "data -"}, "'data -' has 2 words, and .*bias has 1 dimensions"),
+        ({"kernel": "data data"}, "divides two dimensions of .*kernel along one axis"),
+        ({"kernel": "rows"}, "'rows' is no axis; write data, model or -"),
+        ({"logits/bias": "data"}, "a dimension of 3 of .*logits/bias does not divide among 8 devices"),
+        ({"(": "data"}, "is not a regular expression"),
+    ],
+)
+def test_rules_that_do_not_fit(rules: dict[str, str], message: str) -> None:
+    config = tiny_config(devices=8, parallel=ParallelConfig(rules=rules))
+    with pytest.raises(ConfigError, match=message) as raised:
+        make_plan(config)
+    assert raised.value.path == "parallel.rules"
+
+
+@pytest.mark.parametrize("optimizer", ["sam(inner='sgd(learning_rate=0.1)')"])
+def test_pmap_refuses_what_looks_at_the_objective(optimizer: str) -> None:
+    config = tiny_config(optimizer=optimizer, devices=2, parallel=ParallelConfig(backend="pmap"))
+    with pytest.raises(ConfigError, match=r"cannot give for the whole batch; set parallel\.backend=jit"):
+        make_plan(config)
+
+
+def test_a_run_continues_on_other_devices(tmp_path: Path) -> None:
+    for devices, parallel in ((1, ParallelConfig()), (2, ParallelConfig(fsdp=True))):
+        fit(tiny_config(devices=devices, parallel=parallel), tmp_path / "run")
+        assert Workdir(tmp_path / "run").read_config().devices == devices
+    with pytest.raises(WorkdirError, match=r'parallel\.batch_norm: "global" there, 4 now'):
+        fit(tiny_config(devices=2, parallel=ParallelConfig(batch_norm=4)), tmp_path / "run")
+    with pytest.raises(WorkdirError, match="devices: 2 there, 1 now"):  # where they say what is computed
+        fit(tiny_config(devices=1, parallel=ParallelConfig(batch_norm="device")), tmp_path / "run")

@@ -1,0 +1,115 @@
+"""Evaluation counts every example once, for any size of split and batch, and equals numpy over the whole split."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.loader import on_device
+from jaxtrain.data.preprocessing.channels import Normalization
+from jaxtrain.distributed.mesh import make_layout
+from jaxtrain.evaluation.evaluate import make_evaluate
+from jaxtrain.models.perceptron import linear
+from jaxtrain.optim.losses import cross_entropy
+
+CLASSES = 4
+SHAPE = (2, 3, 1)
+NORMALIZATION = Normalization((0.4,), (0.3,))
+_rng = np.random.default_rng(0)
+KERNEL, BIAS = _rng.normal(size=(6, CLASSES)).astype(np.float32), _rng.normal(size=CLASSES).astype(np.float32)
+PARAMS = {"logits": {"kernel": KERNEL, "bias": BIAS}}
+
+
+def split(count: int) -> ArraySource:
+    rng = np.random.default_rng(count)
+    return ArraySource(
+        rng.integers(0, 256, (count, *SHAPE), np.uint8), rng.integers(0, CLASSES, count).astype(np.int32)
+    )
+
+
+def by_numpy(source: ArraySource) -> dict[str, float]:
+    x = (source.images.reshape(len(source), -1) / 255 - 0.4) / 0.3
+    logits = x @ KERNEL.astype(np.float64) + BIAS
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(source)), source.labels]
+    return {"loss": losses.mean(), "accuracy": (logits.argmax(axis=1) == source.labels).mean()}
+
+
+@functools.cache
+def evaluator(batch_size: int, devices: int) -> tuple[Any, Any]:
+    layout = make_layout(devices, devices)
+    evaluate = make_evaluate(linear(num_classes=CLASSES), cross_entropy(), NORMALIZATION, batch_size, layout)
+    return evaluate, layout.replicated
+
+
+# Each pair of a split's size and a batch compiles a program of its own, so few are drawn.
+@settings(max_examples=12, deadline=None)
+@given(count=st.sampled_from([1, 7, 16, 37]), batch_size=st.sampled_from([1, 5, 16, 500]))
+def test_equals_numpy_over_the_whole_split(count: int, batch_size: int):
+    evaluate, everywhere = evaluator(batch_size, 1)
+    metrics = evaluate(jax.device_put(PARAMS, everywhere), {}, on_device(split(count), everywhere))
+    assert metrics == pytest.approx(by_numpy(split(count)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(37, 16), (37, 500), (3, 5), (40, 1)])
+def test_equals_numpy_on_eight_devices(count: int, batch_size: int):
+    evaluate, everywhere = evaluator(batch_size, 8)
+    metrics = evaluate(jax.device_put(PARAMS, everywhere), {}, on_device(split(count), everywhere))
+    assert metrics == pytest.approx(by_numpy(split(count)), rel=1e-5)
+
+
+def power(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """A loss that is another power of two for each example: their sum, exact in float32, tells which were counted."""
+    return jnp.exp2(labels.astype(logits.dtype))
+
+
+@pytest.mark.parametrize(("count", "batch_size", "devices"), [(19, 6, 1), (20, 7, 8), (20, 20, 1), (9, 1, 1)])
+def test_every_example_is_counted_once(count: int, batch_size: int, devices: int):
+    layout = make_layout(devices, devices)
+    source = ArraySource(split(count).images, np.arange(count, dtype=np.int32))
+    evaluate = make_evaluate(linear(num_classes=CLASSES), power, NORMALIZATION, batch_size, layout)
+    params = jax.device_put(PARAMS, layout.replicated)
+    arrays = on_device(source, layout.replicated)
+    for _ in range(2):  # nothing is left over from one evaluation to the next
+        assert evaluate(params, {}, arrays)["loss"] * count == pytest.approx(2**count - 1, abs=0.5)
+
+
+def test_batches_are_no_larger_than_asked_and_as_even_as_they_can_be():
+    """37 in batches of at most 16 are three of 13; seen from inside the model, while it is traced."""
+    sizes = []
+
+    class Watched(nn.Module):
+        @nn.compact
+        def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+            assert not train
+            sizes.append(images.shape)
+            return nn.Dense(CLASSES)(images.reshape(images.shape[0], -1))
+
+    params = {"Dense_0": PARAMS["logits"]}
+    layout = make_layout(1, 1)
+    evaluate = make_evaluate(Watched(), cross_entropy(), NORMALIZATION, 16, layout)
+    arrays = on_device(split(37), layout.replicated)
+    first, second = (evaluate(params, {}, arrays) for _ in range(2))
+    assert sizes == [(math.ceil(37 / 3), *SHAPE)]  # and traced once
+    assert first == second
+
+
+def test_a_split_that_counts_wrong_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    from jaxtrain.evaluation import evaluate as evaluation
+
+    def unmasked(losses: Any, logits: Any, labels: Any, mask: Any) -> Any:
+        return evaluation_measure(losses, logits, labels)
+
+    evaluation_measure = evaluation.measure
+    monkeypatch.setattr(evaluation, "measure", unmasked)
+    layout = make_layout(1, 1)
+    evaluate = make_evaluate(linear(num_classes=CLASSES), cross_entropy(), NORMALIZATION, 4, layout)
+    with pytest.raises(AssertionError, match="counted 8 examples of 7"):
+        evaluate(PARAMS, {}, on_device(split(7), layout.replicated))

@@ -1,0 +1,276 @@
+"""The mean over views, against numpy and by hand; every example once, one program a shape, draws by example alone."""
+
+import functools
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxtrain.config import Clock, EvaluationConfig
+from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.loader import on_device
+from jaxtrain.data.preprocessing.channels import Normalization
+from jaxtrain.distributed.mesh import make_layout
+from jaxtrain.evaluation.finished_run import evaluate_run
+from jaxtrain.evaluation.tta import make_view_evaluate
+from jaxtrain.models.fractional_cnns import fractional_cnn
+from jaxtrain.models.perceptron import linear
+from jaxtrain.nn import draw_outputs, marginalize
+from jaxtrain.nn.folding import fold_batch_norm
+from jaxtrain.nn.normalization import BatchNorm
+from jaxtrain.optim.losses import cross_entropy
+from jaxtrain.random import VIEWS, stream
+from jaxtrain.run.fit import fit
+from jaxtrain.tta.base import Examples, Group
+from jaxtrain.tta.for_run import build_views
+from tests.conftest import tiny_config
+
+CLASSES, SHAPE = 4, (4, 4, 1)
+NORMALIZATION = Normalization((0.4,), (0.3,))
+_rng = np.random.default_rng(0)
+PARAMS = {
+    "logits": {
+        "kernel": _rng.normal(size=(16, CLASSES)).astype(np.float32),
+        "bias": _rng.normal(size=CLASSES).astype(np.float32),
+    }
+}
+KEY = functools.partial(stream, 3, VIEWS)
+
+
+def split(count: int) -> ArraySource:
+    rng = np.random.default_rng(count)
+    labels = rng.integers(0, CLASSES, count).astype(np.int32)
+    return ArraySource(rng.integers(0, 256, (count, *SHAPE), np.uint8), labels)
+
+
+def groups_of(views: str, model: nn.Module | None = None, **changes: Any) -> tuple[Group, ...]:
+    config = tiny_config(evaluation=EvaluationConfig(views=views), **changes)
+    model = linear(num_classes=CLASSES) if model is None else model
+    return build_views(config, Clock(96, 16), model, SHAPE, NORMALIZATION.apply)
+
+
+def evaluator(groups: tuple[Group, ...], batch_size: int, devices: int, model: Any = None, loss: Any = None) -> Any:
+    layout = make_layout(devices, devices)
+    model = linear(num_classes=CLASSES) if model is None else model
+    loss = cross_entropy() if loss is None else loss
+    evaluate = make_view_evaluate(model, loss, NORMALIZATION, batch_size, layout, groups, KEY)
+
+    def run(variables: dict[str, Any], source: ArraySource, first: int = 0) -> dict[str, float]:
+        placed = jax.device_put(variables, layout.replicated)
+        params = placed.pop("params")
+        return evaluate(params, placed, on_device(source, layout.replicated), first)
+
+    return run
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    p = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return p / p.sum(axis=-1, keepdims=True)
+
+
+def of_linear(images: np.ndarray) -> np.ndarray:
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    return softmax(flat @ PARAMS["logits"]["kernel"] + PARAMS["logits"]["bias"])
+
+
+def metrics_of(p: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    return {"loss": -np.log(p[np.arange(len(p)), labels]).mean(), "accuracy": (p.argmax(axis=1) == labels).mean()}
+
+
+@pytest.mark.parametrize(("count", "batch_size", "devices"), [(7, 3, 1), (7, 500, 1), (19, 5, 8), (3, 8, 8)])
+def test_probabilities_are_averaged_as_numpy_does(count: int, batch_size: int, devices: int) -> None:
+    source = split(count)
+    x = (source.images / 255 - 0.4) / 0.3
+    wanted = metrics_of((of_linear(x) + of_linear(x[:, :, ::-1])) / 2, source.labels)
+    found = evaluator(groups_of("flips"), batch_size, devices)({"params": PARAMS}, source)
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_views_count_by_their_shares() -> None:
+    """From 4x4 and 6x6: five crops of 4x4 each, of which the first scale's are one."""
+    source = split(6)
+    views = "multi_scale(scales=[4, 6], size=4, flip=false)"
+    x = (source.images / 255 - 0.4) / 0.3
+    large = np.asarray(jax.image.resize(x.astype(np.float32), (6, 6, 6, 1), "bilinear"))
+    crops = [large[:, i : i + 4, j : j + 4] for i, j in [(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)]]
+    p = of_linear(x) / 2 + np.mean([of_linear(crop) for crop in crops], axis=0) / 2
+    found = evaluator(groups_of(views), 500, 1)({"params": PARAMS}, source)
+    assert found == pytest.approx(metrics_of(p, source.labels), rel=1e-5)
+
+
+def power(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """A loss that is another power of two for each example: their sum tells which were counted."""
+    return jnp.exp2(labels.astype(logits.dtype))
+
+
+@pytest.mark.parametrize(("count", "batch_size", "devices"), [(19, 6, 1), (20, 7, 8)])
+def test_every_example_is_counted_once(count: int, batch_size: int, devices: int) -> None:
+    source = ArraySource(split(count).images, np.arange(count, dtype=np.int32))
+    evaluate = evaluator(groups_of("flips"), batch_size, devices, loss=power)
+    for _ in range(2):
+        assert evaluate({"params": PARAMS}, source)["loss"] * count == pytest.approx(2**count - 1, abs=0.5)
+
+
+def test_a_probability_that_no_float_holds_has_a_finite_loss() -> None:
+    def certain(model: Any, variables: Any, images: jax.Array) -> jax.Array:
+        return jnp.tile(jnp.asarray([[0.0, 1000.0, 0.0, 0.0]]), (images.shape[0], 1))
+
+    group = Group((0.5, 0.5), lambda e: e.images, lambda images, number: images, certain)
+    source = ArraySource(split(2).images, np.zeros(2, np.int32))
+    assert evaluator((group,), 2, 1)({"params": PARAMS}, source) == {"loss": 1000.0, "accuracy": 0.0}
+
+
+def test_a_model_is_traced_once_for_each_shape() -> None:
+    shapes = []
+
+    class Watched(nn.Module):
+        @nn.compact
+        def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+            assert not train
+            shapes.append(images.shape)
+            return nn.Dense(CLASSES)(images.mean(axis=(1, 2)))
+
+    model = Watched()
+    groups = groups_of("googlenet_crops(scales=[6, 8], size=5)", model)
+    groups += groups_of("flips", model)
+    params = {"Dense_0": {"kernel": PARAMS["logits"]["kernel"][:1], "bias": PARAMS["logits"]["bias"]}}
+    evaluate = evaluator(groups, 3, 1, model)
+    first, second = (evaluate({"params": params}, split(7)) for _ in range(2))
+    assert shapes == [(3, 5, 5, 1), (3, 4, 4, 1)]
+    assert first == second
+
+
+def examples(places: list[int]) -> Examples:
+    pixels = jnp.asarray(split(8).images)[jnp.asarray(places)]
+    return Examples(pixels, NORMALIZATION.apply(pixels), jax.vmap(KEY)(jnp.asarray(places)))
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_augmented_views_are_drawn_by_example_and_view_alone(first: bool) -> None:
+    data = tiny_config().data.replace(normalize_first=first)
+    (group,) = groups_of("augmented(3, augment='pad_crop(2)|flip_lr')", data=data)
+    assert group.shares == pytest.approx([1 / 3] * 3)
+
+    def shown(places: list[int]) -> np.ndarray:
+        prepared = group.prepare(examples(places))
+        return np.stack([group.view(prepared, jnp.int32(number)) for number in range(3)])
+
+    whole = shown([0, 1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(shown([4, 1]), whole[:, [4, 1]])
+    assert (
+        len({view.tobytes() for views in whole for view in views}) >= 16
+    )  # of the 50 that there are, a few may be the same
+    black = 0 if first else -0.4 / 0.3  # of the padding, after normalization or before
+    assert np.isclose(whole, black, atol=1e-6).any()
+
+
+def test_a_part_of_a_split_is_shown_as_it_is_in_the_whole() -> None:
+    """Where pictures are streamed, a chunk is evaluated at a time."""
+    source = split(10)
+    evaluate = evaluator(groups_of("augmented(2, augment='pad_crop(2)|flip_lr')"), 500, 1)
+    whole = evaluate({"params": PARAMS}, source)
+    parts = [
+        evaluate({"params": PARAMS}, source.take(np.arange(10)[part]), part.start)
+        for part in (slice(0, 5), slice(5, 10))
+    ]
+    assert np.mean([part["loss"] for part in parts]) == pytest.approx(whole["loss"], rel=1e-5)
+    again = evaluate({"params": PARAMS}, source.take(np.arange(5, 10)))
+    assert again["loss"] != pytest.approx(parts[1]["loss"], rel=1e-5)
+
+
+def test_the_augmentations_of_training_stand_in_for_those_not_named() -> None:
+    (own,), (named,) = groups_of("augmented(2)"), groups_of("augmented(2, 'flip_lr')")
+    views = [np.asarray(g.view(g.prepare(examples([0, 1, 2])), jnp.int32(1))) for g in (own, named)]
+    np.testing.assert_array_equal(*views)
+
+
+NORMED = {"mean": np.float32([0.3] * 5), "var": np.float32([2.0] * 5)}
+
+
+class Normed(nn.Module):
+    """A convolution, its normalization, dropout and a dense layer."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        x = BatchNorm(train=train, name="norm")(nn.Conv(5, (2, 2), padding="VALID")(images))
+        x = nn.Dropout(0.5, deterministic=not train)(nn.relu(x))
+        return nn.Dense(CLASSES)(x.reshape(x.shape[0], -1))
+
+
+@functools.cache
+def normed() -> dict[str, Any]:
+    begun = jax.jit(lambda: Normed().init(jax.random.key(1), jnp.zeros((1, *SHAPE)), train=False))()
+    return {"params": begun["params"], "batch_stats": {"norm": NORMED}}
+
+
+def test_draws_are_those_of_marginalize_whatever_the_batch() -> None:
+    source, variables, k = split(11), normed(), 4
+
+    def one(place: jax.Array, image: jax.Array) -> jax.Array:
+        keys = jnp.stack([jax.random.fold_in(KEY(place), view) for view in range(k)])
+        return marginalize(lambda key: jax.nn.softmax(draw_outputs(key, Normed(), variables, image[None])[0]), keys)
+
+    by_example = jax.jit(one)
+    p = [by_example(np.int32(i), image) for i, image in enumerate(NORMALIZATION.apply(source.images))]
+    wanted = metrics_of(np.array(p, np.float64), source.labels)
+    groups = groups_of(f"draws({k})", Normed())
+    for batch_size, devices in [(4, 1), (500, 8)]:
+        assert evaluator(groups, batch_size, devices, Normed())(variables, source) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_regions_of_pooling_are_drawn_alone() -> None:
+    """Without the dropout that training has too: views differ with the regions, and come out as by hand."""
+    model = fractional_cnn(num_classes=CLASSES, width=2, blocks=1, dropout_rate=0.5)
+    begun = jax.jit(lambda: model.init(jax.random.key(1), jnp.zeros((1, 8, 8, 1)), train=False))()
+    pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8))
+    keys = jax.vmap(KEY)(jnp.arange(3))
+    config = tiny_config(evaluation=EvaluationConfig(views="draws(2, 'pooling')"))
+    (group,) = build_views(config, Clock(96, 16), model, (8, 8, 1), NORMALIZATION.apply)
+    prepared = group.prepare(Examples(pixels, NORMALIZATION.apply(pixels), keys))
+    score = jax.jit(lambda seen: group.score(model, begun, seen))
+    found = [np.asarray(score(group.view(prepared, jnp.int32(number)))) for number in range(2)]
+    assert np.abs(found[0] - found[1]).max() > 1e-4
+    by_hand = jax.jit(lambda key, image: model.apply(begun, image[None], train=False, rngs={"dropout": key})[0])
+    for place, image in enumerate(NORMALIZATION.apply(pixels)):
+        wanted = by_hand(jax.random.fold_in(KEY(jnp.int32(place)), 1), image)
+        np.testing.assert_allclose(found[1][place], wanted, atol=1e-6)
+
+
+def test_all_places_with_normalization_folded() -> None:
+    groups, source = groups_of("dense(scales=[4, 6])", Normed()), split(9)
+    plain = evaluator(groups, 500, 1, Normed())(normed(), source)
+    folded, theirs = fold_batch_norm(Normed(), normed(), jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32))
+    assert folded.pairs
+    assert evaluator(groups, 500, 1, folded)(theirs, source) == pytest.approx(plain, rel=1e-4)
+    assert evaluator(groups, 3, 8, folded)(theirs, source) == pytest.approx(plain, rel=1e-4)
+
+
+def test_a_run_ends_with_its_views(tmp_path: Any) -> None:
+    """The validation and test split of the result; not the training split, nor what is measured on the way."""
+    config = tiny_config(
+        evaluation=EvaluationConfig(views="draws(3)"),
+        train_for="2 epochs",
+        average="ema(0.5)",
+        model="mlp(widths=[8], dropout_rate=0.25)",
+    )
+    result = fit(config, tmp_path)
+    for name in ("train", "validation", "test"):
+        own, without = (evaluate_run(tmp_path, name, "last", views=views) for views in ("own", "none"))
+        assert own.pop("views") == "draws(k=3, layers='all')"
+        assert own["loss"] != without["loss"]
+        for metric in ("loss", "accuracy"):
+            wanted = without if name == "train" else own
+            assert result.final[name][metric] == pytest.approx(wanted[metric], rel=1e-6)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    last = {line["split"]: line for line in lines}
+    assert last["validation"]["loss"] == pytest.approx(
+        evaluate_run(tmp_path, "validation", "last", views=None)["loss"], rel=1e-6
+    )
+    assert last["test"]["loss"] == result.final["test"]["loss"]
+    flipped = evaluate_run(tmp_path, "test", "last", views="flips")
+    assert flipped["views"] == "flips()"
+    assert flipped["loss"] != result.final["test"]["loss"]

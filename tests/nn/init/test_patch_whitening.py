@@ -1,0 +1,115 @@
+"""A whitening first layer against numpy on patches cut by hand, and the identity initialization against torch's."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxtrain.models import MODELS
+from jaxtrain.nn.init.initializers import dirac
+from jaxtrain.nn.init.patch_whitening import whiten_first_layer, whitening_filters
+
+RNG = np.random.RandomState(0)
+SMOOTH = RNG.normal(size=(40, 26, 26, 3)).cumsum(1).cumsum(2).astype(np.float32)
+SMOOTH /= SMOOTH.std()
+
+
+def patches(images: np.ndarray, window: int, stride: int = 1) -> np.ndarray:
+    """[patches, window * window * channels], rows, then columns, then channels, as a kernel has them."""
+    cut = np.lib.stride_tricks.sliding_window_view(images, (window, window), axis=(1, 2))[:, ::stride, ::stride]
+    return cut.transpose(0, 1, 2, 4, 5, 3).reshape(-1, window * window * images.shape[3]).astype(np.float64)
+
+
+def net() -> Any:
+    return MODELS.create("airbench94", num_classes=3, widths=(4, 4, 4))
+
+
+def first_outputs(variables: Any, images: np.ndarray) -> np.ndarray:
+    """What the convolution `whiten` gives, f64[places, features]."""
+    model = nn.Conv(24, (2, 2), padding="VALID")
+    out: Any = model.apply({"params": variables["params"]["whiten"]}, images)
+    return np.asarray(out, np.float64).reshape(-1, 24)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3])
+def test_outputs_on_the_images_are_white(epsilon: float) -> None:
+    variables = whiten_first_layer(net(), jax.random.key(0), SMOOTH, epsilon=epsilon)
+    out = first_outputs(variables, SMOOTH)
+    np.testing.assert_allclose(out[:, 12:], -out[:, :12], atol=1e-4)
+    moments = out[:, :12].T @ out[:, :12] / len(out)
+    eigenvalues = np.linalg.eigvalsh(patches(SMOOTH, 2).T @ patches(SMOOTH, 2) / len(out))[::-1]
+    np.testing.assert_allclose(moments, np.diag(eigenvalues / (eigenvalues + epsilon)), atol=2e-3)
+
+
+def test_all_else_is_as_the_model_begins_with_it() -> None:
+    model = net()
+    found = whiten_first_layer(model, jax.random.key(0), SMOOTH)
+    plain: Any = jax.jit(lambda: model.init(jax.random.key(0), jnp.asarray(SMOOTH[:1]), train=False))()
+    differ = jax.tree.map(lambda a, b: bool((a != b).any()), found, plain)
+    assert [path for path, d in jax.tree_util.tree_leaves_with_path(differ) if d] == [
+        tuple(map(jax.tree_util.DictKey, ("params", "whiten", "kernel")))
+    ]
+
+
+@pytest.mark.parametrize(("features", "stride"), [(5, 1), (9, 2), (15, 1)])
+def test_any_first_convolution(features: int, stride: int) -> None:
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+            x = nn.Conv(features, (3, 3), strides=stride, padding="VALID", name="inner")(x)
+            return nn.Dense(2)(x.mean(axis=(1, 2)))
+
+    grey = SMOOTH[..., :1]
+    found = whiten_first_layer(Net(), jax.random.key(0), grey, epsilon=0.01)["params"]["inner"]["kernel"]
+    cut = patches(grey, 3, stride)
+    wanted = whitening_filters(cut.T @ cut / len(cut), 0.01)
+    wanted = np.concatenate([wanted, -wanted], axis=1)[:, :features]
+    np.testing.assert_allclose(np.asarray(found).reshape(9, features), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_signs_and_the_order_do_not_depend_on_the_library() -> None:
+    moments = np.diag([1.0, 4.0, 0.0])
+    np.testing.assert_allclose(whitening_filters(moments, 1.0), [[0, 2**-0.5, 0], [5**-0.5, 0, 0], [0, 0, 1]])
+
+
+class Dense(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return nn.Dense(2)(x.reshape(x.shape[0], -1))
+
+
+class TooWide(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return nn.Conv(25, (2, 2), padding="VALID")(x)
+
+
+class Small(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return nn.Conv(4, (2, 2), padding="VALID")(x)
+
+
+@pytest.mark.parametrize(("model", "images", "says"), [
+    (Dense(), SMOOTH, "for a convolution of one group, and Dense_0 is called first"),
+    (TooWide(), SMOOTH, "Conv_0, has 25 features, and patches of 12 values have 12"),
+    (Small(), SMOOTH[:1, :2, :2], "1 patches are too few to find the 12 components"),
+])  # fmt: skip
+def test_what_is_refused(model: Any, images: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        whiten_first_layer(model, jax.random.key(0), images)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 4, 7), (3, 3, 5, 5), (2, 2, 6, 4), (1, 1, 2, 3)])
+def test_dirac_against_torch(shape: tuple[int, int, int, int]) -> None:
+    torch = pytest.importorskip("torch")
+    found = np.asarray(dirac()(jax.random.key(0), shape, jnp.float32))
+    same = min(shape[2:])
+    wanted = torch.nn.init.dirac_(torch.zeros(same, *shape[2:3], *shape[:2])).permute(2, 3, 1, 0).numpy()
+    np.testing.assert_array_equal(found[..., :same], wanted)
+    rest, bound = found[..., same:], (shape[0] * shape[1] * shape[2]) ** -0.5
+    assert np.abs(rest).max(initial=0) <= bound
+    assert rest.size == 0 or np.abs(rest).max() > 0.5 * bound

@@ -1,0 +1,134 @@
+"""How long the devices waited for data: gaps between steps that the host spent on waiting, and what is said of them."""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jaxtrain
+from jaxtrain.config import LoggingConfig
+from jaxtrain.data.streaming import TrainingStream
+from jaxtrain.reporting.display import Quiet, describe
+from jaxtrain.reporting.reporter import Reporter
+from jaxtrain.run.data_wait import Metered, advice
+from jaxtrain.run.loop import Tools
+from tests.conftest import tiny_config
+from tests.run import test_streamed_runs as pictures
+
+
+class Notes(Quiet):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str, style: str = "") -> None:
+        del style
+        self.lines.append(text)
+
+
+class Clock:
+    """The host's time, which goes on where the test says; the thread that waits sees when each step ended."""
+
+    def __init__(self) -> None:
+        self.now, self.ended = 0.0, 0.0
+        self._main = threading.current_thread()
+
+    def __call__(self) -> float:
+        return self.now if threading.current_thread() is self._main else self.ended
+
+
+class Tick:
+    def __init__(self, clock: Clock, ends: float):
+        self.clock, self.ends = clock, ends
+
+    def block_until_ready(self) -> None:
+        self.clock.ended = self.ends
+
+
+@pytest.mark.parametrize(
+    ("decode", "step", "idle"),
+    [
+        (4.0, 1.0, 3.0),  # the batch is late by what it takes longer than the step
+        (4.0, 3.5, 0.5),
+        (4.0, 5.0, 0.0),  # the host waits, the device does not
+        (0.0, 1.0, 0.0),  # the device waits, and not for data
+    ],
+)
+def test_what_counts_is_the_time_without_a_step_that_was_spent_on_a_batch(
+    monkeypatch: pytest.MonkeyPatch, decode: float, step: float, idle: float
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("jaxtrain.run.data_wait.time.perf_counter", clock)
+
+    class Stream:
+        def __call__(self, step: int) -> int:
+            clock.now += decode
+            return step
+
+        def close(self) -> None:
+            pass
+
+    meter = Metered(Stream())  # type: ignore[arg-type]
+    ends = 0.0
+    for number in range(5):
+        assert meter(number) == number
+        clock.now += 0.0 if decode else 2.0  # something else the host does
+        ends = max(ends, clock.now) + step
+        meter.dispatched(Tick(clock, ends))
+    meter.close()
+    assert meter.seconds == pytest.approx(4 * idle)
+
+
+def test_a_run_that_waits_for_data_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call, notes = TrainingStream.__call__, Notes()
+
+    def slow(self: TrainingStream, step: int) -> Any:
+        time.sleep(0.1)
+        return call(self, step)
+
+    monkeypatch.setattr(TrainingStream, "__call__", slow)
+    folder = pictures.write(tmp_path / "pictures")
+    jaxtrain.fit(pictures.config(), tmp_path / "run", data_dir=folder, reporter=Reporter(notes))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    records = [r for r in map(json.loads, lines) if r["split"] == "train"]
+    assert all(0 <= r["data_wait"] <= 1 for r in records)
+    most = max(records, key=lambda r: r["data_wait"])  # what a short interval has to say may come in the next
+    assert most["data_wait"] > 0.3
+    assert "waiting for data" in describe(most, None)
+    assert any("the devices waited for data" in line and "data.workers" in line for line in notes.lines)
+
+
+@pytest.mark.parametrize(
+    ("workers", "decoded", "said"),
+    [
+        (0, True, "40 % of the time the devices waited for data, which the main thread decoded: more threads"),
+        (1, False, "which 1 thread read: more threads (data.workers, up to the cores there are), a faster disk"),
+        (3, True, "which 3 threads decoded"),
+    ],
+)
+def test_the_advice_is_for_what_is_read(workers: int, decoded: bool, said: str) -> None:
+    text = advice(0.4, workers, decoded=decoded)
+    assert said in text
+    assert ("data.resize" in text) is decoded
+    assert ("data.stream" in text) is not decoded
+
+
+def test_data_in_memory_is_not_waited_for(tmp_path: Path) -> None:
+    notes = Notes()
+    jaxtrain.fit(tiny_config(), tmp_path / "run", reporter=Reporter(notes))
+    assert "data_wait" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert not any("waited for data" in line for line in notes.lines)
+
+
+def test_a_step_that_is_compiled_again_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, programs = Notes(), iter([1, 1, 2, 2, 2, 2, 2, 2, 2])
+    monkeypatch.setattr(Tools, "programs", lambda _: next(programs))
+    config = tiny_config(logging=LoggingConfig(every="3 steps", tensorboard=False))
+    jaxtrain.fit(config, tmp_path / "run", reporter=Reporter(notes))
+    told = [line for line in notes.lines if "compiled again" in line]
+    assert len(told) == 1
+    assert "before step 6" in told[0]

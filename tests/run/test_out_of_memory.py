@@ -1,0 +1,83 @@
+"""Memory that runs out: where it does, the message names what to turn there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+import jaxtrain
+from jaxtrain.cli.main import main
+from jaxtrain.errors import OutOfMemory
+from jaxtrain.run import out_of_memory as memory
+from jaxtrain.run.out_of_memory import explained
+from tests.conftest import tiny_config
+
+XLA = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes."
+
+
+@pytest.mark.parametrize(
+    ("doing", "changes", "names"),
+    [
+        (memory.TRAINING, {}, ["data.micro_batch=4", "a smaller data.batch_size than 16", "precision=bfloat16"]),
+        (memory.TRAINING, {"model": "cifar_resnet(depth=8)"}, ["model.remat=true"]),
+        (memory.TRAINING, {"data": tiny_config().data.replace(micro_batch=8)}, ["a smaller data.micro_batch than 8"]),
+        (memory.EVALUATION, {}, ["evaluation.batch_size, which is 500"]),
+        (memory.DATA, {}, ["data.stream=true", "data.host"]),
+        (memory.INITIALIZATION, {"devices": None}, ["parallel.fsdp=true"]),
+        (memory.INITIALIZATION, {}, ["a smaller model", "more devices"]),
+    ],
+)
+def test_the_message_names_what_needs_less(doing: str, changes: dict[str, Any], names: list[str]) -> None:
+    with pytest.raises(OutOfMemory) as caught, explained(tiny_config(**changes), doing):
+        raise jax.errors.JaxRuntimeError(XLA)
+    assert f"memory ran out while {doing} (17179869184 bytes could not be had)" in str(caught.value)
+    assert not [name for name in names if name not in str(caught.value)]
+
+
+def test_what_does_not_help_is_not_named() -> None:
+    config = tiny_config(precision="bfloat16")
+    with pytest.raises(OutOfMemory) as caught, explained(config, memory.TRAINING):
+        raise MemoryError
+    assert not re.search("precision|remat|fsdp", str(caught.value))  # of one device nothing is divided
+    streamed = tiny_config(data=tiny_config().data.replace(stream=True))
+    with pytest.raises(OutOfMemory) as caught, explained(streamed, memory.TRAINING):
+        raise MemoryError
+    assert "data set" not in str(caught.value)
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), explained(tiny_config(), memory.TRAINING):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+
+PLACES = {
+    "jaxtrain.run.fit.place_splits": memory.DATA,
+    "jaxtrain.run.fit.initial_state": memory.INITIALIZATION,
+    "jaxtrain.run.loop.Loop.run": memory.TRAINING,
+    "jaxtrain.run.fit._final_metrics": memory.EVALUATION,
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_run_says_where_it_was(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise jax.errors.JaxRuntimeError(XLA)
+
+    monkeypatch.setattr(place, full)
+    if place.endswith("_final_metrics"):
+        monkeypatch.setattr("jaxtrain.run.loop.Loop.run", lambda self, state, stop: state)
+    with pytest.raises(OutOfMemory, match=PLACES[place]):
+        jaxtrain.fit(tiny_config(), tmp_path / "run")
+
+
+def test_the_command_line_ends_with_2_and_the_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OutOfMemory("memory ran out while training")
+
+    monkeypatch.setattr("jaxtrain.run.fit.fit", full)
+    assert main(["train", "digits_lenet5", "--workdir", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == "jaxtrain: error: memory ran out while training\n"

@@ -1,0 +1,219 @@
+"""Runs whose pictures are decoded on the host: continued bitwise, whatever the threads; and what ends them badly."""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+from PIL import Image
+
+import jaxtrain
+from jaxtrain.cli.main import main
+from jaxtrain.config import CheckpointConfig, Config, DataConfig, EvaluationConfig, LoggingConfig, digest, dumps
+from jaxtrain.data.splits import fit_normalization, load_splits, stream_splits
+from jaxtrain.errors import ConfigError, DataError, Interrupted
+from jaxtrain.evaluation.averaged import make_evaluated
+from jaxtrain.evaluation.finished_run import evaluate_run
+from jaxtrain.reporting.display import Quiet
+from jaxtrain.reporting.reporter import Reporter
+from jaxtrain.run.compiled_run import make_tools
+from jaxtrain.training.plan import make_plan
+from jaxtrain.training.state import initializer
+from jaxtrain.training.streamed import place_splits
+from tests.conftest import tiny_config
+from tests.kill_and_resume import outcome
+
+
+class At(Quiet):
+    """Does something after a step."""
+
+    def __init__(self, step: int, what: Any):
+        self._at, self._what = step, what
+
+    def stepped(self, step: int) -> None:
+        if step == self._at:
+            self._what()
+
+
+def write(root: Path, train: int = 14) -> Path:
+    """Two classes of pictures that differ in size, and in color by class."""
+    rng = np.random.RandomState(0)
+    for split, count in (("train", train), ("val", 5)):
+        for label, name in enumerate(("ant", "bee")):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.randint(0, 200, (9 + i % 4, 8 + i % 5, 3))
+                pixels[..., label] += 55
+                Image.fromarray(pixels.astype(np.uint8)).save(root / split / name / f"{i:02}.jpg")
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("pictures"))
+
+
+def config(workers: int | None = 0, devices: int = 1, **data: Any) -> Config:
+    """12 steps of 8 of 24 pictures; logged every 2, evaluated every 4, saved every 5; the device flips, too."""
+    settings: dict[str, Any] = {
+        "dataset": "image_folder(size=[6, 6])",
+        "batch_size": 8,
+        "validation": "4 examples",
+        "host": "random_resized_crop(6)|flip_lr",
+        "augment": "flip_lr",
+        "workers": workers,
+    }
+    return tiny_config(
+        data=DataConfig(**{**settings, **data}),
+        devices=devices,
+        logging=LoggingConfig(every="2 steps", tensorboard=False),
+        evaluation=EvaluationConfig(every="4 steps", batch_size=6, best="loss"),
+        checkpoint=CheckpointConfig(every="5 steps"),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> jaxtrain.Result:
+    return jaxtrain.fit(config(), tmp_path_factory.mktemp("fit") / "run", data_dir=folder)
+
+
+def test_a_run_interrupted_twice_ends_the_same_with_other_threads(
+    finished: jaxtrain.Result, folder: Path, tmp_path: Path
+) -> None:
+    for step, workers in ((3, 1), (8, 3)):
+        stop = At(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted, match=f"after step {step} of 12"):
+            jaxtrain.fit(config(workers), tmp_path / "run", data_dir=folder, reporter=Reporter(stop))
+    jaxtrain.fit(config(2), tmp_path / "run", data_dir=folder)
+    found, expected = outcome(tmp_path / "run"), outcome(finished.workdir)
+    del found["metrics"], expected["metrics"]  # an interruption ends an interval of the log
+    assert found == expected
+
+
+def test_every_example_is_evaluated_once(finished: jaxtrain.Result, folder: Path) -> None:
+    """By the model on the split as it is in memory, prepared by the same function."""
+    plan = make_plan(config(), folder)
+    held = make_plan(config(None, host="", resize=[6, 6]), folder)
+    split = stream_splits(plan.splits, ("test",), 0)["test"]
+    assert len(split) == held.splits.sizes["test"] == 10
+    assert finished.state is not None
+    chunks = list(split.chunks(3))  # others than those of the run
+    images = np.concatenate([c.images for c in chunks])
+    labels = np.concatenate([c.labels for c in chunks])
+    normalization = fit_normalization(plan.splits, stream_splits(plan.splits, ("train",), 0)["train"])
+    logits: Any = plan.model.apply({"params": finished.state.params}, normalization.apply(images), train=False)
+    losses = plan.loss(logits, labels)  # type: ignore[arg-type]
+    assert finished.final["test"]["loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
+    assert finished.final["test"]["accuracy"] == pytest.approx(float((logits.argmax(-1) == labels).mean()))
+
+
+def test_evaluating_the_run_gives_its_own_numbers(finished: jaxtrain.Result, folder: Path) -> None:
+    record = evaluate_run(finished.workdir, "validation", "last", folder)
+    assert {k: record[k] for k in ("loss", "accuracy")} == finished.final["validation"]
+    assert record["examples"] == 4
+
+
+def test_two_devices_take_the_step_of_one(folder: Path) -> None:
+    params = []
+    for devices in (1, 2):
+        plan = make_plan(config(2, devices), folder)
+        splits = stream_splits(plan.splits, ("train",), 0)
+        tools = make_tools(plan, fit_normalization(plan.splits, splits["train"]), place_splits(plan, splits))
+        begin = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)
+        state = jax.jit(begin, out_shardings=plan.layout.replicated)()
+        with contextlib.closing(tools.examples) as examples:
+            assert examples(0).images.sharding == plan.layout.batch
+            state, _, _ = tools.dispatch(state, tools.empty(), tools.shuffle.order(0), examples(0))
+        params.append(jax.tree.leaves(jax.device_get(state.params)))
+    for a, b in zip(*params, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_without_a_draw_is_that_of_the_run_in_memory(folder: Path) -> None:
+    streamed, held = make_plan(config(2, host="fit(6, 6)"), folder), make_plan(config(None, host=""), folder)
+    splits = stream_splits(streamed.splits, ("train",), 0), load_splits(held.splits, ("train",), 0)
+    tools = [
+        make_tools(plan, fit_normalization(plan.splits, split["train"]), place_splits(plan, split))
+        for plan, split in zip((streamed, held), splits, strict=True)
+    ]
+    for step in range(4):
+        order = np.asarray(tools[1].shuffle.order(step).indices)
+        start = step * 8 - int(tools[1].shuffle.order(step).first_step) * 8 + int(tools[1].shuffle.order(step).offset)
+        wanted = order[start : start + 8]
+        images, labels = tools[0].examples(step)
+        np.testing.assert_array_equal(images, np.asarray(tools[1].examples(step).images)[wanted])
+        np.testing.assert_array_equal(labels, np.asarray(tools[1].examples(step).labels)[wanted])
+    tools[0].examples.close()
+
+
+class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        x = nn.BatchNorm(use_running_average=not train, name="bn")(images)
+        return nn.Dense(2, name="logits")(x.reshape(x.shape[0], -1))
+
+
+def test_statistics_of_averaged_parameters_are_those_of_the_split_in_memory(folder: Path) -> None:
+    found = []
+    for data, read in (({"host": "fit(6, 6)"}, stream_splits), ({"host": "", "workers": None}, load_splits)):
+        plan = make_plan(config(**data).replace(average="polyak(0.5)"), folder)  # type: ignore[arg-type]
+        begin = initializer(Normed(), plan.optimizer.tx, plan.splits.image_shape, 0)
+        state = jax.jit(begin)()
+        plan = dataclasses.replace(plan, model=Normed(), abstract=jax.eval_shape(begin))
+        splits = read(plan.splits, ("train",), 0)
+        normalization = fit_normalization(plan.splits, splits["train"])
+        _, variables = make_evaluated(plan, normalization, place_splits(plan, splits))(state)
+        found.append(jax.tree.leaves(variables["batch_stats"]))
+        assert not np.allclose(found[-1][0], 0)
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_picture_that_is_damaged_or_gone_in_the_middle_of_a_run(finished: jaxtrain.Result, tmp_path: Path) -> None:
+    root = write(tmp_path / "pictures")
+    victims = sorted((root / "train").rglob("*.jpg"))
+
+    def destroy() -> None:
+        for path in victims[::2]:
+            path.write_bytes(path.read_bytes()[:100])
+        for path in victims[1::2]:
+            path.unlink()
+
+    run = tmp_path / "run"
+    with pytest.raises(DataError, match=r"train.(ant|bee).\d\d\.jpg cannot be (decoded|read): .*; (it is|check)"):
+        jaxtrain.fit(config(2), run, data_dir=root, reporter=Reporter(At(5, destroy)))
+    shutil.rmtree(root)
+    write(root)  # as it was: the same command goes on
+    assert jaxtrain.fit(config(2), run, data_dir=root).params_sha256 == finished.params_sha256
+
+
+def test_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "streamed.json"
+    path.write_text(dumps(config()))
+    assert main(["check", str(path), "--data-dir", str(folder), "data.host=random_crop(6)"]) == 0
+    printed = capsys.readouterr().out
+    assert "24 train, 4 validation, 10 test; 6x6x3 images decoded ahead of each step, 2 classes" in printed
+    assert f"data {2 * 8 * (6 * 6 * 3 + 4) / 1024:.1f} KiB" in printed
+    code = main(["train", str(path), "--data-dir", str(folder), "data.host=flip_lr", "--workdir", str(tmp_path / "r")])
+    assert code == 2
+    assert "data.host: the images that come out of it differ in size; end it with" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_threads_are_no_part_of_what_a_run_is() -> None:
+    assert digest(config(0)) == digest(config(7)) != digest(config(0, host="random_crop(6)"))
+    assert digest(config(0)) != digest(config(0, host_eval="fit(6, 6)"))
+
+
+def test_a_rule_that_compares_values_of_one_objective_is_refused(folder: Path) -> None:
+    wanted = config(batch_size=24, augment="").replace(optimizer="lbfgs", model="linear")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="pictures decoded anew are another") as error:
+        make_plan(wanted, folder)
+    assert error.value.path == "data.host"

@@ -1,0 +1,142 @@
+"""Whole runs with what the zoo adds: the full batch, a plateau, averages with batch statistics; and their resume."""
+
+import dataclasses
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxtrain
+from jaxtrain.config import CheckpointConfig, Config, EvaluationConfig, LoggingConfig
+from jaxtrain.data.loader import normalize, on_device
+from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits
+from jaxtrain.errors import Interrupted
+from jaxtrain.evaluation.averaged import make_evaluated
+from jaxtrain.evaluation.finished_run import evaluate_run
+from jaxtrain.optim.averages import evaluation_params
+from jaxtrain.reporting.reporter import Reporter
+from jaxtrain.run.compiled_run import make_tools
+from jaxtrain.training.plan import make_plan
+from jaxtrain.training.state import TrainState, initializer
+from tests.conftest import tiny_config
+from tests.run.test_fit import SignalAt
+from tests.training.test_step import Normed
+
+
+def config(**changes: Any) -> Config:
+    data = dataclasses.replace(tiny_config().data, augment=())
+    settings: dict[str, Any] = {
+        "model": "mlp(widths=[8])",
+        "data": data,
+        "logging": LoggingConfig(every="1 steps", tensorboard=False),
+        "evaluation": EvaluationConfig(every="2 steps", batch_size=8, best="loss"),
+        "checkpoint": CheckpointConfig(every="5 steps"),
+    }
+    return tiny_config(**{**settings, **changes})
+
+
+def whole(**changes: Any) -> Any:
+    return dataclasses.replace(config().data, batch_size="all", **changes)
+
+
+CONFIGS = {
+    "lbfgs": config(optimizer="lbfgs(memory_size=3)", data=whole(), penalties="l2(1e-3)", train_for="8 steps"),
+    "lbfgs-micro": config(
+        optimizer="lbfgs(memory_size=3)", data=whole(micro_batch=24), penalties="l2(1e-3)", train_for="8 steps"
+    ),
+    "plateau": config(optimizer="sgd('plateau(0.1, factor=0.5, patience=0, threshold=0.9)', momentum=0.9)"),
+    "ema": config(optimizer="adam(0.01)", average="ema(0.9)"),
+    "lookahead": config(optimizer="lookahead(momentum(0.05), sync_period=5)"),
+    "noise": config(optimizer="kfac(0.05)", gradients="gradient_noise(0.01)|delay(1)"),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, jaxtrain.Result]:
+    root = tmp_path_factory.mktemp("zoo")
+    return {name: jaxtrain.fit(c, root / name) for name, c in CONFIGS.items()}
+
+
+def lines(run: jaxtrain.Result, split: str) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (run.workdir / "metrics.jsonl").read_text().splitlines()]
+    return [r for r in records if r["split"] == split]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_interrupted_run_ends_bitwise_the_same(runs: dict[str, jaxtrain.Result], name: str, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        jaxtrain.fit(CONFIGS[name], tmp_path / "run", reporter=Reporter(SignalAt(5, signal.SIGTERM)))
+    again = jaxtrain.fit(CONFIGS[name], tmp_path / "run")
+    assert again.params_sha256 == runs[name].params_sha256
+    assert again.final == runs[name].final
+    assert [r["loss"] for r in lines(again, "train")] == [r["loss"] for r in lines(runs[name], "train")]
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "lbfgs-micro"])
+def test_the_full_batch_is_one_objective_that_falls_at_every_step(runs: dict[str, jaxtrain.Result], name: str) -> None:
+    records = lines(runs[name], "train")
+    assert [r["epoch"] for r in records] == list(range(1, 9))
+    losses = [r["loss"] for r in records]  # without the penalty, which is small
+    assert losses[-1] < losses[0] / 2
+    assert all("learning_rate" not in r for r in records)
+
+
+def test_micro_batches_follow_the_whole_batch(runs: dict[str, jaxtrain.Result]) -> None:
+    losses = [[r["loss"] for r in lines(runs[name], "train")][:5] for name in ("lbfgs", "lbfgs-micro")]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
+def test_a_plateau_follows_the_validation_metric(runs: dict[str, jaxtrain.Result]) -> None:
+    """An improvement by nine tenths does not come: the first evaluation is the best, each later one halves the rate."""
+    rates = [r["learning_rate"] for r in lines(runs["plateau"], "train")]
+    expected = [0.1 * 0.5 ** max((step - 1) // 2 - 1, 0) for step in range(1, 13)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ema", "lookahead"])
+def test_the_average_is_what_is_evaluated(runs: dict[str, jaxtrain.Result], name: str) -> None:
+    run = runs[name]
+    averaged = evaluation_params(run.state.opt_state, run.state.params)
+    plan = make_plan(CONFIGS[name])
+    splits = load_splits(plan.splits, ("train", "test"), 0)
+    normalization = fit_normalization(plan.splits, splits["train"])
+    images = normalize(jnp.asarray(splits["test"].images), normalization)
+    losses = [
+        float(
+            plan.loss(plan.model.apply({"params": p}, images, train=False), jnp.asarray(splits["test"].labels)).mean()
+        )
+        for p in (averaged, run.state.params)
+    ]
+    assert run.final["test"]["loss"] == pytest.approx(losses[0], rel=1e-5)
+    assert abs(losses[0] - losses[1]) > 1e-4
+    assert evaluate_run(run.workdir, "test", "last")["loss"] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_batch_statistics_are_computed_anew_for_the_average() -> None:
+    """The mean over batches of the first layer's statistics under the averaged weights, by hand."""
+    plan = make_plan(config(average="polyak(0.5)"))
+    model = Normed()
+    tx = plan.optimizer.tx
+    abstract = jax.eval_shape(initializer(model, tx, plan.splits.image_shape, 0))
+    plan = dataclasses.replace(plan, model=model, abstract=abstract)
+    splits = load_splits(plan.splits, tuple(plan.splits.sizes), 0)
+    normalization = fit_normalization(plan.splits, splits["train"])
+    arrays = {k: on_device(s, plan.layout.replicated) for k, s in pad_splits(plan.splits, splits).items()}
+    tools = make_tools(plan, normalization, arrays)
+    state: TrainState = jax.jit(initializer(model, tx, plan.splits.image_shape, 0))()
+    totals = tools.empty()
+    for step in range(3):
+        state, totals, _ = tools.dispatch(state, totals, tools.shuffle.order(step), arrays["train"])
+    params, variables = make_evaluated(plan, normalization, arrays)(state)
+    images = np.asarray(normalize(arrays["train"].images, normalization)).reshape(80, -1)
+    hidden = images @ np.asarray(params["fc1"]["kernel"])
+    batches = [hidden[b::10] for b in range(10)]  # 80 images in 10 batches of 8, each spread over the split
+    stats = variables["batch_stats"]["bn"]
+    np.testing.assert_allclose(stats["mean"], np.mean([b.mean(axis=0) for b in batches], axis=0), atol=2e-5)
+    np.testing.assert_allclose(stats["var"], np.mean([b.var(axis=0) for b in batches], axis=0), rtol=2e-4)
+    assert not np.allclose(stats["mean"], state.variables["batch_stats"]["bn"]["mean"], atol=1e-3)

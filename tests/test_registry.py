@@ -1,0 +1,138 @@
+"""Every row of every table: it resolves, its options can be written in a config, and `jaxtrain list` shows it."""
+
+import importlib
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import pytest
+
+import jaxtrain
+from jaxtrain.cli.main import main
+from jaxtrain.config import shipped
+from jaxtrain.config.annotations import Component, StepCount
+from jaxtrain.config.coerce import annotation_marks, coerce
+from jaxtrain.config.spec import SPECS
+from jaxtrain.errors import ConfigError
+from jaxtrain.registry import KINDS, Info, Table, table
+
+ROWS = [pytest.param(info, id=f"{kind}-{name}") for kind in KINDS for name, info in table(kind).items()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_for_each_kind(kind: str) -> None:
+    rows = table(kind)
+    assert rows.kind == kind == SPECS[kind].kind
+    assert rows.names() == sorted(rows)
+    variants = {(info.factory, tuple(info.preset.items())) for info in rows.values()}
+    assert len(rows) == len(variants) > 0  # none under two names
+
+
+@pytest.mark.parametrize("info", ROWS)
+def test_a_row_resolves_and_describes_itself(info: Info) -> None:
+    factory = info.load()
+    assert callable(factory)
+    assert f"{factory.__module__}:{factory.__qualname__}" == info.factory
+    assert inspect.getdoc(factory), "a factory says what it makes"
+    assert info.description
+    assert "\n" not in info.description + info.paper
+    assert not info.description.endswith(".")
+
+
+@pytest.mark.parametrize("info", ROWS)
+def test_options_are_named_and_annotated_with_what_a_config_holds(info: Info) -> None:
+    parameters = info.parameters()
+    for parameter in parameters.values():
+        assert parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        assert parameter.annotation is not Any
+        for hint in arms(parameter.annotation):
+            with pytest.raises(ConfigError):  # and not the TypeError of an annotation that is unknown
+                coerce(object(), hint, parameter.name)
+    assert set(info.supplied) <= parameters.keys()
+
+
+def arms(hint: Any) -> Iterator[Any]:
+    """An annotation and the annotations inside it, which are only looked at when a list fits."""
+    yield hint
+    inner = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
+    if any(isinstance(mark, Component) for mark in annotation_marks(hint)):
+        return  # a component is given by its spec: what else the parameter takes is for Python callers
+    for arm in inner:
+        if get_origin(arm) is not None:
+            yield from arms(arm)
+
+
+@pytest.mark.parametrize("info", ROWS)
+def test_defaults_pass_their_own_checks(info: Info) -> None:
+    for parameter in info.parameters().values():
+        default = parameter.default
+        if default is inspect.Parameter.empty:
+            continue
+        steps = any(isinstance(mark, StepCount) for mark in annotation_marks(parameter.annotation))
+        written = f"{default} steps" if steps and default is not None else default
+        coerced = coerce(written, parameter.annotation, parameter.name)
+        assert str(coerced) == written if steps and default is not None else coerced == default
+
+
+@pytest.mark.parametrize("info", ROWS)
+def test_paths_are_supplied_by_the_run(info: Info) -> None:
+    """A path in a config would make the config one of this machine."""
+    for name, parameter in info.parameters().items():
+        assert Path not in (parameter.annotation, *get_args(parameter.annotation)) or name in info.supplied
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "config"])
+def test_list_prints_every_row(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names = sorted(shipped()) if kind == "config" else table(kind).names()
+    assert main(["list", plural(kind), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in printed] == names
+    assert all(row["description"] for row in printed)
+    assert main(["list", plural(kind)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == names
+    for line, row in zip(lines, printed, strict=True):
+        assert row["description"] in line
+        assert row.get("paper", "") in line
+
+
+def plural(kind: str) -> str:
+    """The name by which the command line has a kind."""
+    return {"loss": "losses", "penalty": "penalties"}.get(kind, f"{kind}s")
+
+
+TABLE = Table("thing", {"one": Info(factory="builtins:dict", description="one")})
+
+
+def test_a_table_creates_by_name_and_refuses_others() -> None:
+    assert TABLE.create("one", a=1) == {"a": 1}
+    with pytest.raises(ConfigError, match=r"^thing: unknown thing 'onne'; did you mean 'one'\? Known: one$"):
+        TABLE.create("onne")
+    assert "two" not in TABLE
+
+
+def test_an_optimizer_keeps_its_name_when_the_file_of_that_name_is_imported() -> None:
+    from jaxtrain.optim.lbfgs import lbfgs
+
+    assert jaxtrain.optim.lbfgs is lbfgs
+    assert "lbfgs" in dir(jaxtrain.optim)
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset", "optimizer", "augmentation"])
+def test_packages_offer_what_their_tables_name(kind: str) -> None:
+    package = importlib.import_module(KINDS[kind].partition(":")[0])
+    with pytest.raises(AttributeError, match="no attribute 'nothing_of_this_name'"):
+        package.nothing_of_this_name  # noqa: B018
+    for name, info in table(kind).items():
+        assert getattr(package, name) is info.load()
+        assert getattr(package, name) is info.load()  # also after the import that the first time made
+
+
+def test_a_variant_is_its_family_with_a_choice_made() -> None:
+    models = table("model")
+    made = models.create("resnet34", num_classes=3, norm="group")
+    assert made == models["resnet"].load()(num_classes=3, depth=34, norm="group")
+    assert "depth" not in models["resnet34"].parameters()
+    assert inspect.signature(models["resnet34"].load()).parameters["depth"].default == 34

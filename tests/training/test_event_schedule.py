@@ -1,0 +1,72 @@
+"""The calendar against counting: something is due at the first whole step at or after each multiple of its interval."""
+
+import math
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxtrain.config.duration import Every
+from jaxtrain.training.event_schedule import Calendar, Due
+
+intervals = st.fractions(min_value=Fraction(1, 3), max_value=25, max_denominator=7)
+totals = st.integers(1, 60)
+
+
+def due_steps(interval: Fraction, total: int) -> set[int]:
+    multiples = (math.ceil(k * interval) for k in range(1, 3 * total + 1))
+    return {step for step in multiples if step <= total}
+
+
+def calendar(log: Fraction, evaluate: Fraction, save: Fraction, total: int) -> Calendar:
+    return Calendar(log=Every(log), evaluate=Every(evaluate), save=Every(save), total=total)
+
+
+@given(intervals, intervals, intervals, totals)
+def test_what_is_due_at_each_step(log: Fraction, evaluate: Fraction, save: Fraction, total: int):
+    cal = calendar(log, evaluate, save, total)
+    evaluations, saves = due_steps(evaluate, total) | {total}, due_steps(save, total) | {total}
+    logs = due_steps(log, total) | evaluations | saves
+    for step in range(1, total + 1):
+        assert cal.at(step) == Due(log=step in logs, evaluate=step in evaluations, save=step in saves)
+
+
+@given(intervals, intervals, intervals, totals)
+def test_from_any_step_the_next_event_is_the_next_due_step(
+    log: Fraction, evaluate: Fraction, save: Fraction, total: int
+):
+    """So a run that continues at any step stops for the same events as one that was not interrupted."""
+    cal = calendar(log, evaluate, save, total)
+    events = sorted(due_steps(log, total) | due_steps(evaluate, total) | due_steps(save, total) | {total})
+    for step in range(total):
+        assert cal.after(step) == next(e for e in events if e > step)
+
+
+def test_an_epoch_that_is_no_whole_number_of_steps_does_not_drift():
+    """100 examples by 64 is 25/16 steps: 16 epochs end with step 25, and not with 16 times 2."""
+    cal = calendar(Fraction(1000), Fraction(100, 64), Fraction(1000), 25)
+    assert [step for step in range(1, 26) if cal.at(step).evaluate] == [
+        2,
+        4,
+        5,
+        7,
+        8,
+        10,
+        11,
+        13,
+        15,
+        16,
+        18,
+        19,
+        21,
+        22,
+        24,
+        25,
+    ]
+
+
+def test_metrics_are_logged_before_an_evaluation_and_a_save():
+    cal = calendar(Fraction(10), Fraction(3), Fraction(4), 12)
+    assert [step for step in range(1, 13) if cal.at(step).log] == [3, 4, 6, 8, 9, 10, 12]
+    assert cal.at(12) == Due(log=True, evaluate=True, save=True)
+    assert cal.at(5) == Due(log=False, evaluate=False, save=False)

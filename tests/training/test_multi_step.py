@@ -1,0 +1,188 @@
+"""Several steps a dispatch: the same bits as one by one, whatever their number, events, epochs, signals and devices."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxtrain
+from jaxtrain.config import CheckpointConfig, Config, EvaluationConfig, LoggingConfig, ParallelConfig, digest
+from jaxtrain.errors import ConfigError, Interrupted
+from jaxtrain.reporting.display import Quiet
+from jaxtrain.reporting.reporter import Reporter
+from jaxtrain.run import checkpoints
+from jaxtrain.run.loop import Loop
+from jaxtrain.training.metrics import Totals
+from jaxtrain.training.multi_step import Several, Together, has_convolution, repeated, steps_together
+from jaxtrain.training.plan import make_plan
+from tests.conftest import tiny_config
+from tests.training import test_step as parts
+
+CLOCKS = ("images_per_second",)
+
+
+class Steps(Quiet):
+    """Keeps the steps at which it was told of progress; sends this process a signal at one of them."""
+
+    def __init__(self, signal_at: int = 0):
+        self.seen: list[int] = []
+        self._at = signal_at
+
+    def stepped(self, step: int) -> None:
+        self.seen.append(step)
+        if step == self._at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run_of(together: int | None, **changes: object) -> Config:
+    """12 steps of an epoch of 5: logged every 6, evaluated every 4, saved at step 11; with dropout and flips."""
+    settings: dict[str, object] = {
+        "logging": LoggingConfig(every="6 steps", tensorboard=False),
+        "evaluation": EvaluationConfig(every="9 steps", batch_size=8),
+        "checkpoint": CheckpointConfig(every="11 steps"),
+        "steps_per_dispatch": together,
+    }
+    return tiny_config(**{**settings, **changes})
+
+
+def outcome(result: jaxtrain.Result) -> list[Any]:
+    """All that a run leaves, but for what a clock says."""
+    lines = [json.loads(line) for line in (result.workdir / "metrics.jsonl").read_text().splitlines()]
+    told = [{k: v for k, v in line.items() if k not in CLOCKS} for line in lines]
+    return [result.params_sha256, told, result.final, result.best, result.best_step]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> jaxtrain.Result:
+    return jaxtrain.fit(run_of(1), tmp_path_factory.mktemp("alone") / "run")
+
+
+@pytest.mark.parametrize(
+    ("together", "steps"),
+    [
+        (None, None),  # as the clock has it
+        (4, [1, 5, 6, 9, 10, 11, 12]),  # due: 6, 9, 11, 12; another order: 5, 10
+        (50, [1, 5, 6, 9, 10, 11, 12]),
+    ],
+)
+def test_a_run_is_the_same_whatever_is_dispatched(
+    alone: jaxtrain.Result, tmp_path: Path, together: int | None, steps: list[int] | None
+) -> None:
+    display = Steps()
+    result = jaxtrain.fit(run_of(together), tmp_path / "run", reporter=Reporter(display))
+    assert outcome(result) == outcome(alone)
+    assert steps is None or display.seen == steps
+    assert display.seen[-1] == 12
+
+
+def test_a_signal_is_granted_between_two_dispatches_and_the_run_continues_to_the_same_end(
+    alone: jaxtrain.Result, tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted, match="SIGTERM after step 5 of 12"):
+        jaxtrain.fit(run_of(4), tmp_path / "run", reporter=Reporter(Steps(signal_at=5)))
+    assert checkpoints.steps(tmp_path / "run" / "checkpoints") == [5]
+    result = jaxtrain.fit(run_of(4), tmp_path / "run")
+    assert (result.params_sha256, result.final) == (alone.params_sha256, alone.final)
+
+
+@pytest.mark.parametrize(
+    "parallel",
+    [ParallelConfig(fsdp=True, fsdp_min_size=8), ParallelConfig(axis_types="explicit")],
+    ids=["fsdp", "explicit"],
+)
+def test_eight_devices(tmp_path: Path, parallel: ParallelConfig) -> None:
+    one, some = (jaxtrain.fit(run_of(k, devices=8, parallel=parallel), tmp_path / f"{k}") for k in (1, 4))
+    assert outcome(some) == outcome(one)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_batch_normalization_over_the_ends_of_epochs(devices: int) -> None:
+    """23 steps, an epoch of 40 examples by 16: parameters, running statistics, momenta and totals, to the bit."""
+    run = parts.build(parts.Normed(), devices)
+    expected = jax.device_get(parts.train(run, 23))
+    compiled = jax.jit(repeated(run.dispatch), donate_argnums=(0, 1), out_shardings=run.layout.replicated)
+    program = Several(compiled, run.layout.replicated)
+    for together in (1, 4, 50):
+        state, totals, step = run.start(), run.empty(), 0
+        while step < 23:
+            order = run.shuffle.order(step)
+            count = min(together, 23 - step, run.shuffle.until - step)
+            state, totals, tick = program(state, totals, order, run.arrays, count)
+            step += count
+            assert int(tick.block_until_ready()) == step
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get((state, totals)), expected)
+    assert program.compiled._cache_size() == 1
+
+
+def test_first_bad_is_the_first_of_several() -> None:
+    def dispatch(state: Any, totals: Totals, order: Any, arrays: Any) -> Any:
+        del order, arrays
+        new = state.replace(step=state.step + 1)
+        bad = (new.step == 3) | (new.step == 5)
+        return (
+            new,
+            totals.replace(first_bad=jnp.where(bad, jnp.minimum(totals.first_bad, new.step), totals.first_bad)),
+            new.step,
+        )
+
+    run = parts.build(parts.DROPPING)
+    program = Several(jax.jit(repeated(dispatch)), run.layout.replicated)
+    state, totals, tick = program(run.start(), run.empty(), (), (), 7)
+    assert (int(totals.first_bad), int(state.step), int(tick)) == (3, 7, 7)
+
+
+def test_nothing_is_transferred_unasked_and_nothing_compiled_after_the_first_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole loop, evaluation and saving included, with no transfer but explicit ones."""
+    loop_run, seen = Loop.run, []
+
+    def guarded(loop: Loop, state: Any, stop: Any) -> Any:
+        with jax.transfer_guard("disallow"):
+            state = loop_run(loop, state, stop)
+        assert loop.tools.several is not None
+        seen.append((loop.tools.several.compiled._cache_size(), loop.tools.dispatch._cache_size()))  # type: ignore[attr-defined]
+        return state
+
+    monkeypatch.setattr(Loop, "run", guarded)
+    jaxtrain.fit(run_of(None, average="ema(0.9)"), tmp_path / "run")
+    assert seen == [(1, 0)]
+
+
+def test_how_many_is_decided_by_the_step_and_the_platform() -> None:
+    dense = make_plan(tiny_config())
+    assert dense.together.fewest == 1
+    assert dense.together.most > 50
+    lenet = make_plan(tiny_config(model="lenet5", data=tiny_config().data.replace(pad=14, augment=())))
+    assert has_convolution(lenet.jaxpr)
+    assert not has_convolution(dense.jaxpr)
+    assert lenet.together == Together(1, 1)
+    assert steps_together(lenet.config, lenet.jaxpr, on_cpu=False).most > 1
+    wanted = lenet.config.replace(steps_per_dispatch=3)
+    assert steps_together(wanted, lenet.jaxpr, on_cpu=True) == Together(3, 3)
+
+
+def test_streamed_batches_come_one_by_one() -> None:
+    config = tiny_config()
+    config = config.replace(data=config.data.replace(host="random_crop(4)"))
+    assert steps_together(config, make_plan(tiny_config()).jaxpr, on_cpu=False) == Together(1, 1)
+    with pytest.raises(ConfigError, match=r"4 steps a dispatch: batches that are streamed are there one at a time"):
+        make_plan(config.replace(steps_per_dispatch=4))
+
+
+def test_pmap_is_called_for_each_step() -> None:
+    config = tiny_config(parallel=ParallelConfig(backend="pmap"), devices=2)
+    assert make_plan(config).together == Together(1, 1)
+    with pytest.raises(ConfigError, match=r"pmap is called for each step.* parallel.backend=jit"):
+        make_plan(config.replace(steps_per_dispatch=4))
+
+
+def test_a_config_that_leaves_it_out_keeps_its_digest() -> None:
+    assert digest(run_of(None)) != digest(run_of(4))
+    assert digest(tiny_config()) == digest(tiny_config(steps_per_dispatch=None))

@@ -1,0 +1,225 @@
+"""Crops against torchvision and Pillow, and by enumeration: where they lie, how they are resized, what each counts."""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from PIL import Image
+
+from jaxtrain.config import ViewsSpec
+from jaxtrain.tta.base import Examples, Group, Setting, Views
+from jaxtrain.tta.crops import Crop, five_crops, flips, ten_crop, with_mirrored
+from jaxtrain.tta.googlenet import crops_of_squares, googlenet_crops, squares
+from jaxtrain.tta.scales import dense, multi_scale, resized, shorter_side
+from tests.models.torch_port import torchvision
+
+RNG = np.random.default_rng(0)
+
+
+def batch(height: int, width: int, channels: int = 2, count: int = 2) -> Examples:
+    pixels = RNG.integers(0, 256, (count, height, width, channels), np.uint8)
+    return Examples(jnp.asarray(pixels), jnp.asarray(pixels, jnp.float32), jax.random.split(jax.random.key(0), count))
+
+
+def groups_of(views: Views, examples: Examples) -> tuple[Group, ...]:
+    shape = examples.pixels.shape
+    return views(Setting((shape[1], shape[2], shape[3]), nn.Module(), lambda pixels: pixels.astype(jnp.float32)))
+
+
+def shown(group: Group, examples: Examples) -> list[np.ndarray]:
+    """Every view of a group, as often as it counts beside the one that counts least."""
+    prepared, view = jax.jit(group.prepare)(examples), jax.jit(group.view)
+    return [
+        np.asarray(view(prepared, np.int32(number)))
+        for number, share in enumerate(group.shares)
+        for _ in range(round(share / min(group.shares)))
+    ]
+
+
+def sorted_views(views: list[np.ndarray]) -> np.ndarray:
+    return np.array(sorted(views, key=lambda view: view.tolist()))
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(12, 12, 8), (11, 16, 6), (9, 10, 9), (7, 14, 4), (5, 5, 5)])
+def test_five_crops_are_torchvisions(height: int, width: int, size: int) -> None:
+    torchvision()
+    import torch
+    from torchvision.transforms.v2 import functional
+
+    examples = batch(height, width)
+    images = torch.from_numpy(np.array(examples.images)).permute(0, 3, 1, 2)
+    found = [
+        np.asarray(examples.images[:, top : top + size, left : left + size])
+        for top, left, _ in five_crops((height, width), (size, size))
+    ]
+    wanted = [crop.permute(0, 2, 3, 1).numpy() for crop in functional.five_crop(images, [size, size])]
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(12, 12, 8), (10, 16, 6), (9, 9, 9)])
+def test_ten_crops_are_torchvisions(height: int, width: int, size: int) -> None:
+    """Where the center is one: for an odd rest torchvision takes another center of the mirror image."""
+    torchvision()
+    import torch
+    from torchvision.transforms.v2 import functional
+
+    examples = batch(height, width)
+    images = torch.from_numpy(np.array(examples.images)).permute(0, 3, 1, 2)
+    (group,) = groups_of(ten_crop(size), examples)
+    wanted = [crop.permute(0, 2, 3, 1).numpy() for crop in functional.ten_crop(images, [size, size])]
+    np.testing.assert_array_equal(
+        sorted_views(shown(group, examples)), sorted_views(wanted)[:: 5 if size == height == width else 1]
+    )
+    assert sum(group.shares) == pytest.approx(1)
+
+
+def test_crops_that_are_the_same_are_looked_at_once() -> None:
+    examples = batch(8, 8)
+    (group,) = groups_of(ten_crop(8), examples)
+    assert group.shares == pytest.approx((0.5, 0.5))
+    np.testing.assert_array_equal(shown(group, examples), [examples.images, examples.images[:, :, ::-1]])
+    (group,) = groups_of(ten_crop((7), flip=False), batch(7, 8))
+    assert group.shares == pytest.approx((0.6, 0.4))  # the center is the left side
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [(0.875, (7, 14)), (0.5, (4, 8)), (1.0, (8, 16)), (3, (3, 3)), (0.01, (1, 1))]
+)
+def test_a_crop_is_pixels_or_a_fraction(size: float, side: tuple[int, int]) -> None:
+    examples = batch(8, 16)
+    (group,) = groups_of(ten_crop(size), examples)
+    assert jax.eval_shape(lambda e: group.view(group.prepare(e), jnp.int32(0)), examples).shape == (2, *side, 2)
+
+
+def test_flips() -> None:
+    examples = batch(3, 4)
+    (group,) = groups_of(flips(), examples)
+    np.testing.assert_array_equal(shown(group, examples), [examples.images, examples.images[:, :, ::-1]])
+    assert group.shares == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 30), (30, 20), (24, 24), (21, 34)])
+@pytest.mark.parametrize("side", [12, 29])
+def test_resizing_is_pillows(height: int, width: int, side: int) -> None:
+    size = shorter_side((height, width, 1), side)
+    assert min(size) == side
+    assert max(size) == max(height, width) * side // min(height, width)  # as torchvision's resize
+    images = RNG.normal(size=(1, height, width, 1)).astype(np.float32)
+    wanted = Image.fromarray(images[0, :, :, 0]).resize(size[::-1], Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(jax.jit(resized, static_argnums=1)(images, size)[0, :, :, 0], wanted, atol=2e-5)
+
+
+def by_hand(image: np.ndarray, scales: tuple[int, ...], size: int) -> list[np.ndarray]:
+    """GoogLeNet's views in the words of the paper, of one channel, by Pillow and slices."""
+    found = []
+    for scale in scales:
+        height, width = image.shape
+        new = (scale * width // height, scale) if height <= width else (scale, scale * height // width)
+        whole = np.asarray(Image.fromarray(image).resize(new, Image.Resampling.BILINEAR))
+        rest = max(new) - scale
+        for begin in (0, rest // 2, rest):
+            square = whole[:, begin : begin + scale] if height <= width else whole[begin : begin + scale]
+            low, high, middle = 0, scale - size, (scale - size) // 2
+            for top, left in [(low, low), (low, high), (high, low), (high, high), (middle, middle)]:
+                crop = square[top : top + size, left : left + size]
+                found += [crop, crop[:, ::-1]]
+            small = np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR))
+            found += [small, small[:, ::-1]]
+    return found
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 36), (36, 20)])
+def test_googlenets_views_are_those_of_the_paper(height: int, width: int) -> None:
+    """All 144, with the published proportions: scales of 256 to 352 by crops of 224, divided by 16."""
+    scales, size = (16, 18, 20, 22), 14
+    examples = batch(height, width, channels=1, count=1)
+    wanted = by_hand(np.array(examples.images[0, :, :, 0]), scales, size)
+    assert len(wanted) == 144
+    counts: list[int] = []
+    found: list[np.ndarray] = []
+    for group in groups_of(googlenet_crops(scales, size), examples):
+        prepared, view = group.prepare(examples), jax.jit(group.view)
+        for number, share in enumerate(group.shares):
+            found.append(np.asarray(view(prepared, np.int32(number)))[0, :, :, 0])
+            counts.append(round(share * 144))
+            assert share * 144 == pytest.approx(counts[-1])
+    assert sum(counts) == 144
+    same = [[np.abs(a - b).max() < 1e-3 for b in wanted] for a in found]  # of 255
+    assert np.sum(same, axis=1).tolist() == counts
+    assert np.sum(same, axis=0).tolist() == [1] * 144
+
+
+def test_googlenets_views_have_their_published_number_and_places() -> None:
+    shape = shorter_side((300, 400), 256)
+    assert shape == (256, 341)
+    assert squares(shape) == [Crop(0, 0), Crop(0, 42), Crop(0, 85)]
+    crops = with_mirrored(crops_of_squares(shape, 224))
+    assert len(crops) == len(set(crops)) == 30
+    assert {(c.top, c.left) for c in crops} == {
+        (top, left + start) for start in (0, 42, 85) for top, left in [*itertools.product((0, 32), (0, 32)), (16, 16)]
+    }
+    groups = groups_of(googlenet_crops(), batch(300, 400, count=1))
+    assert sum(len(group.shares) for group in groups) == 144
+    square = groups_of(googlenet_crops(), batch(300, 300, count=1))  # whose three squares are the same
+    assert sum(len(group.shares) for group in square) == 48
+    assert sum(sum(group.shares) for group in square) == pytest.approx(1)
+
+
+def test_every_scale_counts_the_same() -> None:
+    examples = batch(6, 9, channels=1)
+    groups = groups_of(multi_scale((8, 10, 12), size=8), examples)
+    assert [sum(group.shares) for group in groups] == pytest.approx([1 / 3] * 3)
+    for group, side in zip(groups, (8, 10, 12), strict=True):
+        whole = np.asarray(resized(examples.images, shorter_side((6, 9), side)))
+        places = five_crops(whole.shape[1:3], (8, 8))
+        wanted = [whole[:, top : top + 8, left : left + 8] for top, left, _ in places]
+        wanted += [view[:, :, ::-1] for view in wanted]
+        found = shown(group, examples)
+        assert len({view.tobytes() for view in wanted}) == len(group.shares)
+        np.testing.assert_allclose(np.mean(found, axis=0), np.mean(wanted, axis=0), atol=1e-3)
+
+
+def test_the_published_scales() -> None:
+    groups = groups_of(multi_scale(), batch(256, 256, count=1))
+    assert [len(group.shares) for group in groups] == [2, 10, 10, 10, 10]  # crops of 224 from 224 are all the same
+    assert [len(g.shares) for g in groups_of(multi_scale(crops="dense"), batch(8, 8))] == [2] * 5
+    assert [len(g.shares) for g in groups_of(dense((8, 9), flip=False), batch(8, 8))] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        (ten_crop(9), "a crop of 9x9 does not fit in an image of 8x12"),
+        (multi_scale((16, 10), size=12), "a crop of 12x12 does not fit in an image of 10x15"),
+        (googlenet_crops((10,), size=11), "a crop of 11x11 does not fit in an image of 10x10"),
+    ],
+)
+def test_a_crop_that_does_not_fit_is_refused(views: Views, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        groups_of(views, batch(8, 12))
+
+
+@pytest.mark.parametrize("make", [multi_scale, googlenet_crops, lambda s: multi_scale(s, "dense")])
+@pytest.mark.parametrize("scales", [(), (8, 8)])
+def test_scales_are_some_and_different(make: Any, scales: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="must name one size at least, and each of them once"):
+        make(scales)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "flips",
+        "ten_crop(28, flip=false)",
+        "multi_scale(crops='dense')",
+        "augmented(3, 'pad_crop(4)|flip_lr')",
+        "draws(4)",
+    ],
+)
+def test_a_spec_and_its_text_are_the_same(text: str) -> None:
+    spec = ViewsSpec.parse(text)
+    assert ViewsSpec.parse(str(spec)) == spec

@@ -1,0 +1,41 @@
+"""Parameters written over where they lie: the same bits, and no copies of kernels in what is compiled for one CPU."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtrain.distributed import sharded_step as sharing
+from jaxtrain.training.plan import Plan, make_plan
+from jaxtrain.xla_cpu.in_place_update import made_together
+from tests.compiled import compiled_step
+from tests.conftest import tiny_config
+
+SPECIAL = [np.nan, np.inf, -np.inf, -0.0, 0.0, 1.2e-38, -1.2e-38, 3.4e38, 1.5]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_gradients_keep_their_bits(dtype: Any) -> None:
+    """Whatever stands first in a gradient, which is what is looked at."""
+    with np.errstate(over="ignore"):
+        special = np.asarray(SPECIAL).astype(dtype)
+    grads = {str(n): jnp.asarray(np.roll(special, n)) for n in range(len(SPECIAL))}
+    grads |= {"scalar": jnp.asarray(np.inf, dtype), "empty": jnp.zeros((0, 3), dtype)}
+    for found in (made_together(grads), jax.jit(made_together)(grads)):
+        for name, wanted in grads.items():
+            assert found[name].dtype == wanted.dtype
+            assert np.asarray(found[name]).tobytes() == np.asarray(wanted).tobytes()
+
+
+def kernels_copied(plan: Plan) -> int:
+    return len(re.findall(r"f32\[(?:40,48|48,56)\]\S* copy\(", compiled_step(plan).as_text()))
+
+
+def test_kernels_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(tiny_config(model="mlp(widths=[40, 48, 56])", optimizer="adamw(0.001)"))
+    assert kernels_copied(plan) == 0
+    monkeypatch.setattr(sharing, "made_together", lambda grads: grads)
+    assert kernels_copied(make_plan(plan.config)) >= 2  # what there would be, and this test would see
