@@ -15,22 +15,32 @@ if TYPE_CHECKING:
     from jaxtrain import optim as optim
     from jaxtrain.config import Config as Config
     from jaxtrain.config import load_config as load_config
+    from jaxtrain.data.loader import Batch as Batch
     from jaxtrain.errors import JaxtrainError as JaxtrainError
     from jaxtrain.run.fit import fit as fit
     from jaxtrain.run.result import Result as Result
+    from jaxtrain.training.objective import Objective as Objective
+    from jaxtrain.training.state import TrainState as TrainState
+    from jaxtrain.training.state import init_state as init_state
+    from jaxtrain.training.step import make_train_step as make_train_step
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Batch",
     "Config",
     "JaxtrainError",
+    "Objective",
     "Result",
+    "TrainState",
     "__version__",
     "augment",
     "config",
     "data",
     "fit",
+    "init_state",
     "load_config",
+    "make_train_step",
     "models",
     "nn",
     "optim",
@@ -42,6 +52,11 @@ _HOMES = {
     "Result": "jaxtrain.run.result",
     "fit": "jaxtrain.run.fit",
     "load_config": "jaxtrain.config",
+    "make_train_step": "jaxtrain.training.step",
+    "init_state": "jaxtrain.training.state",
+    "TrainState": "jaxtrain.training.state",
+    "Objective": "jaxtrain.training.objective",
+    "Batch": "jaxtrain.data.loader",
 }
 
 

@@ -105,3 +105,8 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
         meant = f"; did you mean {' or '.join(repr(n) for n in near)}?"
         return f"{meant} Known: {known}" if len(names) <= MOST_NAMES else meant
     return f". Known: {known}"
+
+
+def with_article(noun: str) -> str:
+    """Return the noun with its article, for messages: `an optimizer`."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

@@ -5,14 +5,14 @@ what is drawn for one example depends neither on the others nor on the batch tha
 """
 
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxtrain.step_context import current_context
 
 T = TypeVar("T")
 
@@ -61,52 +61,39 @@ def example_stream(seed: int, name: str, step: int, example: int) -> np.random.R
     return np.random.RandomState(bits)
 
 
-_numbers: ContextVar[jax.Array | None] = ContextVar("numbers", default=None)
-
-
-@contextmanager
-def numbered(numbers: jax.Array) -> Iterator[None]:
-    """Says which examples of the training batch, uint32[N], the batches are that are seen within."""
-    token = _numbers.set(numbers)
-    try:
-        yield
-    finally:
-        _numbers.reset(token)
-
-
-def example_numbers(count: int) -> jax.Array:
-    """uint32[count]: which examples of the training batch a batch of `count` is.
+def example_indices(count: int) -> jax.Array:
+    """Return uint32[count], the indices in the batch of the step of the `count` examples being processed.
 
     Raises:
-      ValueError: where `numbered` speaks of a batch of another size.
+      ValueError: the step is processing another number of examples.
     """
-    numbers = _numbers.get()
-    if numbers is None:
+    indices = current_context().indices
+    if indices is None:
         return jnp.arange(count, dtype=jnp.uint32)
-    if numbers.shape != (count,):
+    if indices.shape != (count,):
         raise ValueError(
-            f"{count} examples are to draw within a part of {numbers.shape[0]}; a layer that joins or splits "
+            f"{count} examples are to draw within a part of {indices.shape[0]}; a layer that joins or splits "
             "examples must draw before that"
         )
-    return numbers
+    return indices
 
 
 def example_keys(key: jax.Array, batch: jax.Array) -> jax.Array:
-    """key[N] for `batch[N, ...]`, functions of `key` and the number of the example; divided over devices as `batch` is.
+    """Return key[N] for `batch[N, ...]`, functions of `key` and the index of the example, sharded as `batch` is.
 
     Raises:
-      ValueError: where `numbered` speaks of a batch of another size.
+      ValueError: the step is processing another number of examples.
     """
-    numbers = example_numbers(batch.shape[0])
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, divided_as(numbers, batch))
+    indices = example_indices(batch.shape[0])
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, shard_like(indices, batch))
 
 
-def divided_as(numbers: jax.Array, batch: jax.Array) -> jax.Array:
-    """`numbers[N]` over the devices of an explicit mesh as `batch[N, ...]` is; as they are on any other."""
+def shard_like(values: jax.Array, batch: jax.Array) -> jax.Array:
+    """Shard `values[N]` over an explicit mesh as `batch[N, ...]` is; on any other mesh leave them as they are."""
     axis = jax.typeof(batch).sharding.spec[0] if batch.ndim else None
-    return numbers if axis is None else jax.sharding.reshard(numbers, jax.P(axis))
+    return values if axis is None else jax.sharding.reshard(values, jax.P(axis))
 
 
-def by_example(draw: Callable[[jax.Array], T], key: jax.Array, batch: jax.Array) -> T:
-    """`draw(key of the example)` for each example of `batch[N, ...]`, stacked along a first axis of N."""
+def draw_by_example(draw: Callable[[jax.Array], T], key: jax.Array, batch: jax.Array) -> T:
+    """Return `draw(key of the example)` for each example of `batch[N, ...]`, stacked along a first axis of N."""
     return jax.vmap(draw)(example_keys(key, batch))

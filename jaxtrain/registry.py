@@ -141,7 +141,7 @@ KINDS: Mapping[str, str] = {
     "preprocessing": "jaxtrain.data.preprocessing:PREPROCESSING",
     "view": "jaxtrain.tta:VIEWS",
     "host_augmentation": "jaxtrain.augment.decode:HOST_AUGMENTATIONS",
-    "initialization": "jaxtrain.nn.catalog:INITIALIZATIONS",
+    "initialization": "jaxtrain.nn.init:INITIALIZATIONS",
 }
 """Where the table of each kind stands; named, not imported, since the tables' packages depend on this module."""
 
@@ -150,6 +150,11 @@ def table(kind: str) -> Table:
     """The table of `kind`, one of `KINDS`."""
     module, _, name = KINDS[kind].partition(":")
     return typing.cast(Table, getattr(importlib.import_module(module), name))
+
+
+def suggest_names(kind: str) -> str:
+    """Return two or three names of a kind, for messages."""
+    return ", ".join(repr(name) for name in table(kind).names()[:3])
 
 
 class _FactoryPackage(types.ModuleType):

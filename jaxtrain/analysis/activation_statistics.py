@@ -14,7 +14,6 @@ from jaxtrain.errors import ConfigError
 from jaxtrain.nn import activations
 from jaxtrain.nn.activations import Activation
 from jaxtrain.nn.layer_calls import WHOLE, is_layer, is_normalization
-from jaxtrain.nn.precision import float32_at_least
 
 _COLLECTION = "activation_statistics"
 
@@ -116,7 +115,7 @@ def _recorder(places: dict[str, tuple[str, ...]], describe: Callable[[jax.Array]
 
 
 def _described(y: jax.Array, act: Callable[[jax.Array], jax.Array], least_slope: float, bins: int) -> dict[str, Any]:
-    wide = y.astype(float32_at_least(y.dtype))
+    wide = y.astype(np.promote_types(y.dtype, np.float32))
     values, slopes = jax.jvp(act, (wide,), (jnp.ones_like(wide),))
     return {
         "active": _numbers(values, jnp.abs(slopes) < least_slope, bins),

@@ -75,7 +75,7 @@ def _temporary(plan: Plan) -> int:
         plan.jaxpr.jaxpr,
         given,
         made=given,
-        in_place=plan.updates_in_place,
+        in_place=layout.one_cpu or layout.mesh.size > 1,
         native=layout.one_cpu and native.is_wanted(),
     )
     if layout.mesh.size == 1:

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.streaming import StreamedSplit
+from jaxtrain.data.source import Split
 
 UNEVEN = 10
 """So many times the examples of the least frequent class are worth a warning."""
@@ -67,7 +66,7 @@ class ClassBalance:
         return found
 
 
-def class_balance(names: tuple[str, ...], splits: Mapping[str, ArraySource | StreamedSplit]) -> ClassBalance:
+def class_balance(names: tuple[str, ...], splits: Mapping[str, Split]) -> ClassBalance:
     """Counts the labels of `splits`, which hold "train"."""
     counts = {k: tuple(np.bincount(v.labels, minlength=len(names)).tolist()) for k, v in splits.items()}
     return ClassBalance(names, counts)

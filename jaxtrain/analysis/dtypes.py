@@ -10,10 +10,9 @@ from jax.extend import core
 
 from jaxtrain.analysis.cost import inner_jaxprs
 from jaxtrain.analysis.jaxpr_ops import NORMS
-from jaxtrain.models.outputs import logits_of
+from jaxtrain.models.outputs import abstract_images, logits_of
 from jaxtrain.random import MODEL_STREAMS
 from jaxtrain.training.plan import Plan
-from jaxtrain.training.requirements import abstract_images
 
 Row = tuple[str, str]
 PRODUCTS = ("dot_general", "conv_general_dilated")

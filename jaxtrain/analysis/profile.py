@@ -17,12 +17,10 @@ from jaxtrain.config import Config
 from jaxtrain.data.splits import fit_normalization, read_splits
 from jaxtrain.data.streaming import available_cores
 from jaxtrain.errors import ConfigError, WorkdirError
-from jaxtrain.run.compilation_cache import enable_compilation_cache, jit_once
-from jaxtrain.run.compiled_run import make_tools
-from jaxtrain.run.loop import Tools
+from jaxtrain.run.compilation_cache import enable_compilation_cache
+from jaxtrain.run.compiled_run import CompiledRun, compile_run
 from jaxtrain.training.plan import Plan, make_plan, with_training_colors
-from jaxtrain.training.state import initializer
-from jaxtrain.training.streamed import place_splits
+from jaxtrain.training.state import initializer, jit_once
 
 _WARM_UP = 3
 
@@ -92,18 +90,18 @@ def profile(config: Config, out: Path, steps: int = 10, data_dir: str | Path | N
     if steps < 1:
         raise ConfigError(f"--steps {steps}: it must be >= 1")
     enable_compilation_cache()
-    plan, tools = _prepared(config, _WARM_UP + 3 * steps, data_dir)
+    plan, compiled = _prepared(config, _WARM_UP + 3 * steps, data_dir)
     _make_directory(out)
     device = plan.layout.mesh.devices.flat[0]
-    with contextlib.closing(tools.examples):
-        session = _Session(plan, tools)
+    with contextlib.closing(compiled.batches):
+        session = _Session(plan, compiled)
         session.run(_WARM_UP)
         step_seconds, cores = session.timed(steps)
-        together_seconds = session.timed_together(steps) if tools.several is not None else None
+        together_seconds = session.timed_together(steps) if compiled.multi_step is not None else None
         with _tracing(out):
             session.run(steps)
     found = max(out.rglob("*.xplane.pb"), key=lambda p: p.stat().st_mtime)
-    name = "jit_dispatch" if tools.several is None else "jit_several"
+    name = "jit_loop_step" if compiled.multi_step is None else "jit_several_steps"
     return Profile(
         device=device.device_kind,
         platform=device.platform,
@@ -115,7 +113,7 @@ def profile(config: Config, out: Path, steps: int = 10, data_dir: str | Path | N
         trace=read_trace(found, name),
         origins=origins(session.program),
         step_seconds=step_seconds,
-        together=plan.together.most,
+        together=plan.steps_per_call.most,
         together_seconds=together_seconds,
         flops=flops(plan.jaxpr.jaxpr),
         bytes=session.bytes,
@@ -125,7 +123,7 @@ def profile(config: Config, out: Path, steps: int = 10, data_dir: str | Path | N
     )
 
 
-def _prepared(config: Config, needed: int, data_dir: str | Path | None) -> tuple[Plan, Tools]:
+def _prepared(config: Config, needed: int, data_dir: str | Path | None) -> tuple[Plan, CompiledRun]:
     """The plan and compiled parts of the run, which is made long enough."""
     plan = make_plan(config, data_dir)
     if plan.total_steps < needed:
@@ -133,7 +131,7 @@ def _prepared(config: Config, needed: int, data_dir: str | Path | None) -> tuple
     splits = read_splits(plan.splits, ("train",), config.seed)
     plan = with_training_colors(plan, splits["train"])
     normalization = fit_normalization(plan.splits, splits["train"])
-    return plan, make_tools(plan, normalization, place_splits(plan, splits))
+    return plan, compile_run(plan, normalization, splits)
 
 
 def _make_directory(out: Path) -> None:
@@ -158,11 +156,11 @@ def _tracing(out: Path) -> Any:
 class _Session:
     """A run that goes on by some steps at a time, through the program that `train` uses, compiled once."""
 
-    def __init__(self, plan: Plan, tools: Tools):
-        self._plan, self._tools = plan, tools
+    def __init__(self, plan: Plan, compiled: CompiledRun):
+        self._plan, self._parts = plan, compiled
         make = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
         self._state: Any = jit_once(make, plan.layout.of_state(plan.abstract))()
-        self._totals: Any = tools.empty()
+        self._totals: Any = compiled.empty()
         self._step = 0
         self.bytes: float | None = None
         self.program = ""
@@ -170,9 +168,9 @@ class _Session:
 
     def _compiled(self) -> Any:
         """The program as an object that knows what it costs; to call the function besides would compile it twice."""
-        lowered = self._tools.lowered(self._state)
+        lowered = self._parts.lower(self._state)
         if lowered is None:
-            return self._tools.program
+            return self._parts.program
         compiled = lowered.compile()
         self.bytes, self.program = (compiled.cost_analysis() or {}).get("bytes accessed"), compiled.as_text()
         return compiled
@@ -181,10 +179,10 @@ class _Session:
         """Makes `steps` steps and waits for them."""
         tick, end = None, self._step + steps
         while self._step < end:
-            order = self._tools.shuffle.order(self._step)
-            count = min(together, end - self._step, self._tools.shuffle.until - self._step)
-            given = (self._state, self._totals, order, self._tools.examples(self._step))
-            extra = () if self._tools.several is None else (self._tools.several.count(count),)
+            order = self._parts.order.order(self._step)
+            count = min(together, end - self._step, self._parts.order.until - self._step)
+            given = (self._state, self._totals, order, self._parts.batches(self._step))
+            extra = () if self._parts.multi_step is None else (self._parts.multi_step.count(count),)
             self._state, self._totals, tick = self._dispatch(*given, *extra)
             self._step += count
             if self._plan.layout.steps_ahead == 1:

@@ -8,9 +8,8 @@ import numpy as np
 from jaxtrain.analysis.batch_images import BatchView, evaluation_view, pixels, training_view
 from jaxtrain.analysis.class_balance import ClassBalance, class_balance
 from jaxtrain.config.spec import Spec
-from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.splits import fit_normalization, pad_splits, read_splits
-from jaxtrain.data.streaming import StreamedSplit
+from jaxtrain.data.source import Split
+from jaxtrain.data.splits import fit_normalization, read_splits
 from jaxtrain.errors import ConfigError, did_you_mean
 from jaxtrain.reporting.contact_sheet import channels_note
 from jaxtrain.training.plan import Plan, with_training_colors
@@ -64,12 +63,7 @@ def look(plan: Plan, split: str = "train", step: int = 0, examples: int | None =
     loaded = _loaded(plan)
     normalization = fit_normalization(plan.splits, loaded["train"])
     plan = with_training_colors(plan, loaded["train"])
-    chosen = loaded[split]
-    source: ArraySource | StreamedSplit
-    if isinstance(chosen, StreamedSplit):
-        source = chosen.padded(plan.config.data.pad)
-    else:
-        source = pad_splits(plan.splits, {split: chosen})[split]
+    source = loaded[split].pad(plan.config.data.pad)
     view = (
         training_view(plan, normalization, source, step)
         if split == "train"
@@ -89,7 +83,7 @@ def look(plan: Plan, split: str = "train", step: int = 0, examples: int | None =
     )
 
 
-def _loaded(plan: Plan) -> Mapping[str, ArraySource | StreamedSplit]:
+def _loaded(plan: Plan) -> Mapping[str, Split]:
     return read_splits(plan.splits, tuple(plan.splits.sizes), plan.config.seed)
 
 

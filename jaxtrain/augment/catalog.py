@@ -15,7 +15,7 @@ GEOMETRY = {
     "flip_ud": _row("geometry:flip_ud", "mirrors the image upside down with a given probability"),
     "alternating_flip_lr": dataclasses.replace(
         _row(
-            "alternating:alternating_flip_lr",
+            "geometry:alternating_flip_lr",
             "mirrors half of the images in even epochs and the other half in odd ones",
             "Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU, arXiv:2404.00498, section 3.6",
         ),

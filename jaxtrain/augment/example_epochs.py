@@ -1,66 +1,33 @@
-"""How often a training example has been seen before: for augmentations that are another one in every epoch.
+"""How often a training example has been seen before, for augmentations that change from epoch to epoch.
 
-The loader knows it and says so around the augmentation of a batch. What an example itself draws, the same in all
-epochs, is keyed by its pixels as they are loaded: those are the same in memory and streamed, whatever the order of the
-examples, the batch and the devices are. (Equal images draw the same.)
+The loader computes it and puts it into the step's context. What an example draws once for all epochs is keyed by its
+pixels as they are loaded: those are the same in memory and streamed, whatever the order of the examples, the batch and
+the devices are. (Equal images draw the same.)
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrain.random import divided_as, example_numbers
+from jaxtrain.random import example_indices, shard_like
+from jaxtrain.step_context import ExampleEpochs
 
 
-class Sighting(NamedTuple):
-    """Of an example, or of each example of a batch along a first axis.
-
-    Attributes:
-      key: a typed key of the example, the same in every epoch.
-      epoch: int32, how often the example has been seen before.
-    """
-
-    key: jax.Array
-    epoch: jax.Array
-
-
-_current: ContextVar[Sighting | None] = ContextVar("sighting", default=None)
-
-
-@contextmanager
-def seen(sighting: Sighting | None) -> Iterator[None]:
-    """Says what is known of the batch, or of the example, that is augmented within."""
-    token = _current.set(sighting)
-    try:
-        yield
-    finally:
-        _current.reset(token)
-
-
-def current_sighting() -> Sighting | None:
-    """What is known of the batch, or of the example, that is augmented; None outside of training."""
-    return _current.get()
-
-
-def sightings(key: jax.Array, images: jax.Array, step: jax.Array, size: int, examples: int) -> Sighting:
-    """Of the batch of a step of a run, whose epochs follow on each other without a gap.
+def count_epochs(key: jax.Array, images: jax.Array, step: jax.Array, size: int, examples: int) -> ExampleEpochs:
+    """Return how often the examples of a batch were seen, in a run whose epochs follow each other without a gap.
 
     Args:
-      key: of the run.
-      images: uint8[N, H, W, C], as loaded: a batch, or the part of it that `example_keys.numbered` speaks of.
-      step: int32[].
-      size: of a whole batch.
-      examples: in an epoch.
+      key: the key of the run.
+      images: uint8[N, H, W, C] as loaded, a batch or the part of it that is being processed.
+      step: int32[], the step.
+      size: the number of examples in the whole batch.
+      examples: the number of examples in an epoch.
     """
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, _digests(images))
-    epochs = _epochs(step, example_numbers(images.shape[0]).astype(jnp.int32), size, examples)
-    return Sighting(keys, divided_as(epochs, images))
+    epochs = _epochs(step, example_indices(images.shape[0]).astype(jnp.int32), size, examples)
+    return ExampleEpochs(keys, shard_like(epochs, images))
 
 
 def _epochs(step: jax.Array, numbers: jax.Array, size: int, examples: int) -> jax.Array:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.config.annotations import PositiveInt, Probability
+from jaxtrain.step_context import current_context
 
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
 """`(key, image[H, W, C]) -> image[H, W, C]`, any dtype, shape and dtype kept; the caller maps it over the batch."""
@@ -53,5 +54,26 @@ def pad_crop(padding: PositiveInt = 4, mode: Literal["zero", "reflect", "edge"] 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         offset = jax.random.randint(key, (2,), 0, 2 * padding + 1)
         return pad_crop_given(offset, image, padding, mode)
+
+    return augment
+
+
+def alternating_flip_given(first: jax.Array, epoch: jax.Array, image: jax.Array) -> jax.Array:
+    """`image[H, W, C]`, mirrored left to right in even epochs if the scalar `first` is true, else in odd ones."""
+    return flip_lr_given(first ^ (epoch % 2 == 1), image)
+
+
+def alternating_flip_lr() -> Augmentation:
+    """Mirrors half of the images, drawn once, in the even epochs, and the other half in the odd ones.
+
+    Jordan 2024, arXiv:2404.00498, section 3.6: a random flip shows half of the images the same way in two epochs on
+    end, this one none. Where no epoch is known, as in test-time views, it is a random flip.
+    """
+
+    def augment(key: jax.Array, image: jax.Array) -> jax.Array:
+        seen = current_context().epochs
+        if seen is None:
+            return flip_lr_given(jax.random.bernoulli(key), image)
+        return alternating_flip_given(jax.random.bernoulli(seen.key), seen.epoch, image)
 
     return augment

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from jaxtrain.augment.example_epochs import Sighting, current_sighting, seen
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.random import example_keys
+from jaxtrain.step_context import ExampleEpochs, current_context, narrow_context
 
 BatchAugmentation = Callable[[jax.Array, jax.Array], jax.Array]
 """`(key, images[N, H, W, C]) -> images[N, H, W, C]`."""
@@ -23,16 +23,16 @@ def pipeline(augmentations: Sequence[Augmentation]) -> BatchAugmentation:
             image = augment(jax.random.fold_in(key, place), image)
         return image
 
-    def one_of(key: jax.Array, image: jax.Array, sighting: Sighting) -> jax.Array:
-        with seen(sighting):
+    def one_seen(key: jax.Array, image: jax.Array, seen: ExampleEpochs) -> jax.Array:
+        with narrow_context(epochs=seen):
             return one(key, image)
 
     def batch(key: jax.Array, images: jax.Array) -> jax.Array:
         if not augmentations:
             return images
-        sighting = current_sighting()
-        if sighting is None:
+        epochs = current_context().epochs
+        if epochs is None:
             return jax.vmap(one)(example_keys(key, images), images)
-        return jax.vmap(one_of)(example_keys(key, images), images, sighting)
+        return jax.vmap(one_seen)(example_keys(key, images), images, epochs)
 
     return batch

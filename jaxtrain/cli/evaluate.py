@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     import json
     from pathlib import Path
 
-    from jaxtrain.evaluation.finished_run import evaluate_run
+    from jaxtrain.run.evaluate_run import evaluate_run
 
     record = evaluate_run(
         Path(args.workdir),

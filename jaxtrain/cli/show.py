@@ -48,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from jaxtrain.analysis.show import look
-    from jaxtrain.distributed.mesh import on_one_device
     from jaxtrain.reporting.class_chart import class_chart, class_table
     from jaxtrain.reporting.contact_sheet import contact_sheet, stacked
     from jaxtrain.run.compilation_cache import enable_compilation_cache
+    from jaxtrain.run.evaluate_run import on_one_device
     from jaxtrain.training.plan import make_plan
 
     enable_compilation_cache()

@@ -4,8 +4,8 @@ import ast
 import warnings
 from typing import Any
 
-from jaxtrain.config.coerce import a, suggest
-from jaxtrain.errors import ConfigError
+from jaxtrain.errors import ConfigError, with_article
+from jaxtrain.registry import suggest_names
 
 NOT_PYTHON = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
 """What `expression` and `ast.literal_eval` raise for a text that is no literal."""
@@ -33,7 +33,9 @@ def parse_call(text: str, kind: str) -> tuple[str, tuple[Any, ...], dict[str, An
                 return node.func.id, tuple(_argument(value) for value in node.args), options
     except NOT_PYTHON:
         pass
-    raise ConfigError(f"{text!r} is not {a(kind)}; write a name, or name(option=value, ...), such as {suggest(kind)}")
+    raise ConfigError(
+        f"{text!r} is not {with_article(kind)}; write a name, or name(option=value, ...), such as {suggest_names(kind)}"
+    )
 
 
 def _argument(node: ast.expr) -> Any:

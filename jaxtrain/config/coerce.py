@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from jaxtrain.config.annotations import Component, Interval, NonEmpty, StepCount
 from jaxtrain.config.duration import Duration
-from jaxtrain.errors import ConfigError, did_you_mean
-from jaxtrain.registry import table
+from jaxtrain.errors import ConfigError, did_you_mean, with_article
+from jaxtrain.registry import suggest_names
 
 
 def annotation_marks(hint: Any) -> tuple[Any, ...]:
@@ -23,14 +23,8 @@ def annotation_marks(hint: Any) -> tuple[Any, ...]:
     return ()
 
 
-def a(kind: str) -> str:
-    """The kind with its article, for messages: `an optimizer`."""
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
-
-
-def suggest(kind: str) -> str:
-    """Two or three names of a kind, for messages."""
-    return ", ".join(repr(n) for n in table(kind).names()[:3])
+SPECS: dict[str, Any] = {}
+"""The Spec class of each kind of component, which `jaxtrain.config.spec` puts here."""
 
 
 def coerce(value: Any, hint: Any, path: str) -> Any:
@@ -102,11 +96,9 @@ def _annotated(value: Any, hint: Any) -> Any:
 
 
 def _component(value: Any, mark: Component, number: bool) -> Any:
-    from jaxtrain.config.spec import SPECS
-
     if isinstance(value, int | float) or value is None or (callable(value) and not isinstance(value, type)):
-        expected = f"a number or {a(mark.kind)}" if number else a(mark.kind)
-        raise ConfigError(f"expected {expected} such as {suggest(mark.kind)}, got {_shown(value)}")
+        expected = f"a number or {with_article(mark.kind)}" if number else with_article(mark.kind)
+        raise ConfigError(f"expected {expected} such as {suggest_names(mark.kind)}, got {_shown(value)}")
     return _parsed(value, SPECS[mark.kind])
 
 

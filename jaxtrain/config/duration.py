@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from jaxtrain.errors import ConfigError, did_you_mean
 
@@ -119,3 +119,35 @@ class Every:
         while (due := -(-count * steps // times)) <= step:  # an interval below one step has several a step
             count += 1
         return due
+
+
+class Events(NamedTuple):
+    """What is done after a step, in this order."""
+
+    log: bool
+    evaluate: bool
+    save: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class EventSchedule:
+    """When metrics are logged, the validation split is evaluated and the state is saved; all three at the end.
+
+    It is a function of the step alone, so that a continued run does what an undisturbed one does.
+    """
+
+    log: Every
+    evaluate: Every
+    save: Every
+    total: int
+
+    def after(self, step: int) -> int:
+        """The first step after `step` at which anything is due."""
+        return min(self.log.after(step), self.evaluate.after(step), self.save.after(step), self.total)
+
+    def at(self, step: int) -> Events:
+        """What is due at `step`. Metrics are logged before an evaluation or a save too, to leave none behind."""
+        last = step == self.total
+        evaluate = last or self.evaluate.after(step - 1) == step
+        save = last or self.save.after(step - 1) == step
+        return Events(log=evaluate or save or self.log.after(step - 1) == step, evaluate=evaluate, save=save)

@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Self
 
 from jaxtrain.config.annotations import StepCount
 from jaxtrain.config.calls import parse_call
-from jaxtrain.config.coerce import a, annotation_marks, coerce, suggest
+from jaxtrain.config.coerce import SPECS as SPECS
+from jaxtrain.config.coerce import annotation_marks, coerce
 from jaxtrain.config.duration import Clock, Duration
-from jaxtrain.errors import ConfigError, did_you_mean
-from jaxtrain.registry import Info, table
+from jaxtrain.errors import ConfigError, did_you_mean, with_article
+from jaxtrain.registry import Info, suggest_names, table
 
 
 class Spec:
@@ -29,6 +30,9 @@ class Spec:
     options: Mapping[str, Any]
 
     __slots__ = ("name", "options")
+
+    def __init_subclass__(cls) -> None:
+        SPECS[cls.kind] = cls
 
     def __init__(self, name: str, /, *args: Any, **options: Any):
         info = table(self.kind)[name]
@@ -70,7 +74,9 @@ class Spec:
             return cls(name, *args, **options)
         if isinstance(value, Mapping) and isinstance(value.get("name"), str):
             return cls(value["name"], **{k: v for k, v in value.items() if k != "name"})
-        raise ConfigError(f"expected the name of {a(cls.kind)}, such as {suggest(cls.kind)}, and not {value!r}")
+        raise ConfigError(
+            f"expected the name of {with_article(cls.kind)}, such as {suggest_names(cls.kind)}, and not {value!r}"
+        )
 
     def build(self, *, clock: Clock | None = None, built: Mapping[str, Any] | None = None, **supplied: Any) -> Any:
         """Calls the factory. Durations become steps by `clock`; `supplied` fills the parameters the row says the run
@@ -185,31 +191,10 @@ class HostAugmentationSpec(Spec):
 
 
 class InitializationSpec(Spec):
-    """A row of `jaxtrain.nn.catalog`."""
+    """A row of `jaxtrain.nn.init`."""
 
     kind = "initialization"
     __slots__ = ()
-
-
-SPECS: Mapping[str, type[Spec]] = {
-    cls.kind: cls
-    for cls in (
-        ModelSpec,
-        OptimizerSpec,
-        ScheduleSpec,
-        LossSpec,
-        PenaltySpec,
-        GradientTransformSpec,
-        AverageSpec,
-        DatasetSpec,
-        AugmentationSpec,
-        MixingSpec,
-        PreprocessingSpec,
-        ViewsSpec,
-        HostAugmentationSpec,
-        InitializationSpec,
-    )
-}
 
 
 def _checked_options(

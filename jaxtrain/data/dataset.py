@@ -2,48 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from jaxtrain.data.encoded import EncodedSource, encoded_arrays
+from jaxtrain.data.source import ArraySource
+from jaxtrain.data.stored import StoredSource, stored_arrays
 from jaxtrain.errors import DataError, did_you_mean
-
-if TYPE_CHECKING:
-    from jaxtrain.data.encoded import EncodedSource
-    from jaxtrain.data.stored import StoredSource
-
-
-class Example(NamedTuple):
-    """One labeled image: `image` uint8[H, W, C], `label` in [0, num_classes)."""
-
-    image: np.ndarray
-    label: int
-
-
-class Source(Protocol):
-    """Random access to the examples of a split."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Example: ...
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ArraySource:
-    """A split held in memory: `images` uint8[N, H, W, C], `labels` int32[N]."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> Example:
-        return Example(self.images[index], int(self.labels[index]))
-
-    def take(self, indices: np.ndarray) -> "ArraySource":
-        """The examples at `indices`, in that order."""
-        return ArraySource(self.images[indices], self.labels[indices])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,8 +34,8 @@ class Dataset:
     sizes: Mapping[str, int]
     class_names: tuple[str, ...]
     read: Callable[[str], ArraySource]
-    encoded: Callable[[str], "EncodedSource"] | None = None
-    stored: Callable[[str], "StoredSource"] | None = None
+    encoded: Callable[[str], EncodedSource] | None = None
+    stored: Callable[[str], StoredSource] | None = None
 
     def load(self, split: str) -> ArraySource:
         """Reads a split and holds it to what the data set says of itself; `DataError` names what does not fit."""
@@ -93,18 +58,14 @@ class Dataset:
             )
         return source
 
-    def stream(self, split: str) -> "EncodedSource":
+    def stream(self, split: str) -> EncodedSource:
         """The pictures of a split, decoded as they are wanted; where they are arrays, these are read."""
-        from jaxtrain.data.encoded import encoded_arrays
-
         if self.encoded is None or split not in self.sizes:
             return encoded_arrays(f"{self.name}, split {split}", self.load(split))
         return self.encoded(split)
 
-    def store(self, split: str) -> "StoredSource":
+    def store(self, split: str) -> StoredSource:
         """The images of a split, read many at a time as they are wanted; held in the host's memory where need be."""
-        from jaxtrain.data.stored import stored_arrays
-
         if self.stored is None or split not in self.sizes:
             return stored_arrays(self.load(split))
         return self.stored(split)

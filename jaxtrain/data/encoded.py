@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxtrain.augment.decode.window import Size, Window
-from jaxtrain.data.dataset import ArraySource, Example
+from jaxtrain.data.source import ArraySource, Example
 
 
 class Encoded(NamedTuple):

@@ -7,9 +7,11 @@ epoch and kept, 4 bytes an example; an index shuffle is computed at the position
 import functools
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
+
+from jaxtrain.random import SHUFFLE, host_stream
 
 _ROUNDS = 8
 _MULTIPLIERS = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
@@ -24,7 +26,7 @@ class Permutes(Protocol):
         ...
 
 
-class Order(Protocol):
+class ExampleOrder(Protocol):
     """The sequence of the examples of a run."""
 
     def at(self, positions: range) -> np.ndarray:
@@ -32,8 +34,8 @@ class Order(Protocol):
         ...
 
 
-class ExampleOrder:
-    """A permutation an epoch: the order of `loader.Shuffle`."""
+class PermutationOrder:
+    """A permutation an epoch: the order of `epoch_shuffle.EpochShuffle`."""
 
     def __init__(self, draw: Callable[[int], Permutes], examples: int):
         self._examples = examples
@@ -128,3 +130,24 @@ def _by_epoch(positions: range, examples: int) -> list[tuple[int, slice]]:
         found.append((epoch, slice(place, place + stop - start)))
         start = stop
     return found
+
+
+Shuffle = Literal["permutation", "index"]
+
+
+def epoch_permutation(shuffle: Shuffle, seed: int) -> Callable[[int], Permutes]:
+    """Return a function from an epoch to what permutes its examples, as `data.shuffle` says."""
+    if shuffle == "index":
+        return functools.partial(_index_shuffle, seed)
+    return functools.partial(host_stream, seed, SHUFFLE)
+
+
+def example_order(shuffle: Shuffle, seed: int, examples: int) -> ExampleOrder:
+    """Return the sequence of the examples of a run, which `epoch_shuffle.EpochShuffle` follows too."""
+    if shuffle == "index":
+        return IndexOrder(functools.partial(_index_shuffle, seed), examples)
+    return PermutationOrder(epoch_permutation(shuffle, seed), examples)
+
+
+def _index_shuffle(seed: int, epoch: int) -> IndexShuffle:
+    return IndexShuffle(host_stream(seed, SHUFFLE, epoch))

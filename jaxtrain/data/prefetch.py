@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.source import ArraySource
 
 _BATCHES_AHEAD = 2
 _ALIGNMENT = 64

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from jaxtrain.config.schema import DataConfig
-from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.decode_chains import HostChains, host_chains
+from jaxtrain.data.memory import MemorySplit
 from jaxtrain.data.preprocessing.base import Preprocessing, Recipe
 from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
+from jaxtrain.data.source import ArraySource, Split
 from jaxtrain.data.streaming import StreamedSplit, available_cores
 from jaxtrain.errors import ConfigError
 
@@ -43,6 +45,16 @@ class SplitPlan:
     def streamed(self) -> bool:
         """Whether splits are read as they are wanted, and not held on the devices."""
         return self.host is not None or self.config.stream
+
+    @property
+    def needs_single_steps(self) -> str:
+        """Why steps must be dispatched one by one; "" where several can be compiled into one call."""
+        return "batches that are streamed are there one at a time" if self.streamed else ""
+
+    @property
+    def workers(self) -> int:
+        """The number of threads that read where splits are streamed; 0 for none but the caller's."""
+        return available_cores() if self.config.workers is None else self.config.workers
 
     @property
     def recipe(self) -> Recipe:
@@ -95,8 +107,8 @@ def validation_indices(total: int, held_out: int, seed: int) -> tuple[np.ndarray
     return np.sort(permutation[held_out:]), np.sort(permutation[:held_out])
 
 
-def load_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str, ArraySource]:
-    """Reads the splits called `names`, resized and not yet padded; "train" and "validation" never overlap."""
+def load_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str, MemorySplit]:
+    """Read the splits called `names`, resized and not yet padded; "train" and "validation" never overlap."""
     loaded: dict[str, ArraySource] = {}
     if "test" in names:
         loaded["test"] = plan.dataset.load("test")
@@ -110,20 +122,20 @@ def load_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str,
             parts = {"train": source}
         loaded.update({k: v for k, v in parts.items() if k in names})
     size = plan.config.resize
-    if size is not None:
-        loaded = {k: ArraySource(resize_images(v.images, size), v.labels) for k, v in loaded.items()}
-    return loaded
+    return {
+        name: MemorySplit(source.images if size is None else resize_images(source.images, size), source.labels)
+        for name, source in loaded.items()
+    }
 
 
 def stream_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str, StreamedSplit]:
     """The same splits of the same examples, resized and not yet padded, read as they are wanted."""
     chain, classes = None if plan.host is None else plan.host.evaluation, plan.dataset.num_classes
-    workers = available_cores() if plan.config.workers is None else plan.config.workers
 
     def opened(split: str) -> StreamedSplit:
         source = plan.dataset.store(split) if chain is None else plan.dataset.stream(split)
         name = f"{plan.dataset.name}, split {split}"
-        return StreamedSplit(name, source, chain, classes, workers, plan.config.resize)
+        return StreamedSplit(name, source, chain, classes, plan.workers, plan.config.resize)
 
     streamed = {"test": opened("test")} if "test" in names else {}
     if "train" in names or "validation" in names:
@@ -136,40 +148,31 @@ def stream_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[st
     return streamed
 
 
-def read_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> Mapping[str, ArraySource | StreamedSplit]:
-    """The splits called `names` as the config wants them: in memory, or read as they are wanted."""
+def read_splits(
+    plan: SplitPlan, names: tuple[str, ...], seed: int
+) -> Mapping[str, MemorySplit] | Mapping[str, StreamedSplit]:
+    """Return the splits called `names` as the config wants them: in memory, or read as they are wanted."""
     return stream_splits(plan, names, seed) if plan.streamed else load_splits(plan, names, seed)
 
 
-def fit_normalization(plan: SplitPlan, train: ArraySource | StreamedSplit) -> Preprocessing:
-    """The preprocessing of the run, fitted on the training split as loaded (before padding) and nothing else."""
-    if isinstance(train, ArraySource):
-        return plan.recipe.fit(_batches(plan, train.images))
-    if not plan.recipe.looks:
+def fit_normalization(plan: SplitPlan, train: Split) -> Preprocessing:
+    """Fit the preprocessing of the run to the training split as loaded (before padding) and nothing else."""
+    if train.streamed and not plan.recipe.looks:  # decoding a split takes as long as an epoch
         return plan.recipe.fit([np.zeros((1, *plan.image_shape), np.uint8)])
-    as_fitted = train.padded(plan.config.pad if plan.recipe.padded else 0)
-    return plan.recipe.fit(chunk.images for chunk in as_fitted.chunks(_at_a_time(plan)))
+    return plan.recipe.fit(_batches(plan, train))
 
 
-def fits_normalization(plan: SplitPlan, train: ArraySource, fitted: Preprocessing) -> bool:
-    """Whether `fitted` came of the training split, as far as its means tell."""
-    return plan.recipe.fits(fitted, _batches(plan, train.images))
+def fits_normalization(plan: SplitPlan, train: Split, fitted: Preprocessing) -> bool:
+    """Return whether `fitted` came of the training split, as far as its means tell."""
+    return plan.recipe.fits(fitted, _batches(plan, train))
 
 
 _FEATURES_AT_A_TIME = 2**22
 
 
-def _batches(plan: SplitPlan, images: np.ndarray) -> Iterator[np.ndarray]:
-    """`images` a few at a time, with their margin where that is a part of what is fitted."""
-    size = _at_a_time(plan)
-    for start in range(0, len(images), size):
-        yield pad_images(images[start : start + size], plan.config.pad if plan.recipe.padded else 0)
-
-
-def _at_a_time(plan: SplitPlan) -> int:
-    return max(_FEATURES_AT_A_TIME // math.prod(plan.image_shape), 1)
-
-
-def pad_splits(plan: SplitPlan, splits: Mapping[str, ArraySource]) -> dict[str, ArraySource]:
-    """The splits as they go to the device: padded with 0, the background of the data sets that are padded."""
-    return {k: ArraySource(pad_images(v.images, plan.config.pad), v.labels) for k, v in splits.items()}
+def _batches(plan: SplitPlan, split: Split) -> Iterator[np.ndarray]:
+    """Yield the images a few at a time, with their margin where that is a part of what is fitted."""
+    margin = plan.config.pad if plan.recipe.padded else 0
+    size = max(_FEATURES_AT_A_TIME // math.prod(plan.image_shape), 1)
+    for chunk in split.chunks(size):
+        yield pad_images(chunk.images, margin)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.source import ArraySource
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

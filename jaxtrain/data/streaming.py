@@ -1,4 +1,4 @@
-"""The streaming loader: threads of the host make a batch ahead of the step that needs it; then it goes to the device.
+"""A split that is streamed: threads of the host make a batch ahead of the step that needs it.
 
 What a batch holds is a function of `(seed, step)` alone, as it is in memory: the order of the examples is the same, and
 the numbers of an augmentation come from a generator that is keyed by the step and the place in the batch. Threads only
@@ -7,33 +7,29 @@ Pillow and numpy let go of the interpreter while they work, so threads are as fa
 neither start nor copies.
 """
 
-import collections
 import dataclasses
 import functools
 import math
 import os
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import numpy as np
-from jax.sharding import Sharding
 
 from jaxtrain.augment.decode.chain import Chain
-from jaxtrain.data.dataset import ArraySource, Example
+from jaxtrain.data.device_stream import DeviceStream
 from jaxtrain.data.encoded import EncodedSource
-from jaxtrain.data.example_order import Order
-from jaxtrain.data.loader import Arrays
 from jaxtrain.data.prefetch import Ahead, Groups
 from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
+from jaxtrain.data.source import ArraySource, Example
 from jaxtrain.data.stored import StoredSource
 from jaxtrain.errors import DataError
-from jaxtrain.sharding import placed_shares
+from jaxtrain.sharding import DeviceLayout
 
 _PICTURES = 8
 _STORED_BYTES = 2**22
 """What a thread takes at a time: pictures to be decoded, or so much of stored images: a whole batch of small ones."""
-_PLACED_AHEAD = 2
-"""Batches on their way to the device before a step asks for them."""
-_NO_DRAWS = np.random.RandomState(0)
+NO_DRAWS = np.random.RandomState(0)
 
 Draws = Callable[[int], np.random.RandomState]
 """From the place of an example, among those that are made together, to its numbers."""
@@ -59,6 +55,7 @@ class StreamedSplit:
       margin: pixels of 0 on each side of what is then there.
     """
 
+    streamed: ClassVar[bool] = True
     name: str
     source: EncodedSource | StoredSource
     chain: Chain | None
@@ -71,12 +68,16 @@ class StreamedSplit:
         return len(self.source)
 
     def take(self, indices: np.ndarray) -> "StreamedSplit":
-        """The examples at `indices`, in that order."""
+        """Return the examples at `indices`, in that order."""
         return dataclasses.replace(self, source=self.source.take(indices))
 
-    def padded(self, margin: int) -> "StreamedSplit":
-        """The same with `margin` pixels of 0 on each side of every image."""
+    def pad(self, margin: int) -> "StreamedSplit":
+        """Return the split with `margin` pixels of 0 on each side of every image."""
         return dataclasses.replace(self, margin=margin)
+
+    def place(self, layout: DeviceLayout) -> "DeviceStream":
+        """Return what puts the examples on the devices as they are wanted."""
+        return DeviceStream(self, layout)
 
     @property
     def labels(self) -> np.ndarray:
@@ -139,7 +140,7 @@ class StreamedSplit:
 
         def fill(positions: range, images: np.ndarray) -> np.ndarray:
             indices = np.minimum(positions, len(self) - 1)
-            return self.fill(indices, images, self.chain, lambda _: _NO_DRAWS)
+            return self.fill(indices, images, self.chain, lambda _: NO_DRAWS)
 
         with Ahead(fill, self.image_shape, groups, 0, self.workers) as ready:
             for _ in range(groups.batches):
@@ -164,81 +165,3 @@ class StreamedSplit:
                 f"{self.name}: label {label} of example {self.source.number(index)} is out of range; with "
                 f"{self.num_classes} classes labels run from 0 to {self.num_classes - 1}"
             )
-
-
-class TrainingStream:
-    """Gives the batch of a step, laid out over the devices; those of the next steps are being made meanwhile.
-
-    A batch that is ready is put on the device one or two steps before its own, so that it is copied while another is
-    computed with.
-
-    Args:
-      split: the training split.
-      chain: what is made of its pictures; None for arrays.
-      draws: from a step and the place in its batch to the numbers of that example.
-      order: which example stands at each position of the run.
-      batch_size: examples in a step, over all processes.
-      total_steps: of the run; nothing is read beyond them.
-      divided: the sharding of a batch.
-      share: `(index, count)` of this process among those that share every batch: it reads its own part of each alone.
-    """
-
-    def __init__(
-        self,
-        split: StreamedSplit,
-        chain: Chain | None,
-        draws: Callable[[int, int], np.random.RandomState],
-        order: Order,
-        batch_size: int,
-        total_steps: int,
-        divided: Sharding,
-        share: tuple[int, int] = (0, 1),
-    ):
-        self._split, self._chain, self._draws, self._order = split, chain, draws, order
-        self._groups = Groups(batch_size * total_steps, batch_size, split.at_a_time, share)
-        self._divided = divided
-        self._next_step = -1
-        self._ahead: Ahead | None = None
-        self._placed: collections.deque[Arrays] = collections.deque()
-
-    def __call__(self, step: int) -> Arrays:
-        """The batch of `step`; fast where steps are asked for one after the other."""
-        ahead = self._from(step)
-        batch = self._placed.popleft() if self._placed else self._place(next(ahead))
-        while len(self._placed) < _PLACED_AHEAD and ahead.is_ready:
-            self._placed.append(self._place(next(ahead)))
-        return batch
-
-    def on_host(self, step: int) -> ArraySource:
-        """This process's share of the batch of `step`, in its memory."""
-        self.close()
-        with self._ahead_of(step) as ahead:
-            return next(ahead)
-
-    def close(self) -> None:
-        """Ends the work on later batches."""
-        self._placed.clear()
-        if self._ahead is not None:
-            self._ahead.close()
-            self._ahead = None
-
-    def _from(self, step: int) -> Ahead:
-        """What makes the batches from that of `step` on, less those that are placed."""
-        if self._ahead is None or step != self._next_step:
-            self.close()
-            self._ahead = self._ahead_of(step)
-        self._next_step = step + 1
-        return self._ahead
-
-    def _ahead_of(self, step: int) -> Ahead:
-        return Ahead(self._fill, self._split.image_shape, self._groups, step, self._split.workers)
-
-    def _place(self, batch: ArraySource) -> Arrays:
-        return Arrays(*placed_shares((batch.images, batch.labels), self._divided, self._groups.share[1]))
-
-    def _fill(self, positions: range, images: np.ndarray) -> np.ndarray:
-        step, first = divmod(positions.start, self._groups.size)
-        indices = self._order.at(positions)
-        if self._chain is None or not self._chain.random():  # a generator costs as much as decoding a small picture
-            return self._split.fill(indices, images, self._chain, lambda _: _NO_DRAWS)
-        return self._split.fill(indices, images, self._chain, lambda place: self._draws(step, first + place))

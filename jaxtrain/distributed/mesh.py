@@ -10,11 +10,10 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxtrain.config import Config, ParallelConfig
+from jaxtrain.config import ParallelConfig
 from jaxtrain.distributed.partition import DATA, MODEL, Partition, specs_of
 from jaxtrain.errors import ConfigError
-from jaxtrain.nn.statistics_over import Over
-from jaxtrain.sharding import laid_out
+from jaxtrain.sharding import constrain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,16 +53,6 @@ class Layout:
         """Whether layouts are part of the types of arrays."""
         return self.config.axis_types == "explicit"
 
-    @property
-    def statistics(self) -> Over:
-        """Over what batch normalization takes its statistics."""
-        wanted = self.config.batch_norm
-        if isinstance(wanted, int):
-            return Over(size=wanted)
-        if self.config.backend == "pmap":  # each device sees its own share alone
-            return Over(axis_name=DATA if wanted == "global" else None)
-        return Over(groups=self.shares if wanted == "device" else 1)
-
     def of_state(self, state: Any) -> Any:
         """The shardings of a state: one for all where it is on every device, else a tree of them."""
         if not self.partition.divides:
@@ -84,17 +73,17 @@ class Layout:
             return self.replicated
         return self._shardings(specs_of(params, self.partition.spec, "params/"))
 
-    def gathered(self, params: Any) -> Any:
-        """Parameters as a step computes with them, inside a compiled function."""
+    def all_gather_params(self, params: Any) -> Any:
+        """Gather parameters as a step computes with them, inside a compiled function."""
         if not self.partition.divides:
             return params
-        return laid_out(params, self._shardings(specs_of(params, self.partition.used, "params/")))
+        return constrain(params, self._shardings(specs_of(params, self.partition.used, "params/")))
 
-    def divided(self, grads: Any) -> Any:
-        """Gradients as the parameters of the state lie, inside a compiled function."""
+    def reduce_scatter_grads(self, grads: Any) -> Any:
+        """Shard gradients as the parameters of the state are, inside a compiled function."""
         if not self.partition.divides:
             return grads
-        return laid_out(grads, self._shardings(specs_of(grads, self.partition.spec, "params/")))
+        return constrain(grads, self._shardings(specs_of(grads, self.partition.spec, "params/")))
 
     def _shardings(self, specs: Any) -> Any:
         is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
@@ -144,12 +133,6 @@ class Layout:
         return 1 if self.mesh.size > 1 and self.mesh.devices.flat[0].platform == "cpu" else 64
 
 
-def on_one_device(config: Config) -> Config:
-    """A config for what one device does, such as evaluation, whatever devices its run is divided among."""
-    batch_norm = config.parallel.batch_norm
-    return config.replace(devices=1, parallel=ParallelConfig(batch_norm=batch_norm))
-
-
 def make_layout(devices: int | None, batch_size: int, parallel: ParallelConfig | None = None) -> Layout:
     """A mesh of the first `devices` devices (all of them for None); `ConfigError` where they do not fit."""
     parallel = parallel or ParallelConfig()
@@ -170,8 +153,8 @@ def make_layout(devices: int | None, batch_size: int, parallel: ParallelConfig |
             f"{batch_size} examples do not divide among {shares} devices; {_nearest(batch_size, shares)}",
             "data.batch_size",
         )
-    if isinstance(parallel.batch_norm, int):
-        _check_groups(parallel, batch_size, shares)
+    if parallel.backend == "jit":
+        check_batch_norm_groups(parallel, batch_size, "a batch")
     if jax.process_count() > 1:  # each process has a stretch of every batch
         available = sorted(available, key=lambda device: (device.process_index, device.id))
     axis_type = AxisType.Explicit if parallel.axis_types == "explicit" else AxisType.Auto
@@ -195,30 +178,20 @@ def _check_combination(parallel: ParallelConfig, count: int) -> None:
             "parallel.axis_types=auto",
             "parallel.axis_types",
         )
-    if parallel.backend != "pmap":
-        return
-    for setting, wrong in (
-        ("fsdp", parallel.fsdp),
-        ("model", parallel.model > 1),
-        ("rules", bool(parallel.rules)),
-        ("axis_types", parallel.axis_types == "explicit"),
-    ):
-        if wrong:
-            raise ConfigError(
-                "pmap has the whole state on each device; divided parameters and meshes need parallel.backend=jit",
-                f"parallel.{setting}",
-            )
-    if jax.process_count() > 1:
-        raise ConfigError("pmap is for the devices of one process; use parallel.backend=jit", "parallel.backend")
 
 
-def _check_groups(parallel: ParallelConfig, batch_size: int, shares: int) -> None:
-    size = int(parallel.batch_norm)
-    share = batch_size // shares if parallel.backend == "pmap" else batch_size
-    if share % size:
-        whose = "a device's share of the batch" if parallel.backend == "pmap" else "a batch"
+def check_batch_norm_groups(parallel: ParallelConfig, examples: int, whose: str) -> None:
+    """Raise `ConfigError` where `examples` do not divide into the groups that `parallel.batch_norm` asks for.
+
+    Args:
+      parallel: the section of the config.
+      examples: the number of examples that a program sees.
+      whose: what these examples are, for the message: "a batch".
+    """
+    size = parallel.batch_norm
+    if isinstance(size, int) and examples % size:
         raise ConfigError(
-            f"{whose} has {share} examples, which do not divide into groups of {size}; {_divisors(share, size)}",
+            f"{whose} has {examples} examples, which do not divide into groups of {size}; {_divisors(examples, size)}",
             "parallel.batch_norm",
         )
 

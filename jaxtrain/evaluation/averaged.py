@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxtrain.data.loader import Arrays, normalize, on_device, take
+from jaxtrain.data.loader import normalize, take
+from jaxtrain.data.memory import Arrays, DeviceSplit
 from jaxtrain.data.preprocessing.base import Preprocessing
-from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.nn.batch_statistics import batch_statistics_of, mean_of
 from jaxtrain.optim.averages import evaluation_params
 from jaxtrain.random import MODEL_STREAMS, STATISTICS, stream
@@ -23,7 +23,7 @@ Observe = Callable[[TrainState, float], TrainState]
 _COLLECTION = "batch_stats"
 
 
-def make_evaluated(plan: Plan, normalization: Preprocessing, arrays: Mapping[str, Arrays | StreamedSplit]) -> Evaluated:
+def make_evaluated(plan: Plan, normalization: Preprocessing, arrays: Mapping[str, DeviceSplit]) -> Evaluated:
     """What of the state is evaluated.
 
     Without an average it is what is trained. The statistics that a model keeps of its batches (BatchNorm) belong to the
@@ -48,7 +48,7 @@ def needs_statistics(plan: Plan) -> bool:
     return plan.averages and _COLLECTION in plan.abstract.variables
 
 
-def _recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, Any, Arrays | StreamedSplit], Any]:
+def _recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, Any, DeviceSplit], Any]:
     """`(params, variables, training split) -> batch statistics`, the mean over batches spread evenly over the split."""
     examples, config = plan.clock.examples, plan.config
     size = min(config.evaluation.batch_size, examples) // plan.layout.shares * plan.layout.shares
@@ -61,18 +61,17 @@ def _recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, Any, 
     def one(params: Any, variables: Any, arrays: Arrays, places: jax.Array, batch: jax.Array) -> Any:
         images, _ = take(arrays, places, plan.layout.batch)
         rngs = {name: stream(config.seed, f"{STATISTICS}/{name}", batch) for name in MODEL_STREAMS}
-        whole = plan.layout.gathered(params)
+        whole = plan.layout.all_gather_params(params)
         return batch_statistics_of(plan.model, whole, variables, normalize(images, normalization), rngs)
 
     given = (None, None, everywhere, everywhere, everywhere)
     compiled = plan.layout.jit(one, in_shardings=given, out_shardings=everywhere)
 
-    def of_batch(params: Any, variables: Any, split: Arrays | StreamedSplit, batch: int) -> Any:
+    def of_batch(params: Any, variables: Any, split: DeviceSplit, batch: int) -> Any:
         places = np.minimum((numbers * count + batch) * (examples // (size * count) or 1), examples - 1)
-        if isinstance(split, StreamedSplit):
-            split, places = on_device(next(split.take(places).chunks(size)), everywhere), numbers
+        arrays, places = split.select(places)
         return compiled(
-            params, variables, split, *jax.device_put((places.astype(np.int32), np.int32(batch)), everywhere)
+            params, variables, arrays, *jax.device_put((places.astype(np.int32), np.int32(batch)), everywhere)
         )
 
     return lambda params, variables, split: mean_of(of_batch(params, variables, split, batch) for batch in range(count))

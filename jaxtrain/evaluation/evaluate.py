@@ -1,6 +1,6 @@
 """Evaluation that counts every example once: the last batch is padded, the padding masked, the count checked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxtrain.data.loader import Arrays, normalize, take
+from jaxtrain.data.loader import normalize, take
+from jaxtrain.data.memory import Arrays, DeviceSplit
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.distributed.mesh import Layout
 from jaxtrain.nn.folding import FoldedModel
@@ -42,7 +43,7 @@ def make_evaluate(
         size = batch_of(count)
         indices = start + jnp.arange(size, dtype=jnp.int32)
         images, labels = take(arrays, jnp.minimum(indices, count - 1), layout.batch)
-        known = {"params": layout.gathered(params), **variables}
+        known = {"params": layout.all_gather_params(params), **variables}
         logits: Any = model.apply(known, normalize(images, normalization), train=False)
         return add_pairs(pairs, measure(loss(logits, labels), logits, labels, indices < count))
 
@@ -60,6 +61,31 @@ def make_evaluate(
         return means_of_all(pairs, count)
 
     return evaluate
+
+
+EvaluateSplit = Callable[[Any, Any, DeviceSplit], dict[str, float]]
+"""`(params, variables, split) -> metrics`, whether the split lies on the devices or is streamed."""
+
+
+def evaluate_in_chunks(evaluate: Evaluate, batch_size: int) -> EvaluateSplit:
+    """Evaluate a split part by part as it comes, a streamed one in chunks of `batch_size`.
+
+    The metrics are means over examples, and so is what comes of them, each chunk weighted by its examples.
+    """
+
+    def whole(params: Any, variables: Any, split: DeviceSplit) -> dict[str, float]:
+        parts: list[tuple[int, dict[str, float]]] = []
+        seen = 0
+        for chunk in split.chunks(batch_size):
+            parts.append((len(chunk.labels), evaluate(params, variables, chunk, seen)))
+            seen += len(chunk.labels)
+        if seen != len(split):
+            raise AssertionError(f"evaluation saw {seen} examples of {len(split)}")
+        if len(parts) == 1:
+            return parts[0][1]
+        return {name: sum(count * metrics[name] for count, metrics in parts) / seen for name in parts[0][1]}
+
+    return whole
 
 
 def means_of_all(pairs: Mapping[str, Pair], count: int) -> dict[str, float]:

@@ -4,6 +4,7 @@ A batch goes through the views one after the other, so that memory holds those o
 compiled once for each shape of a view, outside of any loop of XLA's, in which convolutions on a CPU are slow.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,15 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxtrain.data.loader import Arrays, normalize, take
+from jaxtrain.data.loader import normalize, take
+from jaxtrain.data.memory import Arrays
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.distributed.mesh import Layout
-from jaxtrain.evaluation.evaluate import Evaluate, even_batch, means_of_all
+from jaxtrain.evaluation.evaluate import Evaluate, even_batch, make_evaluate, means_of_all
 from jaxtrain.nn.folding import FoldedModel
-from jaxtrain.nn.precision import float32_at_least
 from jaxtrain.optim.losses import Loss
+from jaxtrain.random import VIEWS, stream
 from jaxtrain.training.metrics import add_pairs, empty_pairs, measure
+from jaxtrain.training.plan import Plan
 from jaxtrain.tta.base import Examples, Group
+from jaxtrain.tta.for_run import build_tta
 
 Key = Callable[[jax.Array], jax.Array]
 """From the place of an example in its split, int32[], to its typed key."""
@@ -58,9 +62,9 @@ def log_probabilities(
 
 def _scored(model: nn.Module | FoldedModel, group: Group, layout: Layout) -> Callable[[Any, Any], jax.Array]:
     def scored(variables: Any, seen: Any) -> jax.Array:
-        whole = {**variables, "params": layout.gathered(variables["params"])}
+        whole = {**variables, "params": layout.all_gather_params(variables["params"])}
         logits = group.score(model, whole, seen)
-        return jax.nn.log_softmax(logits.astype(float32_at_least(logits.dtype)))
+        return jax.nn.log_softmax(logits.astype(np.promote_types(logits.dtype, np.float32)))
 
     return scored
 
@@ -75,7 +79,7 @@ def _added(total: jax.Array, found: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.logaddexp(total + before, found + share)
 
 
-def make_view_evaluate(
+def make_tta_evaluate(
     model: nn.Module | FoldedModel,
     loss: Loss,
     normalization: Preprocessing,
@@ -140,3 +144,27 @@ def _prepared(group: Group, examples: Callable[[Arrays, jax.Array, jax.Array], E
         in_shardings=layout.replicated,
         out_shardings=layout.batch,
     )
+
+
+def make_run_evaluate(plan: Plan, model: nn.Module | FoldedModel, normalization: Preprocessing) -> Evaluate:
+    """Return the evaluation that the run's config asks for: with test-time augmentation, or of the images as they are.
+
+    Args:
+      plan: the plan of the run.
+      model: the plan's model, or that with its batch normalization folded.
+      normalization: the preprocessing, fitted.
+    """
+    config, layout = plan.config, plan.layout
+    size = config.evaluation.batch_size
+    groups = build_tta(
+        config.evaluation.views,
+        config.data,
+        plan.clock,
+        plan.model,
+        plan.splits.image_shape,
+        functools.partial(normalize, normalization=normalization),
+    )
+    if not groups:
+        return make_evaluate(model, plan.loss, normalization, size, layout)
+    key = functools.partial(stream, config.seed, VIEWS)
+    return make_tta_evaluate(model, plan.loss, normalization, size, layout, groups, key)

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveFloat, PositiveInt
-from jaxtrain.models.endpoints import endpoint
 from jaxtrain.nn.activations import Activation
 from jaxtrain.nn.init.initializers import KernelInit
-from jaxtrain.nn.layers import DType, Layers
+from jaxtrain.nn.layers import DType, Layers, endpoint
 from jaxtrain.nn.normalization import BatchNorm
 from jaxtrain.nn.pooling import pool
 

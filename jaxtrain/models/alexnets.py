@@ -7,8 +7,7 @@ import jax
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt
-from jaxtrain.models.endpoints import endpoint
-from jaxtrain.nn.layers import LayerOptions, Layers
+from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
 from jaxtrain.nn.normalization import local_response_norm
 from jaxtrain.nn.pooling import max_pool
 

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt, Probability
-from jaxtrain.models.endpoints import endpoint
-from jaxtrain.nn.layers import BlockOptions, Layers
+from jaxtrain.nn.layers import BlockOptions, Layers, endpoint
 from jaxtrain.nn.pooling import global_pool, max_pool, pool
 
 STAGES: dict[int, tuple[int, ...]] = {

@@ -10,7 +10,7 @@ from jaxtrain.models.residual import EXPANSION, Place, Residual, kept, shortcut
 from jaxtrain.nn.init.fixup import fixup_scale
 from jaxtrain.nn.init.initializers import constant, he
 from jaxtrain.nn.layers import Layers
-from jaxtrain.nn.sizes import symmetric
+from jaxtrain.nn.pooling import symmetric
 from jaxtrain.xla_cpu.convolutions import convolution
 
 

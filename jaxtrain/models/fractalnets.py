@@ -7,9 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt, Probability
-from jaxtrain.models.endpoints import endpoint
-from jaxtrain.nn.drop_path import global_paths, join_given, local_paths
-from jaxtrain.nn.layers import LayerOptions, Layers
+from jaxtrain.nn.fractal_join import global_paths, join_given, local_paths
+from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
 from jaxtrain.nn.normalization import Norm
 from jaxtrain.nn.pooling import pool
 

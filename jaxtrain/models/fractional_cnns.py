@@ -7,10 +7,9 @@ import jax
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt
-from jaxtrain.models.endpoints import endpoint
 from jaxtrain.nn.fractional_pooling import FractionalMaxPool, Ratio, Shared
 from jaxtrain.nn.fractional_regions import Regions, Sequence
-from jaxtrain.nn.layers import LayerOptions, Layers
+from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
 from jaxtrain.nn.pooling import global_pool
 
 SQRT_2 = math.sqrt(2)

@@ -7,12 +7,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveFloat, PositiveInt
-from jaxtrain.models.endpoints import endpoint
 from jaxtrain.models.outputs import Outputs
-from jaxtrain.nn.layers import LayerOptions, Layers
+from jaxtrain.nn.layers import LayerOptions, Layers, Remat, endpoint
 from jaxtrain.nn.normalization import Norm, local_response_norm
 from jaxtrain.nn.pooling import average_pool, global_pool, max_pool
-from jaxtrain.nn.rematerialization import Remat
 
 Widths = tuple[int, int, int, int, int, int]
 """Channels of: 1x1; 1x1 before 3x3, 3x3; 1x1 before 5x5, 5x5; 1x1 after the pooling."""

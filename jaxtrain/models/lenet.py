@@ -6,8 +6,7 @@ import jax
 from flax import linen as nn
 
 from jaxtrain.config.annotations import PositiveInt
-from jaxtrain.models.endpoints import endpoint
-from jaxtrain.nn.layers import LayerOptions, Layers
+from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
 from jaxtrain.nn.pooling import Pooling, pool
 
 MINIMUM_SIZE = 16

@@ -8,9 +8,8 @@ import numpy as np
 from flax import linen as nn
 
 from jaxtrain.config.annotations import PositiveInt
-from jaxtrain.models.endpoints import endpoint
 from jaxtrain.nn.activations import scaled_tanh
-from jaxtrain.nn.layers import DType, Layers
+from jaxtrain.nn.layers import DType, Layers, endpoint
 from jaxtrain.nn.pooling import Subsampling
 from jaxtrain.xla_cpu.convolutions import convolution
 

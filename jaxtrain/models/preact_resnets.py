@@ -9,9 +9,8 @@ from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt, Probability
 from jaxtrain.models.cifar_resnets import blocks_of
-from jaxtrain.models.endpoints import endpoint
 from jaxtrain.models.residual import EXPANSION, Kind, Place, Residual, Shortcut, kept, shortcut, stages
-from jaxtrain.nn.layers import BlockOptions, Layers
+from jaxtrain.nn.layers import BlockOptions, Layers, endpoint
 from jaxtrain.nn.pooling import global_pool
 from jaxtrain.nn.stochastic_depth import Scaling
 

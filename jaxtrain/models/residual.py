@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.models.endpoints import endpoint
-from jaxtrain.nn.layers import Layers
+from jaxtrain.nn.layers import Layers, endpoint
 from jaxtrain.nn.stochastic_depth import Scaling, StochasticDepth, linear_decay
 
 Kind = Literal["basic", "bottleneck"]

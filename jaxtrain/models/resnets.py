@@ -7,10 +7,9 @@ import jax
 from flax import linen as nn
 
 from jaxtrain.config.annotations import PositiveInt, Probability
-from jaxtrain.models.endpoints import endpoint
 from jaxtrain.models.fixup_block import FixupBlock, scalar
 from jaxtrain.models.residual import Kind, Residual, ResidualBlock, Shortcut, StrideIn, stages
-from jaxtrain.nn.layers import BlockOptions, Layers
+from jaxtrain.nn.layers import BlockOptions, Layers, endpoint
 from jaxtrain.nn.pooling import global_pool, max_pool
 from jaxtrain.nn.stochastic_depth import Scaling
 

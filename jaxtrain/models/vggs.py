@@ -6,8 +6,7 @@ import jax
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt
-from jaxtrain.models.endpoints import endpoint
-from jaxtrain.nn.layers import LayerOptions, Layers
+from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
 from jaxtrain.nn.normalization import Norm
 from jaxtrain.nn.pooling import pool
 

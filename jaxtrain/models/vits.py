@@ -7,13 +7,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt
-from jaxtrain.models.endpoints import endpoint
 from jaxtrain.nn.attention import attention
 from jaxtrain.nn.dropout import Dropout
 from jaxtrain.nn.init.initializers import initializer
-from jaxtrain.nn.layers import DType
-from jaxtrain.nn.rematerialization import Remat, rematerialized
-from jaxtrain.sharding import repeated_for
+from jaxtrain.nn.layers import DType, Remat, endpoint, rematerialized
+from jaxtrain.sharding import repeat_for
 from jaxtrain.xla_cpu.convolutions import convolution
 
 EPSILON = 1e-6
@@ -142,7 +140,7 @@ class ViT(nn.Module):
 
     def _with_class_token(self, x: jax.Array) -> jax.Array:
         token = self.param("class_token", nn.initializers.zeros, (1, 1, self.width), jnp.dtype(self.param_dtype))
-        return jnp.concatenate([repeated_for(x, token.astype(x.dtype)), x], axis=1)
+        return jnp.concatenate([repeat_for(x, token.astype(x.dtype)), x], axis=1)
 
     def _dtypes(self, *, as_names: bool = False) -> dict[str, Any]:
         names: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}

@@ -15,9 +15,8 @@ from flax.linen.dtypes import promote_dtype
 from jax.scipy.stats import norm
 
 from jaxtrain.nn.activations import Activation, activation
-from jaxtrain.nn.gates import draw_gates
+from jaxtrain.nn.dropout import draw_gates
 from jaxtrain.nn.init.initializers import Initializer
-from jaxtrain.nn.precision import float32_at_least
 from jaxtrain.random import example_keys
 
 AtTest = Literal["mean", "moments"]
@@ -111,7 +110,7 @@ def mean_activation(mean: jax.Array, variance: jax.Array, name: Activation) -> j
     """
     if name == "identity":
         return mean
-    dtype, wide = mean.dtype, float32_at_least(mean.dtype)
+    dtype, wide = mean.dtype, np.promote_types(mean.dtype, np.float32)
     mean = mean.astype(wide)
     deviation = jnp.sqrt(jnp.maximum(variance.astype(wide), 1e-30))  # which leaves a gradient where inputs are 0
     if name == "relu":

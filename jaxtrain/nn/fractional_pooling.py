@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from jaxtrain.config.annotations import Interval
 from jaxtrain.nn.fractional_regions import Intervals, Regions, Sequence, draws_of, intervals, places_of
-from jaxtrain.random import by_example
+from jaxtrain.random import draw_by_example
 
 Ratio = Annotated[float, Interval(above=1, below=2)]
 """By which the sides shrink."""
@@ -64,7 +64,7 @@ def fractional_max_pool(
         if shared == "batch":
             draw = jax.random.uniform(key, (1, *shape))
         else:
-            draw = by_example(lambda own: jax.random.uniform(own, shape), key, x)
+            draw = draw_by_example(lambda own: jax.random.uniform(own, shape), key, x)
         return intervals(draw, size, count, regions, sequence, window)
 
     of_rows, of_columns = jax.random.split(key)

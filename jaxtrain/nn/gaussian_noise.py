@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from jaxtrain.random import by_example
+from jaxtrain.random import draw_by_example
 
 
 def gaussian_noise_given(noise: jax.Array, x: jax.Array, deviation: float) -> jax.Array:
@@ -19,7 +19,7 @@ def gaussian_noise_given(noise: jax.Array, x: jax.Array, deviation: float) -> ja
 
 def gaussian_noise(key: jax.Array, x: jax.Array, deviation: float) -> jax.Array:
     """`gaussian_noise_given` with what `key` draws."""
-    noise = by_example(lambda own: jax.random.normal(own, x.shape[1:], x.dtype), key, x)
+    noise = draw_by_example(lambda own: jax.random.normal(own, x.shape[1:], x.dtype), key, x)
     return gaussian_noise_given(noise, x, deviation)
 
 

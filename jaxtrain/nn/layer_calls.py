@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
 from jaxtrain.nn.normalization import BatchNorm
-from jaxtrain.nn.precision import float32_at_least
 
 LAYERS = (nn.Conv, nn.Dense, nn.DenseGeneral)
 """Modules with a kernel `[..., inputs, outputs]`, those derived from them among them."""
@@ -68,7 +68,7 @@ class Layer:
 
     def moments(self, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation of each feature over examples and places, in float32 at least."""
-        wide = outputs.astype(float32_at_least(outputs.dtype))
+        wide = outputs.astype(np.promote_types(outputs.dtype, np.float32))
         axes = tuple(range(outputs.ndim - self.feature_axes))
         mean = wide.mean(axis=axes)
         return mean, jnp.sqrt(jnp.square(wide - jnp.expand_dims(mean, axes)).mean(axis=axes))

@@ -14,11 +14,17 @@ from jaxtrain.nn.dropconnect import AtTest, DropConnect
 from jaxtrain.nn.dropout import Dropout, DropoutKind
 from jaxtrain.nn.init.initializers import KernelInit, initializer
 from jaxtrain.nn.normalization import BatchNorm, Norm
-from jaxtrain.nn.rematerialization import Remat, rematerialized
-from jaxtrain.nn.sizes import output_size, symmetric
+from jaxtrain.nn.pooling import output_size, symmetric
 from jaxtrain.registry import Default
 from jaxtrain.xla_cpu.convolutions import convolution
 
+ENDPOINTS = "intermediates"  # of flax: what is put there is no part of a model's variables
+ENDPOINT_MARK = "endpoint_"  # a feature map may be called as the layer that makes it, which flax allows to one of them
+Remat = bool | Literal["full", "dots", "convs"]
+"""False keeps all that a gradient needs; True or "full" nothing but a block's input; "dots" also the results of matrix
+products, "convs" of those and of convolutions, so that what is made again is elementwise and cheap."""
+
+_KEPT = {"dots": {"dot_general"}, "convs": {"dot_general", "conv_general_dilated"}}
 DType = Literal["float32", "bfloat16", "float16", "float64"]
 """Of what a model computes in, or keeps its parameters in."""
 
@@ -164,3 +170,23 @@ def _groups(x: jax.Array) -> int:
     if x.shape[-1] % groups:
         raise ValueError(f"{x.shape[-1]} channels do not divide into {groups} groups; choose a width that does")
     return groups
+
+
+def endpoint(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
+    """Names `x`, which costs nothing where nobody asks for it; returns it."""
+    module.sow(ENDPOINTS, ENDPOINT_MARK + name, x, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+    return x
+
+
+def rematerialized(module: type[nn.Module], remat: Remat) -> type[nn.Module]:
+    """`module`, a block of a model, made again for its gradient as `remat` says."""
+    if remat is False:
+        return module
+    if remat is True or remat == "full":
+        return nn.remat(module)
+    kept = _KEPT[remat]
+
+    def keeps(primitive: Any, *_: Any, **__: Any) -> bool:
+        return primitive.name in kept
+
+    return nn.remat(module, policy=keeps)

@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxtrain.nn.normalization import BatchNorm
-from jaxtrain.nn.precision import float32_at_least
 
 T = TypeVar("T")
 
@@ -78,4 +78,5 @@ def _with_running_statistics(call: Any, args: Any, kwargs: Any, context: nn.modu
 
 
 def _real(y: Any) -> jax.Array:
-    return jnp.asarray(y).astype(float32_at_least(y.dtype) if jnp.issubdtype(y.dtype, jnp.floating) else jnp.float32)
+    floating = jnp.issubdtype(y.dtype, jnp.floating)
+    return jnp.asarray(y).astype(np.promote_types(y.dtype, np.float32) if floating else jnp.float32)

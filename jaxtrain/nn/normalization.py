@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxtrain.nn.statistics_over import examples_shared
-from jaxtrain.sharding import reshaped
+from jaxtrain.sharding import reshape
+from jaxtrain.step_context import current_context
 
 Norm = Literal["batch", "layer", "instance", "group", "none"]
 """By name: over the batch and places; over all of an example; its channels one by one, or in 32 groups; not at all."""
@@ -25,8 +25,8 @@ class BatchNorm(nn.Module):
     mean: E[x^2] - E[x]^2, which is faster, has no correct digit where the mean is a few thousand times the deviation.
 
     Under jit with a batch that is cut over devices, the statistics are those of the whole batch; inside `pmap` or
-    `shard_map` they are each device's own, unless `axis_name` joins them. Within `statistics_over` they are those of
-    groups of examples, and what is kept is the mean over groups.
+    `shard_map` they are each device's own, unless `axis_name` joins them. `StepContext.batch_norm` may
+    ask for those of groups of examples; what is kept is the mean over groups then.
 
     Attributes:
       train: whether to use the batch's statistics, and to move the running ones.
@@ -60,9 +60,11 @@ class BatchNorm(nn.Module):
         mean_kept = self.variable(BATCH_STATS, "mean", jnp.zeros, (channels,), jnp.float32)
         var_kept = self.variable(BATCH_STATS, "var", jnp.ones, (channels,), jnp.float32)
         wide = _widened(x)
-        groups = examples_shared().parts(x.shape[0]) if self.train and not self.is_initializing() else 1
+        groups = (
+            current_context().batch_norm.count_groups(x.shape[0]) if self.train and not self.is_initializing() else 1
+        )
         if groups > 1:
-            wide = reshaped(wide, groups, x.shape[0] // groups, *x.shape[1:])
+            wide = reshape(wide, groups, x.shape[0] // groups, *x.shape[1:])
         if self.train:
             mean, var = self._statistics(wide, grouped=groups > 1)
             if known:
@@ -83,7 +85,7 @@ class BatchNorm(nn.Module):
             bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype).astype(wide.dtype)
             offset = offset + (bias if groups == 1 else bias[None])
         y = (wide - _spread(center, wide)) * _spread(factor, wide) + _spread(offset, wide)
-        y = reshaped(y, *x.shape) if groups > 1 else y
+        y = reshape(y, *x.shape) if groups > 1 else y
         return y.astype(x.dtype if self.dtype is None else self.dtype)
 
     def _statistics(self, x: Array, *, grouped: bool) -> tuple[Array, Array]:
@@ -99,7 +101,7 @@ class BatchNorm(nn.Module):
         return whole, jax.lax.pmean(var + jnp.square(mean - whole), axis_name)
 
     def _joined(self) -> str | Sequence[str] | None:
-        return self.axis_name if self.axis_name is not None else examples_shared().axis_name
+        return self.axis_name if self.axis_name is not None else current_context().batch_norm.axis_name
 
     def _bessel(self, x: Array, groups: int) -> Array | float:
         """N / (N - 1) for the N values that a channel's variance is made of."""

@@ -1,10 +1,11 @@
-"""Pooling.
+"""Pooling, and the sizes of what windows make of an axis.
 
 Where windows do not overlap, it is written as a reshape: on CPU the gradient of a reshape and a maximum is far cheaper
 than that of `reduce_window`, whose derivative is a select-and-scatter. Where several values of such a window share the
 maximum, the gradient is divided among them.
 """
 
+import math
 from typing import Any, Literal
 
 import jax
@@ -12,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxtrain.nn.sizes import output_size
-from jaxtrain.sharding import reshaped
-
 Pooling = Literal["max", "average"]
+
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+"""What is added above and below, and to the left and to the right."""
 
 
 def pool(x: jax.Array, kind: Pooling = "max", window: int = 2) -> jax.Array:
@@ -23,9 +25,12 @@ def pool(x: jax.Array, kind: Pooling = "max", window: int = 2) -> jax.Array:
 
     Rows and columns that do not fill a tile are left out, as unpadded pooling does.
     """
-    n, h, w, c = x.shape
+    _, h, w, c = x.shape
     rows, columns = output_size(h, window, stride=window), output_size(w, window, stride=window)
-    tiles = reshaped(x[:, : rows * window, : columns * window], n, rows, window, columns, window, c)
+    # an image at a time, so that a batch that is sharded over an explicit mesh stays so
+    tiles = jax.vmap(lambda image: image.reshape(rows, window, columns, window, c))(
+        x[:, : rows * window, : columns * window]
+    )
     return tiles.max(axis=(2, 4)) if kind == "max" else tiles.mean(axis=(2, 4))
 
 
@@ -113,3 +118,50 @@ def _covered(size: int, window: int, stride: int, padding: int, inside: int, pla
     """How many positions count in each window along an axis."""
     starts = (i * stride - padding for i in range(places))
     return [min(s + window, size + inside) - max(s, -inside) for s in starts]
+
+
+def symmetric(padding: int) -> Padding:
+    """The same padding on every side."""
+    return (padding, padding), (padding, padding)
+
+
+def output_size(
+    size: int,
+    window: int,
+    *,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    ceil: bool = False,
+    exact: bool = False,
+) -> int:
+    """How many places a window has along an axis: (size + padding - window) / stride + 1, rounded down.
+
+    Args:
+      size: of the input along the axis.
+      window: of the kernel; (k - 1) * dilation + 1 for a dilated one.
+      stride: between two places.
+      padding: before and after.
+      ceil: rounds up, as Caffe's pooling and torch's `ceil_mode` do: a last window may hang over the end, and is left
+        out if it would begin beyond the input and the padding before it.
+      exact: refuses what is not a whole number instead of rounding it.
+
+    Raises:
+      ValueError: where the window has no place, or with `exact` not a whole number of them.
+    """
+    room = size + sum(padding) - window
+    told = f"a window of {window} with stride {stride} and padding {padding[0]} and {padding[1]} on a side of {size}"
+    if room < 0:
+        raise ValueError(f"{told} has no place: the side must be at least {window - sum(padding)}")
+    if exact and room % stride:
+        raise ValueError(
+            f"{told} fits {room / stride + 1:g} times; change the padding by {room % stride} or the stride"
+        )
+    if not ceil:
+        return room // stride + 1
+    places = math.ceil(room / stride) + 1
+    return places - 1 if (places - 1) * stride >= size + padding[0] else places
+
+
+def full_size(size: int, window: int) -> int:
+    """Places at which a window and the input overlap at all: size + window - 1, the "full" correlation."""
+    return size + window - 1

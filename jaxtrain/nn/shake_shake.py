@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.random import by_example
+from jaxtrain.random import draw_by_example
 
 Forward = Literal["shake", "even"]
 """A number of its own for each, or 1/2."""
@@ -57,7 +57,7 @@ def shake(
 
     def draw(key: jax.Array) -> jax.Array:
         if per_example:
-            return by_example(lambda own: jax.random.uniform(own, ones, first.dtype), key, first)
+            return draw_by_example(lambda own: jax.random.uniform(own, ones, first.dtype), key, first)
         return jax.random.uniform(key, shape, first.dtype)
 
     even = jnp.full(shape, 0.5, first.dtype)

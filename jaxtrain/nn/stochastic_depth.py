@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.random import by_example
+from jaxtrain.random import draw_by_example
 
 Scaling = Literal["at_test", "in_training"]
 """At test the branch is multiplied by its probability, as in the paper; or in training divided by it ("inverted")."""
@@ -34,7 +34,7 @@ def drop_path(
     def draw(own: jax.Array) -> jax.Array:
         return jax.random.bernoulli(own, survival)
 
-    present = by_example(draw, key, x) if per_example else draw(key)
+    present = draw_by_example(draw, key, x) if per_example else draw(key)
     return drop_path_given(present, x, survival, scaling)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxtrain.config.annotations import Fraction, Interval, LearningRate, PositiveInt
+from jaxtrain.optim.batch_objective import objective_of
 from jaxtrain.optim.chain import like
 from jaxtrain.optim.param_rules import is_zero
 from jaxtrain.optim.schedules import as_schedule
@@ -42,8 +43,9 @@ def easgd(
     x_i -= alpha * (x_i - center), center += moving_rate * (mean of x_i - center), both with the values from before
     the step, alpha = moving_rate / workers.
 
-    The gradients are the workers' own: of the extra argument `worker_value_fn(stacked) -> f[W]`, in which each worker
-    has its share of the batch; or else of `value_fn`, the same for all. The gradient at the center is not used.
+    The gradients are the workers' own: of `worker_values(stacked) -> f[W]` in the extra argument `objective`
+    (`BatchObjective`), in which each worker has its part of the batch; or else of `value_fn`, the same for all. The
+    gradient at the center is not used.
 
     Args:
       learning_rate: a number or a schedule.
@@ -65,8 +67,9 @@ def easgd(
         values = _worker_values(extra)
         if params is None or values is None:
             raise ValueError(
-                "easgd needs the workers' objectives: call update(grads, state, params, worker_value_fn=...), "
-                "a function of stacked parameters that gives a value for each, or value_fn=objective for all"
+                "easgd needs the workers' objectives: call update(grads, state, params, "
+                "objective=BatchObjective(worker_values=...)), a function of stacked parameters that gives a value for "
+                "each, or value_fn=... for all"
             )
         kept = () if still else jax.tree.map(lambda v: like(momentum, v) * v, state.velocity)
         ahead = state.workers if still else jax.tree.map(jnp.add, state.workers, kept)
@@ -108,6 +111,6 @@ def elastic_pull(moved: Any, before: Any, center: Any, moving_rate: Any) -> tupl
 
 
 def _worker_values(extra: dict[str, Any]) -> Any:
-    if extra.get("worker_value_fn") is not None:
-        return extra["worker_value_fn"]
+    if (values := objective_of(extra).worker_values) is not None:
+        return values
     return jax.vmap(extra["value_fn"]) if extra.get("value_fn") is not None else None

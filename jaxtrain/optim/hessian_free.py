@@ -10,6 +10,7 @@ import optax
 
 from jaxtrain.config.annotations import Fraction, NonNegativeFloat, PositiveInt
 from jaxtrain.optim import trees
+from jaxtrain.optim.batch_objective import objective_of
 from jaxtrain.optim.lbfgs import objective
 from jaxtrain.optim.line_search import Found, search
 from jaxtrain.optim.param_rules import is_zero
@@ -57,9 +58,9 @@ def hessian_free(
     times the rounding unit; where it would rise above that divided by the unit, it begins anew.
 
     The objective must be the same at each step: the full batch, no dropout, no augmentation. `update` needs `params`
-    and `value_fn`, takes `value`, and for "gauss_newton" needs `output_fn` and `output_loss`. Penalties in `value_fn`
-    are seen in its values and gradients, and not in the Gauss-Newton matrix: give a penalty's second derivative as
-    `damping`, or take "hessian".
+    and `value_fn`, takes `value`, and for "gauss_newton" needs an `objective` (`BatchObjective`) with `outputs` and
+    `output_loss`. Penalties in `value_fn` are seen in its values and gradients, and not in the Gauss-Newton matrix:
+    give a penalty's second derivative as `damping`, or take "hessian".
 
     Args:
       curvature: which matrix.
@@ -114,13 +115,14 @@ def _hessian(value_fn: Callable[[Any], jax.Array], params: Any) -> Product:
 
 def _gauss_newton(params: Any, extra: dict[str, Any]) -> Product:
     """Products with J' H_L J, J the derivative of the outputs and H_L the Hessian of their loss."""
-    output_fn, output_loss = extra.get("output_fn"), extra.get("output_loss")
-    if output_fn is None or output_loss is None:
+    model, output_loss = objective_of(extra).outputs, objective_of(extra).output_loss
+    if model is None or output_loss is None:
         raise ValueError(
             "hessian_free builds its Gauss-Newton matrix from the model and its loss: call update(..., "
-            'output_fn=params -> outputs, output_loss=outputs -> loss), or take curvature="hessian"'
+            "objective=BatchObjective(outputs=params -> outputs, output_loss=outputs -> loss)), or take "
+            'curvature="hessian"'
         )
-    outputs, forward = jax.linearize(output_fn, params)
+    outputs, forward = jax.linearize(model, params)
     backward = jax.linear_transpose(forward, params)
     _, bend = jax.linearize(jax.grad(output_loss), outputs)
 

@@ -10,6 +10,7 @@ import optax
 
 from jaxtrain.config.annotations import Fraction, LearningRate, PositiveFloat, PositiveInt, Seed
 from jaxtrain.optim import trees
+from jaxtrain.optim.batch_objective import objective_of
 from jaxtrain.optim.chain import like
 from jaxtrain.optim.kfac_factors import Factors, Fisher, kronecker_factors
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay, path_name
@@ -57,8 +58,8 @@ def kfac(
     The result is shortened so that learning_rate^2 * step'gradient is `kl_clip` at the most, which bounds the change of
     the model's distribution (Ba et al. 2017), and goes into a velocity v = momentum * v + step; x -= learning_rate * v.
 
-    `update` needs `output_fn`, a Linen model on the batch whose parameters have the paths of its layers, and for
-    "empirical" `output_loss`.
+    `update` needs the extra argument `objective` (`BatchObjective`) with `outputs`, a Linen model on the batch whose
+    parameters have the paths of its layers, and for "empirical" with `output_loss`.
 
     Args:
       learning_rate: a number or a schedule.
@@ -83,17 +84,17 @@ def kfac(
     def update(
         updates: optax.Updates, state: KfacState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, KfacState]:
-        output_fn = extra.get("output_fn")
-        if params is None or output_fn is None:
+        outputs, output_loss = objective_of(extra).outputs, objective_of(extra).output_loss
+        if params is None or outputs is None:
             raise ValueError(
-                "kfac looks into the model's layers: call update(grads, state, params, output_fn=params -> logits), "
-                "a Linen model applied to the batch"
+                "kfac needs the outputs of the model's layers: call update(grads, state, params, "
+                "objective=BatchObjective(outputs=params -> logits)), a Linen model applied to the batch"
             )
         stream = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"kfac"))
         key = jax.random.fold_in(stream, state.step)
 
         def look() -> Layers:
-            found = kronecker_factors(output_fn, params, key, fisher=fisher, output_loss=extra.get("output_loss"))
+            found = kronecker_factors(outputs, params, key, fisher=fisher, output_loss=output_loss)
             return _averaged(state.factors, found, state.step // factors_every, factor_decay)
 
         factors = _when(state.step % factors_every == 0, factors_every, look, state.factors)

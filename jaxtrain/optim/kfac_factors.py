@@ -166,7 +166,8 @@ def _output_factors(
     if fisher == "empirical":
         if output_loss is None:
             raise ValueError(
-                'kfac with fisher="empirical" needs the loss: call update(..., output_loss=logits -> loss)'
+                'kfac with fisher="empirical" needs the loss: call update(..., '
+                "objective=BatchObjective(output_loss=logits -> loss))"
             )
         return moments(jax.grad(output_loss)(logits) * logits.shape[0])
 

@@ -6,7 +6,6 @@ parameter must be decided. Paths join the names of a tree with "/": `conv1/kerne
 
 import dataclasses
 import re
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -126,8 +125,8 @@ def _multiply(rules: ByPath) -> optax.GradientTransformation:
 def _freeze(tx: optax.GradientTransformationExtraArgs, rules: ByPath) -> optax.GradientTransformationExtraArgs:
     """`tx` on the parameters for which `rules` give 0; those with 1 are frozen.
 
-    Unlike `optax.partition` it completes what `tx` asks the objective about: `value_fn`, `output_fn` and
-    `worker_value_fn`, which take whole trees of parameters, may be called with the trained ones alone.
+    Unlike `optax.partition` it completes what `tx` asks the objective about: `value_fn` and the functions of
+    `objective`, which take whole trees of parameters, may be called with the trained ones alone.
     """
     tx = optax.with_extra_args_support(tx)
 
@@ -139,12 +138,13 @@ def _freeze(tx: optax.GradientTransformationExtraArgs, rules: ByPath) -> optax.G
         return tx.init(trained(params))
 
     def update(updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra: Any) -> Any:
-        def whole(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
-            return lambda part: fn(_complete(part, params))
+        def complete(part: Any) -> Any:
+            return _complete(part, params)
 
-        for name in ("value_fn", "output_fn", "worker_value_fn"):
-            if extra.get(name) is not None:
-                extra[name] = whole(extra[name])
+        if (value_fn := extra.get("value_fn")) is not None:
+            extra["value_fn"] = lambda part: value_fn(complete(part))
+        if (objective := extra.get("objective")) is not None:
+            extra["objective"] = objective.complete_params(complete)
         if extra.get("grad") is not None:
             extra["grad"] = trained(extra["grad"])
         part = None if params is None else trained(params)

@@ -2,13 +2,10 @@
 
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 
-_FEW_OPTIMIZATIONS = {"xla_backend_optimization_level": 1}
 OFF = ("0", "off", "no", "false")
 
 
@@ -21,15 +18,6 @@ def cache_directory() -> Path | None:
         return Path(os.path.expanduser(chosen))
     base = os.environ.get("XDG_CACHE_HOME")
     return Path(base or os.path.expanduser("~/.cache")) / "jaxtrain" / "xla"
-
-
-def jit_once(function: Callable[..., Any], out_shardings: Any = None) -> Any:
-    """`jax.jit` of what a run calls once, such as its initial state: LLVM optimizes little, the numbers are the same.
-
-    For ResNet-20 on a CPU that is 3 s of compiling in the place of 11. A TPU's compiler has no such option.
-    """
-    options = None if jax.default_backend() == "tpu" else _FEW_OPTIMIZATIONS
-    return jax.jit(function, out_shardings=out_shardings, compiler_options=options)
 
 
 def enable_compilation_cache() -> None:

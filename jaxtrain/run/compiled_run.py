@@ -1,85 +1,117 @@
-"""The compiled parts of a run, made from its plan."""
+"""The compiled parts of a run and its data on the devices, made from its plan."""
 
-import functools
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxtrain.data.loader import Arrays, Held, Loader, Shuffle, Whole, training_loader
+from jaxtrain.data.epoch_shuffle import StepOrder
+from jaxtrain.data.memory import DeviceSplit, TrainingBatches
 from jaxtrain.data.preprocessing.base import Preprocessing
-from jaxtrain.data.streaming import StreamedSplit
-from jaxtrain.evaluation.averaged import make_evaluated, make_observe
-from jaxtrain.evaluation.evaluate import make_evaluate
-from jaxtrain.evaluation.run_evaluation import make_run_evaluate
-from jaxtrain.random import AUGMENT, stream
-from jaxtrain.run.data_wait import Metered
-from jaxtrain.run.loop import Tools
-from jaxtrain.sharding import placed
-from jaxtrain.training.augmentations import training_sightings
-from jaxtrain.training.dispatch import make_dispatch
+from jaxtrain.data.source import Split
+from jaxtrain.evaluation.averaged import Evaluated, Observe, make_evaluated, make_observe
+from jaxtrain.evaluation.evaluate import EvaluateSplit, evaluate_in_chunks, make_evaluate
+from jaxtrain.evaluation.tta import make_run_evaluate
+from jaxtrain.run.data_wait import MeteredBatches
+from jaxtrain.sharding import put
+from jaxtrain.training.dispatch import MultiStep, compile_several_steps, compile_step
+from jaxtrain.training.inputs import make_loader, make_order, make_stream, place_splits
 from jaxtrain.training.metrics import Totals, empty_totals, turned
-from jaxtrain.training.multi_step import Several
-from jaxtrain.training.orders import epoch_draw
 from jaxtrain.training.plan import Plan
 from jaxtrain.training.precision import at_matmul_precision
 from jaxtrain.training.state import all_finite
-from jaxtrain.training.streamed import evaluate_chunks, training_stream
+from jaxtrain.training.step import LoopStep
 
 
-def make_feed(plan: Plan, normalization: Preprocessing) -> tuple[Loader, Shuffle | Whole]:
-    """What gives the batch of a step: a loader, to be called inside `jax.jit`, and the order of the examples."""
-    config, layout = plan.config, plan.layout
-    key = functools.partial(stream, config.seed)
-    size, examples = plan.clock.batch_size, plan.clock.examples
-    load = training_loader(
-        normalization,
-        plan.augment,
-        functools.partial(key, AUGMENT),
-        size,
-        layout.batch,
-        late=plan.late,
-        mix=plan.mix,
-        normalize_first=config.data.normalize_first,
-        sightings=training_sightings(config, plan.clock),
-    )
-    everywhere = layout.replicated
-    if plan.splits.streamed or size == examples:
-        return load, Whole(everywhere)
-    return load, Shuffle(epoch_draw(config), examples, size, everywhere)
+@dataclasses.dataclass(frozen=True)
+class CompiledRun:
+    """What the loop of a run calls.
+
+    Attributes:
+      dispatch: one step.
+      multi_step: several steps; where it is there it makes all of them, also a single one, so that all have the same
+        bits. None where steps go one by one.
+      turn: at the end of an interval, its numbers and the totals of the next.
+      empty: the totals of the first interval.
+      finite: whether a tree is free of NaN and infinity.
+      evaluate: the evaluation of a split during training.
+      evaluate_final: the evaluation with which the run ends, its test-time augmentation included.
+      evaluated: from a state to what of it is evaluated.
+      observe: what tells the optimizer the validation metric.
+      order: the order of the examples.
+      splits: the splits on the devices.
+      batches: the arrays among which the examples of a step are.
+    """
+
+    dispatch: LoopStep
+    multi_step: MultiStep | None
+    turn: Callable[[Totals], tuple[jax.Array, Totals]]
+    empty: Callable[[], Totals]
+    finite: Callable[[Any], jax.Array]
+    evaluate: EvaluateSplit
+    evaluate_final: EvaluateSplit
+    evaluated: Evaluated
+    observe: Observe
+    order: StepOrder
+    splits: dict[str, DeviceSplit]
+    batches: TrainingBatches
+
+    @property
+    def program(self) -> Any:
+        """The compiled function that the loop calls."""
+        return self.dispatch if self.multi_step is None else self.multi_step.compiled
+
+    def count_programs(self) -> int:
+        """Return how many programs there are of the training step: one, when all goes well; 0 where it is unknown."""
+        return int(self.program._cache_size()) if hasattr(self.program, "_cache_size") else 0
+
+    def lower(self, state: Any) -> Any:
+        """Lower the program for `state`, abstract or not, to be compiled and looked into.
+
+        None for `pmap` and for meshes with explicit axes, whose programs cannot be lowered from here.
+        """
+        if not hasattr(self.program, "lower"):
+            return None
+        count = () if self.multi_step is None else (self.multi_step.count(1),)
+        return self.program.lower(state, self.empty(), self.order.order(0), self.batches(0), *count)
 
 
-def make_tools(plan: Plan, normalization: Preprocessing, arrays: Mapping[str, Arrays | StreamedSplit]) -> Tools:
-    """The compiled parts of a run."""
-    config, layout = plan.config, plan.layout
-    load, shuffle = make_feed(plan, normalization)
-    train = arrays["train"]
-    streamed = isinstance(train, StreamedSplit)
-    batches = Metered(training_stream(plan, train)) if isinstance(train, StreamedSplit) else Held(train)
-    evaluate = make_evaluate(plan.model, plan.loss, normalization, config.evaluation.batch_size, layout)
-    with_views = evaluate if config.evaluation.views is None else make_run_evaluate(plan, plan.model, normalization)
-    dispatch = functools.partial(
-        make_dispatch,
+def compile_run(plan: Plan, normalization: Preprocessing, loaded: Mapping[str, Split]) -> CompiledRun:
+    """Put the splits on the devices and make the functions of a run; each compiles when it is first called.
+
+    Args:
+      plan: the plan of the run.
+      normalization: the preprocessing, fitted.
+      loaded: the splits as `read_splits` returns them.
+    """
+    layout, config = plan.layout, plan.config
+    size, level = config.evaluation.batch_size, config.precision.matmul
+    splits = place_splits(plan.splits, layout, loaded)
+    plain = make_evaluate(plan.model, plan.loss, normalization, size, layout)
+    final = plain if config.evaluation.views is None else make_run_evaluate(plan, plan.model, normalization)
+    step = (
         plan.shared_step,
-        load,
-        plan.optimizer.learning_rate,
-        layout,
-        state=layout.of_state(plan.abstract),
+        make_loader(plan, normalization),
+        plan.optimizer.rate,
+        plan.devices,
+        plan.abstract,
     )
     turn = layout.jit(turned, out_shardings=layout.replicated)
-    return Tools(
-        dispatch=dispatch(streamed=streamed),
-        several=Several(dispatch(several=True), layout.replicated) if plan.together.most > 1 else None,
+    return CompiledRun(
+        dispatch=compile_step(*step, streamed=plan.splits.streamed),
+        multi_step=compile_several_steps(*step) if plan.steps_per_call.most > 1 else None,
         turn=turn,
-        empty=lambda: turn(placed(_blank(), layout.replicated))[1],
+        empty=lambda: turn(put(_blank(), layout.replicated))[1],
         finite=layout.jit(all_finite, out_shardings=layout.replicated),
-        evaluate=evaluate_chunks(at_matmul_precision(evaluate, config), config.evaluation.batch_size, layout),
-        evaluate_views=evaluate_chunks(at_matmul_precision(with_views, config), config.evaluation.batch_size, layout),
-        evaluated=at_matmul_precision(make_evaluated(plan, normalization, arrays), config),
+        evaluate=evaluate_in_chunks(at_matmul_precision(plain, level), size),
+        evaluate_final=evaluate_in_chunks(at_matmul_precision(final, level), size),
+        evaluated=at_matmul_precision(make_evaluated(plan, normalization, splits), level),
         observe=make_observe(plan),
-        shuffle=shuffle,
-        arrays=dict(arrays),
-        examples=batches,
+        order=make_order(plan),
+        splits=splits,
+        batches=splits["train"].training_batches(lambda split: MeteredBatches(make_stream(plan, split))),
     )
 
 

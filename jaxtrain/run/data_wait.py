@@ -5,19 +5,19 @@ import threading
 import time
 from typing import Any
 
-from jaxtrain.data.loader import Arrays
-from jaxtrain.data.streaming import TrainingStream
+from jaxtrain.data.device_stream import TrainingStream
+from jaxtrain.data.memory import Arrays
 
 WORTH_SAYING = 0.1
 """Share of a run from which on waiting for data is worth a sentence."""
 
 
-class Metered:
+class MeteredBatches:
     """A stream of batches that is asked how long it kept the devices idle.
 
     The host runs ahead: that it waits for a batch says nothing as long as the devices have earlier steps to do. What
     counts is the time from the end of a step to the dispatch of the next, as far as the host spent it on waiting for
-    the batch. A thread waits for the steps to end and adds up; `seconds` is as late as it is.
+    the batch. A thread waits for the steps to end and adds up; `seconds_waited` is as late as it is.
 
     Args:
       stream: what gives the batches.
@@ -28,17 +28,22 @@ class Metered:
         self._blocked = 0.0
         self._steps: queue.SimpleQueue[tuple[Any, float, float] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self.seconds = 0.0
+        self._seconds = 0.0
+
+    @property
+    def seconds_waited(self) -> float:
+        """How long the devices have waited for batches, as far as the thread has come."""
+        return self._seconds
 
     def __call__(self, step: int) -> Arrays:
-        """The batch of `step`."""
+        """Return the batch of `step`."""
         began = time.perf_counter()
         batch = self._stream(step)
         self._blocked = time.perf_counter() - began
         return batch
 
     def dispatched(self, tick: Any) -> None:
-        """Called after the dispatch of the step whose batch was given last, with something that it computes."""
+        """Call right after dispatching the step that consumes the last batch; `tick` is any of its outputs."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._follow, name="data wait", daemon=True)
             self._thread.start()
@@ -49,12 +54,12 @@ class Metered:
         while (step := self._steps.get()) is not None:
             tick, dispatched, blocked = step
             if ended is not None:
-                self.seconds += max(min(dispatched - ended, blocked), 0.0)
+                self._seconds += max(min(dispatched - ended, blocked), 0.0)
             tick.block_until_ready()
             ended = time.perf_counter()
 
     def close(self) -> None:
-        """Ends the thread and the work on later batches."""
+        """End the thread and the work on later batches."""
         if self._thread is not None:
             self._steps.put(None)
             self._thread.join()

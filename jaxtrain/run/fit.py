@@ -10,10 +10,8 @@ from typing import Any
 import jax
 
 from jaxtrain.config import Config, config_name, digest, load_config
-from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.encoded import EncodedSource
+from jaxtrain.data.source import Split
 from jaxtrain.data.splits import read_splits
-from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.distributed import processes as hosts
 from jaxtrain.distributed.peers import Peers
 from jaxtrain.errors import CheckpointError, Diverged, Interrupted
@@ -21,18 +19,24 @@ from jaxtrain.reporting.reporter import Reporter, quiet
 from jaxtrain.run import checkpoints
 from jaxtrain.run import out_of_memory as memory
 from jaxtrain.run.compilation_cache import enable_compilation_cache
-from jaxtrain.run.compiled_run import make_tools
+from jaxtrain.run.compiled_run import CompiledRun, compile_run
 from jaxtrain.run.data_wait import WORTH_SAYING, advice
 from jaxtrain.run.directory import Workdir
-from jaxtrain.run.loop import Hooks, Loop, Tools
+from jaxtrain.run.loop import Hooks, Loop
 from jaxtrain.run.out_of_memory import explained
 from jaxtrain.run.result import Metrics, Result, device_names, versions
-from jaxtrain.run.session import claimed, normalization, placed, reported, restored, saver
+from jaxtrain.run.session import (
+    fit_or_read_normalization,
+    lock_workdir,
+    open_checkpointer,
+    open_writers,
+    restore_latest,
+    restore_target,
+)
 from jaxtrain.run.signals import stop_on_signals
 from jaxtrain.training.initialization import initial_state
 from jaxtrain.training.plan import Plan, make_plan, with_training_colors
 from jaxtrain.training.state import TrainState, params_sha256
-from jaxtrain.training.streamed import place_splits
 
 
 def default_workdir(config: str | Path | Config, resolved: Config) -> Path:
@@ -88,43 +92,39 @@ def _fit(
     reporter.note(describe_run(plan, directory))
     with explained(resolved, memory.DATA):
         splits = read_splits(plan.splits, tuple(plan.splits.sizes), resolved.seed)  # damaged data leaves nothing behind
-    with claimed(directory, resolved):
+    with lock_workdir(directory, resolved):
         return _train(plan, directory, reporter, splits, peers)
 
 
 def _train(
-    plan: Plan,
-    directory: Workdir,
-    reporter: Reporter,
-    splits: Mapping[str, ArraySource | StreamedSplit],
-    peers: Peers | None,
+    plan: Plan, directory: Workdir, reporter: Reporter, splits: Mapping[str, Split], peers: Peers | None
 ) -> Result:
-    found = restored(plan, directory, reporter)
-    fitted = normalization(plan, directory, splits["train"])
+    found = restore_latest(plan, directory, reporter)
+    normalization = fit_or_read_normalization(plan, directory, splits["train"])
     plan = with_training_colors(plan, splits["train"])
     with explained(plan.config, memory.DATA):
-        tools = make_tools(plan, fitted, place_splits(plan, splits))
+        compiled = compile_run(plan, normalization, splits)
     if found is None:
         with explained(plan.config, memory.INITIALIZATION):
-            state = initial_state(plan, fitted, splits["train"])
+            state = initial_state(plan, normalization, splits["train"])
         progress = checkpoints.Progress()
     else:
         state, progress = found
     step = int(state.step)
     with (
-        contextlib.closing(tools.examples),
-        saver(plan, directory, -1 if found is None else step) as saving,
-        reported(plan, directory, reporter, step),
+        contextlib.closing(compiled.batches),
+        open_checkpointer(plan, directory, -1 if found is None else step) as saving,
+        open_writers(plan, directory, reporter, step),
     ):
         hooks = Hooks(reporter.stepped, reporter.write, reporter.warn)
-        loop = Loop(plan, tools, saving, hooks, progress)
+        loop = Loop(plan, compiled, saving, hooks, progress)
         try:
             with stop_on_signals(peers) as stop, explained(plan.config, memory.TRAINING):
                 state = loop.run(state, stop)
             if loop.data_wait > WORTH_SAYING:
-                reporter.note(_advice(loop.data_wait, splits["train"]))
+                reporter.note(advice(loop.data_wait, plan.splits.workers, decoded=plan.splits.host is not None))
             with explained(plan.config, memory.EVALUATION):
-                final, best = _final_metrics(plan, tools, loop, directory, reporter, state)
+                final, best = _final_metrics(plan, compiled, loop, directory, reporter, state)
         except (Interrupted, Diverged) as error:
             if hosts.is_primary():
                 _unfinished(plan, loop, directory, error).write(directory.result_file)
@@ -149,11 +149,6 @@ def _whole(plan: Plan, params: Any) -> Any:
     return plan.layout.jit(lambda x: x, out_shardings=plan.layout.replicated)(params)
 
 
-def _advice(share: float, train: ArraySource | StreamedSplit) -> str:
-    assert isinstance(train, StreamedSplit)  # no other is waited for
-    return advice(share, train.workers, decoded=isinstance(train.source, EncodedSource))
-
-
 def describe_run(plan: Plan, directory: Workdir) -> str:
     """One line that says what is trained on what, for how long and where."""
     sizes = ", ".join(f"{n:,} {split}" for split, n in plan.splits.sizes.items())
@@ -166,10 +161,10 @@ def describe_run(plan: Plan, directory: Workdir) -> str:
 
 
 def _final_metrics(
-    plan: Plan, tools: Tools, loop: Loop, directory: Workdir, reporter: Reporter, state: TrainState
+    plan: Plan, compiled: CompiledRun, loop: Loop, directory: Workdir, reporter: Reporter, state: TrainState
 ) -> tuple[Metrics, Metrics]:
     """Metrics by split of the final and of the best parameters; the test split is looked at here and only here."""
-    final = _metrics(tools, state)
+    final = _metrics(compiled, state)
     best: Metrics = {}
     best_step = loop.progress.best_step
     if best_step is not None:
@@ -177,8 +172,8 @@ def _final_metrics(
         if best_step != plan.total_steps:
             if not hosts.said_by_primary(lambda: _is_usable(directory, best_step, reporter)):
                 return final, best
-            chosen, _ = checkpoints.restore(directory.checkpoints, best_step, placed(plan), verify=False)
-        best = _metrics(tools, chosen)
+            chosen, _ = checkpoints.restore(directory.checkpoints, best_step, restore_target(plan), verify=False)
+        best = _metrics(compiled, chosen)
     if "test" in final:
         epoch = round(plan.clock.epoch(plan.total_steps), 4)
         reporter.write({"step": plan.total_steps, "epoch": epoch, "split": "test", **final["test"]})
@@ -194,12 +189,12 @@ def _is_usable(directory: Workdir, step: int, reporter: Reporter) -> bool:
     return True
 
 
-def _metrics(tools: Tools, state: TrainState) -> Metrics:
-    """By split: the training split as it is, the others by the views of the run."""
-    params, variables = tools.evaluated(state)
+def _metrics(compiled: CompiledRun, state: TrainState) -> Metrics:
+    """By split: the training split as it is, the others with the test-time augmentation of the run."""
+    params, variables = compiled.evaluated(state)
     return {
-        name: (tools.evaluate if name == "train" else tools.evaluate_views)(params, variables, arrays)
-        for name, arrays in tools.arrays.items()
+        name: (compiled.evaluate if name == "train" else compiled.evaluate_final)(params, variables, split)
+        for name, split in compiled.splits.items()
     }
 
 

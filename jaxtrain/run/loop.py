@@ -6,67 +6,18 @@ import dataclasses
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
-from jaxtrain.data.loader import Arrays, Held, Shuffle, Whole
-from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.errors import Diverged, Interrupted
-from jaxtrain.evaluation.averaged import Evaluated, Observe
 from jaxtrain.run.checkpoints import Progress, Saver
-from jaxtrain.run.data_wait import Metered
+from jaxtrain.run.compiled_run import CompiledRun
 from jaxtrain.run.intervals import Intervals, Record
 from jaxtrain.run.out_of_memory import EVALUATION, explained
 from jaxtrain.run.pace import Pace
 from jaxtrain.run.signals import Stop
-from jaxtrain.training.dispatch import Dispatch
-from jaxtrain.training.metrics import Totals
-from jaxtrain.training.multi_step import Several
 from jaxtrain.training.plan import Plan
 from jaxtrain.training.state import TrainState
-from jaxtrain.training.streamed import EvaluateSplit
-
-
-@dataclasses.dataclass(frozen=True)
-class Tools:
-    """The compiled parts of a run, and its data on the device; `evaluate_views` is what it ends with.
-
-    Where there is `several` it makes all steps, also one alone, and `dispatch` none: so all have the same bits. At the
-    end of an interval `turn` gives its numbers and the totals of the next; `empty` gives those of the first.
-    """
-
-    dispatch: Dispatch
-    several: Several | None
-    turn: Callable[[Totals], tuple[jax.Array, Totals]]
-    empty: Callable[[], Totals]
-    finite: Callable[[Any], jax.Array]
-    evaluate: EvaluateSplit
-    evaluate_views: EvaluateSplit
-    evaluated: Evaluated
-    observe: Observe
-    shuffle: Shuffle | Whole
-    arrays: dict[str, Arrays | StreamedSplit]
-    examples: Held | Metered
-
-    @property
-    def program(self) -> Any:
-        """The compiled function that the loop calls."""
-        return self.dispatch if self.several is None else self.several.compiled
-
-    def programs(self) -> int:
-        """How many programs there are of the training step; one, when all goes well, and 0 where it cannot be said."""
-        return int(self.program._cache_size()) if hasattr(self.program, "_cache_size") else 0
-
-    def lowered(self, state: Any) -> Any:
-        """The program for `state`, abstract or not, to be compiled and looked into; None of what cannot be.
-
-        That is `pmap`, and meshes with explicit axes.
-        """
-        if not hasattr(self.program, "lower"):
-            return None
-        count = () if self.several is None else (self.several.count(1),)
-        return self.program.lower(state, self.empty(), self.shuffle.order(0), self.examples(0), *count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,16 +32,16 @@ class Hooks:
 class Loop:
     """One session of a run: from the step its state stands at to the end, or to a signal."""
 
-    def __init__(self, plan: Plan, tools: Tools, saver: Saver, hooks: Hooks, progress: Progress):
+    def __init__(self, plan: Plan, compiled: CompiledRun, saver: Saver, hooks: Hooks, progress: Progress):
         self.plan = plan
-        self.tools = tools
+        self.compiled = compiled
         self.saver = saver
         self.hooks = hooks
         self.progress = progress
         self.compile_seconds = 0.0
         self._programs: int | None = None
-        self._meter = tools.examples if isinstance(tools.examples, Metered) else None
-        self._intervals = Intervals(plan.clock, hooks.write, self._waited if self._meter is not None else None)
+        waits = compiled.batches.seconds_waited is not None
+        self._intervals = Intervals(plan.clock, hooks.write, self._waited if waits else None)
         self._began = time.perf_counter()
         self._seconds_before = progress.seconds
 
@@ -100,20 +51,19 @@ class Loop:
         Raises `Interrupted` after saving when `stop` asks for it, and `Diverged`, without saving, when the loss or
         the parameters are no longer finite.
         """
-        plan, tools, stepped = self.plan, self.tools, self.hooks.stepped
-        pace = Pace(plan.layout.steps_ahead, plan.together, idle_only=not plan.layout.on_cpu)
+        plan, compiled, stepped = self.plan, self.compiled, self.hooks.stepped
+        pace = Pace(plan.layout.steps_ahead, plan.steps_per_call, idle_only=not plan.layout.on_cpu)
         step = start = int(state.step)
-        totals, count = tools.empty(), 1
-        next_event = plan.calendar.after(step)
+        totals, count = compiled.empty(), 1
+        next_event = plan.events.after(step)
         stop.before(step + count)
         while step < plan.total_steps:
-            given = (state, totals, tools.shuffle.order(step), tools.examples(step))
-            if tools.several is None:
-                state, totals, tick = tools.dispatch(*given)
-                if self._meter is not None:
-                    self._meter.dispatched(tick)
+            given = (state, totals, compiled.order.order(step), compiled.batches(step))
+            if compiled.multi_step is None:
+                state, totals, tick = compiled.dispatch(*given)
+                compiled.batches.dispatched(tick)
             else:
-                state, totals, tick = tools.several(*given, count)
+                state, totals, tick = compiled.multi_step(*given, count)
             if step == start:  # the call that compiles
                 self.compile_seconds = self._since_began()
                 self._intervals.open(step + 1)
@@ -122,12 +72,12 @@ class Loop:
             stepped(step)
             due, signum = step == next_event, None
             if due:
-                next_event = plan.calendar.after(step)
+                next_event = plan.events.after(step)
             if step < plan.total_steps:
                 count = self._next_count(step, min(pace.steps, next_event - step))
                 signum = stop.before(step + count)
             if due or signum is not None:
-                numbers, totals = tools.turn(totals)
+                numbers, totals = compiled.turn(totals)
                 state = self._event(step, state, numbers, signum)
                 pace.resume()
         self.saver.wait()
@@ -135,10 +85,10 @@ class Loop:
 
     def _next_count(self, step: int, most: int) -> int:
         """How many steps to dispatch after `step`, so that one order of the examples holds them all."""
-        if self.tools.several is None:
+        if self.compiled.multi_step is None:
             return 1
-        self.tools.shuffle.order(step)
-        return min(most, self.tools.shuffle.until - step)
+        self.compiled.order.order(step)
+        return min(most, self.compiled.order.until - step)
 
     def seconds(self) -> float:
         """Wall time of the run up to now, over all its sessions."""
@@ -150,21 +100,21 @@ class Loop:
         return self._intervals.seconds_waited / self._intervals.seconds if self._intervals.seconds else 0.0
 
     def _waited(self) -> float:
-        return self._meter.seconds if self._meter is not None else 0.0
+        return self.compiled.batches.seconds_waited or 0.0
 
     def _since_began(self) -> float:
         return time.perf_counter() - self._began
 
     def _event(self, step: int, state: TrainState, numbers: jax.Array, signum: int | None) -> TrainState:
         """Does what is due after `step`, whose interval has `numbers`, and what a signal asks for; gives the state."""
-        due = self.plan.calendar.at(step)
+        due = self.plan.events.at(step)
         self._look_for_compiles(step)
         self._intervals.close(step, numbers)
         if due.evaluate or due.save or signum is not None:
             self._intervals.flush()
             best = False
             if due.evaluate and (value := self._evaluate(step, state)) is not None:
-                state, best = self.tools.observe(state, value), self._is_best(step, value)
+                state, best = self.compiled.observe(state, value), self._is_best(step, value)
             if due.save or best or signum is not None:
                 self._save(step, state)
             self._intervals.open(step)
@@ -179,7 +129,7 @@ class Loop:
 
     def _look_for_compiles(self, step: int) -> None:
         """Warns, once, when the step has been compiled again since the first time it was looked at."""
-        programs = self.tools.programs()
+        programs = self.compiled.count_programs()
         if self._programs is not None and programs > self._programs:
             self.hooks.warn(
                 f"the training step was compiled again before step {step}: something it is given has changed shape, "
@@ -189,10 +139,10 @@ class Loop:
 
     def _evaluate(self, step: int, state: TrainState) -> float | None:
         """Evaluates the validation split, if there is one, and returns the metric by which the best is chosen."""
-        if "validation" not in self.tools.arrays:
+        if "validation" not in self.compiled.splits:
             return None
         with explained(self.plan.config, EVALUATION):
-            metrics = self.tools.evaluate(*self.tools.evaluated(state), self.tools.arrays["validation"])
+            metrics = self.compiled.evaluate(*self.compiled.evaluated(state), self.compiled.splits["validation"])
         epoch = round(self.plan.clock.epoch(step), 4)
         self.hooks.write({"step": step, "epoch": epoch, "split": "validation", **metrics})
         return metrics[self.plan.config.evaluation.best]
@@ -206,7 +156,7 @@ class Loop:
         return better
 
     def _save(self, step: int, state: TrainState) -> None:
-        if not jax.device_get(self.tools.finite((state.params, state.variables))):
+        if not jax.device_get(self.compiled.finite((state.params, state.variables))):
             raise Diverged(
                 f"the parameters after step {step} are not finite, though the loss before was: training has diverged. "
                 "The last finite checkpoint is kept",

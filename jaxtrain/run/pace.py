@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxtrain.training.multi_step import Together
+from jaxtrain.training.dispatch import StepsPerCall
 
 _SHORT, _LONG = 0.05, 0.2
 """Seconds between two waits that are aimed at: few waits, since each costs a wake-up, and a signal answered soon."""
@@ -20,14 +20,14 @@ class Pace:
 
     Args:
       ahead: dispatches between two waits, at the most.
-      together: the limits of `steps`.
+      limits: the limits of `steps`.
       idle_only: steps are put together only where the device has been waiting for the host. A GPU asks the host after
         each turn of a loop, so there it pays only then; on a CPU the host's work takes the device's time in any case.
     """
 
-    def __init__(self, ahead: int, together: Together | None = None, *, idle_only: bool = False):
-        self._ahead, self._together, self._idle_only = ahead, together or Together(), idle_only
-        self.steps = self._together.fewest
+    def __init__(self, ahead: int, limits: StepsPerCall | None = None, *, idle_only: bool = False):
+        self._ahead, self._limits, self._idle_only = ahead, limits or StepsPerCall(), idle_only
+        self.steps = self._limits.fewest
         self._every = 1
         self._since = 0
         self._earlier: jax.Array | None = None
@@ -61,8 +61,8 @@ class Pace:
         return bool(idle)
 
     def _faster(self, join: bool) -> None:
-        if join and self.steps < self._together.most:
-            self.steps = min(2 * self.steps, self._together.most)
+        if join and self.steps < self._limits.most:
+            self.steps = min(2 * self.steps, self._limits.most)
         else:
             self._every = min(2 * self._every, self._ahead)
 
@@ -70,4 +70,4 @@ class Pace:
         if self._every > 1:
             self._every //= 2
         else:
-            self.steps = max(self.steps // 2, self._together.fewest)
+            self.steps = max(self.steps // 2, self._limits.fewest)

@@ -4,10 +4,9 @@ import contextlib
 from collections.abc import Iterator
 
 from jaxtrain.config import Config
-from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.preprocessing.base import Preprocessing
+from jaxtrain.data.source import Split
 from jaxtrain.data.splits import fit_normalization, fits_normalization
-from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.distributed import processes as hosts
 from jaxtrain.errors import CheckpointError, DataError
 from jaxtrain.reporting.reporter import Reporter
@@ -18,8 +17,8 @@ from jaxtrain.training.state import TrainState
 
 
 @contextlib.contextmanager
-def claimed(directory: Workdir, config: Config) -> Iterator[None]:
-    """The directory is this run's own: process 0 takes it for all of them."""
+def lock_workdir(directory: Workdir, config: Config) -> Iterator[None]:
+    """Make the directory this run's own while it is open; process 0 locks it for all of them."""
     with directory.locked(config) if hosts.is_primary() else contextlib.nullcontext():
         if hosts.is_primary():
             checkpoints.clean(directory.checkpoints)
@@ -29,8 +28,8 @@ def claimed(directory: Workdir, config: Config) -> Iterator[None]:
         yield
 
 
-def normalization(plan: Plan, directory: Workdir, train: ArraySource | StreamedSplit) -> Preprocessing:
-    """Fitted when a run begins, by process 0. One that continues keeps what it has, and is held to the same images.
+def fit_or_read_normalization(plan: Plan, directory: Workdir, train: Split) -> Preprocessing:
+    """Fit the preprocessing when a run begins, in process 0; read it when a run continues, and compare the images.
 
     Where these are streamed they are not looked at again, since that takes as long as an epoch of decoding.
     """
@@ -42,21 +41,23 @@ def normalization(plan: Plan, directory: Workdir, train: ArraySource | StreamedS
     if fitted is not None:
         return fitted
     kept = directory.read_normalization()
-    if isinstance(train, ArraySource) and not fits_normalization(plan.splits, train, kept):
+    if not train.streamed and not fits_normalization(plan.splits, train, kept):
         raise DataError(
             f"the training images are not those with which the run in {directory.path} began: their mean and std differ"
         )
     return kept
 
 
-def placed(plan: Plan) -> TrainState:
-    """The abstract state with its shardings, which is what restoring needs."""
+def restore_target(plan: Plan) -> TrainState:
+    """Return the abstract state with its shardings, which is what restoring needs."""
     state: TrainState = plan.layout.placed_shapes(plan.abstract, plan.layout.of_state(plan.abstract))
     return state
 
 
-def restored(plan: Plan, directory: Workdir, reporter: Reporter) -> tuple[TrainState, checkpoints.Progress] | None:
-    """The state and progress of the newest checkpoint that is whole, or None; process 0 decides which that is."""
+def restore_latest(
+    plan: Plan, directory: Workdir, reporter: Reporter
+) -> tuple[TrainState, checkpoints.Progress] | None:
+    """Restore state and progress of the newest whole checkpoint, which process 0 chooses; None where there is none."""
 
     def damaged(step: int, error: CheckpointError) -> None:
         moved = checkpoints.set_aside(directory.checkpoints, step)
@@ -70,12 +71,12 @@ def restored(plan: Plan, directory: Workdir, reporter: Reporter) -> tuple[TrainS
     if step < 0:
         return None
     reporter.note(f"continuing from step {step} of {plan.total_steps}")
-    return checkpoints.restore(directory.checkpoints, step, placed(plan), verify=False)
+    return checkpoints.restore(directory.checkpoints, step, restore_target(plan), verify=False)
 
 
 @contextlib.contextmanager
-def saver(plan: Plan, directory: Workdir, step: int) -> Iterator[checkpoints.Saver]:
-    """Saves the states of a run that goes on after `step`, that of its newest checkpoint; -1 for none."""
+def open_checkpointer(plan: Plan, directory: Workdir, step: int) -> Iterator[checkpoints.Saver]:
+    """Open what saves the states of a run that goes on after `step`, that of its newest checkpoint; -1 for none."""
     made = checkpoints.Saver(directory.checkpoints, plan.config.checkpoint.keep, step)
     try:
         yield made
@@ -84,8 +85,8 @@ def saver(plan: Plan, directory: Workdir, step: int) -> Iterator[checkpoints.Sav
 
 
 @contextlib.contextmanager
-def reported(plan: Plan, directory: Workdir, reporter: Reporter, step: int) -> Iterator[None]:
-    """While it is open, metrics are written: by process 0 for all."""
+def open_writers(plan: Plan, directory: Workdir, reporter: Reporter, step: int) -> Iterator[None]:
+    """Open the writers of metrics, in process 0 for all."""
     if not hosts.is_primary():
         yield
         return

@@ -1,109 +1,103 @@
-"""What the loop calls once a step: a compiled function that loads the batch, steps, and adds up the metrics."""
+"""The compiled functions that the loop calls, and how many steps go into a call.
 
-from collections.abc import Callable
-from typing import Any
+The number of steps in a call is an argument of the program, not a part of it: one program makes one step or fifty, with
+the same bits, and nothing that decides on the number (the speed of the machine, a signal, what is due next) shows in
+the result.
+"""
+
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 
-from jaxtrain.data.loader import Arrays, Loader, Order, Part, part_of
-from jaxtrain.distributed.mesh import Layout
-from jaxtrain.distributed.partition import DATA
-from jaxtrain.random import numbered
-from jaxtrain.training.loss_scale import current_scale
-from jaxtrain.training.metrics import Totals, add_pairs
-from jaxtrain.training.multi_step import repeated
-from jaxtrain.training.state import TrainState
-from jaxtrain.training.step import TrainStep
+from jaxtrain.data.loader import TrainingLoader
+from jaxtrain.distributed.sharded_step import ShardedStep
+from jaxtrain.errors import ConfigError
+from jaxtrain.optim.schedules.base import Rate
+from jaxtrain.training.step import TrainStep, make_loop_step, repeat_step
+from jaxtrain.xla_cpu.unrolling import has_convolution
 
-Dispatch = Callable[[TrainState, Totals, Order, Arrays], tuple[TrainState, Totals, jax.Array]]
+_MOST = 256
 
 
-LearningRate = Callable[[Any, jax.Array], jax.Array]
-"""`(state of the optimizer, step) -> the learning rate of the next update`, for the metrics."""
+class StepsPerCall(NamedTuple):
+    """How many steps go into one call: at least `fewest` where that many are left, at most `most`."""
+
+    fewest: int = 1
+    most: int = 1
 
 
-def make_dispatch(
-    step: TrainStep,
-    load: Loader,
-    learning_rate: LearningRate,
-    layout: Layout,
-    *,
-    state: Any = None,
-    streamed: bool = False,
-    several: bool = False,
-) -> Dispatch:
-    """What the loop calls once a step: loads the batch of `state.step`, steps, adds the metrics to the totals.
-
-    State and totals are donated. The third result is the new step count, a small array of its own that the loop
-    can wait for while everything else is given away to the next call.
+def compile_step(
+    step: TrainStep, load: TrainingLoader, rate: Rate | None, devices: ShardedStep, state: Any, *, streamed: bool
+) -> Any:
+    """Compile the step as the loop calls it, `(state, totals, order, arrays)`; state and totals are donated.
 
     Args:
-      step: shared as `layout` says.
-      load: gives it its batches.
-      learning_rate: for the metrics.
-      layout: of the devices.
-      state: the shardings of the state; None where it is on every device.
-      streamed: the arrays are those of one batch, divided among the devices.
-      several: the function makes several steps, whose number is its last argument.
+      step: the training step, shared as `devices` says.
+      load: what loads its batches.
+      rate: the learning rate, for the metrics.
+      devices: how devices share the step.
+      state: the state of the run, or its shapes.
+      streamed: whether the arrays are those of one batch, cut among the devices.
+    """
+    return devices.compile(make_loop_step(step, load, rate, devices), state, streamed=streamed)
+
+
+def compile_several_steps(
+    step: TrainStep, load: TrainingLoader, rate: Rate | None, devices: ShardedStep, state: Any
+) -> "MultiStep":
+    """Compile several steps a call, with the same arguments as `compile_step`."""
+    layout = devices.layout
+    assert layout is not None  # see `ShardedStep.needs_single_steps`
+    states = layout.of_state(state) if layout.mesh.size > 1 else None
+    repeated = repeat_step(make_loop_step(step, load, rate, devices), states)
+    return MultiStep(devices.compile(repeated, state, streamed=False, counted=True), layout.replicated)
+
+
+class MultiStep:
+    """The compiled function that makes several steps, called with a plain number of them.
+
+    Args:
+      compiled: the compiled function, whose last argument is the number of steps, int32[].
+      everywhere: the sharding of that number on the devices, where each number is put once.
     """
 
-    def dispatch(
-        state: TrainState, totals: Totals, order: Order, arrays: Arrays, part: Part | None = None
-    ) -> tuple[TrainState, Totals, jax.Array]:
-        batch = load(arrays, order, state.step, part)
-        if part is None:
-            new, pairs = step(state, batch)
-        else:
-            examples = jnp.arange(batch.labels.shape[0] * part.count, dtype=jnp.uint32)
-            with numbered(part_of(examples, part)):
-                new, pairs = step(state, batch)
-        bad = jnp.where(jnp.isfinite(pairs["loss"][0]), totals.first_bad, jnp.minimum(totals.first_bad, new.step))
-        totals = Totals(
-            pairs=add_pairs(totals.pairs, pairs),
-            learning_rate=learning_rate(state.opt_state, state.step),
-            loss_scale=current_scale(new.opt_state),
-            first_bad=bad,
-        )
-        return new, totals, new.step
+    def __init__(self, compiled: Any, everywhere: Sharding):
+        self.compiled, self._everywhere = compiled, everywhere
+        self._counts: dict[int, jax.Array] = {}
 
-    if layout.config.backend == "pmap":
-        return _mapped(dispatch, layout, streamed=streamed)
-    everywhere = layout.replicated
-    states = everywhere if state is None else state
-    given: tuple[Any, ...] = (states, everywhere, everywhere, layout.batch if streamed else everywhere)
-    given += (everywhere,) if several else ()
-    made = (states, everywhere, everywhere)
-    called = repeated(dispatch, state) if several else dispatch
-    return layout.jit(called, donate_argnums=(0, 1), in_shardings=given, out_shardings=made)
+    def __call__(self, state: Any, totals: Any, order: Any, arrays: Any, count: int) -> tuple[Any, Any, jax.Array]:
+        """Make `count` steps; state and totals are given away."""
+        return self.compiled(state, totals, order, arrays, self.count(count))
+
+    def count(self, steps: int) -> jax.Array:
+        """Return the number on the devices, where it stays."""
+        if steps not in self._counts:
+            self._counts[steps] = jax.device_put(np.int32(steps), self._everywhere)
+        return self._counts[steps]
 
 
-def _mapped(dispatch: Callable[..., Any], layout: Layout, *, streamed: bool) -> Dispatch:
-    """`dispatch` by `jax.pmap`: each device has the whole state, and runs the step on its part of the batch.
+def choose_steps_per_call(wanted: int | None, single: str, jaxpr: Any, *, on_cpu: bool) -> StepsPerCall:
+    """Return how many steps go into a call: many, where a loop does not slow the step itself.
 
-    Arguments and results without an axis of devices are ordinary arrays that lie whole on each device, so that
-    everything around the step is the same as with `jit`.
+    Several processes must dispatch the same number, which a clock of each cannot tell: they make one at a time, or as
+    many as the config says. Convolutions in a loop are slow on a CPU (see xla_cpu/unrolling.py), and dispatch costs
+    nothing beside them.
+
+    Args:
+      wanted: `steps_per_dispatch` of the config.
+      single: why steps must be dispatched one by one, or "".
+      jaxpr: the training step.
+      on_cpu: whether the devices are CPUs.
     """
-    count = layout.shares
+    if wanted is not None:
+        return StepsPerCall(wanted, wanted)
+    alone = single or jax.process_count() > 1 or (on_cpu and has_convolution(jaxpr))
+    return StepsPerCall() if alone else StepsPerCall(most=_MOST)
 
-    def of_part(state: TrainState, totals: Totals, order: Order, arrays: Arrays, number: jax.Array) -> Any:
-        return dispatch(state, totals, order, arrays, Part(number, count))
 
-    mapped = jax.pmap(
-        of_part,
-        axis_name=DATA,
-        in_axes=(None, None, None, 0 if streamed else None, 0),
-        out_axes=None,
-        devices=layout.mesh.devices.flatten().tolist(),
-        donate_argnums=(0, 1),
-    )
-    numbers = jax.device_put(np.arange(count, dtype=np.uint32), layout.batch)
-    dealt = jax.jit(
-        lambda arrays: jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), arrays), out_shardings=layout.batch
-    )
-
-    def call(state: TrainState, totals: Totals, order: Order, arrays: Arrays) -> Any:
-        return mapped(state, totals, order, dealt(arrays) if streamed else arrays, numbers)
-
-    return call
+def check_steps_per_call(wanted: int | None, single: str) -> None:
+    """Raise `ConfigError` where several steps a call are wanted of what can only be dispatched one by one."""
+    if single and wanted not in (None, 1):
+        raise ConfigError(f"{wanted} steps a dispatch: {single}; leave it out", "steps_per_dispatch")

@@ -1,4 +1,4 @@
-"""The state with which a run begins, where the config has its parameters look at training images first."""
+"""The state with which a run begins, also where the config has its parameters look at training images first."""
 
 import functools
 from typing import Any
@@ -7,25 +7,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import normalize
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.data.preprocessing.resizing import pad_images
-from jaxtrain.data.streaming import StreamedSplit
+from jaxtrain.data.source import Split
 from jaxtrain.errors import ConfigError
 from jaxtrain.nn.init.data_dependent import Initialization
 from jaxtrain.random import INIT, stream
-from jaxtrain.run.compilation_cache import jit_once
 from jaxtrain.training.plan import Plan
-from jaxtrain.training.state import TrainState, initializer
+from jaxtrain.training.state import TrainState, initializer, jit_once
 
 
-def initial_state(plan: Plan, normalization: Preprocessing, train: ArraySource | StreamedSplit) -> TrainState:
-    """The state before the first step, on the devices of the plan.
+def initial_state(plan: Plan, normalization: Preprocessing, train: Split) -> TrainState:
+    """Return the state before the first step, on the devices of the plan.
 
     Args:
-      plan: of the run.
-      normalization: as fitted.
+      plan: the plan of the run.
+      normalization: the preprocessing, fitted.
       train: the training split as loaded, before padding.
 
     Raises:
@@ -37,7 +35,7 @@ def initial_state(plan: Plan, normalization: Preprocessing, train: ArraySource |
         state: TrainState = jit_once(begin, where)()
         return state
     initialization: Initialization = spec.build()
-    images = _first_images(plan, normalization, train, initialization.examples)
+    images = _first_images(train, initialization.examples, plan.config.data.pad, normalization)
     try:
         variables = dict(initialization.variables(plan.model, stream(plan.config.seed, INIT, 0), images))
     except ValueError as error:
@@ -53,11 +51,8 @@ def initial_state(plan: Plan, normalization: Preprocessing, train: ArraySource |
     return found
 
 
-def _first_images(
-    plan: Plan, normalization: Preprocessing, train: ArraySource | StreamedSplit, count: int
-) -> jax.Array:
+def _first_images(train: Split, count: int, margin: int, normalization: Preprocessing) -> jax.Array:
     """The first images of the training split as the model sees them, without augmentation."""
-    chosen: Any = train.take(np.arange(min(count, len(train))))
-    source: ArraySource = next(chosen.chunks(len(chosen))) if isinstance(train, StreamedSplit) else chosen
-    images = pad_images(source.images, plan.config.data.pad)
+    chosen = train.take(np.arange(min(count, len(train))))
+    images = pad_images(next(chosen.chunks(len(chosen))).images, margin)
     return jax.jit(functools.partial(normalize, normalization=normalization))(images)

@@ -5,22 +5,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from jaxtrain.config import Clock, Config, OptimizerSpec
+from jaxtrain.config import Clock, Config, OptimizerSpec, ParametersConfig
 from jaxtrain.config.annotations import ByPath
 from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim.layer_decay import layer_decay_rules
-from jaxtrain.optim.loss_scaling import with_loss_scale
+from jaxtrain.optim.loss_scale import with_loss_scale
 from jaxtrain.optim.param_rules import values_by_path, with_rules
-from jaxtrain.optim.scaling import linear_scaling
 from jaxtrain.optim.schedules import Schedule, as_schedule
+from jaxtrain.optim.schedules.base import Rate, linear_scaling, range_over_run, run_facts, stateless_rate
 from jaxtrain.optim.schedules.on_plateau import Plateau, observe_plateau, plateau_state, with_plateau
 from jaxtrain.registry import table
-from jaxtrain.training.loss_scale import updates_made
-from jaxtrain.training.schedule_range import of_run, range_over_run
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,19 +26,13 @@ class RunOptimizer:
 
     Attributes:
       tx: the whole chain.
-      rate: `(its state, step) -> learning rate`, or None for an optimizer that has none.
+      rate: the learning rate, or None for an optimizer that has none.
       plateau: the controller of a learning rate that follows the validation metric.
     """
 
     tx: optax.GradientTransformationExtraArgs
-    rate: Callable[[Any, jax.Array], jax.Array] | None
+    rate: Rate | None
     plateau: Plateau | None = None
-
-    def learning_rate(self, opt_state: Any, step: jax.Array) -> jax.Array:
-        """f32[], the rate of the update that follows `step` ones; NaN where the optimizer has none."""
-        if self.rate is None:
-            return jnp.float32(jnp.nan)
-        return jnp.asarray(self.rate(opt_state, updates_made(opt_state, step)), jnp.float32)
 
     def observe(self, opt_state: Any, metric: jax.Array, *, higher_is_better: bool) -> Any:
         """The optimizer's state after an evaluation that gave `metric`."""
@@ -50,8 +41,8 @@ class RunOptimizer:
         return observe_plateau(self.plateau, opt_state, metric, higher_is_better=higher_is_better)
 
 
-def levels(spec: OptimizerSpec) -> Iterator[OptimizerSpec]:
-    """An optimizer, the one inside it where it is a wrapper, and so on."""
+def nested_specs(spec: OptimizerSpec) -> Iterator[OptimizerSpec]:
+    """Yield an optimizer, the one inside it where it is a wrapper, and so on."""
     while True:
         yield spec
         inner = spec.options.get("inner")
@@ -60,19 +51,29 @@ def levels(spec: OptimizerSpec) -> Iterator[OptimizerSpec]:
         spec = inner
 
 
-def needs(spec: OptimizerSpec) -> set[str]:
-    """What the optimizer, or any inside it, must have of a run."""
-    return {table("optimizer")[level.name].needs for level in levels(spec)} - {""}
+def requirements_of(spec: OptimizerSpec) -> set[str]:
+    """Return what the optimizer, or any inside it, must have of a run."""
+    return {table("optimizer")[level.name].needs for level in nested_specs(spec)} - {""}
 
 
 def weight_decay(spec: OptimizerSpec) -> float | ByPath:
-    """The weight decay of an optimizer, or of the one inside it that has any."""
-    return next((x.options["weight_decay"] for x in levels(spec) if x.options.get("weight_decay")), 0.0)
+    """Return the weight decay of an optimizer, or of the one inside it that has any."""
+    return next((x.options["weight_decay"] for x in nested_specs(spec) if x.options.get("weight_decay")), 0.0)
 
 
-def build_optimizer(config: Config, clock: Clock) -> RunOptimizer:
-    """The optimizer of `config`; durations are counted by `clock`. Raises `ConfigError`."""
-    options = [x.options["learning_rate"] for x in levels(config.optimizer) if "learning_rate" in x.options]
+def build_optimizer(spec: OptimizerSpec, clock: Clock, seed: int, base_batch_size: int | None = None) -> RunOptimizer:
+    """Build the optimizer that `spec` describes; durations are counted by `clock`.
+
+    Args:
+      spec: the optimizer of the config, wrappers included.
+      clock: the length of the run.
+      seed: the seed of the run, for optimizers that draw.
+      base_batch_size: the batch size for which the learning rate was written; None to take it as it is.
+
+    Raises:
+      ConfigError: the optimizer names several plateaus, or an option is out of range.
+    """
+    options = [x.options["learning_rate"] for x in nested_specs(spec) if "learning_rate" in x.options]
     rates = [_build_schedule(x, clock) if isinstance(x, Spec) else x for x in options]
     plateaus = {x for x in rates if isinstance(x, Plateau)}
     if len(plateaus) > 1:
@@ -80,16 +81,16 @@ def build_optimizer(config: Config, clock: Clock) -> RunOptimizer:
 
     def follow(value: Any, reduced: Schedule | None) -> Any:
         rate: Any = reduced if isinstance(value, Plateau) else value
-        if config.base_batch_size is None:
+        if base_batch_size is None:
             return rate
-        return linear_scaling(rate, batch_size=clock.batch_size, base_batch_size=config.base_batch_size)
+        return linear_scaling(rate, batch_size=clock.batch_size, base_batch_size=base_batch_size)
 
     def make(reduced: Schedule | None = None) -> optax.GradientTransformationExtraArgs:
-        return _build(config.optimizer, config, clock, [follow(x, reduced) for x in rates])
+        return _build(spec, clock, seed, [follow(x, reduced) for x in rates])
 
     if not plateaus:
         schedule = as_schedule(follow(rates[0], None)) if rates else None
-        return RunOptimizer(make(), None if schedule is None else lambda _, step: schedule(step))
+        return RunOptimizer(make(), None if schedule is None else stateless_rate(schedule))
     plateau = plateaus.pop()
 
     def rate(opt_state: Any, step: jax.Array) -> jax.Array:
@@ -99,27 +100,29 @@ def build_optimizer(config: Config, clock: Clock) -> RunOptimizer:
     return RunOptimizer(with_plateau(make, plateau), rate, plateau)
 
 
-def _build(
-    spec: OptimizerSpec, config: Config, clock: Clock, rates: list[Any]
-) -> optax.GradientTransformationExtraArgs:
-    """The optimizer of `spec`, and the one inside it, with the learning rates `rates` from the outside in."""
+def _build(spec: OptimizerSpec, clock: Clock, seed: int, rates: list[Any]) -> optax.GradientTransformationExtraArgs:
+    """Build the optimizer of `spec`, and the one inside it, with the learning rates `rates` from the outside in."""
     built: dict[str, Any] = {}
     if "learning_rate" in spec.options:
         built["learning_rate"], *rates = rates
     if isinstance(spec.options.get("momentum"), Spec):
         built["momentum"] = _momentum(spec.options["momentum"], clock)
     if isinstance(spec.options.get("inner"), OptimizerSpec):
-        built["inner"] = _build(spec.options["inner"], config, clock, rates)
-    return spec.build(clock=clock, built=built, seed=config.seed, **of_run(clock))
+        built["inner"] = _build(spec.options["inner"], clock, seed, rates)
+    return spec.build(clock=clock, built=built, seed=seed, **run_facts(clock))
 
 
 def complete_optimizer(config: Config, clock: Clock, optimizer: RunOptimizer, multipliers: ByPath) -> RunOptimizer:
-    """`optimizer` with transforms of gradients before it, `multipliers` and freezing by path, and the average behind.
+    """Chain gradient transforms before `optimizer`, multipliers and freezing by path, and the average behind it.
 
-    The multipliers are those of `learning_rate_rules`.
+    Args:
+      config: the run's configuration.
+      clock: the length of the run.
+      optimizer: what `build_optimizer` returned.
+      multipliers: what `learning_rate_rules` returned.
     """
     before = [spec.build(clock=clock, seed=config.seed) for spec in config.gradients]
-    after = [] if config.average is None else [config.average.build(clock=clock, **of_run(clock))]
+    after = [] if config.average is None else [config.average.build(clock=clock, **run_facts(clock))]
     tx = optax.chain(*before, optimizer.tx) if before else optimizer.tx
     tx = with_rules(tx, multipliers, config.parameters.frozen)
     tx = optax.with_extra_args_support(optax.chain(tx, *after) if after else tx)
@@ -128,42 +131,48 @@ def complete_optimizer(config: Config, clock: Clock, optimizer: RunOptimizer, mu
     return dataclasses.replace(optimizer, tx=tx)
 
 
-def learning_rate_rules(config: Config, layers: tuple[str, ...]) -> ByPath:
-    """The multipliers of the learning rate, `parameters.layer_decay` worked in."""
-    rules, decay = config.parameters.learning_rate, config.parameters.layer_decay
+def learning_rate_rules(rules: ParametersConfig, optimizer: OptimizerSpec, layers: tuple[str, ...]) -> ByPath:
+    """Return the multipliers of the learning rate by path, with `parameters.layer_decay` worked in.
+
+    Args:
+      rules: the section `parameters`.
+      optimizer: the optimizer of the config.
+      layers: names of the top-level modules from input to output, for the layer decay.
+    """
+    multipliers, decay = rules.learning_rate, rules.layer_decay
     if decay is not None:
-        if any(value != 1 for _, value in rules):
+        if any(value != 1 for _, value in multipliers):
             raise ConfigError("give either learning rates by path or a decay by layer", "parameters.layer_decay")
-        rules = layer_decay_rules(layers, decay)
-    coupled = next((x.name for x in levels(config.optimizer) if table("optimizer")[x.name].couples), None)
-    if coupled and any(value != 1 for _, value in rules):
+        multipliers = layer_decay_rules(layers, decay)
+    coupled = next((x.name for x in nested_specs(optimizer) if table("optimizer")[x.name].couples), None)
+    if coupled and any(value != 1 for _, value in multipliers):
         raise ConfigError(
             f"the updates of {coupled} belong together; learning rates by path or by layer would break it",
             "parameters.learning_rate" if decay is None else "parameters.layer_decay",
         )
-    return rules
+    return multipliers
 
 
-def check_rules(config: Config, params: Any) -> None:
-    """Holds the rules by path to the parameters there are; raises `ConfigError`."""
-    values_by_path(config.parameters.learning_rate, params, "parameters.learning_rate", all_used=True)
-    frozen = values_by_path(config.parameters.frozen, params, "parameters.frozen", all_used=True)
+def check_rules(rules: ParametersConfig, optimizer: OptimizerSpec, params: Any) -> None:
+    """Raise `ConfigError` where rules by path do not fit the parameters there are."""
+    values_by_path(rules.learning_rate, params, "parameters.learning_rate", all_used=True)
+    frozen = values_by_path(rules.frozen, params, "parameters.frozen", all_used=True)
     if not set(jax.tree.leaves(frozen)) <= {0.0, 1.0}:
         raise ConfigError("1 freezes a parameter and 0 trains it; there is nothing in between", "parameters.frozen")
     if all(jax.tree.leaves(frozen)):
         raise ConfigError("every parameter is frozen; nothing would be trained", "parameters.frozen")
-    values_by_path(weight_decay(config.optimizer), params, "optimizer.weight_decay", all_used=True)
+    values_by_path(weight_decay(optimizer), params, "optimizer.weight_decay", all_used=True)
 
 
 def _build_schedule(spec: Spec, clock: Clock, option: str = "learning_rate") -> Any:
     try:
-        return spec.build(clock=clock, **of_run(clock))
+        return spec.build(clock=clock, **run_facts(clock))
     except ConfigError as error:
         raise ConfigError(error.message, error.path.replace("schedule", f"optimizer.{option}", 1)) from error
 
 
 def _momentum(spec: Spec, clock: Clock) -> Callable[[Any], Any]:
-    """A schedule of momenta, looked at over the run: one of 1 or more would never forget."""
+    """Build a schedule of momenta, and look at it over the run: a momentum of 1 or more would never forget."""
     schedule: Schedule = _build_schedule(spec, clock, "momentum")
     low, high = range_over_run(schedule, clock)
     if not (low >= 0 and high < 1):

@@ -15,24 +15,21 @@ from flax import linen as nn
 from jaxtrain.augment.pipeline import BatchAugmentation
 from jaxtrain.config import Clock, Config, Duration
 from jaxtrain.config.annotations import ByPath
-from jaxtrain.config.duration import Every
-from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.loader import Batch, Late, Mix
+from jaxtrain.config.duration import EventSchedule, Every
+from jaxtrain.data.loader import AugmentSwitch, Batch, Mix
+from jaxtrain.data.source import Split
 from jaxtrain.data.splits import SplitPlan, plan_splits
-from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.distributed.mesh import Layout, make_layout
-from jaxtrain.distributed.partition import DATA
-from jaxtrain.distributed.sharded_step import Sharing, sharing_of
+from jaxtrain.distributed.pmap import pmap_step
+from jaxtrain.distributed.sharded_step import ShardedStep, shard_step
 from jaxtrain.errors import ConfigError, JaxtrainError
+from jaxtrain.models.outputs import abstract_images
 from jaxtrain.optim.averages import has_average
 from jaxtrain.optim.layer_decay import call_order
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.penalties import Penalty
-from jaxtrain.sharding import laid_out
-from jaxtrain.training.augmentations import augmentation, training_colors
-from jaxtrain.training.event_schedule import Calendar
-from jaxtrain.training.mixing import built_mix
-from jaxtrain.training.multi_step import Together, check_steps_together, steps_together
+from jaxtrain.training.augmentation import build_augmentation, build_mix, fit_training_colors
+from jaxtrain.training.dispatch import StepsPerCall, check_steps_per_call, choose_steps_per_call
 from jaxtrain.training.objective import Objective
 from jaxtrain.training.optimizer import (
     RunOptimizer,
@@ -40,13 +37,13 @@ from jaxtrain.training.optimizer import (
     check_rules,
     complete_optimizer,
     learning_rate_rules,
-    needs,
+    requirements_of,
 )
-from jaxtrain.training.precision import at_matmul_precision, model_spec
-from jaxtrain.training.requirements import abstract_images, check_requirements
+from jaxtrain.training.precision import at_matmul_precision, with_precision
+from jaxtrain.training.requirements import check_plateau, check_requirements
 from jaxtrain.training.state import TrainState, initializer
 from jaxtrain.training.step import TrainStep, make_train_step
-from jaxtrain.tta.for_run import check_views
+from jaxtrain.tta.for_run import check_tta
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,53 +51,56 @@ class Plan:
     """A run worked out and checked, without having read an image or compiled a program.
 
     Attributes:
-      config: what it was made from.
+      config: the run's configuration.
       splits: the data set and the sizes of its splits.
       layout: the devices.
+      devices: how they share a step.
       clock: epochs, steps and examples of this run; its `total_steps` is the length.
       model: the Linen module.
-      optimizer: with the rules on parameters applied.
-      multipliers: of the learning rate, by path.
-      loss: a value an example.
-      penalties: added to the mean loss.
-      augment: of a training batch.
-      late: what takes its place late in the run.
-      mix: of a training batch.
+      optimizer: the optimizer, with the rules on parameters applied.
+      multipliers: the multipliers of the learning rate, by path.
+      loss: the loss, a value an example.
+      penalties: the functions of the parameters that are added to the mean loss.
+      augment: the augmentation of a training batch, if there is one.
+      switch: the augmentation that replaces it late in the run.
+      mix: the mixing of a training batch.
       abstract: the state as `jax.ShapeDtypeStruct`s.
-      calendar: what is due at which step.
+      events: the steps at which something is due.
       jaxpr: the training step, traced by shapes.
     """
 
     config: Config
     splits: SplitPlan
     layout: Layout
+    devices: ShardedStep
     clock: Clock
     model: nn.Module
     optimizer: RunOptimizer
     multipliers: ByPath
     loss: Loss
     penalties: tuple[Penalty, ...]
-    augment: BatchAugmentation
-    late: Late | None
+    augment: BatchAugmentation | None
+    switch: AugmentSwitch | None
     mix: Mix | None
     abstract: TrainState
-    calendar: Calendar
+    events: EventSchedule
     jaxpr: Any = None
 
     @property
     def total_steps(self) -> int:
-        """Length of the run in steps."""
+        """The length of the run in steps."""
         return self.clock.total_steps or 0
 
     @property
     def higher_is_better(self) -> bool:
-        """Of the validation metric by which the best checkpoint is kept, and which a plateau watches."""
+        """Whether the validation metric that picks the best checkpoint, and that a plateau watches, is to rise."""
         return self.config.evaluation.best == "accuracy"
 
     @property
-    def together(self) -> Together:
+    def steps_per_call(self) -> StepsPerCall:
         """How many steps are dispatched at a time."""
-        return steps_together(self.config, self.jaxpr, on_cpu=self.layout.on_cpu)
+        single = self.splits.needs_single_steps or self.devices.needs_single_steps
+        return choose_steps_per_call(self.config.steps_per_dispatch, single, self.jaxpr, on_cpu=self.layout.on_cpu)
 
     @property
     def averages(self) -> bool:
@@ -110,28 +110,24 @@ class Plan:
     @property
     def objective(self) -> Objective:
         """What a training step minimizes."""
-        sums = not needs(self.config.optimizer)
-        return Objective(self.model, self.loss, self.penalties, self.config.data.micro_batch, adds_gradients=sums)
-
-    @property
-    def updates_in_place(self) -> bool:
-        """Whether all gradients are there before the first update: seen to on a CPU, and where devices add theirs."""
-        return self.layout.one_cpu or self.layout.mesh.size > 1
+        adds = not requirements_of(self.config.optimizer)
+        return Objective(self.model, self.loss, self.penalties, self.config.data.micro_batch, adds_gradients=adds)
 
     @property
     def train_step(self) -> TrainStep:
         """The step, yet to be compiled, of a whole batch on one device."""
-        statistics = dataclasses.replace(self.layout.statistics, axis_name=None)
-        alone = Sharing(statistics=statistics, in_place=self.updates_in_place)
-        return at_matmul_precision(
-            make_train_step(self.objective, self.optimizer.tx, self.config.seed, alone), self.config
-        )
+        alone = dataclasses.replace(self.devices.batch_norm_scope, axis_name=None)
+        in_place = self.layout.one_cpu or self.layout.mesh.size > 1
+        return self._make_step(ShardedStep(batch_norm_scope=alone, in_place=in_place))
 
     @property
     def shared_step(self) -> TrainStep:
-        """The step as the devices of the layout share it."""
-        step = make_train_step(self.objective, self.optimizer.tx, self.config.seed, sharing_of(self.layout))
-        return at_matmul_precision(step, self.config)
+        """The step, yet to be compiled, as the devices of the layout share it."""
+        return self._make_step(self.devices)
+
+    def _make_step(self, devices: ShardedStep) -> TrainStep:
+        step = make_train_step(self.objective, self.optimizer.tx, self.config.seed, devices)
+        return at_matmul_precision(step, self.config.precision.matmul)
 
     @property
     def abstract_batch(self) -> Batch:
@@ -145,7 +141,7 @@ class Plan:
 
 
 def data_directory(config: Config, override: str | Path | None = None) -> Path | None:
-    """Where data files are looked for: `override` (`--data-dir`), `data.directory`, the variable JAXTRAIN_DATA."""
+    """Return where data files are: `override` (`--data-dir`), else `data.directory`, else JAXTRAIN_DATA."""
     for candidate in (override, config.data.directory, os.environ.get("JAXTRAIN_DATA")):
         if candidate:
             return Path(os.path.expanduser(candidate))  # which, unlike Path.expanduser, leaves an unknown ~user alone
@@ -153,30 +149,24 @@ def data_directory(config: Config, override: str | Path | None = None) -> Path |
 
 
 def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
-    """Works a run out. Raises `ConfigError` or `DataError` for everything that could not train."""
-    check_steps_together(config)
+    """Work a run out. Raises `ConfigError` or `DataError` for everything that could not train."""
     splits = plan_splits(config.data, data_directory(config, data_dir))
-    clock = Clock(splits.sizes["train"], splits.batch_size)
-    _check_time(config.train_for, clock, "train_for")
-    total = config.train_for.counted_steps(clock, "train_for")
-    clock = dataclasses.replace(clock, total_steps=total)
+    clock = _run_length(config.train_for, splits)
     layout = make_layout(config.devices, splits.batch_size, config.parallel)
-    model = model_spec(config).build(clock=clock, num_classes=splits.dataset.num_classes)
-    optimizer = build_optimizer(config, clock)
-    begun = _abstract_model(config, model, splits)
-    check_rules(config, begun.params)
-    images = abstract_images(1, splits.image_shape)
-    check_requirements(config, clock, optimizer, tuple(splits.sizes), model, images)
-    check_views(config, clock, model, splits.image_shape, begun)
-    layers = call_order(model, splits.image_shape) if config.parameters.layer_decay is not None else ()
-    multipliers = learning_rate_rules(config, layers)
+    devices = pmap_step(layout, splits.batch_size) if config.parallel.backend == "pmap" else shard_step(layout)
+    check_steps_per_call(config.steps_per_dispatch, splits.needs_single_steps or devices.needs_single_steps)
+    model_spec = with_precision(config.model, config.precision.policy)
+    model = model_spec.build(clock=clock, num_classes=splits.dataset.num_classes)
+    begun = _abstract_model(model, model_spec.name, splits.image_shape, config.seed)
+    optimizer, multipliers = _plan_optimizer(config, clock, model, begun.params, splits)
     loss: Loss = config.loss.build(clock=clock)
-    augment, late = augmentation(config, clock, splits.image_shape)
-    optimizer = complete_optimizer(config, clock, optimizer, multipliers)
+    augment, switch = build_augmentation(config.data, clock, splits.image_shape)
+    check_tta(config.evaluation.views, config.data, clock, model, config.model.name, splits.image_shape, begun)
     plan = Plan(
         config=config,
         splits=splits,
         layout=layout,
+        devices=devices,
         clock=clock,
         model=model,
         optimizer=optimizer,
@@ -184,35 +174,61 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
         loss=loss,
         penalties=tuple(spec.build(clock=clock) for spec in config.penalties),
         augment=augment,
-        late=late,
-        mix=built_mix(config, clock, loss, splits.dataset.num_classes),
-        abstract=begun.replace(opt_state=_traced(jax.eval_shape, optimizer.tx.init, begun.params)),
-        calendar=Calendar(
-            log=_every(config.logging.every, clock, "logging.every"),
-            evaluate=_every(config.evaluation.every, clock, "evaluation.every"),
-            save=_every(config.checkpoint.every, clock, "checkpoint.every"),
-            total=total,
-        ),
+        switch=switch,
+        mix=build_mix(config.data.mix, clock, config.seed, loss, config.loss, splits.dataset.num_classes),
+        abstract=begun.replace(opt_state=_trace(jax.eval_shape, optimizer.tx.init, begun.params)),
+        events=_plan_events(config, clock),
     )
     layout.partition.check(plan.abstract)
-    _check_micro_batches(plan)
-    if config.parallel.backend == "pmap":
-        _check_pmap(plan)
-    if layout.explicit:
-        _check_explicit(plan)
-    return dataclasses.replace(plan, jaxpr=_traced(jax.make_jaxpr(plan.train_step), plan.abstract, plan.abstract_batch))
+    _check_micro_batches(config.data.micro_batch, plan.clock.batch_size, devices, layout)
+    _trace(devices.check, plan.shared_step, plan.abstract, plan.abstract_batch)
+    jaxpr = _trace(jax.make_jaxpr(plan.train_step), plan.abstract, plan.abstract_batch)
+    return dataclasses.replace(plan, jaxpr=jaxpr)
 
 
-def with_training_colors(plan: Plan, train: ArraySource | StreamedSplit) -> Plan:
-    """The plan with augmentations that know the colors of the training split, if one of them wants to."""
-    colors = training_colors(plan.config, train)
+def with_training_colors(plan: Plan, train: Split) -> Plan:
+    """Return the plan with augmentations that know the colors of the training split, if one of them wants to."""
+    colors = fit_training_colors(plan.config.data, train)
     if colors is None:
         return plan
-    augment, late = augmentation(plan.config, plan.clock, plan.splits.image_shape, colors)
-    return dataclasses.replace(plan, augment=augment, late=late)
+    augment, switch = build_augmentation(plan.config.data, plan.clock, plan.splits.image_shape, colors)
+    return dataclasses.replace(plan, augment=augment, switch=switch)
 
 
-def _check_time(duration: Duration, clock: Clock, path: str) -> None:
+def _run_length(train_for: Duration, splits: SplitPlan) -> Clock:
+    clock = Clock(splits.sizes["train"], splits.batch_size)
+    _check_duration(train_for, clock, "train_for")
+    return dataclasses.replace(clock, total_steps=train_for.counted_steps(clock, "train_for"))
+
+
+def _plan_optimizer(
+    config: Config, clock: Clock, model: nn.Module, params: Any, splits: SplitPlan
+) -> tuple[RunOptimizer, ByPath]:
+    """The optimizer of the run and the multipliers of its learning rate, held to the parameters and to the run."""
+    rules = config.parameters
+    optimizer = build_optimizer(config.optimizer, clock, config.seed, config.base_batch_size)
+    check_rules(rules, config.optimizer, params)
+    check_requirements(config, clock, model, splits.image_shape)
+    check_plateau(optimizer, splits.sizes)
+    layers = call_order(model, splits.image_shape) if rules.layer_decay is not None else ()
+    multipliers = learning_rate_rules(rules, config.optimizer, layers)
+    return complete_optimizer(config, clock, optimizer, multipliers), multipliers
+
+
+def _plan_events(config: Config, clock: Clock) -> EventSchedule:
+    def every(duration: Duration, path: str) -> Every:
+        _check_duration(duration, clock, path)
+        return Every(duration.exact_steps(clock))
+
+    return EventSchedule(
+        log=every(config.logging.every, "logging.every"),
+        evaluate=every(config.evaluation.every, "evaluation.every"),
+        save=every(config.checkpoint.every, "checkpoint.every"),
+        total=clock.total_steps or 0,
+    )
+
+
+def _check_duration(duration: Duration, clock: Clock, path: str) -> None:
     try:
         steps = duration.steps(clock)
     except ConfigError as error:
@@ -221,32 +237,26 @@ def _check_time(duration: Duration, clock: Clock, path: str) -> None:
         raise ConfigError(f"'{duration}' is no time at all; it must be one step at least", path)
 
 
-def _every(duration: Duration, clock: Clock, path: str) -> Every:
-    _check_time(duration, clock, path)
-    return Every(duration.exact_steps(clock))
-
-
-def _abstract_model(config: Config, model: nn.Module, splits: SplitPlan) -> TrainState:
+def _abstract_model(model: nn.Module, name: str, image_shape: tuple[int, int, int], seed: int) -> TrainState:
     """The shapes of a state without an optimizer, which also shows that model, images and classes fit together."""
-    h, w, c = splits.image_shape
+    h, w, c = image_shape
     try:
-        state: TrainState = jax.eval_shape(initializer(model, optax.identity(), splits.image_shape, config.seed))
+        state: TrainState = jax.eval_shape(initializer(model, optax.identity(), image_shape, seed))
         return state
     except JaxtrainError:
         raise
     except Exception as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{config.model.name} does not take images of {h}x{w}x{c}: {message}", "model") from error
+        raise ConfigError(f"{name} does not take images of {h}x{w}x{c}: {message}", "model") from error
 
 
-def _check_micro_batches(plan: Plan) -> None:
-    """Refuses parts of a batch that cannot be dealt: on explicit axes each device has its share of every part."""
-    most, layout = plan.config.data.micro_batch, plan.layout
+def _check_micro_batches(most: int | None, batch_size: int, devices: ShardedStep, layout: Layout) -> None:
+    """Refuse micro-batches that cannot be dealt: on explicit axes each device has its part of each of them."""
     if most is None:
         return
-    size = plan.clock.batch_size // (layout.shares if plan.config.parallel.backend == "pmap" else 1)
+    size = devices.local_batch_size(batch_size)
     parts = math.ceil(size / most)
-    together = layout.statistics.size or 1
+    together = devices.batch_norm_scope.size or 1
     if together > 1 and size % (parts * together):
         raise ConfigError(
             f"{parts} micro-batches of {size} examples do not hold whole groups of {together} for batch "
@@ -262,37 +272,7 @@ def _check_micro_batches(plan: Plan) -> None:
         )
 
 
-def _check_explicit(plan: Plan) -> None:
-    """Traces the step on its mesh, where a layout that does not fit is an error of types."""
-    layout = plan.layout
-
-    def step(state: TrainState, batch: Batch) -> Any:
-        return plan.shared_step(state, laid_out(batch, layout.batch))
-
-    state = layout.placed_shapes(plan.abstract, layout.of_state(plan.abstract))
-    try:
-        layout.traced(step, state, layout.placed_shapes(plan.abstract_batch, layout.replicated))
-    except JaxtrainError:
-        raise
-    except Exception as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ConfigError(
-            f"{plan.config.model.name} cannot be laid out over explicit axes: {first}; use auto", "parallel.axis_types"
-        ) from error
-
-
-def _check_pmap(plan: Plan) -> None:
-    """Traces the step of one device, which sees its share of a batch alone."""
-    shares = plan.layout.shares
-
-    def part(x: Any) -> Any:
-        return jax.ShapeDtypeStruct((shares, x.shape[0] // shares, *x.shape[1:]), x.dtype)
-
-    step = jax.pmap(plan.shared_step, axis_name=DATA, in_axes=(None, 0), out_axes=None)
-    _traced(jax.eval_shape, step, plan.abstract, jax.tree.map(part, plan.abstract_batch))
-
-
-def _traced(trace: Callable[..., Any], *args: Any) -> Any:
+def _trace(trace: Callable[..., Any], *args: Any) -> Any:
     """What abstract evaluation gives; optimizers, losses and penalties say in it what does not fit."""
     try:
         return trace(*args)

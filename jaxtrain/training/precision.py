@@ -1,27 +1,27 @@
-"""What the precision of a config means for a run: what its model computes in, and how products are made."""
+"""What `precision` means for a run: the dtype its model computes in, and how float32 matrices are multiplied."""
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import jax
 
-from jaxtrain.config import Config, ModelSpec
+from jaxtrain.config import ModelSpec
 from jaxtrain.errors import ConfigError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+Policy = Literal["float32", "bfloat16", "float16"]
 _KEPT = "float32"
 
 
-def model_spec(config: Config) -> ModelSpec:
-    """The model of a config, computing in what its precision says.
+def with_precision(model: ModelSpec, policy: Policy) -> ModelSpec:
+    """Return the model of a config, computing in what `precision.policy` says.
 
     Raises:
-      ConfigError: where the model's own options say another thing.
+      ConfigError: the model's own options say another thing.
     """
-    model, policy = config.model, config.precision.policy
     if policy == _KEPT:
         return model
     computes, keeps = model.options.get("dtype"), model.options.get("param_dtype")
@@ -41,9 +41,8 @@ def model_spec(config: Config) -> ModelSpec:
     return model.replace(dtype=policy)
 
 
-def at_matmul_precision(function: Callable[P, R], config: Config) -> Callable[P, R]:
-    """`function`, with what it traces multiplying float32 as `config.precision.matmul` says; no global setting."""
-    level: Any = config.precision.matmul
+def at_matmul_precision(function: Callable[P, R], level: Any) -> Callable[P, R]:
+    """Have `function` multiply float32 matrices as `precision.matmul` says wherever it is traced; no global setting."""
     if level == "default":
         return function
 

@@ -1,24 +1,27 @@
 """What optimizers need of a run: a config that cannot give it is refused with the reason."""
 
+from collections.abc import Collection
 from typing import Any
 
-import flax.errors
-import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.config import Clock, Config
 from jaxtrain.errors import ConfigError
-from jaxtrain.models.outputs import Outputs
-from jaxtrain.random import MODEL_STREAMS
-from jaxtrain.training.optimizer import RunOptimizer, needs
+from jaxtrain.models.outputs import abstract_images, draws_at_random, has_auxiliary_heads
+from jaxtrain.training.optimizer import RunOptimizer, requirements_of
 
 
-def check_requirements(
-    config: Config, clock: Clock, optimizer: RunOptimizer, splits: tuple[str, ...], model: nn.Module, images: Any
-) -> None:
-    """Raises `ConfigError` where the run cannot give what its optimizer needs; `images` are abstract."""
-    wanted = needs(config.optimizer)
+def check_requirements(config: Config, clock: Clock, model: nn.Module, image_shape: tuple[int, int, int]) -> None:
+    """Raise `ConfigError` where the run cannot give what its optimizer needs.
+
+    Args:
+      config: the run's configuration.
+      clock: the length of the run.
+      model: the model.
+      image_shape: height, width and channels of an image.
+    """
+    wanted = requirements_of(config.optimizer)
+    images = abstract_images(1, image_shape)
     if "full batch" in wanted:
         _check_full_batch(config, clock, model, images)
     if "softmax" in wanted and config.loss.name != "cross_entropy":
@@ -32,12 +35,16 @@ def check_requirements(
             f"{config.optimizer.name} looks into the layers while the whole batch is in them; leave micro_batch out",
             "data.micro_batch",
         )
-    if "softmax" in wanted and _has_auxiliary_heads(model, images):
+    if "softmax" in wanted and has_auxiliary_heads(model, images):
         raise ConfigError(
             f"{config.optimizer.name} knows the curvature of one softmax, and {config.model.name} has auxiliary heads "
             "in training; leave them out, as in model.auxiliary=false",
             "model",
         )
+
+
+def check_plateau(optimizer: RunOptimizer, splits: Collection[str]) -> None:
+    """Raise `ConfigError` where a learning rate follows the validation metric and there is no validation split."""
     if optimizer.plateau is not None and "validation" not in splits:
         raise ConfigError(
             "a plateau is told by the validation metric, and there is no validation split: "
@@ -82,34 +89,3 @@ def _check_full_batch(config: Config, clock: Clock, model: nn.Module, images: An
             "(dropout, say), which changes it at every step: turn that off, as in model.dropout_rate=0",
             "model",
         )
-
-
-def draws_at_random(model: nn.Module, images: Any) -> bool:
-    """Whether the model asks for a random stream when it trains; found without computing anything."""
-
-    try:
-        _traced(model, images, ())
-    except flax.errors.InvalidRngError:
-        return True
-    return False
-
-
-def _has_auxiliary_heads(model: nn.Module, images: Any) -> bool:
-    return isinstance(_traced(model, images, MODEL_STREAMS), Outputs)
-
-
-def _traced(model: nn.Module, images: Any, streams: tuple[str, ...]) -> Any:
-    """What the model gives in training, with shapes for arrays, if these are all the random streams it is given."""
-    key = jax.random.key(0)
-
-    def run(images: jax.Array) -> Any:
-        variables = model.init(key, images, train=False)
-        rngs = {name: jax.random.fold_in(key, i) for i, name in enumerate(streams)}
-        return model.apply(variables, images, train=True, mutable=True, rngs=rngs)[0]
-
-    return jax.eval_shape(run, images)
-
-
-def abstract_images(size: int, shape: tuple[int, int, int]) -> Any:
-    """A batch of `size` images of `shape` (height, width, channels), without the images."""
-    return jax.ShapeDtypeStruct((size, *shape), jnp.float32)

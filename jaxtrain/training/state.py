@@ -14,6 +14,8 @@ from flax import linen as nn
 from jaxtrain.optim.param_rules import path_name
 from jaxtrain.random import INIT, stream
 
+_FEW_OPTIMIZATIONS = {"xla_backend_optimization_level": 1}
+
 
 class TrainState(flax.struct.PyTreeNode):
     """All that a step changes. With the config, it is all there is to a run.
@@ -43,6 +45,30 @@ def initializer(
         return TrainState(step=jnp.int32(0), params=params, variables=variables, opt_state=tx.init(params))
 
     return init
+
+
+def init_state(
+    model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, int, int], seed: int = 0
+) -> TrainState:
+    """Make the state before the first step, in one compiled function; see `make_train_step` for an example.
+
+    Args:
+      model: the Linen module, `(images, *, train) -> logits`.
+      tx: the optimizer.
+      image_shape: height, width and channels of an image.
+      seed: the seed of the initial parameters.
+    """
+    state: TrainState = jit_once(initializer(model, tx, image_shape, seed))()
+    return state
+
+
+def jit_once(function: Callable[..., Any], out_shardings: Any = None) -> Any:
+    """Compile with `jax.jit` what a run calls once: LLVM optimizes little, the numbers are the same.
+
+    For ResNet-20 on a CPU that is 3 s of compiling in the place of 11. A TPU's compiler has no such option.
+    """
+    options = None if jax.default_backend() == "tpu" else _FEW_OPTIMIZATIONS
+    return jax.jit(function, out_shardings=out_shardings, compiler_options=options)
 
 
 def all_finite(tree: Any) -> jax.Array:

@@ -1,17 +1,41 @@
-"""The training step: `(state, batch) -> (state, metrics)`, pure, the same code on one device and on many."""
+"""The training step, on one page: `(state, batch) -> (state, metrics)`, pure, the same code on one device and on many.
+
+Read `make_train_step` from top to bottom; what it calls is:
+
+* `objective.value_and_gradient` (training/objective.py): model, loss, penalties and micro-batches.
+* `tx.update`: the optimizer, a chain of optax transformations (training/optimizer.py builds it from a config).
+* `devices.*` (distributed/sharded_step.py): what several devices add; on one device it does nothing.
+* `skip_overflow`, `scale_loss` (optim/loss_scale.py): for float16 alone; else they return what they are given.
+
+`make_loop_step` is the step as the training loop calls it: it loads its batch (data/loader.py), and adds its metrics to
+those of the steps before. `repeat_step` makes several such steps in one call. training/dispatch.py compiles them.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
-from jaxtrain.data.loader import Batch
-from jaxtrain.distributed.sharded_step import ALONE, Sharing
-from jaxtrain.nn.statistics_over import statistics_over
-from jaxtrain.optim.loss_scaling import loss_scale_state
+from jaxtrain.data.epoch_shuffle import EpochOrder
+from jaxtrain.data.loader import Batch, TrainingLoader
+from jaxtrain.data.memory import Arrays
+from jaxtrain.distributed.sharded_step import ONE_DEVICE, ShardedStep
+from jaxtrain.optim.batch_objective import BatchObjective, unavailable_objective
+from jaxtrain.optim.loss_scale import (
+    NO_OBJECTIVE,
+    count_updates,
+    current_scale,
+    has_loss_scale,
+    scale_loss,
+    skip_overflow,
+)
+from jaxtrain.optim.schedules.base import Rate
 from jaxtrain.random import MODEL_STREAMS, stream
-from jaxtrain.training.loss_scale import one_gradient_alone, scaled, without_skipped
-from jaxtrain.training.metrics import Pair, measure
+from jaxtrain.sharding import constrain
+from jaxtrain.step_context import StepContext, step_context
+from jaxtrain.training.metrics import Pair, Totals, add_pairs, measure
 from jaxtrain.training.objective import Objective, Rngs
 from jaxtrain.training.state import TrainState
 
@@ -19,50 +43,130 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Pair]]]
 
 
 def make_train_step(
-    objective: Objective, tx: optax.GradientTransformationExtraArgs, seed: int, sharing: Sharing = ALONE
+    objective: Objective,
+    tx: optax.GradientTransformation,
+    seed: int = 0,
+    devices: ShardedStep = ONE_DEVICE,
 ) -> TrainStep:
-    """The step of `objective` under `tx`. It draws the model's random streams from `(seed, name, state.step)`.
+    """Return the training step of `objective` under the optimizer `tx`, for `jax.jit`.
 
-    `sharing` says how it is shared among devices; as it is made, it takes whole batches and whole states.
+    It is the step that `jaxtrain.fit` runs. In a loop of your own:
 
-    Besides the gradients the optimizer gets, as extra arguments that cost nothing where they are not used: `value` and
-    `grad`; `value_fn(params)`, the objective of this batch; `output_fn(params)` and `output_loss(logits)`, its two
-    halves without penalties; `worker_value_fn(stacked)`, the objective of W workers that share the batch. Where `tx`
-    scales the loss (`with_loss_scale`), it gets the gradients of the scaled one, and none of the functions.
+    >>> import jax, jax.numpy as jnp, jaxtrain
+    >>> from jaxtrain.optim.losses import cross_entropy
+    >>> model = jaxtrain.models.mlp(num_classes=10, widths=(16,))
+    >>> tx = jaxtrain.optim.adam(1e-3)
+    >>> step = jax.jit(jaxtrain.make_train_step(jaxtrain.Objective(model, cross_entropy()), tx))
+    >>> state = jaxtrain.init_state(model, tx, image_shape=(8, 8, 1), seed=0)
+    >>> batch = jaxtrain.Batch(jnp.zeros((32, 8, 8, 1)), jnp.zeros(32, jnp.int32))
+    >>> state, metrics = step(state, batch)
+    >>> int(state.step), {name: int(count) for name, (total, count) in metrics.items()}
+    (1, {'loss': 32, 'accuracy': 32})
+
+    Args:
+      objective: the model, its loss and penalties.
+      tx: the optimizer. Besides the gradients it gets the extra arguments `value`, `grad`, `value_fn` and `objective`
+        (`optim.batch_objective.BatchObjective`).
+      seed: the seed of the model's random streams, which are drawn from `(seed, name, state.step)`.
+      devices: how several devices share the step; by default it takes whole batches and whole states.
+
+    Returns:
+      A pure function. Its metrics are pairs `(sum over examples, number of examples)`, f32[] and int32[].
     """
+    tx = optax.with_extra_args_support(tx)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Pair]]:
-        with statistics_over(sharing.statistics):
-            return updated(state, batch)
+        with step_context(StepContext(devices.example_indices(len(batch.labels)), devices.batch_norm_scope)):
+            rngs = {name: stream(seed, name, state.step) for name in MODEL_STREAMS}
 
-    def updated(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Pair]]:
-        rngs = {name: stream(seed, name, state.step) for name in MODEL_STREAMS}
+            # loss and gradient
+            found, grads = objective.value_and_gradient(
+                state.params, state.variables, batch, rngs, lambda loss: scale_loss(loss, state.opt_state), devices
+            )
+            grads = devices.reduce_scatter_grads(grads)
+            value, variables, grads = devices.pmean((found.value, found.variables, grads))
+            grads = devices.finish_grads(grads)
 
-        found, grads = objective.value_and_gradient(
-            state.params, state.variables, batch, rngs, lambda value: scaled(value, state.opt_state), sharing
-        )
-        value, variables, grads = sharing.joined((found.value, found.variables, sharing.divided(grads)))
-        grads = sharing.complete(grads)
-        updates, opt_state = tx.update(
-            grads, state.opt_state, state.params, value=value, grad=grads, **functions(state, batch, rngs)
-        )
-        params = optax.apply_updates(state.params, updates)
-        new = TrainState(step=state.step + 1, params=params, variables=variables, opt_state=opt_state)
-        return without_skipped(state, new, sharing.added(measure(found.losses, found.logits, batch.labels)))
+            # update
+            told = batch_objective(state, batch, rngs)
+            updates, opt_state = tx.update(
+                grads, state.opt_state, state.params, value=value, grad=grads, value_fn=told.value, objective=told
+            )
+            params = optax.apply_updates(state.params, updates)
 
-    def functions(state: TrainState, batch: Batch, rngs: Rngs) -> dict[str, Any]:
-        if loss_scale_state(state.opt_state) is not None:
-            return dict.fromkeys(("value_fn", "output_fn", "output_loss", "worker_value_fn"), one_gradient_alone)
+            # new state and metrics
+            new = TrainState(step=state.step + 1, params=params, variables=variables, opt_state=opt_state)
+            metrics = devices.psum(measure(found.losses, found.logits, batch.labels))
+            return skip_overflow(state, new, metrics)
+
+    def batch_objective(state: TrainState, batch: Batch, rngs: Rngs) -> BatchObjective:
+        """What the optimizer may ask of the objective besides its gradient."""
+        if reason := NO_OBJECTIVE if has_loss_scale(state.opt_state) else devices.needs_one_gradient:
+            return unavailable_objective(reason)
 
         def outputs(params: Any) -> Any:
-            return objective.outputs(sharing.gathered(params), state.variables, batch.images, rngs)[0]
+            return objective.outputs(devices.all_gather_params(params), state.variables, batch.images, rngs)[0]
 
-        every = {
-            "value_fn": lambda params: objective.evaluation(params, state.variables, batch, rngs, sharing).value,
-            "output_fn": outputs,
-            "output_loss": lambda found: objective.losses(found, batch.labels).mean(),
-            "worker_value_fn": lambda stacked: objective.worker_values(stacked, state.variables, batch, rngs),
-        }
-        return {name: sharing.whole(function) for name, function in every.items()}
+        return BatchObjective(
+            value=lambda params: objective.evaluate(params, state.variables, batch, rngs, devices).value,
+            outputs=outputs,
+            output_loss=lambda found: objective.losses(found, batch.labels).mean(),
+            worker_values=lambda stacked: objective.worker_values(stacked, state.variables, batch, rngs),
+        )
 
     return train_step
+
+
+LoopStep = Callable[..., tuple[TrainState, Totals, jax.Array]]
+"""`(state, totals, order, arrays[, count]) -> (state, totals, step)`."""
+
+
+def make_loop_step(step: TrainStep, load: TrainingLoader, rate: Rate | None, devices: ShardedStep) -> LoopStep:
+    """Return the step as the loop calls it: load the batch of `state.step`, step, add the metrics to the totals.
+
+    The third result is the new step count, a small array of its own that the loop can wait for while everything else
+    is given away to the next call.
+
+    Args:
+      step: the training step, shared as `devices` says.
+      load: what loads its batches.
+      rate: the learning rate, for the metrics; None for an optimizer that has none.
+      devices: how devices share the step.
+    """
+
+    def loop_step(
+        state: TrainState, totals: Totals, order: EpochOrder, arrays: Arrays
+    ) -> tuple[TrainState, Totals, jax.Array]:
+        new, pairs = step(state, devices.load(load, arrays, order, state.step))
+        bad = jnp.where(jnp.isfinite(pairs["loss"][0]), totals.first_bad, jnp.minimum(totals.first_bad, new.step))
+        updates = count_updates(state.opt_state, state.step)
+        totals = Totals(
+            pairs=add_pairs(totals.pairs, pairs),
+            learning_rate=jnp.asarray(jnp.nan if rate is None else rate(state.opt_state, updates), jnp.float32),
+            loss_scale=current_scale(new.opt_state),
+            first_bad=bad,
+        )
+        return new, totals, new.step
+
+    return loop_step
+
+
+def repeat_step(loop_step: LoopStep, states: Any = None) -> LoopStep:
+    """Return `(state, totals, order, arrays, count)`, `count` int32[] calls of `loop_step` one after the other.
+
+    Args:
+      loop_step: what `make_loop_step` returned.
+      states: the shardings of the state where several devices share it: XLA would leave sharded parameters gathered.
+    """
+
+    def several_steps(state: Any, totals: Any, order: Any, arrays: Any, count: jax.Array) -> tuple[Any, Any, jax.Array]:
+        def body(_: jax.Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
+            state, totals = carried
+            state = state if states is None else constrain(state, states)
+            state, totals, _ = loop_step(state, totals, order, arrays)
+            return state, totals
+
+        state, totals = jax.lax.fori_loop(0, count, body, (state, totals))
+        return state, totals, state.step
+
+    return several_steps

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 
-def made_together(grads: Any) -> Any:
+def finish_gradients_first(grads: Any) -> Any:
     """`grads`, bit for bit, of which none is used before all are made.
 
     XLA's CPU compiler writes new parameters over the old ones only where everything that reads the old ones is known to

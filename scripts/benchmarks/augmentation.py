@@ -50,9 +50,9 @@ def _parts() -> tuple[Callable[[], None], dict[str, Callable[[], None]]]:
     import numpy as np
 
     from jaxtrain.config import apply_overrides, load_config
-    from jaxtrain.data.loader import on_device
+    from jaxtrain.data.memory import put_split
     from jaxtrain.data.splits import fit_normalization, load_splits
-    from jaxtrain.run.compiled_run import make_feed
+    from jaxtrain.training.inputs import make_loader, make_order
     from jaxtrain.training.plan import make_plan
     from jaxtrain.training.state import initializer
 
@@ -65,9 +65,9 @@ def _parts() -> tuple[Callable[[], None], dict[str, Callable[[], None]]]:
     for name, settings in _INPUTS.items():
         plan = make_plan(apply_overrides(recipe, ["data.augment=", *settings, "devices=1"]))
         splits = load_splits(plan.splits, ("train",), 0)
-        load, order = make_feed(plan, fit_normalization(plan.splits, splits["train"]))
+        load, order = make_loader(plan, fit_normalization(plan.splits, splits["train"])), make_order(plan)
         everywhere = plan.layout.replicated
-        arguments = (on_device(splits["train"], everywhere), order.order(0), jax.device_put(np.int32(0), everywhere))
+        arguments = (put_split(splits["train"], everywhere), order.order(0), jax.device_put(np.int32(0), everywhere))
         batches[name] = functools.partial(_wait, jax.jit(load), arguments)
     plan = make_plan(apply_overrides(recipe, ["data.augment=", "devices=1"]))
     batch = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), plan.abstract_batch)

@@ -14,12 +14,11 @@ from jaxtrain.data.splits import fit_normalization, load_splits
 from jaxtrain.reporting.display import Quiet
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run.checkpoints import Progress, Saver
-from jaxtrain.run.compiled_run import make_tools
+from jaxtrain.run.compiled_run import compile_run
 from jaxtrain.run.loop import Hooks, Loop
 from jaxtrain.run.signals import Stop
 from jaxtrain.training.plan import make_plan
 from jaxtrain.training.state import initializer
-from jaxtrain.training.streamed import place_splits
 
 _ENDLESS = (
     *("train_for=1000000 epochs", "evaluation.every=100000 epochs", "checkpoint.every=100000 epochs"),
@@ -44,7 +43,7 @@ def running(
     }
     plan = make_plan(apply_overrides(Config(**settings), [*_ENDLESS, *overrides]))
     splits = load_splits(plan.splits, ("train",), 0)
-    tools = make_tools(plan, fit_normalization(plan.splits, splits["train"]), place_splits(plan, splits))
+    compiled = compile_run(plan, fit_normalization(plan.splits, splits["train"]), splits)
     make = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)
     state: Any = jax.jit(make, out_shardings=plan.layout.replicated)()
     reporter = Reporter(Quiet())
@@ -58,7 +57,7 @@ def running(
         nonlocal state
         clock = dataclasses.replace(plan.clock, total_steps=int(state.step) + steps)
         hooks = Hooks(reporter.stepped, write)
-        loop = Loop(dataclasses.replace(plan, clock=clock), tools, saver, hooks, Progress())
+        loop = Loop(dataclasses.replace(plan, clock=clock), compiled, saver, hooks, Progress())
         state = jax.block_until_ready(loop.run(state, Stop()))
 
     with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks import measuring
 
 if TYPE_CHECKING:
-    from jaxtrain.data.dataset import ArraySource
+    from jaxtrain.data.source import ArraySource
 
 Gather = Callable[[np.ndarray], np.ndarray]
 """Indices to images, as barely as that can be done."""
@@ -113,7 +113,7 @@ def _pictures(root: Path, held: "ArraySource", workers: int) -> tuple[Any, Any, 
 
 def _written(root: Path) -> "ArraySource":
     """Random images in every form below `root`; a tenth of them where reading is slow."""
-    from jaxtrain.data.dataset import ArraySource
+    from jaxtrain.data.source import ArraySource
     from jaxtrain.data.sources.shard_writing import write_shards
 
     draw = np.random.RandomState(0)

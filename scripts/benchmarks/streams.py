@@ -5,8 +5,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from jaxtrain.data.example_order import ExampleOrder
-from jaxtrain.data.streaming import StreamedSplit, TrainingStream
+from jaxtrain.data.device_stream import TrainingStream
+from jaxtrain.data.example_order import PermutationOrder
+from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.random import HOST_AUGMENT, SHUFFLE, example_stream, host_stream
 
@@ -14,7 +15,7 @@ from jaxtrain.random import HOST_AUGMENT, SHUFFLE, example_stream, host_stream
 def streaming(source: Any, views: Any, batch: int, batches: int, workers: int) -> Callable[[], None]:
     """Opens the stream of `source` over `views`, the host's augmentation or none, takes `batches`, and closes it."""
     split = StreamedSplit("bench", source, views, 1, workers)
-    order = ExampleOrder(functools.partial(host_stream, 0, SHUFFLE), len(split))
+    order = PermutationOrder(functools.partial(host_stream, 0, SHUFFLE), len(split))
     draws, divided = functools.partial(example_stream, 0, HOST_AUGMENT), make_layout(1, batch).batch
 
     def run() -> None:

@@ -14,8 +14,8 @@ from jaxtrain.analysis import batch_images as batch_views
 from jaxtrain.analysis.class_balance import ClassBalance, class_balance
 from jaxtrain.analysis.show import label_parts, look
 from jaxtrain.config import DataConfig
-from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.loader import Batch
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.splits import load_splits
 from jaxtrain.errors import ConfigError
 from jaxtrain.run import compiled_run as tools
@@ -42,18 +42,20 @@ def train_split() -> ArraySource:
 def trained_on(tmp_path_factory: pytest.TempPathFactory) -> Batches:
     """Images and labels by step, as the training step of a run on four devices was given them."""
     seen: Batches = {}
-    make_dispatch = tools.make_dispatch
+    make_loader = tools.make_loader
 
-    def spied(step: Any, load: Any, *others: Any, **options: Any) -> Any:
-        def watched(arrays: Any, order: Any, number: jax.Array, part: Any) -> Batch:
-            batch: Batch = load(arrays, order, number, part)
+    def spied(plan: Any, normalization: Any) -> Any:
+        load = make_loader(plan, normalization)
+
+        def watched(arrays: Any, order: Any, number: jax.Array) -> Batch:
+            batch: Batch = load(arrays, order, number)
             jax.debug.callback(lambda n, x, y: seen.update({int(n): (np.array(x), np.array(y))}), number, *batch)
             return batch
 
-        return make_dispatch(step, watched, *others, **options)
+        return watched
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tools, "make_dispatch", spied)
+        patch.setattr(tools, "make_loader", spied)
         fit.fit(tiny_config(data=DATA, seed=SEED, devices=4), tmp_path_factory.mktemp("run") / "run")
     jax.effects_barrier()
     return seen
@@ -149,17 +151,17 @@ def test_what_there_is_not_is_refused(arguments: tuple[Any, ...], says: str) -> 
 
 def test_mixed_labels_and_values_that_are_not_finite_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = np.array([[0.7, 0.3, 0.0], [0.0, 1.0, 0.0]] * 8, np.float32)
-    make_feed = batch_views.make_feed
+    make_loader = batch_views.make_loader
 
     def mixing(*arguments: Any) -> Any:
-        load, shuffle = make_feed(*arguments)
+        load = make_loader(*arguments)
 
         def mixed(*inputs: Any) -> Batch:
             return Batch(load(*inputs).images.at[0, 0, 0, 0].set(jnp.nan), jnp.asarray(weights))
 
-        return mixed, shuffle
+        return mixed
 
-    monkeypatch.setattr(batch_views, "make_feed", mixing)
+    monkeypatch.setattr(batch_views, "make_loader", mixing)
     found = look(plan_of())
     assert found.captions[:2] == (("0 0.70", "1 0.30"), ("1",))
     assert found.after[0, 0, 0, 0] == 0

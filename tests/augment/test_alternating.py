@@ -10,16 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxtrain.augment.alternating import alternating_flip_lr
-from jaxtrain.augment.example_epochs import _epochs, seen, sightings
-from jaxtrain.augment.geometry import pad_crop
+from jaxtrain.augment.example_epochs import _epochs, count_epochs
+from jaxtrain.augment.geometry import alternating_flip_lr, pad_crop
 from jaxtrain.augment.pipeline import pipeline
 from jaxtrain.config import DataConfig
 from jaxtrain.data.splits import fit_normalization, read_splits
 from jaxtrain.errors import ConfigError
-from jaxtrain.run.compiled_run import make_feed, make_tools
+from jaxtrain.step_context import narrow_context
+from jaxtrain.training.inputs import make_loader, make_order, make_stream, place_splits
 from jaxtrain.training.plan import make_plan
-from jaxtrain.training.streamed import place_splits
 from tests.conftest import tiny_config
 
 COUNT, BATCH = 60, 16
@@ -30,7 +29,7 @@ FLIP = pipeline([alternating_flip_lr()])
 def augmented(indices: Any, step: int, key: int = 0) -> np.ndarray:
     @jax.jit
     def run(images: jax.Array, step: jax.Array) -> jax.Array:
-        with seen(sightings(jax.random.key(key), images, step, BATCH, COUNT)):
+        with narrow_context(epochs=count_epochs(jax.random.key(key), images, step, BATCH, COUNT)):
             return FLIP(jax.random.fold_in(jax.random.key(9), step), images)
 
     return np.asarray(run(IMAGES[indices], np.int32(step)))
@@ -93,7 +92,7 @@ def test_outside_of_training_it_is_a_random_flip() -> None:
 def test_what_else_is_drawn_stays_what_it_is() -> None:
     crop, key = pad_crop(2), jax.random.key(3)
     with_sightings = pipeline([crop])
-    with seen(sightings(jax.random.key(0), jnp.asarray(IMAGES), jnp.int32(0), COUNT, COUNT)):
+    with narrow_context(epochs=count_epochs(jax.random.key(0), jnp.asarray(IMAGES), jnp.int32(0), COUNT, COUNT)):
         found = with_sightings(key, jnp.asarray(IMAGES))
     np.testing.assert_array_equal(found, pipeline([crop])(key, jnp.asarray(IMAGES)))
 
@@ -116,14 +115,14 @@ def batches(**options: Any) -> list[np.ndarray]:
     plan = make_plan(config(**options))
     splits = read_splits(plan.splits, ("train",), 0)
     normalization = fit_normalization(plan.splits, splits["train"])
-    tools = make_tools(plan, normalization, place_splits(plan, splits))
-    load, _ = make_feed(plan, normalization)
-    run = jax.jit(load)
+    train = place_splits(plan.splits, plan.layout, splits)["train"]
+    examples = train.training_batches(functools.partial(make_stream, plan))
+    run, order = jax.jit(make_loader(plan, normalization)), make_order(plan)
     found = []
     for step in range(10):  # four epochs
         number = jax.device_put(np.int32(step), plan.layout.replicated)
-        found.append(np.asarray(run(tools.examples(step), tools.shuffle.order(step), number).images))
-    tools.examples.close()
+        found.append(np.asarray(run(examples(step), order.order(step), number).images))
+    examples.close()
     return found
 
 

@@ -233,7 +233,7 @@ def test_a_batch_of_one_and_a_full_batch_method_do_not_mix(config: Config) -> No
 
 def test_another_augmentation_late_in_the_run(config: Config) -> None:
     changed = apply_overrides(config, ["data.augment_until='50%'", "data.augment_after=pad_crop(1)"])
-    late = make_plan(changed).late
+    late = make_plan(changed).switch
     assert late is not None
     assert late.first_step == 6
     with pytest.raises(ConfigError, match=r"it begins where data\.augment ends"):

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from jaxtrain.augment.geometry import pad_crop
 from jaxtrain.augment.pipeline import pipeline
-from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.loader import Late, Shuffle, batch_indices, epoch_of, normalize, on_device, training_loader
+from jaxtrain.data.epoch_shuffle import EpochShuffle
+from jaxtrain.data.loader import AugmentSwitch, TrainingLoader, batch_indices, normalize
+from jaxtrain.data.memory import put_split
 from jaxtrain.data.preprocessing.channels import Normalization
 from jaxtrain.data.preprocessing.pixels import Pixels
+from jaxtrain.data.source import ArraySource
 from jaxtrain.distributed.mesh import Layout, make_layout
 from jaxtrain.random import host_stream, stream
 
@@ -29,11 +31,17 @@ def layout() -> Layout:
     return make_layout(1, 1)
 
 
-def shuffle(examples: int, batch_size: int, seed: int = 0) -> Shuffle:
-    return Shuffle(functools.partial(host_stream, seed, "shuffle"), examples, batch_size, layout().replicated)
+def shuffle(examples: int, batch_size: int, seed: int = 0) -> EpochShuffle:
+    return EpochShuffle(functools.partial(host_stream, seed, "shuffle"), examples, batch_size, layout().replicated)
 
 
-def batches(order: Shuffle, batch_size: int, first: int = 0) -> Iterator[np.ndarray]:
+def loader(augment: Any, batch_size: int, place: Layout, **options: Any) -> TrainingLoader:
+    options = {"normalization": Normalization((0.0,), (1 / 255,)), **options}
+    key = functools.partial(stream, 0, "augment")
+    return TrainingLoader(augment=augment, key=key, batch_size=batch_size, sharding=place.batch, **options)
+
+
+def batches(order: EpochShuffle, batch_size: int, first: int = 0) -> Iterator[np.ndarray]:
     step = first
     while True:
         yield np.asarray(batch_indices(order.order(step), jnp.int32(step), batch_size))
@@ -83,7 +91,6 @@ def test_an_order_serves_the_batches_that_begin_in_its_epoch(size: tuple[int, in
     order = shuffle(n, b)
     for step in range(4 * n // b):
         epoch = step * b // n
-        assert epoch_of(step, n, b) == epoch
         held = order.order(step)
         last = max(t for t in range(step, step + n + 1) if t * b // n == epoch)
         assert order.order(last) is held
@@ -144,11 +151,10 @@ def test_a_batch_has_the_images_and_labels_of_its_indices(devices: int):
     images = np.zeros((n, 1, 2, 1), np.uint8)
     images[:, 0, 0, 0] = np.arange(n)
     place = make_layout(devices, b)
-    arrays = on_device(ArraySource(images, 2 * np.arange(n)), place.replicated)
+    arrays = put_split(ArraySource(images, 2 * np.arange(n)), place.replicated)
     assert (arrays.images.dtype, arrays.labels.dtype) == (np.uint8, np.int32)
-    key = functools.partial(stream, 0, "augment")
-    load = jax.jit(training_loader(Normalization((0.0,), (1 / 255,)), pipeline([shade]), key, b, place.batch))
-    order = Shuffle(functools.partial(host_stream, 0, "shuffle"), n, b, place.replicated)
+    load = jax.jit(loader(pipeline([shade]), b, place))
+    order = EpochShuffle(functools.partial(host_stream, 0, "shuffle"), n, b, place.replicated)
     expected = batches(shuffle(n, b), b)
     shades = []
     for step in range(4):
@@ -165,8 +171,7 @@ def test_a_batch_has_the_images_and_labels_of_its_indices(devices: int):
 def test_from_a_step_on_images_are_augmented_otherwise_and_batches_are_mixed_at_last():
     source = ArraySource(np.zeros((8, 1, 2, 1), np.uint8), np.arange(8))
     place = make_layout(1, 4)
-    arrays = on_device(source, place.replicated)
-    key = functools.partial(stream, 0, "augment")
+    arrays = put_split(source, place.replicated)
 
     def black(key, images):
         return jnp.zeros_like(images)
@@ -174,10 +179,8 @@ def test_from_a_step_on_images_are_augmented_otherwise_and_batches_are_mixed_at_
     def mix(step, images, labels):
         return images + 1000, jax.nn.one_hot(labels, 8) * step.astype(jnp.float32)
 
-    late = Late(2, black)
-    load = jax.jit(
-        training_loader(Normalization((0.0,), (1 / 255,)), pipeline([shade]), key, 4, place.batch, late=late, mix=mix)
-    )
+    switch = AugmentSwitch(2, black)
+    load = jax.jit(loader(pipeline([shade]), 4, place, switch=switch, mix=mix))
     for step in range(4):
         batch = load(arrays, shuffle(8, 4).order(step), jax.device_put(np.int32(step), place.replicated))
         shades = drawn_shades(step, 4) if step < 2 else np.zeros(4)
@@ -196,15 +199,14 @@ def test_normalizing_first_pads_with_the_mean():
     images = np.random.default_rng(0).integers(1, 256, (6, 3, 3, 1)).astype(np.uint8)
     fitted = Pixels(None).fit([images])
     place = make_layout(1, 4)
-    arrays = on_device(ArraySource(images, np.arange(6)), place.replicated)
+    arrays = put_split(ArraySource(images, np.arange(6)), place.replicated)
     order = shuffle(6, 4).order(0)
     found = {}
     for first in (False, True):
         augment = pipeline([pad_crop(2)])
-        key = functools.partial(stream, 0, "augment")
-        load = jax.jit(training_loader(fitted, augment, key, 4, place.batch, normalize_first=first))
+            load = jax.jit(loader(augment, 4, place, normalization=fitted, normalize_first=first))
         found[first] = load(arrays, order, jax.device_put(np.int32(0), place.replicated))
-    exact = augment(key(np.int32(0)), images[np.asarray(found[True].labels)] / np.float32(255) - fitted.mean[None])
+    exact = augment(stream(0, "augment", np.int32(0)), images[np.asarray(found[True].labels)] / np.float32(255) - fitted.mean[None])
     np.testing.assert_allclose(found[True].images, exact, atol=1e-6)
     np.testing.assert_array_equal(found[True].labels, found[False].labels)
     assert (np.asarray(found[True].images) == 0).sum() > 0

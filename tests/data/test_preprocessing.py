@@ -13,10 +13,10 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from jaxtrain.config import DataConfig, PreprocessingSpec
-from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.preprocessing import PREPROCESSING
 from jaxtrain.data.preprocessing.linear import LinearMap
 from jaxtrain.data.preprocessing.moments import CHUNK, cross_sums, pixel_sums
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.splits import fit_normalization, fits_normalization, load_splits, plan_splits, validation_indices
 from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, DataError

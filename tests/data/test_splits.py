@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.config import DataConfig
-from jaxtrain.data.dataset import ArraySource, Dataset
-from jaxtrain.data.splits import SplitPlan, fit_normalization, load_splits, pad_splits, plan_splits, validation_indices
+from jaxtrain.data.dataset import Dataset
+from jaxtrain.data.source import ArraySource
+from jaxtrain.data.splits import SplitPlan, fit_normalization, load_splits, plan_splits, validation_indices
 from jaxtrain.errors import ConfigError
 
 TOTAL, HELD_OUT, TEST = 30, 8, 5
@@ -113,8 +114,8 @@ def test_resize_and_pad_reach_every_split_and_give_the_announced_shape():
     config = DataConfig(dataset="digits", batch_size=4, validation="10%", resize=(5, 7), pad=2)
     announced = plan_splits(config, None)
     chosen = dataclasses.replace(plan(numbered(), resize=(5, 7), pad=2), image_shape=announced.image_shape)
-    splits = pad_splits(chosen, load_splits(chosen, ALL, seed=0))
-    for source in splits.values():
+    for split in load_splits(chosen, ALL, seed=0).values():
+        source = split.pad(chosen.config.pad)
         assert source.images.shape[1:] == chosen.image_shape == (9, 11, 1)
         assert not source.images[:, :2].any()
         assert source.images[:, 2:-2, 2:-2].all()

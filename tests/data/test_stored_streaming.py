@@ -16,25 +16,27 @@ from jaxtrain.augment.decode.chain import chain
 from jaxtrain.augment.decode.crops import random_resized_crop
 from jaxtrain.config import DataConfig
 from jaxtrain.data import prefetch as ahead
-from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.device_stream import TrainingStream
 from jaxtrain.data.encoded import encoded_arrays
-from jaxtrain.data.example_order import ExampleOrder, IndexOrder, IndexShuffle, Order
-from jaxtrain.data.loader import Shuffle, batch_indices
+from jaxtrain.data.epoch_shuffle import EpochShuffle
+from jaxtrain.data.example_order import ExampleOrder, IndexOrder, IndexShuffle, PermutationOrder
+from jaxtrain.data.loader import batch_indices
 from jaxtrain.data.prefetch import Groups
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.shard_writing import write_shards
-from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits, plan_splits, stream_splits
+from jaxtrain.data.splits import fit_normalization, load_splits, plan_splits, stream_splits
 from jaxtrain.data.stored import StoredSource, stored_arrays
-from jaxtrain.data.streaming import StreamedSplit, TrainingStream
+from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, DataError
 from jaxtrain.random import example_stream, host_stream
-from jaxtrain.training.streamed import share_of_process
+from jaxtrain.sharding import process_part
 
 COUNT, BATCH, STEPS = 21, 8, 6
 IMAGES = np.random.RandomState(0).randint(0, 256, (COUNT, 5, 4, 3)).astype(np.uint8)
 HELD = ArraySource(IMAGES, np.arange(COUNT, dtype=np.int32))
 DRAW = functools.partial(host_stream, 0, "shuffle")
-ORDER = ExampleOrder(DRAW, COUNT)
+ORDER = PermutationOrder(DRAW, COUNT)
 CROP = chain([random_resized_crop(4)])
 
 
@@ -44,7 +46,7 @@ def split_of(source: Any = None, workers: int = 2) -> StreamedSplit:
 
 @contextlib.contextmanager
 def streamed(
-    split: StreamedSplit, devices: int = 1, share: tuple[int, int] = (0, 1), order: Order = ORDER
+    split: StreamedSplit, devices: int = 1, share: tuple[int, int] | None = None, order: ExampleOrder = ORDER
 ) -> Iterator[TrainingStream]:
     draws = functools.partial(example_stream, 0, "host")
     divided = make_layout(devices, BATCH).batch
@@ -115,9 +117,9 @@ def test_the_share_of_a_process_is_what_its_devices_hold(mine: tuple[int, ...], 
             assert shape == (8,)
             return {i: (slice(2 * i, 2 * i + 2),) for i in mine}
 
-    assert share_of_process(Divided(), 8) == share  # type: ignore[arg-type]
-    assert share_of_process(make_layout(2, 8).batch, 8) == (0, 1)
-    assert share_of_process(make_layout(1, 8).replicated, 8) == (0, 1)
+    assert process_part(Divided(), 8) == share  # type: ignore[arg-type]
+    assert process_part(make_layout(2, 8).batch, 8) == (0, 1)
+    assert process_part(make_layout(1, 8).replicated, 8) == (0, 1)
 
 
 def test_a_process_reads_its_share_alone() -> None:
@@ -247,8 +249,8 @@ def test_every_order_is_that_of_the_loader_in_memory(order: str) -> None:
     def shuffle_of(epoch: int) -> IndexShuffle:
         return IndexShuffle(DRAW(epoch))
 
-    sequence: Order = IndexOrder(shuffle_of, COUNT) if order == "index" else ORDER
-    shuffle = Shuffle(shuffle_of if order == "index" else DRAW, COUNT, BATCH, make_layout(1, 1).replicated)
+    sequence: ExampleOrder = IndexOrder(shuffle_of, COUNT) if order == "index" else ORDER
+    shuffle = EpochShuffle(shuffle_of if order == "index" else DRAW, COUNT, BATCH, make_layout(1, 1).replicated)
     for step in range(12):
         expected = batch_indices(shuffle.order(step), np.int32(step), BATCH)  # type: ignore[arg-type]
         assert sequence.at(range(step * BATCH, (step + 1) * BATCH)).tolist() == np.asarray(expected).tolist()
@@ -283,8 +285,8 @@ def test_a_streamed_split_is_the_split_in_memory(folder: Path, changes: Any, wor
     names = tuple(plan.sizes)
     held, found = load_splits(plan, names, seed=5), stream_splits(streaming, names, seed=5)
     assert streaming.image_shape == plan.image_shape
-    for name, source in pad_splits(plan, held).items():
-        split = found[name].padded(streaming.config.pad)
+    for name in held:
+        source, split = (s[name].pad(streaming.config.pad) for s in (held, found))
         assert split.image_shape == plan.image_shape
         chunks = list(split.chunks(3))
         np.testing.assert_array_equal(np.concatenate([c.images for c in chunks]), source.images)

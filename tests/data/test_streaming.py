@@ -23,14 +23,17 @@ from jaxtrain.augment.decode.crops import random_resized_crop
 from jaxtrain.augment.decode.sizes import flip_lr
 from jaxtrain.augment.decode.window import whole
 from jaxtrain.config import DataConfig
-from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.dataset import Dataset
+from jaxtrain.data.device_stream import TrainingStream
 from jaxtrain.data.encoded import Encoded, EncodedSource, encoded_arrays
-from jaxtrain.data.example_order import ExampleOrder
-from jaxtrain.data.loader import Shuffle, batch_indices
+from jaxtrain.data.epoch_shuffle import EpochShuffle
+from jaxtrain.data.example_order import PermutationOrder
+from jaxtrain.data.loader import batch_indices
 from jaxtrain.data.prefetch import Groups
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.image_folder import image_folder
 from jaxtrain.data.splits import fit_normalization, load_splits, plan_splits, stream_splits
-from jaxtrain.data.streaming import StreamedSplit, TrainingStream
+from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, DataError
 from jaxtrain.random import example_stream, host_stream
@@ -59,7 +62,7 @@ def split_of(source: EncodedSource, workers: int = 2) -> StreamedSplit:
 
 @contextlib.contextmanager
 def streamed(source: EncodedSource, workers: int, devices: int = 1, seed: int = 0) -> Iterator[TrainingStream]:
-    order = ExampleOrder(functools.partial(host_stream, seed, "shuffle"), COUNT)
+    order = PermutationOrder(functools.partial(host_stream, seed, "shuffle"), COUNT)
     divided = make_layout(devices, BATCH).batch
     split = split_of(source, workers)
     stream = TrainingStream(split, CROP, functools.partial(example_stream, seed, "host"), order, BATCH, STEPS, divided)
@@ -126,7 +129,7 @@ def test_a_batch_is_made_of_windows_drawn_for_it(expected: Any) -> None:
 
 def test_the_order_is_that_of_the_loader_in_memory() -> None:
     draw = functools.partial(host_stream, 4, "shuffle")
-    shuffle, order = Shuffle(draw, COUNT, BATCH, make_layout(1, 1).replicated), ExampleOrder(draw, COUNT)
+    shuffle, order = EpochShuffle(draw, COUNT, BATCH, make_layout(1, 1).replicated), PermutationOrder(draw, COUNT)
     for step in range(12):
         wanted = batch_indices(shuffle.order(step), np.int32(step), BATCH)  # type: ignore[arg-type]
         assert order.at(range(step * BATCH, (step + 1) * BATCH)).tolist() == np.asarray(wanted).tolist()
@@ -141,7 +144,7 @@ def test_threads_that_come_to_an_epoch_at_once_draw_it_once() -> None:
         time.sleep(0.05)
         return host_stream(4, "shuffle", epoch)
 
-    order = ExampleOrder(draw, COUNT)
+    order = PermutationOrder(draw, COUNT)
 
     def look() -> None:
         together.wait()

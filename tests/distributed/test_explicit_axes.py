@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from jaxtrain.config import Config, DataConfig, ParallelConfig, apply_overrides
 from jaxtrain.errors import ConfigError
-from jaxtrain.evaluation.finished_run import evaluate_run
+from jaxtrain.run.evaluate_run import evaluate_run
 from jaxtrain.run.fit import fit
 from jaxtrain.training.plan import make_plan
 from tests.conftest import tiny_config
@@ -54,8 +55,12 @@ def test_micro_batches_divide_among_the_devices(size: int) -> None:
 
 
 def test_what_does_not_fit_is_said_by_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jaxtrain.nn.pooling.reshaped", lambda x, *shape: x.reshape(shape))
-    with pytest.raises(ConfigError, match=r"parallel\.axis_types: lenet5 cannot be laid out over .*use auto"):
+    def reshape_batch(x: jax.Array, kind: str = "max", window: int = 2) -> jax.Array:
+        n, h, w, c = x.shape
+        return x.reshape(n, h // window, window, w // window, window, c).max(axis=(2, 4))
+
+    monkeypatch.setattr("jaxtrain.models.lenet.pool", reshape_batch)
+    with pytest.raises(ConfigError, match=r"parallel\.axis_types: the model cannot be laid out over .*use auto"):
         make_plan(recipe("lenet5", "parallel.axis_types=explicit"))
 
 

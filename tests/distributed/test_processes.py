@@ -20,13 +20,13 @@ import psutil
 import pytest
 
 from jaxtrain.config import Config, DataConfig, EvaluationConfig, apply_overrides, dumps
-from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.shard_writing import write_shards
 from jaxtrain.distributed import processes as hosts
 from jaxtrain.errors import ConfigError, PeerDied
 from jaxtrain.run import checkpoints
 from jaxtrain.run.fit import fit
-from jaxtrain.run.session import placed
+from jaxtrain.run.session import restore_target
 from jaxtrain.training.plan import make_plan
 from tests.conftest import tiny_config
 
@@ -71,7 +71,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def params(workdir: Path, run: Config) -> Any:
     plan = make_plan(run)
-    return jax.tree.map(np.asarray, checkpoints.restore(workdir / "checkpoints", 20, placed(plan))[0].params)
+    return jax.tree.map(np.asarray, checkpoints.restore(workdir / "checkpoints", 20, restore_target(plan))[0].params)
 
 
 def digest(workdir: Path) -> str:

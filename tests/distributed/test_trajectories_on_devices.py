@@ -21,12 +21,11 @@ from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, WorkdirError
 from jaxtrain.nn.dropout import Dropout
 from jaxtrain.nn.normalization import BatchNorm
-from jaxtrain.run.compiled_run import make_tools
+from jaxtrain.run.compiled_run import compile_run
 from jaxtrain.run.directory import Workdir
 from jaxtrain.run.fit import fit
 from jaxtrain.training.plan import Plan, make_plan
 from jaxtrain.training.state import initializer
-from jaxtrain.training.streamed import place_splits
 from tests.conftest import tiny_config
 
 FSDP = "parallel.fsdp=true parallel.fsdp_min_size=64"
@@ -66,12 +65,12 @@ def trained(overrides: str) -> Any:
     """The state after the run, made with what `fit` makes it with."""
     plan = planned(overrides)
     splits = load_splits(plan.splits, ("train",), 0)
-    tools = make_tools(plan, fit_normalization(plan.splits, splits["train"]), place_splits(plan, splits))
+    run = compile_run(plan, fit_normalization(plan.splits, splits["train"]), splits)
     init = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)
     state = plan.layout.jit(init, out_shardings=plan.layout.of_state(plan.abstract))()
-    totals = tools.empty()
+    totals = run.empty()
     for step in range(STEPS):
-        state, totals, tick = tools.dispatch(state, totals, tools.shuffle.order(step), tools.examples(step))
+        state, totals, tick = run.dispatch(state, totals, run.order.order(step), run.batches(step))
         tick.block_until_ready()  # queued collectives of emulated devices can deadlock
     return state
 

@@ -12,9 +12,9 @@ from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.loader import on_device
+from jaxtrain.data.memory import put_split
 from jaxtrain.data.preprocessing.channels import Normalization
+from jaxtrain.data.source import ArraySource
 from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.evaluation.evaluate import make_evaluate
 from jaxtrain.models.perceptron import linear
@@ -54,14 +54,14 @@ def evaluator(batch_size: int, devices: int) -> tuple[Any, Any]:
 @given(count=st.sampled_from([1, 7, 16, 37]), batch_size=st.sampled_from([1, 5, 16, 500]))
 def test_equals_numpy_over_the_whole_split(count: int, batch_size: int):
     evaluate, everywhere = evaluator(batch_size, 1)
-    metrics = evaluate(jax.device_put(PARAMS, everywhere), {}, on_device(split(count), everywhere))
+    metrics = evaluate(jax.device_put(PARAMS, everywhere), {}, put_split(split(count), everywhere))
     assert metrics == pytest.approx(by_numpy(split(count)), rel=1e-5)
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(37, 16), (37, 500), (3, 5), (40, 1)])
 def test_equals_numpy_on_eight_devices(count: int, batch_size: int):
     evaluate, everywhere = evaluator(batch_size, 8)
-    metrics = evaluate(jax.device_put(PARAMS, everywhere), {}, on_device(split(count), everywhere))
+    metrics = evaluate(jax.device_put(PARAMS, everywhere), {}, put_split(split(count), everywhere))
     assert metrics == pytest.approx(by_numpy(split(count)), rel=1e-5)
 
 
@@ -76,7 +76,7 @@ def test_every_example_is_counted_once(count: int, batch_size: int, devices: int
     source = ArraySource(split(count).images, np.arange(count, dtype=np.int32))
     evaluate = make_evaluate(linear(num_classes=CLASSES), power, NORMALIZATION, batch_size, layout)
     params = jax.device_put(PARAMS, layout.replicated)
-    arrays = on_device(source, layout.replicated)
+    arrays = put_split(source, layout.replicated)
     for _ in range(2):  # nothing is left over from one evaluation to the next
         assert evaluate(params, {}, arrays)["loss"] * count == pytest.approx(2**count - 1, abs=0.5)
 
@@ -95,7 +95,7 @@ def test_batches_are_no_larger_than_asked_and_as_even_as_they_can_be():
     params = {"Dense_0": PARAMS["logits"]}
     layout = make_layout(1, 1)
     evaluate = make_evaluate(Watched(), cross_entropy(), NORMALIZATION, 16, layout)
-    arrays = on_device(split(37), layout.replicated)
+    arrays = put_split(split(37), layout.replicated)
     first, second = (evaluate(params, {}, arrays) for _ in range(2))
     assert sizes == [(math.ceil(37 / 3), *SHAPE)]  # and traced once
     assert first == second
@@ -112,4 +112,4 @@ def test_a_split_that_counts_wrong_is_an_error(monkeypatch: pytest.MonkeyPatch):
     layout = make_layout(1, 1)
     evaluate = make_evaluate(linear(num_classes=CLASSES), cross_entropy(), NORMALIZATION, 4, layout)
     with pytest.raises(AssertionError, match="counted 8 examples of 7"):
-        evaluate(PARAMS, {}, on_device(split(7), layout.replicated))
+        evaluate(PARAMS, {}, put_split(split(7), layout.replicated))

@@ -11,12 +11,11 @@ import pytest
 from flax import linen as nn
 
 from jaxtrain.config import Clock, EvaluationConfig
-from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.loader import on_device
+from jaxtrain.data.memory import put_split
 from jaxtrain.data.preprocessing.channels import Normalization
+from jaxtrain.data.source import ArraySource
 from jaxtrain.distributed.mesh import make_layout
-from jaxtrain.evaluation.finished_run import evaluate_run
-from jaxtrain.evaluation.tta import make_view_evaluate
+from jaxtrain.evaluation.tta import make_tta_evaluate
 from jaxtrain.models.fractional_cnns import fractional_cnn
 from jaxtrain.models.perceptron import linear
 from jaxtrain.nn import draw_outputs, marginalize
@@ -24,9 +23,10 @@ from jaxtrain.nn.folding import fold_batch_norm
 from jaxtrain.nn.normalization import BatchNorm
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.random import VIEWS, stream
+from jaxtrain.run.evaluate_run import evaluate_run
 from jaxtrain.run.fit import fit
 from jaxtrain.tta.base import Examples, Group
-from jaxtrain.tta.for_run import build_views
+from jaxtrain.tta.for_run import build_tta
 from tests.conftest import tiny_config
 
 CLASSES, SHAPE = 4, (4, 4, 1)
@@ -50,19 +50,19 @@ def split(count: int) -> ArraySource:
 def groups_of(views: str, model: nn.Module | None = None, **changes: Any) -> tuple[Group, ...]:
     config = tiny_config(evaluation=EvaluationConfig(views=views), **changes)
     model = linear(num_classes=CLASSES) if model is None else model
-    return build_views(config, Clock(96, 16), model, SHAPE, NORMALIZATION.apply)
+    return build_tta(config.evaluation.views, config.data, Clock(96, 16), model, SHAPE, NORMALIZATION.apply)
 
 
 def evaluator(groups: tuple[Group, ...], batch_size: int, devices: int, model: Any = None, loss: Any = None) -> Any:
     layout = make_layout(devices, devices)
     model = linear(num_classes=CLASSES) if model is None else model
     loss = cross_entropy() if loss is None else loss
-    evaluate = make_view_evaluate(model, loss, NORMALIZATION, batch_size, layout, groups, KEY)
+    evaluate = make_tta_evaluate(model, loss, NORMALIZATION, batch_size, layout, groups, KEY)
 
     def run(variables: dict[str, Any], source: ArraySource, first: int = 0) -> dict[str, float]:
         placed = jax.device_put(variables, layout.replicated)
         params = placed.pop("params")
-        return evaluate(params, placed, on_device(source, layout.replicated), first)
+        return evaluate(params, placed, put_split(source, layout.replicated), first)
 
     return run
 
@@ -214,8 +214,8 @@ def test_draws_are_those_of_marginalize_whatever_the_batch() -> None:
         keys = jnp.stack([jax.random.fold_in(KEY(place), view) for view in range(k)])
         return marginalize(lambda key: jax.nn.softmax(draw_outputs(key, Normed(), variables, image[None])[0]), keys)
 
-    by_example = jax.jit(one)
-    p = [by_example(np.int32(i), image) for i, image in enumerate(NORMALIZATION.apply(source.images))]
+    draw_by_example = jax.jit(one)
+    p = [draw_by_example(np.int32(i), image) for i, image in enumerate(NORMALIZATION.apply(source.images))]
     wanted = metrics_of(np.array(p, np.float64), source.labels)
     groups = groups_of(f"draws({k})", Normed())
     for batch_size, devices in [(4, 1), (500, 8)]:
@@ -229,7 +229,7 @@ def test_regions_of_pooling_are_drawn_alone() -> None:
     pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8))
     keys = jax.vmap(KEY)(jnp.arange(3))
     config = tiny_config(evaluation=EvaluationConfig(views="draws(2, 'pooling')"))
-    (group,) = build_views(config, Clock(96, 16), model, (8, 8, 1), NORMALIZATION.apply)
+    (group,) = build_tta(config.evaluation.views, config.data, Clock(96, 16), model, (8, 8, 1), NORMALIZATION.apply)
     prepared = group.prepare(Examples(pixels, NORMALIZATION.apply(pixels), keys))
     score = jax.jit(lambda seen: group.score(model, begun, seen))
     found = [np.asarray(score(group.view(prepared, jnp.int32(number)))) for number in range(2)]

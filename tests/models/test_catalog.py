@@ -13,8 +13,7 @@ from jaxtrain.analysis.cost import flops
 from jaxtrain.config import ModelSpec
 from jaxtrain.errors import ConfigError
 from jaxtrain.models import MODELS
-from jaxtrain.models.endpoints import features
-from jaxtrain.models.outputs import Outputs
+from jaxtrain.models.outputs import Outputs, features
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.training.objective import Objective
 

@@ -19,9 +19,8 @@ from jaxtrain.nn.layers import Layers
 from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.param_rules import path_name
-from jaxtrain.run.compilation_cache import jit_once
 from jaxtrain.training.objective import Objective
-from jaxtrain.training.state import TrainState, initializer
+from jaxtrain.training.state import TrainState, initializer, jit_once
 from jaxtrain.training.step import make_train_step
 
 CLASSES, BATCH, STEPS, SEED = 3, 8, 12, 0

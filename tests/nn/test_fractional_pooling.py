@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxtrain.models import MODELS
-from jaxtrain.models.endpoints import features
+from jaxtrain.models.outputs import features
 from jaxtrain.nn.fractional_pooling import FractionalMaxPool, Shared, fractional_max_pool, fractional_max_pool_given
 from jaxtrain.nn.fractional_regions import (
     Regions,

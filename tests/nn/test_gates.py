@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtrain.nn.gates import draw_gates
+from jaxtrain.nn.dropout import draw_gates
 
 
 @pytest.mark.parametrize("probability", [0.5, 0.75, 0.9375, 0.3, 1 - 2**-16])

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.nn.sizes import Window, full_size, output_size, receptive_field
+from jaxtrain.analysis.receptive_field_stack import Window, receptive_field
+from jaxtrain.nn.pooling import full_size, output_size
 
 
 @given(

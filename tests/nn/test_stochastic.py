@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxtrain.nn.activations import PReLU, activation, leaky_relu, maxout
-from jaxtrain.nn.drop_path import global_paths, join_given, local_paths, local_paths_given
+from jaxtrain.nn.fractal_join import global_paths, join_given, local_paths, local_paths_given
 from jaxtrain.nn.stochastic_depth import StochasticDepth, drop_path_given, linear_decay
 
 X = np.random.default_rng(0).normal(size=(6, 2, 2, 3)).astype(np.float32)

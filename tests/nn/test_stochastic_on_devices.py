@@ -9,13 +9,13 @@ import pytest
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxtrain.nn.drop_path import join_given, local_paths
 from jaxtrain.nn.dropconnect import DropConnect
 from jaxtrain.nn.dropout import Dropout
+from jaxtrain.nn.fractal_join import join_given, local_paths
 from jaxtrain.nn.fractional_pooling import FractionalMaxPool
 from jaxtrain.nn.shake_shake import ShakeShake
 from jaxtrain.nn.stochastic_depth import StochasticDepth
-from jaxtrain.random import numbered
+from jaxtrain.step_context import narrow_context
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 6, 5, 3)).astype(np.float32)
 
@@ -79,7 +79,7 @@ def test_a_part_of_a_batch_draws_what_it_does_in_the_whole(alone: Any) -> None:
 
     @jax.jit
     def part(key: jax.Array, x: jax.Array) -> Any:
-        with numbered(jnp.asarray(numbers)):
+        with narrow_context(indices=jnp.asarray(numbers)):
             return drawn(Everything(), key, x)
 
     found = part(jax.random.key(0), IMAGES[numbers])

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxtrain.optim import OPTIMIZERS
+from jaxtrain.optim.batch_objective import BatchObjective
 from jaxtrain.optim.param_rules import with_rules
 from jaxtrain.run.checkpoints import Progress, Saver, restore
 from jaxtrain.training.state import TrainState
@@ -69,9 +70,7 @@ def update(tx: Any, params: Any, state: Any, outputs: Any = residuals, **extra: 
         value=value,
         grad=grads,
         value_fn=objective,
-        output_fn=outputs,
-        output_loss=half_squares,
-        worker_value_fn=jax.vmap(objective),
+        objective=BatchObjective(objective, outputs, half_squares, jax.vmap(objective)),
         **extra,
     )
     return updates, state

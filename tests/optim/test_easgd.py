@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from jaxtrain.optim import easgd
+from jaxtrain.optim.batch_objective import BatchObjective
 from jaxtrain.optim.easgd import elastic_pull
 from jaxtrain.optim.param_rules import with_rules
 
@@ -70,7 +71,7 @@ def ours(tx: optax.GradientTransformationExtraArgs, **extra: Any) -> tuple[np.nd
 @functools.cache
 def path_of(workers: int, moving_rate: float, period: int, momentum: float) -> tuple[np.ndarray, np.ndarray]:
     tx = easgd(schedule, workers=workers, moving_rate=moving_rate, period=period, momentum=momentum)
-    return ours(tx, worker_value_fn=values)
+    return ours(tx, objective=BatchObjective(worker_values=values))
 
 
 def by_hand(workers: int, moving_rate: float, period: int, momentum: float) -> tuple[np.ndarray, np.ndarray]:
@@ -178,12 +179,12 @@ def test_frozen_parameters_are_no_copies_of_a_worker():
     state = tx.init(params)
     assert isinstance(state.workers["a"], optax.MaskedNode)
     for _ in range(2):
-        updates, state = tx.update(params, state, params, worker_value_fn=values)
+        updates, state = tx.update(params, state, params, objective=BatchObjective(worker_values=values))
     np.testing.assert_array_equal(updates["a"], 0.0)
     assert (np.asarray(updates["b"]) != 0).all()
 
 
 def test_without_objectives_it_is_refused():
     tx, params = easgd(0.1), {"a": jnp.ones(2)}
-    with pytest.raises(ValueError, match="worker_value_fn"):
+    with pytest.raises(ValueError, match="worker_values"):
         tx.update(params, tx.init(params), params)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxtrain.optim import hessian_free
+from jaxtrain.optim.batch_objective import BatchObjective
 from jaxtrain.optim.hessian_free import _truncated_cg
 from tests.optim.problems import VALLEY_START, minimize, rosenbrock, steps_to
 
@@ -169,7 +170,7 @@ def test_a_penalty_outside_the_gauss_newton_matrix_is_minimized_all_the_same():
     def body(carry: Any, _: None) -> Any:
         params, state = carry
         value, grad = jax.value_and_grad(value_fn)(params)
-        extra = {"value_fn": value_fn, "output_fn": outputs, "output_loss": loss}
+        extra = {"value_fn": value_fn, "objective": BatchObjective(outputs=outputs, output_loss=loss)}
         update, state = tx.update(grad, state, params, value=value, **extra)
         return (optax.apply_updates(params, update), state), value
 

@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 
 from jaxtrain.models.perceptron import mlp
 from jaxtrain.optim import OPTIMIZERS
+from jaxtrain.optim.batch_objective import BatchObjective
 from jaxtrain.optim.kfac import kfac
 from jaxtrain.optim.kfac_factors import kronecker_factors
 from jaxtrain.optim.param_rules import with_rules
@@ -52,7 +53,9 @@ def update(tx: Any, params: Any, state: Any, x: jax.Array, labels: jax.Array, ap
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).mean()
 
     grads = jax.grad(lambda p: loss(outputs(p)))(params)
-    return tx.update(grads, state, params, output_fn=outputs, output_loss=loss, nobody_knows_this=1)
+    return tx.update(
+        grads, state, params, objective=BatchObjective(outputs=outputs, output_loss=loss), nobody_knows_this=1
+    )
 
 
 def run(tx: Any, params: Any) -> Any:
@@ -330,10 +333,10 @@ def test_bfloat16_parameters_have_a_state_in_float32():
 
 def test_says_what_it_needs():
     tx, params = kfac(0.1, seed=0), {"kernel": jnp.ones((2, 2))}
-    with pytest.raises(ValueError, match="output_fn=params -> logits"):
+    with pytest.raises(ValueError, match="outputs=params -> logits"):
         tx.update(params, tx.init(params), params)
-    with pytest.raises(ValueError, match="output_fn=params -> logits"):
-        tx.update(params, tx.init(params), output_fn=lambda p: p["kernel"])
+    with pytest.raises(ValueError, match="outputs=params -> logits"):
+        tx.update(params, tx.init(params), objective=BatchObjective(outputs=lambda p: p["kernel"]))
 
 
 @functools.cache

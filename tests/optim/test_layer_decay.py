@@ -16,7 +16,7 @@ from jaxtrain.models import lenet5, mlp
 from jaxtrain.optim import sgd
 from jaxtrain.optim.layer_decay import call_order, layer_decay_rules
 from jaxtrain.optim.param_rules import path_name, values_by_path, with_rules
-from jaxtrain.optim.scaling import linear_scaling
+from jaxtrain.optim.schedules.base import linear_scaling
 from jaxtrain.optim.schedules.decaying import cosine
 
 

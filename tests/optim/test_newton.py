@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from jaxtrain.optim import hessian_free, newton
+from jaxtrain.optim.batch_objective import BatchObjective
 from jaxtrain.optim.hessian_free import _gauss_newton, _hessian, _truncated_cg
 from tests.optim.problems import VALLEY_START, falls_from_random_starts, minimize, rosenbrock, steps_to
 
@@ -110,7 +111,7 @@ def dense(product: Any, like: Any) -> np.ndarray:
 def test_gauss_newton_products_are_those_of_the_explicit_matrix():
     with jax.enable_x64(True):
         params = weights(jnp.float64)
-        product = _gauss_newton(params, {"output_fn": network, "output_loss": cross_entropy})
+        product = _gauss_newton(params, {"objective": BatchObjective(outputs=network, output_loss=cross_entropy)})
         jacobian = np.concatenate(
             [np.asarray(j).reshape(120, -1) for j in jax.tree.leaves(jax.jit(jax.jacobian(network))(params))], axis=1
         )
@@ -129,7 +130,9 @@ def test_gauss_newton_is_the_hessian_of_a_linear_least_squares_problem():
         def loss(y: jax.Array) -> jax.Array:
             return jnp.square(y - targets).mean()
 
-        explicit = dense(_gauss_newton(params, {"output_fn": outputs, "output_loss": loss}), params)
+        explicit = dense(
+            _gauss_newton(params, {"objective": BatchObjective(outputs=outputs, output_loss=loss)}), params
+        )
         np.testing.assert_allclose(explicit, dense(_hessian(lambda p: loss(outputs(p)), params), params), atol=1e-12)
 
 
@@ -163,7 +166,7 @@ def test_trains_a_network_in_far_fewer_steps_than_gradient_descent(curvature: An
     def body(carry: Any, _: None) -> Any:
         p, state = carry
         value, grad = jax.value_and_grad(objective)(p)
-        extra = {"output_fn": network, "output_loss": cross_entropy}
+        extra = {"objective": BatchObjective(outputs=network, output_loss=cross_entropy)}
         update, state = tx.update(grad, state, p, value=value, value_fn=objective, **extra)
         return (optax.apply_updates(p, update), state), value
 
@@ -193,7 +196,7 @@ def test_what_is_missing_is_asked_for():
         with pytest.raises(ValueError, match="value_fn=objective"):
             tx.update(x, tx.init(x), x)
     tx = hessian_free()
-    with pytest.raises(ValueError, match=r"output_fn.*curvature=\"hessian\""):
+    with pytest.raises(ValueError, match=r"outputs.*curvature=\"hessian\""):
         tx.update(x, tx.init(x), x, value_fn=rosenbrock)
 
 

@@ -10,11 +10,11 @@ import pytest
 
 import jaxtrain
 from jaxtrain.config import LoggingConfig
-from jaxtrain.data.streaming import TrainingStream
+from jaxtrain.data.device_stream import TrainingStream
 from jaxtrain.reporting.display import Quiet, describe
 from jaxtrain.reporting.reporter import Reporter
-from jaxtrain.run.data_wait import Metered, advice
-from jaxtrain.run.loop import Tools
+from jaxtrain.run.compiled_run import CompiledRun
+from jaxtrain.run.data_wait import MeteredBatches, advice
 from tests.conftest import tiny_config
 from tests.run import test_streamed_runs as pictures
 
@@ -72,7 +72,7 @@ def test_what_counts_is_the_time_without_a_step_that_was_spent_on_a_batch(
         def close(self) -> None:
             pass
 
-    meter = Metered(Stream())  # type: ignore[arg-type]
+    meter = MeteredBatches(Stream())  # type: ignore[arg-type]
     ends = 0.0
     for number in range(5):
         assert meter(number) == number
@@ -80,7 +80,7 @@ def test_what_counts_is_the_time_without_a_step_that_was_spent_on_a_batch(
         ends = max(ends, clock.now) + step
         meter.dispatched(Tick(clock, ends))
     meter.close()
-    assert meter.seconds == pytest.approx(4 * idle)
+    assert meter.seconds_waited == pytest.approx(4 * idle)
 
 
 def test_a_run_that_waits_for_data_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_data_in_memory_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_a_step_that_is_compiled_again_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes, programs = Notes(), iter([1, 1, 2, 2, 2, 2, 2, 2, 2])
-    monkeypatch.setattr(Tools, "programs", lambda _: next(programs))
+    monkeypatch.setattr(CompiledRun, "count_programs", lambda _: next(programs))
     config = tiny_config(logging=LoggingConfig(every="3 steps", tensorboard=False))
     jaxtrain.fit(config, tmp_path / "run", reporter=Reporter(notes))
     told = [line for line in notes.lines if "compiled again" in line]

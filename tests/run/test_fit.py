@@ -14,10 +14,10 @@ import pytest
 import jaxtrain
 from jaxtrain.config import CheckpointConfig, Config, EvaluationConfig, LoggingConfig, loads
 from jaxtrain.errors import CheckpointError, DataError, Diverged, Interrupted, WorkdirError
-from jaxtrain.evaluation.finished_run import evaluate_run
 from jaxtrain.reporting.display import Quiet
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run import checkpoints
+from jaxtrain.run.evaluate_run import evaluate_run
 from jaxtrain.training.state import params_sha256
 from tests.conftest import tiny_config
 from tests.kill_and_resume import outcome

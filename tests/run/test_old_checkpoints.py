@@ -12,7 +12,7 @@ import pytest
 
 import jaxtrain
 from jaxtrain.config import load_config
-from jaxtrain.evaluation.finished_run import evaluate_run
+from jaxtrain.run.evaluate_run import evaluate_run
 
 OLD = Path(__file__).parents[1] / "golden" / "run"
 

@@ -15,8 +15,8 @@ import jaxtrain
 from jaxtrain.config import DataConfig, PreprocessingSpec, apply_overrides, difference, digest, dumps, loads
 from jaxtrain.data.preprocessing import PREPROCESSING
 from jaxtrain.errors import DataError, WorkdirError
-from jaxtrain.evaluation.finished_run import evaluate_run
 from jaxtrain.run import files
+from jaxtrain.run.evaluate_run import evaluate_run
 from jaxtrain.run.preprocessing_files import read_preprocessing, write_preprocessing
 from tests.conftest import tiny_config
 

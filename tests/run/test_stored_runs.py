@@ -22,12 +22,12 @@ from jaxtrain.config import (
     digest,
     dumps,
 )
-from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.shard_writing import write_shards
 from jaxtrain.errors import ConfigError, Interrupted
-from jaxtrain.evaluation.finished_run import evaluate_run
 from jaxtrain.reporting.display import Quiet
 from jaxtrain.reporting.reporter import Reporter
+from jaxtrain.run.evaluate_run import evaluate_run
 from jaxtrain.training.plan import make_plan
 from tests.conftest import tiny_config
 from tests.kill_and_resume import outcome

@@ -20,13 +20,13 @@ from jaxtrain.config import CheckpointConfig, Config, DataConfig, EvaluationConf
 from jaxtrain.data.splits import fit_normalization, load_splits, stream_splits
 from jaxtrain.errors import ConfigError, DataError, Interrupted
 from jaxtrain.evaluation.averaged import make_evaluated
-from jaxtrain.evaluation.finished_run import evaluate_run
 from jaxtrain.reporting.display import Quiet
 from jaxtrain.reporting.reporter import Reporter
-from jaxtrain.run.compiled_run import make_tools
+from jaxtrain.run.compiled_run import compile_run
+from jaxtrain.run.evaluate_run import evaluate_run
+from jaxtrain.training.inputs import place_splits
 from jaxtrain.training.plan import make_plan
 from jaxtrain.training.state import initializer
-from jaxtrain.training.streamed import place_splits
 from tests.conftest import tiny_config
 from tests.kill_and_resume import outcome
 
@@ -125,12 +125,12 @@ def test_two_devices_take_the_step_of_one(folder: Path) -> None:
     for devices in (1, 2):
         plan = make_plan(config(2, devices), folder)
         splits = stream_splits(plan.splits, ("train",), 0)
-        tools = make_tools(plan, fit_normalization(plan.splits, splits["train"]), place_splits(plan, splits))
+        run = compile_run(plan, fit_normalization(plan.splits, splits["train"]), splits)
         begin = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)
         state = jax.jit(begin, out_shardings=plan.layout.replicated)()
-        with contextlib.closing(tools.examples) as examples:
+        with contextlib.closing(run.batches) as examples:
             assert examples(0).images.sharding == plan.layout.batch
-            state, _, _ = tools.dispatch(state, tools.empty(), tools.shuffle.order(0), examples(0))
+            state, _, _ = run.dispatch(state, run.empty(), run.order.order(0), examples(0))
         params.append(jax.tree.leaves(jax.device_get(state.params)))
     for a, b in zip(*params, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
@@ -139,18 +139,18 @@ def test_two_devices_take_the_step_of_one(folder: Path) -> None:
 def test_a_batch_without_a_draw_is_that_of_the_run_in_memory(folder: Path) -> None:
     streamed, held = make_plan(config(2, host="fit(6, 6)"), folder), make_plan(config(None, host=""), folder)
     splits = stream_splits(streamed.splits, ("train",), 0), load_splits(held.splits, ("train",), 0)
-    tools = [
-        make_tools(plan, fit_normalization(plan.splits, split["train"]), place_splits(plan, split))
+    runs = [
+        compile_run(plan, fit_normalization(plan.splits, split["train"]), split)
         for plan, split in zip((streamed, held), splits, strict=True)
     ]
     for step in range(4):
-        order = np.asarray(tools[1].shuffle.order(step).indices)
-        start = step * 8 - int(tools[1].shuffle.order(step).first_step) * 8 + int(tools[1].shuffle.order(step).offset)
+        order = np.asarray(runs[1].order.order(step).indices)
+        start = step * 8 - int(runs[1].order.order(step).first_step) * 8 + int(runs[1].order.order(step).offset)
         wanted = order[start : start + 8]
-        images, labels = tools[0].examples(step)
-        np.testing.assert_array_equal(images, np.asarray(tools[1].examples(step).images)[wanted])
-        np.testing.assert_array_equal(labels, np.asarray(tools[1].examples(step).labels)[wanted])
-    tools[0].examples.close()
+        images, labels = runs[0].batches(step)
+        np.testing.assert_array_equal(images, np.asarray(runs[1].batches(step).images)[wanted])
+        np.testing.assert_array_equal(labels, np.asarray(runs[1].batches(step).labels)[wanted])
+    runs[0].batches.close()
 
 
 class Normed(nn.Module):
@@ -169,7 +169,7 @@ def test_statistics_of_averaged_parameters_are_those_of_the_split_in_memory(fold
         plan = dataclasses.replace(plan, model=Normed(), abstract=jax.eval_shape(begin))
         splits = read(plan.splits, ("train",), 0)
         normalization = fit_normalization(plan.splits, splits["train"])
-        _, variables = make_evaluated(plan, normalization, place_splits(plan, splits))(state)
+        _, variables = make_evaluated(plan, normalization, place_splits(plan.splits, plan.layout, splits))(state)
         found.append(jax.tree.leaves(variables["batch_stats"]))
         assert not np.allclose(found[-1][0], 0)
     for a, b in zip(*found, strict=True):

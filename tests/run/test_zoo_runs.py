@@ -13,14 +13,13 @@ import pytest
 
 import jaxtrain
 from jaxtrain.config import CheckpointConfig, Config, EvaluationConfig, LoggingConfig
-from jaxtrain.data.loader import normalize, on_device
-from jaxtrain.data.splits import fit_normalization, load_splits, pad_splits
+from jaxtrain.data.loader import normalize
+from jaxtrain.data.splits import fit_normalization, load_splits
 from jaxtrain.errors import Interrupted
-from jaxtrain.evaluation.averaged import make_evaluated
-from jaxtrain.evaluation.finished_run import evaluate_run
 from jaxtrain.optim.averages import evaluation_params
 from jaxtrain.reporting.reporter import Reporter
-from jaxtrain.run.compiled_run import make_tools
+from jaxtrain.run.compiled_run import compile_run
+from jaxtrain.run.evaluate_run import evaluate_run
 from jaxtrain.training.plan import make_plan
 from jaxtrain.training.state import TrainState, initializer
 from tests.conftest import tiny_config
@@ -126,14 +125,13 @@ def test_batch_statistics_are_computed_anew_for_the_average() -> None:
     plan = dataclasses.replace(plan, model=model, abstract=abstract)
     splits = load_splits(plan.splits, tuple(plan.splits.sizes), 0)
     normalization = fit_normalization(plan.splits, splits["train"])
-    arrays = {k: on_device(s, plan.layout.replicated) for k, s in pad_splits(plan.splits, splits).items()}
-    tools = make_tools(plan, normalization, arrays)
+    run = compile_run(plan, normalization, splits)
     state: TrainState = jax.jit(initializer(model, tx, plan.splits.image_shape, 0))()
-    totals = tools.empty()
+    totals = run.empty()
     for step in range(3):
-        state, totals, _ = tools.dispatch(state, totals, tools.shuffle.order(step), arrays["train"])
-    params, variables = make_evaluated(plan, normalization, arrays)(state)
-    images = np.asarray(normalize(arrays["train"].images, normalization)).reshape(80, -1)
+        state, totals, _ = run.dispatch(state, totals, run.order.order(step), run.batches(step))
+    params, variables = run.evaluated(state)
+    images = np.asarray(normalize(run.batches(0).images, normalization)).reshape(80, -1)
     hidden = images @ np.asarray(params["fc1"]["kernel"])
     batches = [hidden[b::10] for b in range(10)]  # 80 images in 10 batches of 8, each spread over the split
     stats = variables["batch_stats"]["bn"]

@@ -15,9 +15,9 @@ from jaxtrain.data.loader import Batch
 from jaxtrain.models.perceptron import mlp
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.penalties import l2
-from jaxtrain.training import accumulation
 from jaxtrain.training.objective import Evaluation, Objective
 from jaxtrain.training.plan import make_plan
+from jaxtrain.xla_cpu import unrolling
 from tests.conftest import tiny_config
 from tests.training.test_objective import BATCH, CLASSES, MODEL, Counting, N, variables
 
@@ -37,7 +37,7 @@ def close(a: Any, b: Any) -> None:
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Parts that follow each other in the program, and in a loop."""
     if request.param == "loop":
-        monkeypatch.setattr(accumulation, "MOST_UNROLLED", 0)
+        monkeypatch.setattr(unrolling, "MOST_UNROLLED", 0)
     return str(request.param)
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from jaxtrain.config import Config, DataConfig, apply_overrides
-from jaxtrain.data.loader import Batch, on_device
+from jaxtrain.data.loader import Batch
+from jaxtrain.data.memory import put_split
 from jaxtrain.data.splits import fit_normalization, load_splits
-from jaxtrain.run.compiled_run import make_feed
+from jaxtrain.training.inputs import make_loader, make_order
 from jaxtrain.training.plan import make_plan
 from tests.conftest import tiny_config
 
@@ -28,9 +29,9 @@ def batch(step: int, *changes: str, eager: bool = False) -> Batch:
     config: Config = apply_overrides(tiny_config(data=DATA), changes)
     plan = make_plan(config)
     train = load_splits(plan.splits, ("train",), config.seed)["train"]
-    load, order = make_feed(plan, fit_normalization(plan.splits, train))
+    load, order = make_loader(plan, fit_normalization(plan.splits, train)), make_order(plan)
     everywhere = plan.layout.replicated
-    arguments = (on_device(train, everywhere), order.order(step), jax.device_put(np.int32(step), everywhere))
+    arguments = (put_split(train, everywhere), order.order(step), jax.device_put(np.int32(step), everywhere))
     made = (load if eager else jax.jit(load))(*arguments)
     assert len(made.images.sharding.device_set) == plan.layout.mesh.size
     return jax.device_get(made)

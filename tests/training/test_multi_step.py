@@ -18,9 +18,11 @@ from jaxtrain.reporting.display import Quiet
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run import checkpoints
 from jaxtrain.run.loop import Loop
+from jaxtrain.training.dispatch import MultiStep, StepsPerCall, choose_steps_per_call
 from jaxtrain.training.metrics import Totals
-from jaxtrain.training.multi_step import Several, Together, has_convolution, repeated, steps_together
 from jaxtrain.training.plan import make_plan
+from jaxtrain.training.step import repeat_step
+from jaxtrain.xla_cpu.unrolling import has_convolution
 from tests.conftest import tiny_config
 from tests.training import test_step as parts
 
@@ -106,8 +108,10 @@ def test_batch_normalization_over_the_ends_of_epochs(devices: int) -> None:
     """23 steps, an epoch of 40 examples by 16: parameters, running statistics, momenta and totals, to the bit."""
     run = parts.build(parts.Normed(), devices)
     expected = jax.device_get(parts.train(run, 23))
-    compiled = jax.jit(repeated(run.dispatch), donate_argnums=(0, 1), out_shardings=run.layout.replicated)
-    program = Several(compiled, run.layout.replicated)
+    compiled = jax.jit(
+        repeat_step(run.dispatch, run.layout.replicated), donate_argnums=(0, 1), out_shardings=run.layout.replicated
+    )
+    program = MultiStep(compiled, run.layout.replicated)
     for together in (1, 4, 50):
         state, totals, step = run.start(), run.empty(), 0
         while step < 23:
@@ -132,7 +136,7 @@ def test_first_bad_is_the_first_of_several() -> None:
         )
 
     run = parts.build(parts.DROPPING)
-    program = Several(jax.jit(repeated(dispatch)), run.layout.replicated)
+    program = MultiStep(jax.jit(repeat_step(dispatch)), run.layout.replicated)
     state, totals, tick = program(run.start(), run.empty(), (), (), 7)
     assert (int(totals.first_bad), int(state.step), int(tick)) == (3, 7, 7)
 
@@ -146,8 +150,8 @@ def test_nothing_is_transferred_unasked_and_nothing_compiled_after_the_first_ste
     def guarded(loop: Loop, state: Any, stop: Any) -> Any:
         with jax.transfer_guard("disallow"):
             state = loop_run(loop, state, stop)
-        assert loop.tools.several is not None
-        seen.append((loop.tools.several.compiled._cache_size(), loop.tools.dispatch._cache_size()))  # type: ignore[attr-defined]
+        assert loop.compiled.multi_step is not None
+        seen.append((loop.compiled.multi_step.compiled._cache_size(), loop.compiled.dispatch._cache_size()))  # type: ignore[attr-defined]
         return state
 
     monkeypatch.setattr(Loop, "run", guarded)
@@ -157,28 +161,27 @@ def test_nothing_is_transferred_unasked_and_nothing_compiled_after_the_first_ste
 
 def test_how_many_is_decided_by_the_step_and_the_platform() -> None:
     dense = make_plan(tiny_config())
-    assert dense.together.fewest == 1
-    assert dense.together.most > 50
+    assert dense.steps_per_call.fewest == 1
+    assert dense.steps_per_call.most > 50
     lenet = make_plan(tiny_config(model="lenet5", data=tiny_config().data.replace(pad=14, augment=())))
     assert has_convolution(lenet.jaxpr)
     assert not has_convolution(dense.jaxpr)
-    assert lenet.together == Together(1, 1)
-    assert steps_together(lenet.config, lenet.jaxpr, on_cpu=False).most > 1
-    wanted = lenet.config.replace(steps_per_dispatch=3)
-    assert steps_together(wanted, lenet.jaxpr, on_cpu=True) == Together(3, 3)
+    assert lenet.steps_per_call == StepsPerCall(1, 1)
+    assert choose_steps_per_call(None, "", lenet.jaxpr, on_cpu=False).most > 1
+    assert choose_steps_per_call(3, "", lenet.jaxpr, on_cpu=True) == StepsPerCall(3, 3)
 
 
 def test_streamed_batches_come_one_by_one() -> None:
     config = tiny_config()
     config = config.replace(data=config.data.replace(host="random_crop(4)"))
-    assert steps_together(config, make_plan(tiny_config()).jaxpr, on_cpu=False) == Together(1, 1)
+    assert make_plan(config).steps_per_call == StepsPerCall(1, 1)
     with pytest.raises(ConfigError, match=r"4 steps a dispatch: batches that are streamed are there one at a time"):
         make_plan(config.replace(steps_per_dispatch=4))
 
 
 def test_pmap_is_called_for_each_step() -> None:
     config = tiny_config(parallel=ParallelConfig(backend="pmap"), devices=2)
-    assert make_plan(config).together == Together(1, 1)
+    assert make_plan(config).steps_per_call == StepsPerCall(1, 1)
     with pytest.raises(ConfigError, match=r"pmap is called for each step.* parallel.backend=jit"):
         make_plan(config.replace(steps_per_dispatch=4))
 

@@ -13,7 +13,7 @@ from jaxtrain.config import Config, DataConfig, OptimizerSpec, ParametersConfig
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim import OPTIMIZERS
 from jaxtrain.optim.averages import evaluation_params
-from jaxtrain.training.optimizer import levels, needs, weight_decay
+from jaxtrain.training.optimizer import nested_specs, requirements_of, weight_decay
 from jaxtrain.training.plan import Plan, make_plan
 from tests.conftest import tiny_config
 
@@ -41,7 +41,8 @@ def updates_of(plan: Plan, steps: int = 1) -> Any:
 def rate_at(plan: Plan, step: int) -> float:
     params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), plan.abstract.params)
     state = plan.optimizer.tx.init(params)
-    return float(plan.optimizer.learning_rate(state, jnp.int32(step)))
+    rate = plan.optimizer.rate
+    return float("nan") if rate is None else float(rate(state, jnp.int32(step)))
 
 
 @pytest.mark.parametrize(
@@ -114,8 +115,8 @@ def test_frozen_parameters_are_completed_for_line_searches() -> None:
 
 def test_what_an_optimizer_inside_another_needs_is_needed() -> None:
     spec = OptimizerSpec.parse("lookahead(lbfgs(memory_size=3))")
-    assert [x.name for x in levels(spec)] == ["lookahead", "lbfgs"]
-    assert needs(spec) == {"full batch"}
+    assert [x.name for x in nested_specs(spec)] == ["lookahead", "lbfgs"]
+    assert requirements_of(spec) == {"full batch"}
     assert weight_decay(OptimizerSpec.parse("sam(sgd(0.1, weight_decay=0.3))")) == 0.3
 
 

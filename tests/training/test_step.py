@@ -12,21 +12,24 @@ from flax import linen as nn
 
 from jaxtrain.augment.geometry import flip_lr
 from jaxtrain.augment.pipeline import pipeline
-from jaxtrain.data.dataset import ArraySource
-from jaxtrain.data.loader import Arrays, Batch, Shuffle, on_device, training_loader
+from jaxtrain.data.epoch_shuffle import EpochShuffle
+from jaxtrain.data.loader import Batch, TrainingLoader
+from jaxtrain.data.memory import Arrays, put_split
 from jaxtrain.data.preprocessing.channels import Normalization
+from jaxtrain.data.source import ArraySource
 from jaxtrain.distributed.mesh import Layout, make_layout
+from jaxtrain.distributed.sharded_step import shard_step
 from jaxtrain.evaluation.evaluate import make_evaluate
 from jaxtrain.models.perceptron import mlp
 from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.schedules import as_schedule, cosine
+from jaxtrain.optim.schedules.base import stateless_rate
 from jaxtrain.random import host_stream, stream
-from jaxtrain.training.dispatch import Dispatch, make_dispatch
 from jaxtrain.training.metrics import NEVER, Totals, empty_totals
 from jaxtrain.training.objective import Objective
 from jaxtrain.training.state import TrainState, initializer
-from jaxtrain.training.step import make_train_step
+from jaxtrain.training.step import LoopStep, make_loop_step, make_train_step
 
 N, B, SHAPE, CLASSES, SEED = 40, 16, (4, 4, 1), 3, 5
 NORMALIZATION = Normalization((0.5,), (0.25,))
@@ -53,8 +56,8 @@ DROPPING = mlp(num_classes=CLASSES, widths=(8,), dropout_rate=0.25)
 class Run(NamedTuple):
     """A run, ready to be dispatched."""
 
-    dispatch: Dispatch
-    shuffle: Shuffle
+    dispatch: LoopStep
+    shuffle: EpochShuffle
     arrays: Arrays
     layout: Layout
     start: Callable[[], TrainState]
@@ -65,14 +68,20 @@ def build(model: nn.Module, devices: int = 1, rate: Any = 0.1, step: Any = None)
     layout = make_layout(devices, B)
     everywhere = layout.replicated
     tx = sgd(rate, momentum=0.9, weight_decay=0.01)
-    load = training_loader(
-        NORMALIZATION, pipeline([flip_lr()]), functools.partial(stream, SEED, "augment"), B, layout.batch
+    load = TrainingLoader(
+        normalization=NORMALIZATION,
+        augment=pipeline([flip_lr()]),
+        key=functools.partial(stream, SEED, "augment"),
+        batch_size=B,
+        sharding=layout.batch,
     )
+    devices = shard_step(layout)
+    rates = stateless_rate(as_schedule(rate))
     step = step or make_train_step(Objective(model, cross_entropy()), tx, SEED)
     return Run(
-        dispatch=make_dispatch(step, load, lambda _, count: as_schedule(rate)(count), layout),
-        shuffle=Shuffle(functools.partial(host_stream, SEED, "shuffle"), N, B, everywhere),
-        arrays=on_device(SOURCE, everywhere),
+        dispatch=devices.compile(make_loop_step(step, load, rates, devices), everywhere, streamed=False),
+        shuffle=EpochShuffle(functools.partial(host_stream, SEED, "shuffle"), N, B, everywhere),
+        arrays=put_split(SOURCE, everywhere),
         layout=layout,
         start=jax.jit(initializer(model, tx, SHAPE, SEED), out_shardings=everywhere),
         empty=jax.jit(empty_totals, out_shardings=everywhere),
@@ -194,7 +203,7 @@ def test_batch_norm_statistics_follow_the_batches_and_evaluation_uses_them():
     np.testing.assert_allclose(statistics["var"], var, rtol=1e-5)
 
     evaluate = make_evaluate(Normed(), cross_entropy(), NORMALIZATION, 16, make_layout(1, 1))
-    arrays = on_device(SOURCE, make_layout(1, 1).replicated)
+    arrays = put_split(SOURCE, make_layout(1, 1).replicated)
     p = jax.device_get(state.params)
     hidden = ((SOURCE.images / 255 - 0.5) / 0.25).reshape(N, -1) @ p["fc1"]["kernel"]
     hidden = (hidden - mean) / np.sqrt(var + 1e-5) * p["bn"]["scale"] + p["bn"]["bias"]

@@ -10,7 +10,7 @@ import pytest
 
 from jaxtrain.distributed import sharded_step as sharing
 from jaxtrain.training.plan import Plan, make_plan
-from jaxtrain.xla_cpu.in_place_update import made_together
+from jaxtrain.xla_cpu.in_place_update import finish_gradients_first
 from tests.compiled import compiled_step
 from tests.conftest import tiny_config
 
@@ -24,7 +24,7 @@ def test_gradients_keep_their_bits(dtype: Any) -> None:
         special = np.asarray(SPECIAL).astype(dtype)
     grads = {str(n): jnp.asarray(np.roll(special, n)) for n in range(len(SPECIAL))}
     grads |= {"scalar": jnp.asarray(np.inf, dtype), "empty": jnp.zeros((0, 3), dtype)}
-    for found in (made_together(grads), jax.jit(made_together)(grads)):
+    for found in (finish_gradients_first(grads), jax.jit(finish_gradients_first)(grads)):
         for name, wanted in grads.items():
             assert found[name].dtype == wanted.dtype
             assert np.asarray(found[name]).tobytes() == np.asarray(wanted).tobytes()
@@ -37,5 +37,5 @@ def kernels_copied(plan: Plan) -> int:
 def test_kernels_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(tiny_config(model="mlp(widths=[40, 48, 56])", optimizer="adamw(0.001)"))
     assert kernels_copied(plan) == 0
-    monkeypatch.setattr(sharing, "made_together", lambda grads: grads)
+    monkeypatch.setattr(sharing, "finish_gradients_first", lambda grads: grads)
     assert kernels_copied(make_plan(plan.config)) >= 2  # what there would be, and this test would see

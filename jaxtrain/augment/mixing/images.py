@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtrain.augment.mixing.base import Mixing, Scheduled, ScheduledProbability, Soft, at
 from jaxtrain.augment.occlusion import erase_given
 from jaxtrain.config.annotations import PositiveFloat, Probability, Steps
-from jaxtrain.random import by_example
+from jaxtrain.random import draw_by_example
 
 Per = Literal["batch", "example"]
 """Whether all pairs of a batch share the draw, as the papers have it, or each has its own."""
@@ -155,7 +155,7 @@ def _mixing(
             return Weights(*(jnp.where(applied, weight, 1) for weight in draw(rest, *batch.images.shape[1:3])))
 
         if per == "example":
-            return mix_given(by_example(weights, key, batch.images), batch)
+            return mix_given(draw_by_example(weights, key, batch.images), batch)
         return mix_given(Weights(*(weight[None] for weight in weights(key))), batch)
 
     return mix

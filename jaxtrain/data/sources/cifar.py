@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.dataset import Dataset
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.files import Form, Found, Search, is_file, reading
 from jaxtrain.data.sources.safe_pickle import load_pickle
 from jaxtrain.errors import DataError

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.dataset import Dataset
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.files import reading
 from jaxtrain.errors import DataError
 

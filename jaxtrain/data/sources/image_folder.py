@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import numpy as np
 
 from jaxtrain.config.annotations import NonEmpty, PositiveInt
-from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.encoded import Encoded, EncodedSource
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.files import data_directory, is_directory, reading
 from jaxtrain.data.sources.images import allocate, decode, fill
 from jaxtrain.errors import DataError, did_you_mean

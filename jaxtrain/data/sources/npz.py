@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 from jaxtrain.config.annotations import NonEmpty, PositiveInt
-from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.dataset import Dataset
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.files import Form, Search
 from jaxtrain.data.sources.npy_files import Header, check_examples, mapped, npz_headers, read_npz, small_labels
 from jaxtrain.data.stored import StoredSource, stored_arrays

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.images import allocate
 from jaxtrain.data.sources.npy_files import Header, mapped, read_npz, small_labels
 from jaxtrain.data.stored import StoredSource

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.shard_split import IMAGES, LABELS
 from jaxtrain.data.sources.shards import CLASSES
 

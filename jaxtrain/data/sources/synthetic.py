@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from jaxtrain.config.annotations import NonNegativeInt, PositiveInt
-from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.dataset import Dataset
+from jaxtrain.data.source import ArraySource
 from jaxtrain.errors import DataError, did_you_mean
 
 _DEFAULTS: Mapping[str, Any] = {

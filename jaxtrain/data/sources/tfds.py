@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from jaxtrain.config.annotations import NonEmpty, PositiveInt
-from jaxtrain.data.dataset import ArraySource, Dataset
+from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.encoded import Encoded, EncodedSource
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.files import data_directory, is_directory, reading, reason
 from jaxtrain.data.sources.images import allocate, decode, fill, shaped
 from jaxtrain.data.stored import StoredSource

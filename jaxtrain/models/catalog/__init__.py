@@ -7,10 +7,9 @@ any.
 
 import dataclasses
 
-from jaxtrain.models.catalog.classic import FIRST, FRACTIONAL, SMALL, VGGS
+from jaxtrain.models.catalog.classic import FIRST, FRACTIONAL, SMALL, SPEEDRUN, VGGS
 from jaxtrain.models.catalog.dense import DENSENETS, FRACTALNETS, VITS
 from jaxtrain.models.catalog.residual import CIFAR_RESNETS, PREACT_RESNETS, RESNETS
-from jaxtrain.models.catalog.speedrun import SPEEDRUN
 from jaxtrain.models.published import PUBLISHED
 from jaxtrain.registry import Info, Table
 

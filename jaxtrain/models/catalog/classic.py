@@ -1,6 +1,6 @@
 """Rows: perceptrons, LeNet, AlexNet, ZFNet, GoogLeNet, VGG."""
 
-from jaxtrain.models.catalog.rows import facts, row
+from jaxtrain.models.catalog.rows import cifar, facts, row
 
 _VGG = "Simonyan & Zisserman 2015, Very deep convolutional networks, arXiv:1409.1556"
 _ALEX = "Krizhevsky et al. 2012, ImageNet classification with deep convolutional neural networks"
@@ -131,4 +131,13 @@ VGGS = {
         )
         for depth, (letter, _, normed, multiply_adds) in _VGG_COUNTS.items()
     },
+}
+
+SPEEDRUN = {
+    "airbench94": row(
+        "airbench:airbench",
+        "CIFAR-10 speedruns: a whitening layer, three groups of two convolutions, a scaled head",
+        "Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU, arXiv:2404.00498",
+        cifar(1_972_792, 118_147_360),
+    ),
 }

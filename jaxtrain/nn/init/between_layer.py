@@ -10,13 +10,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
 from jaxtrain.config.annotations import PositiveFloat, PositiveInt
 from jaxtrain.nn.init.within_layer import within_layer
 from jaxtrain.nn.layer_calls import VARIES, WHOLE, Layer, check_batch, check_report, rewrite, varies
-from jaxtrain.nn.precision import float32_at_least
 
 _RATIO = "mean_over_deviation"
 
@@ -200,7 +200,7 @@ def _log_rates(
         gradients = jax.grad(loss)(kernels, *example)
         return jax.tree.map(lambda t, g: t + jnp.square(g.astype(t.dtype)), total, gradients), None
 
-    zeros = {path: jnp.zeros(k.shape, float32_at_least(k.dtype)) for path, k in kernels.items()}
+    zeros = {path: jnp.zeros(k.shape, np.promote_types(k.dtype, np.float32)) for path, k in kernels.items()}
     total, _ = jax.lax.scan(add, zeros, (images, losses))
 
     def log_rate(path: str) -> jax.Array:

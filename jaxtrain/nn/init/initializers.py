@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.linen import initializers
 
 from jaxtrain.config.annotations import NonNegativeFloat, PositiveFloat
-from jaxtrain.nn.precision import float32_at_least
 
 Initializer = initializers.Initializer
 KernelInit = Literal[
@@ -82,7 +82,7 @@ def orthogonal(gain: PositiveFloat = 1.0, groups: int = 1) -> Initializer:
     def draw(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
         if len(shape) < 2 or shape[-1] % groups:
             raise ValueError(f"a kernel of shape {tuple(shape)} is no matrix for each of {groups} groups")
-        wide = float32_at_least(dtype)
+        wide = np.promote_types(dtype, np.float32)
         rows, columns = math.prod(shape[:-1]), shape[-1] // groups
         matrices = jax.random.orthogonal(key, rows, (groups,), wide, columns)  # [groups, rows, columns]
         return (gain * jnp.moveaxis(matrices, 0, 1)).reshape(shape).astype(dtype)

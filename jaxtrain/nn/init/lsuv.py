@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxtrain.config.annotations import PositiveFloat, PositiveInt
 from jaxtrain.nn.init.initializers import orthogonal
 from jaxtrain.nn.layer_calls import VARIES, Layer, check_batch, check_report, layer_keys, rewrite, varies
-from jaxtrain.nn.precision import float32_at_least
 
 _VARIANCE = "variance"
 
@@ -71,7 +71,7 @@ def _scaled(layer: Layer, key: jax.Array, tolerance: float, max_iterations: int)
 
     def measured(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
         outputs = layer.outputs(layer.with_kernel(kernel))
-        return outputs, outputs.astype(float32_at_least(outputs.dtype)).var()
+        return outputs, outputs.astype(np.promote_types(outputs.dtype, np.float32)).var()
 
     def divided(state: Any) -> Any:
         kernel, _, variance, i = state
@@ -79,7 +79,7 @@ def _scaled(layer: Layer, key: jax.Array, tolerance: float, max_iterations: int)
         return kernel, *measured(kernel), i + 1
 
     old = layer.params["kernel"]
-    drawn = orthogonal(groups=layer.groups)(key, layer.matrix(), float32_at_least(old.dtype))
+    drawn = orthogonal(groups=layer.groups)(key, layer.matrix(), np.promote_types(old.dtype, np.float32))
     kernel = drawn.reshape(old.shape)
     first = (kernel, *measured(kernel), jnp.int32(0))
     kernel, outputs, variance, _ = jax.lax.while_loop(

@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxtrain.config.annotations import PositiveInt
 from jaxtrain.nn.init.initializers import xavier
 from jaxtrain.nn.init.patch_whitening import kmeans_filters, patches_of, pca_filters
 from jaxtrain.nn.layer_calls import VARIES, Layer, check_batch, check_report, layer_keys, rewrite
-from jaxtrain.nn.precision import float32_at_least
 
 Filters = Literal["gaussian", "pca", "kmeans"]
 """What kernels are before they are scaled: random numbers, or made of the layer's inputs on the batch."""
@@ -74,7 +74,7 @@ def within_layer(
 def _drawn(layer: Layer, keys: jax.Array, filters: Filters, patches: int) -> jax.Array:
     """A kernel whose scale does not matter, in float32 at least; takes three keys."""
     old = layer.params["kernel"]
-    wide = float32_at_least(old.dtype)
+    wide = np.promote_types(old.dtype, np.float32)
     matrix = xavier()(keys[0], layer.matrix(), wide)
     if filters != "gaussian":
         make = pca_filters if filters == "pca" else functools.partial(kmeans_filters, keys[2])

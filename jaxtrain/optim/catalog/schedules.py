@@ -84,7 +84,7 @@ SCHEDULES = Table(
             supplied=("examples", "batch_size"),
         ),
         "sutskever_momentum": Info(
-            factory="jaxtrain.optim.schedules.momentum_schedules:sutskever_momentum",
+            factory="jaxtrain.optim.schedules.momentum:sutskever_momentum",
             description="momentum that rises slowly to its greatest value",
             paper="Sutskever et al. 2013, section 3",
         ),

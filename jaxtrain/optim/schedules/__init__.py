@@ -12,7 +12,7 @@ from jaxtrain.optim.schedules.decaying import (
     polynomial,
     step,
 )
-from jaxtrain.optim.schedules.momentum_schedules import sutskever_momentum
+from jaxtrain.optim.schedules.momentum import sutskever_momentum
 from jaxtrain.optim.schedules.on_plateau import Plateau, observe_plateau, plateau, plateau_state, with_plateau
 from jaxtrain.optim.schedules.periodic import cyclic, one_cycle, sgdr, triangular, wsd
 

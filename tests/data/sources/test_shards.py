@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxtrain.data.dataset import ArraySource
+from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources import shard_split
 from jaxtrain.data.sources.npz import npz
 from jaxtrain.data.sources.shard_writing import write_class_names, write_shards

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxtrain.optim import adam
-from jaxtrain.optim.loss_scaling import LEAST, MOST, loss_scale_state, with_loss_scale
+from jaxtrain.optim.loss_scale import LEAST, MOST, loss_scale_state, with_loss_scale
 
 PARAMS = {"w": jnp.asarray([1.0, -2.0]), "b": jnp.asarray(-0.0)}
 GRADS = {"w": jnp.asarray([0.5, 0.25]), "b": jnp.asarray(2.0)}

@@ -1,4 +1,4 @@
-"""The calendar against counting: something is due at the first whole step at or after each multiple of its interval."""
+"""The event schedule against counting: an event is due at the first step at or after each multiple of its interval."""
 
 import math
 from fractions import Fraction
@@ -6,8 +6,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.config.duration import Every
-from jaxtrain.training.event_schedule import Calendar, Due
+from jaxtrain.config.duration import Events, EventSchedule, Every
 
 intervals = st.fractions(min_value=Fraction(1, 3), max_value=25, max_denominator=7)
 totals = st.integers(1, 60)
@@ -18,8 +17,8 @@ def due_steps(interval: Fraction, total: int) -> set[int]:
     return {step for step in multiples if step <= total}
 
 
-def calendar(log: Fraction, evaluate: Fraction, save: Fraction, total: int) -> Calendar:
-    return Calendar(log=Every(log), evaluate=Every(evaluate), save=Every(save), total=total)
+def calendar(log: Fraction, evaluate: Fraction, save: Fraction, total: int) -> EventSchedule:
+    return EventSchedule(log=Every(log), evaluate=Every(evaluate), save=Every(save), total=total)
 
 
 @given(intervals, intervals, intervals, totals)
@@ -28,7 +27,7 @@ def test_what_is_due_at_each_step(log: Fraction, evaluate: Fraction, save: Fract
     evaluations, saves = due_steps(evaluate, total) | {total}, due_steps(save, total) | {total}
     logs = due_steps(log, total) | evaluations | saves
     for step in range(1, total + 1):
-        assert cal.at(step) == Due(log=step in logs, evaluate=step in evaluations, save=step in saves)
+        assert cal.at(step) == Events(log=step in logs, evaluate=step in evaluations, save=step in saves)
 
 
 @given(intervals, intervals, intervals, totals)
@@ -68,5 +67,5 @@ def test_an_epoch_that_is_no_whole_number_of_steps_does_not_drift():
 def test_metrics_are_logged_before_an_evaluation_and_a_save():
     cal = calendar(Fraction(10), Fraction(3), Fraction(4), 12)
     assert [step for step in range(1, 13) if cal.at(step).log] == [3, 4, 6, 8, 9, 10, 12]
-    assert cal.at(12) == Due(log=True, evaluate=True, save=True)
-    assert cal.at(5) == Due(log=False, evaluate=False, save=False)
+    assert cal.at(12) == Events(log=True, evaluate=True, save=True)
+    assert cal.at(5) == Events(log=False, evaluate=False, save=False)

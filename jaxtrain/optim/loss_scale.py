@@ -5,7 +5,7 @@ is skipped and the scale halved; after some steps without that it is doubled. Th
 begins as one, so that to divide by it rounds nothing.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,12 @@ import optax
 
 from jaxtrain.config.annotations import LossScale, PositiveInt
 
+T = TypeVar("T")
+NO_OBJECTIVE = (
+    "this optimizer evaluates the objective again inside a step, where precision=float16 has no scale for its "
+    "gradients; use precision=bfloat16 or float32 with this optimizer"
+)
+"""Why an optimizer gets no objective while the loss is scaled."""
 LEAST, MOST = 1.0, 2.0**24
 """What a scale stays between. One that overflows at `LEAST` overflows without any scale."""
 
@@ -82,3 +88,52 @@ def loss_scale_state(opt_state: Any) -> LossScaleState | None:
 def where(chosen: jax.Array, tree: Any, other: Any) -> Any:
     """The leaves of `tree` where `chosen` (bool[]), else those of `other`."""
     return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), tree, other)
+
+
+def has_loss_scale(opt_state: Any) -> bool:
+    """Return whether the optimizer scales the loss."""
+    return loss_scale_state(opt_state) is not None
+
+
+def scale_loss(value: jax.Array, opt_state: Any) -> jax.Array:
+    """Multiply a loss f[] by the scale, where the optimizer has one."""
+    found = loss_scale_state(opt_state)
+    return value if found is None else value * found.scale.astype(value.dtype)
+
+
+def current_scale(opt_state: Any) -> jax.Array:
+    """Return f32[], what the next loss is multiplied by; NaN where the optimizer has no scale."""
+    found = loss_scale_state(opt_state)
+    return jnp.float32(jnp.nan) if found is None else found.scale
+
+
+def count_updates(opt_state: Any, step: jax.Array) -> jax.Array:
+    """Return int32[], how many of `step` steps moved the parameters: schedules count those."""
+    found = loss_scale_state(opt_state)
+    return step if found is None else step - found.skipped
+
+
+def skip_overflow(before: T, after: T, pairs: dict[str, Any]) -> tuple[T, dict[str, Any]]:
+    """Put the parameters and variables of `before` back where the optimizer skipped the step; adapt the metrics.
+
+    A loss that is not finite is left out of the metrics of a skipped step, since a smaller scale may cure it. Where the
+    scale is as small as it gets, nothing will: the loss is given as NaN then, whatever it was.
+
+    Args:
+      before: the `TrainState` before the step.
+      after: the one after it.
+      pairs: the metrics of the step, `(sum, count)` by name.
+    """
+    left: Any = after
+    start: Any = before
+    old, new = loss_scale_state(start.opt_state), loss_scale_state(left.opt_state)
+    if old is None or new is None:
+        return after, pairs
+    skipped = new.skipped > old.skipped
+    hopeless = skipped & (old.scale <= LEAST)
+    out = skipped & ~jnp.isfinite(pairs["loss"][0])
+    kept = {name: where(out, (jnp.zeros_like(total), jnp.int32(0)), (total, n)) for name, (total, n) in pairs.items()}
+    total, count = pairs["loss"]
+    kept["loss"] = where(hopeless, (jnp.full_like(total, jnp.nan), count), kept["loss"])
+    params = where(skipped, start.params, left.params)
+    return left.replace(params=params, variables=where(skipped, start.variables, left.variables)), kept

@@ -1,0 +1,93 @@
+"""The order of the examples on the devices: a permutation an epoch, made on the host and sliced in the step.
+
+The examples form one endless sequence, a fresh permutation of the training split for each epoch, one after the other;
+batch t is the t-th run of `batch_size` examples of it. So every example of an epoch is seen once, no batch is short,
+and resuming is starting at a step. A batch may span two epochs.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Sharding
+
+from jaxtrain.data.example_order import Permutes
+from jaxtrain.sharding import put
+
+
+class EpochOrder(NamedTuple):
+    """The order of an epoch and of the next: `indices` int32[2N]; the batch of `first_step` starts at `offset`."""
+
+    indices: jax.Array
+    first_step: jax.Array
+    offset: jax.Array
+
+
+class StepOrder(Protocol):
+    """Gives the order that holds a step."""
+
+    @property
+    def until(self) -> int:
+        """The first step after that of the latest order that needs another one."""
+        ...
+
+    def order(self, step: int) -> EpochOrder:
+        """Return the order for `step`."""
+        ...
+
+
+class EpochShuffle:
+    """A permutation an epoch, drawn on the host: 2 ms for 60,000 examples, where XLA's sort on a CPU takes 60.
+
+    Args:
+      draw: from an epoch to what permutes its examples.
+      examples: the number of examples in an epoch.
+      batch_size: the number of examples in a step.
+      everywhere: the sharding of an array that is whole on every device.
+    """
+
+    def __init__(self, draw: Callable[[int], Permutes], examples: int, batch_size: int, everywhere: Sharding):
+        self._examples, self._batch_size = examples, batch_size
+        self._everywhere = everywhere
+
+        @functools.lru_cache(maxsize=2)  # an epoch is the next one first
+        def permutation(epoch: int) -> np.ndarray:
+            return draw(epoch).permutation(examples).astype(np.int32)
+
+        self._permutation = permutation
+        self._steps = range(0)
+        self._order: EpochOrder | None = None
+
+    def order(self, step: int) -> EpochOrder:
+        """Return the order for `step`; it is made anew when `step` begins in another epoch than the one before."""
+        if self._order is None or step not in self._steps:
+            n, b = self._examples, self._batch_size
+            epoch = step * b // n
+            first = -(-epoch * n // b)
+            indices = np.concatenate([self._permutation(epoch), self._permutation(epoch + 1)])
+            values = (indices, np.array(first, np.int32), np.array(first * b - epoch * n, np.int32))
+            self._order = EpochOrder(*put(values, self._everywhere))
+            self._steps = range(first, ((epoch + 1) * n - 1) // b + 1)
+        return self._order
+
+    @property
+    def until(self) -> int:
+        """The first step after that of the latest order that needs another one."""
+        return self._steps.stop
+
+
+class FullBatchOrder:
+    """The order where every batch is the whole split, or is streamed in order: nothing is picked in the step."""
+
+    until = sys.maxsize
+
+    def __init__(self, everywhere: Sharding):
+        self._order = EpochOrder(*put((np.zeros(2, np.int32), *(np.zeros((), np.int32),) * 2), everywhere))
+
+    def order(self, step: int) -> EpochOrder:
+        """Return the same for every step."""
+        del step
+        return self._order

@@ -1,0 +1,140 @@
+"""A split held in memory: on the host as it was loaded, and on the devices as the step and evaluation read it."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from typing import ClassVar, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Sharding
+
+from jaxtrain.data.preprocessing.resizing import pad_images
+from jaxtrain.data.source import ArraySource
+from jaxtrain.sharding import DeviceLayout, put
+
+
+class Arrays(NamedTuple):
+    """Examples on the devices: `images` uint8[N, H, W, C], `labels` int32[N]."""
+
+    images: jax.Array
+    labels: jax.Array
+
+
+class TrainingBatches(Protocol):
+    """From a step to the arrays among which its examples are."""
+
+    def __call__(self, step: int) -> Arrays:
+        """Return the arrays that hold the examples of `step`."""
+        ...
+
+    def dispatched(self, tick: jax.Array) -> None:
+        """Call right after dispatching the step that consumes the last batch; `tick` is any of its outputs."""
+        ...
+
+    @property
+    def seconds_waited(self) -> float | None:
+        """How long the devices have waited for batches; None where they never do."""
+        ...
+
+    def close(self) -> None:
+        """End the work on later steps."""
+        ...
+
+
+class DeviceSplit(Protocol):
+    """A split as evaluation reads it: padded, on the devices or on the way to them."""
+
+    def __len__(self) -> int: ...
+
+    def chunks(self, size: int) -> Iterator[Arrays]:
+        """Yield the split in its order, in the largest parts that fit the devices; streamed ones of `size` examples."""
+        ...
+
+    def select(self, indices: np.ndarray) -> tuple[Arrays, np.ndarray]:
+        """Return arrays that hold the examples at `indices`, and the indices of these examples in the arrays."""
+        ...
+
+    def training_batches(self, stream: Callable[..., TrainingBatches]) -> TrainingBatches:
+        """Return the batches of the steps; `stream` makes them of a `StreamedSplit`."""
+        ...
+
+
+class MemorySplit(ArraySource):
+    """A split in the host's memory: an `ArraySource` with what a run asks of its splits."""
+
+    streamed: ClassVar[bool] = False
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    def take(self, indices: np.ndarray) -> "MemorySplit":
+        """Return the examples at `indices`, in that order."""
+        return MemorySplit(self.images[indices], self.labels[indices])
+
+    def pad(self, margin: int) -> "MemorySplit":
+        """Return the split with `margin` pixels of 0 on each side of every image."""
+        return MemorySplit(pad_images(self.images, margin), self.labels)
+
+    def chunks(self, size: int) -> Iterator[ArraySource]:
+        """Yield the whole split in its order, `size` examples at a time; the last chunk may be smaller."""
+        for start in range(0, len(self), size):
+            yield ArraySource(self.images[start : start + size], self.labels[start : start + size])
+
+    def place(self, layout: DeviceLayout) -> "HeldSplit":
+        """Copy the split whole to every device."""
+        return HeldSplit(put_split(self, layout.replicated))
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldSplit:
+    """A split that lies whole on every device."""
+
+    arrays: Arrays
+
+    def __len__(self) -> int:
+        return int(self.arrays.labels.shape[0])
+
+    def chunks(self, size: int = sys.maxsize) -> Iterator[Arrays]:
+        """Yield all of it; a split on the devices needs no chunks."""
+        del size
+        yield self.arrays
+
+    def select(self, indices: np.ndarray) -> tuple[Arrays, np.ndarray]:
+        """Return the whole split, and `indices`."""
+        return self.arrays, indices
+
+    def training_batches(self, stream: Callable[..., TrainingBatches]) -> TrainingBatches:
+        """Return the whole split for every step; nothing is streamed."""
+        del stream
+        return HeldBatches(self.arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldBatches:
+    """The whole split, for every step: the step itself picks its examples."""
+
+    arrays: Arrays
+
+    def __call__(self, step: int) -> Arrays:
+        """Return the same arrays for every step."""
+        del step
+        return self.arrays
+
+    def dispatched(self, tick: jax.Array) -> None:
+        """No step waits for its examples."""
+
+    @property
+    def seconds_waited(self) -> None:
+        """No step waits for its examples."""
+
+    def close(self) -> None:
+        """Nothing works ahead."""
+
+
+def put_split(source: ArraySource, everywhere: Sharding) -> Arrays:
+    """Copy a split whole to every device of the sharding `everywhere`."""
+    return Arrays(*put((source.images, source.labels.astype(np.int32)), everywhere))

@@ -1,0 +1,73 @@
+"""Examples of a data set in the host's memory, and the protocol that all splits of a run follow."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtrain.data.memory import DeviceSplit
+    from jaxtrain.sharding import DeviceLayout
+
+
+class Example(NamedTuple):
+    """One labeled image: `image` uint8[H, W, C], `label` in [0, num_classes)."""
+
+    image: np.ndarray
+    label: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArraySource:
+    """A split held in memory: `images` uint8[N, H, W, C], `labels` int32[N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Example:
+        return Example(self.images[index], int(self.labels[index]))
+
+    def take(self, indices: np.ndarray) -> Self:
+        """Return the examples at `indices`, in that order."""
+        return type(self)(self.images[indices], self.labels[indices])
+
+
+class Split(Protocol):
+    """The examples of one split of a run, held in memory or read as they are wanted."""
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the examples are read as they are wanted."""
+        ...
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32[N]; no image is decoded for them."""
+        ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: np.ndarray) -> Self:
+        """Return the examples at `indices`, in that order."""
+        ...
+
+    def pad(self, margin: int) -> Self:
+        """Return the split with `margin` pixels of 0 on each side of every image."""
+        ...
+
+    def chunks(self, size: int) -> Iterator[ArraySource]:
+        """Yield the whole split in its order, `size` examples at a time; the last chunk may be smaller."""
+        ...
+
+    def place(self, layout: "DeviceLayout") -> "DeviceSplit":
+        """Copy the split to the devices, or make ready to put its examples there as they are wanted."""
+        ...

@@ -1,0 +1,155 @@
+"""Training with `jax.pmap`: each device holds the whole state and runs the step on its own part of the batch.
+
+All that `parallel.backend="pmap"` means is in this file. Arguments and results without an axis of devices are ordinary
+arrays that lie whole on each device, so that everything around the step is the same as with `jit`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtrain.config import ParallelConfig
+from jaxtrain.data.epoch_shuffle import EpochOrder
+from jaxtrain.data.loader import Batch, TrainingLoader, batch_indices, take
+from jaxtrain.data.memory import Arrays
+from jaxtrain.distributed.mesh import Layout, check_batch_norm_groups
+from jaxtrain.distributed.partition import DATA
+from jaxtrain.distributed.sharded_step import ShardedStep
+from jaxtrain.errors import ConfigError
+from jaxtrain.step_context import BatchNormScope, narrow_context
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class PmapStep(ShardedStep):
+    """A step that each device runs on its part of the batch, inside `jax.pmap` over the axis "data".
+
+    Attributes:
+      mesh_layout: the devices; `layout`, by which a program of all devices is laid out, is None.
+    """
+
+    mesh_layout: Layout = dataclasses.field(kw_only=True)
+
+    @property
+    def needs_one_gradient(self) -> str:
+        """See `ShardedStep`."""
+        return (
+            "this optimizer evaluates the objective again inside a step, which a device of pmap cannot do for the "
+            "whole batch; set parallel.backend=jit"
+        )
+
+    @property
+    def needs_single_steps(self) -> str:
+        """See `ShardedStep`."""
+        return "pmap is called for each step, and several need parallel.backend=jit"
+
+    def local_batch_size(self, batch_size: int) -> int:
+        """See `ShardedStep`."""
+        return batch_size // self.mesh_layout.shares
+
+    def example_indices(self, examples: int) -> jax.Array:
+        """See `ShardedStep`."""
+        count = self.mesh_layout.shares
+        return _part_of(jnp.arange(examples * count, dtype=jnp.uint32), count)
+
+    def check(self, step: Callable[..., Any], state: Any, batch: Any) -> None:
+        """Trace the step of one device by shapes."""
+        count = self.mesh_layout.shares
+
+        def part(x: Any) -> Any:
+            return jax.ShapeDtypeStruct((count, x.shape[0] // count, *x.shape[1:]), x.dtype)
+
+        mapped = jax.pmap(step, axis_name=DATA, in_axes=(None, 0), out_axes=None)
+        jax.eval_shape(mapped, state, jax.tree.map(part, batch))
+
+    def load(self, load: TrainingLoader, arrays: Arrays, order: EpochOrder, step: jax.Array) -> Batch:
+        """Load this device's part of a batch; `arrays` are the whole split, or the part where it is streamed."""
+        count = self.mesh_layout.shares
+        part = load.batch_size // count
+        if part == arrays.labels.shape[0]:
+            images, labels = arrays
+        elif load.batch_size == arrays.labels.shape[0]:
+            images, labels = (_part_of(x, count) for x in arrays)
+        else:
+            indices = _part_of(batch_indices(order, step, load.batch_size), count)
+            images, labels = take(arrays, indices, None)
+        with narrow_context(indices=self.example_indices(part)):
+            images = load.prepare(step, images)
+        if load.mix is None:
+            return Batch(images, labels)
+        # examples are mixed with any others of the batch
+        whole = (jax.lax.all_gather(x, DATA, tiled=True) for x in (images, labels))
+        return Batch(*(_part_of(x, count) for x in load.mix(step, *whole)))
+
+    def compile(self, dispatch: Callable[..., Any], state: Any, *, streamed: bool, counted: bool = False) -> Any:
+        """See `ShardedStep`."""
+        del state
+        assert not counted  # see `needs_single_steps`
+        layout, count = self.mesh_layout, self.mesh_layout.shares
+        mapped = jax.pmap(
+            dispatch,
+            axis_name=DATA,
+            in_axes=(None, None, None, 0 if streamed else None),
+            out_axes=None,
+            axis_size=count,
+            devices=layout.mesh.devices.flatten().tolist(),
+            donate_argnums=(0, 1),
+        )
+        cut = jax.jit(
+            lambda arrays: jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), arrays),
+            out_shardings=layout.batch,
+        )
+
+        def call(state: Any, totals: Any, order: EpochOrder, arrays: Arrays) -> Any:
+            return mapped(state, totals, order, cut(arrays) if streamed else arrays)
+
+        return call
+
+    def pmean(self, tree: T) -> T:
+        """See `ShardedStep`."""
+        return jax.lax.pmean(tree, DATA)
+
+    def psum(self, tree: T) -> T:
+        """See `ShardedStep`."""
+        return jax.lax.psum(tree, DATA)
+
+
+def pmap_step(layout: Layout, batch_size: int) -> PmapStep:
+    """Return how the devices of `layout` share a step; `ConfigError` for what pmap cannot do."""
+    parallel = layout.config
+    _check_settings(parallel)
+    check_batch_norm_groups(parallel, batch_size // layout.shares, "a device's part of the batch")
+    if isinstance(parallel.batch_norm, int):
+        scope = BatchNormScope(size=parallel.batch_norm)
+    else:
+        scope = BatchNormScope(axis_name=DATA if parallel.batch_norm == "global" else None)
+    return PmapStep(batch_norm_scope=scope, mesh_layout=layout)
+
+
+def _check_settings(parallel: ParallelConfig) -> None:
+    """Refuse settings that need a mesh, or devices of several processes."""
+    for setting, wrong in (
+        ("fsdp", parallel.fsdp),
+        ("model", parallel.model > 1),
+        ("rules", bool(parallel.rules)),
+        ("axis_types", parallel.axis_types == "explicit"),
+    ):
+        if wrong:
+            raise ConfigError(
+                "pmap has the whole state on each device; sharded parameters and meshes need parallel.backend=jit",
+                f"parallel.{setting}",
+            )
+    if jax.process_count() > 1:
+        raise ConfigError("pmap is for the devices of one process; use parallel.backend=jit", "parallel.backend")
+
+
+def _part_of(x: jax.Array, count: int) -> jax.Array:
+    """Return this device's part of the `count` equal parts of `x[N, ...]`."""
+    size = x.shape[0] // count
+    first = jax.lax.axis_index(DATA).astype(jnp.uint32) * np.uint32(size)
+    return jax.lax.dynamic_slice_in_dim(x, first, size)

@@ -1,0 +1,62 @@
+"""What feeds the steps of a run: the loader that runs inside the step, the order of the examples, streamed batches."""
+
+import functools
+from collections.abc import Mapping
+
+from jaxtrain.data.device_stream import TrainingStream
+from jaxtrain.data.epoch_shuffle import EpochShuffle, FullBatchOrder
+from jaxtrain.data.example_order import epoch_permutation, example_order
+from jaxtrain.data.loader import TrainingLoader
+from jaxtrain.data.memory import DeviceSplit
+from jaxtrain.data.preprocessing.base import Preprocessing
+from jaxtrain.data.source import Split
+from jaxtrain.data.splits import SplitPlan
+from jaxtrain.data.streaming import StreamedSplit
+from jaxtrain.distributed.mesh import Layout
+from jaxtrain.random import AUGMENT, HOST_AUGMENT, example_stream, stream
+from jaxtrain.training.augmentation import build_epoch_counter
+from jaxtrain.training.plan import Plan
+
+
+def make_loader(plan: Plan, normalization: Preprocessing) -> TrainingLoader:
+    """Return what makes the batch of a step, to be called inside `jax.jit`."""
+    data, clock = plan.config.data, plan.clock
+    return TrainingLoader(
+        normalization=normalization,
+        augment=plan.augment,
+        key=functools.partial(stream, plan.config.seed, AUGMENT),
+        batch_size=clock.batch_size,
+        sharding=plan.layout.batch if plan.layout.mesh.size > 1 else None,
+        switch=plan.switch,
+        mix=plan.mix,
+        normalize_first=data.normalize_first,
+        count_epochs=build_epoch_counter(data, clock, plan.config.seed),
+    )
+
+
+def make_order(plan: Plan) -> EpochShuffle | FullBatchOrder:
+    """Return the order in which the step picks its examples."""
+    size, examples, everywhere = plan.clock.batch_size, plan.clock.examples, plan.layout.replicated
+    if plan.splits.streamed or size == examples:
+        return FullBatchOrder(everywhere)
+    draw = epoch_permutation(plan.config.data.shuffle, plan.config.seed)
+    return EpochShuffle(draw, examples, size, everywhere)
+
+
+def make_stream(plan: Plan, train: StreamedSplit) -> TrainingStream:
+    """Return the batches of a run that streams `train`, padded; each process reads what its devices are given."""
+    seed, clock = plan.config.seed, plan.clock
+    return TrainingStream(
+        train,
+        None if plan.splits.host is None else plan.splits.host.training,
+        functools.partial(example_stream, seed, HOST_AUGMENT),
+        example_order(plan.config.data.shuffle, seed, clock.examples),
+        clock.batch_size,
+        plan.total_steps,
+        plan.layout.batch,
+    )
+
+
+def place_splits(splits: SplitPlan, layout: Layout, loaded: Mapping[str, Split]) -> dict[str, DeviceSplit]:
+    """Pad each split as `data.pad` says, and place it on the devices."""
+    return {name: split.pad(splits.config.pad).place(layout) for name, split in loaded.items()}
