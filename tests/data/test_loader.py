@@ -204,9 +204,10 @@ def test_normalizing_first_pads_with_the_mean():
     found = {}
     for first in (False, True):
         augment = pipeline([pad_crop(2)])
-            load = jax.jit(loader(augment, 4, place, normalization=fitted, normalize_first=first))
+        load = jax.jit(loader(augment, 4, place, normalization=fitted, normalize_first=first))
         found[first] = load(arrays, order, jax.device_put(np.int32(0), place.replicated))
-    exact = augment(stream(0, "augment", np.int32(0)), images[np.asarray(found[True].labels)] / np.float32(255) - fitted.mean[None])
+    chosen = images[np.asarray(found[True].labels)] / np.float32(255)
+    exact = augment(stream(0, "augment", np.int32(0)), chosen - fitted.mean[None])
     np.testing.assert_allclose(found[True].images, exact, atol=1e-6)
     np.testing.assert_array_equal(found[True].labels, found[False].labels)
     assert (np.asarray(found[True].images) == 0).sum() > 0
