@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jaxtrain.config.dump import to_json
+from jaxtrain.config import dumps
 from tests.conftest import tiny_config
 from tests.refusals import assert_refused, run_alone, run_here, tree
 
@@ -48,7 +48,7 @@ def function(id: str, body: str, *says: str) -> Row:
 
 def dumped(id: str, path: str, value: Any, *says: str) -> Row:
     """The tiny recipe as JSON with one value put in by hand."""
-    content = to_json(tiny_config())
+    content = json.loads(dumps(tiny_config()))
     *parents, last = path.split(".")
     node = content
     for key in parents:
@@ -274,7 +274,9 @@ FILES = (
     Row("json-list", TRAIN, ("hand.json", "list"), "hand.json", "[]"),
     Row("json-too-deep", TRAIN, ("hand.json is not JSON",), "hand.json", "[" * 200_000),
     Row("json-number-too-long", TRAIN, ("hand.json is not JSON",), "hand.json", '{"seed": ' + "9" * 5000 + "}"),
-    Row("json-setting-missing", TRAIN, ("error: model: ",), "hand.json", "{}"),
+    Row("json-setting-missing", TRAIN, ("error: model: ",), "hand.json", '{"version": 1}'),
+    Row("json-no-version", TRAIN, ("hand.json has no version",), "hand.json", "{}"),
+    Row("json-newer", TRAIN, ("hand.json has version 2", "a newer jaxtrain"), "hand.json", '{"version": 2}'),
 )
 
 COMMANDS = (
@@ -313,7 +315,7 @@ def test_is_refused(
     row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    content = json.dumps(to_json(tiny_config())) if row.content is None else row.content
+    content = dumps(tiny_config()) if row.content is None else row.content
     Path(row.file).write_bytes(content if isinstance(content, bytes) else content.encode())
     before = tree(tmp_path)
     arguments = [argument.replace("{config}", row.file) for argument in row.arguments]

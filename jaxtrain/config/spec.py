@@ -23,8 +23,6 @@ class Spec:
     """
 
     kind: ClassVar[str]
-    bare: ClassVar[bool] = False
-    """Whether JSON has a component without options as its name alone: so do configs that are older than the kind."""
     name: str
     options: Mapping[str, Any]
 
@@ -166,7 +164,6 @@ class PreprocessingSpec(Spec):
     """A row of `jaxtrain.data.preprocessing`."""
 
     kind = "preprocessing"
-    bare = True
     __slots__ = ()
 
 
