@@ -65,6 +65,9 @@ def command(id: str, *arguments: str, says: tuple[str, ...], alone: bool = False
 TYPOS = (
     command("recipe", "train", "digits_lenet", says=("'digits_lenet'", "did you mean 'digits_lenet5'"), alone=True),
     command("recipe-of-diff", "diff", "digits_lenet5", "digit_lenet5", says=("'digit_lenet5'", "'digits_lenet5'")),
+    command("variant", "train", "fashion_comparison:adm", says=("no variant 'adm'", "did you mean 'adam'")),
+    command("variant-as-recipe", "check", "fashion_comparison_adam", says=("did you mean 'fashion_comparison:adam'",)),
+    command("argument-of-a-recipe-without", "check", "digits_mlp:adam", says=("takes no argument", "':adam'")),
     override("section", "optimiser.momentum=0.9", "optimiser.momentum: ", "did you mean 'optimizer'"),
     override("field", "train_fro=5 epochs", "train_fro: ", "did you mean 'train_for'", alone=True),
     override("field-of-section", "data.bach_size=8", "data.bach_size: ", "did you mean 'batch_size'"),
@@ -266,6 +269,8 @@ FILES = (
     function("wrong-type", "return DataConfig(dataset='digits', batch_size='64')", "data.batch_size: ", "line 3"),
     command("not-there", "train", "lost.py", "--workdir", "run", says=("'lost.py'",)),
     command("not-there-json", "check", "lost/config.json", says=("'lost/config.json'",)),
+    command("not-there-variant", "check", "lost.py:adam", says=("'lost.py'",)),
+    command("json-variant", "check", "{config}:adam", says=("tiny.json takes no argument", "':adam'")),
     command("directory", "train", ".", "--workdir", "run", says=("'.'",)),
     command("name-too-long", "check", f"{'x' * 5000}.py", says=("cannot read xxx",)),
     Row("json-cut", TRAIN, ("hand.json is not JSON", "line 1"), "hand.json", '{"model": '),
