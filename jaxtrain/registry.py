@@ -34,7 +34,6 @@ class Info:
       paper: the source (author, year, title or identifier), empty where there is none.
       preset: options of the factory that this row has chosen: a variant of a family.
       supplied: parameters of the factory that the run fills in when a config leaves them out (`num_classes`, say).
-      later: options that came after configs had been stored: at their default they are not in a config's digest.
       needs: what a run must have for it: "full batch" (the same objective at every evaluation), "softmax" (a loss over
         softmax probabilities), "validation" (a validation split), "randomness" (a model that draws at random), "two
         examples" (in a batch) or "sightings" (how often an example was seen).
@@ -48,7 +47,6 @@ class Info:
     paper: str = ""
     preset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     supplied: tuple[str, ...] = ()
-    later: tuple[str, ...] = ()
     needs: str = ""
     couples: bool = False
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)

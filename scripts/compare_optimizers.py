@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares the first-order rules on the recipes `fashion_comparison_*`, with the same budget for each.
+"""Compares the first-order rules on the variants of the recipe `fashion_comparison`, with the same budget for each.
 
 For every rule five learning rates, the recipe's times 0.1, 0.3, 1, 3 and 10, are tried for `--search` epochs; the one
 with the best validation accuracy is trained for the recipe's length from several seeds. Prints the table, and writes
@@ -21,7 +21,7 @@ from jaxtrain.config import Config, LoggingConfig, OptimizerSpec, load_config, s
 from jaxtrain.config.duration import Duration
 from jaxtrain.config.spec import Spec
 
-PREFIX = "fashion_comparison_"
+PREFIX = "fashion_comparison:"
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 

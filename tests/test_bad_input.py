@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jaxtrain.config.dump import to_json
+from jaxtrain.config import dumps
 from tests.conftest import tiny_config
 from tests.refusals import assert_refused, run_alone, run_here, tree
 
@@ -48,7 +48,7 @@ def function(id: str, body: str, *says: str) -> Row:
 
 def dumped(id: str, path: str, value: Any, *says: str) -> Row:
     """The tiny recipe as JSON with one value put in by hand."""
-    content = to_json(tiny_config())
+    content = json.loads(dumps(tiny_config()))
     *parents, last = path.split(".")
     node = content
     for key in parents:
@@ -65,6 +65,9 @@ def command(id: str, *arguments: str, says: tuple[str, ...], alone: bool = False
 TYPOS = (
     command("recipe", "train", "digits_lenet", says=("'digits_lenet'", "did you mean 'digits_lenet5'"), alone=True),
     command("recipe-of-diff", "diff", "digits_lenet5", "digit_lenet5", says=("'digit_lenet5'", "'digits_lenet5'")),
+    command("variant", "train", "fashion_comparison:adm", says=("no variant 'adm'", "did you mean 'adam'")),
+    command("variant-as-recipe", "check", "fashion_comparison_adam", says=("did you mean 'fashion_comparison:adam'",)),
+    command("argument-of-a-recipe-without", "check", "digits_mlp:adam", says=("takes no argument", "':adam'")),
     override("section", "optimiser.momentum=0.9", "optimiser.momentum: ", "did you mean 'optimizer'"),
     override("field", "train_fro=5 epochs", "train_fro: ", "did you mean 'train_for'", alone=True),
     override("field-of-section", "data.bach_size=8", "data.bach_size: ", "did you mean 'batch_size'"),
@@ -266,6 +269,8 @@ FILES = (
     function("wrong-type", "return DataConfig(dataset='digits', batch_size='64')", "data.batch_size: ", "line 3"),
     command("not-there", "train", "lost.py", "--workdir", "run", says=("'lost.py'",)),
     command("not-there-json", "check", "lost/config.json", says=("'lost/config.json'",)),
+    command("not-there-variant", "check", "lost.py:adam", says=("'lost.py'",)),
+    command("json-variant", "check", "{config}:adam", says=("tiny.json takes no argument", "':adam'")),
     command("directory", "train", ".", "--workdir", "run", says=("'.'",)),
     command("name-too-long", "check", f"{'x' * 5000}.py", says=("cannot read xxx",)),
     Row("json-cut", TRAIN, ("hand.json is not JSON", "line 1"), "hand.json", '{"model": '),
@@ -274,7 +279,9 @@ FILES = (
     Row("json-list", TRAIN, ("hand.json", "list"), "hand.json", "[]"),
     Row("json-too-deep", TRAIN, ("hand.json is not JSON",), "hand.json", "[" * 200_000),
     Row("json-number-too-long", TRAIN, ("hand.json is not JSON",), "hand.json", '{"seed": ' + "9" * 5000 + "}"),
-    Row("json-setting-missing", TRAIN, ("error: model: ",), "hand.json", "{}"),
+    Row("json-setting-missing", TRAIN, ("error: model: ",), "hand.json", '{"version": 1}'),
+    Row("json-no-version", TRAIN, ("hand.json has no version",), "hand.json", "{}"),
+    Row("json-newer", TRAIN, ("hand.json has version 2", "a newer jaxtrain"), "hand.json", '{"version": 2}'),
 )
 
 COMMANDS = (
@@ -313,7 +320,7 @@ def test_is_refused(
     row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    content = json.dumps(to_json(tiny_config())) if row.content is None else row.content
+    content = dumps(tiny_config()) if row.content is None else row.content
     Path(row.file).write_bytes(content if isinstance(content, bytes) else content.encode())
     before = tree(tmp_path)
     arguments = [argument.replace("{config}", row.file) for argument in row.arguments]

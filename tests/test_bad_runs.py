@@ -113,6 +113,7 @@ ROWS = (
     Row("of-something-else", file("photos/cat.jpg"), new("photos"), ("photos holds files", "--workdir")),
     Row("config-no-json", file("run/config.json", "{"), CONTINUE, ("run/config.json", "JSON")),
     Row("config-typo", edit("run/config.json", lambda c: c.update(sede=1)), CONTINUE, ("run/config.json", "'seed'")),
+    Row("config-newer", edit("run/config.json", lambda c: c.update(version=2)), CONTINUE, ("has version 2", "newer")),
     Row("mean-no-json", file("run/preprocessing.json", "no"), CONTINUE, ("run/preprocessing.json",)),
     Row(
         "other-images",

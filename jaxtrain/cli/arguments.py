@@ -5,7 +5,9 @@ import argparse
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """CONFIG and its overrides."""
-    parser.add_argument("config", metavar="CONFIG", help="a config file (.py or .json), or a recipe's name")
+    parser.add_argument(
+        "config", metavar="CONFIG", help="a config file (.py or .json), or a recipe's name; :VARIANT may follow"
+    )
     parser.add_argument(
         "overrides", metavar="PATH=VALUE", nargs="*", help="settings to change, such as optimizer.momentum=0.95"
     )

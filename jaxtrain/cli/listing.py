@@ -56,16 +56,15 @@ def _components(kind: str) -> list[dict[str, str]]:
 
 
 def _configs() -> list[dict[str, str]]:
-    """The recipes with the first line of their headers, read without running them."""
+    """Return the recipes with the first line of their headers, and their variants, read without running them."""
     import ast
 
-    from jaxtrain.config.load import shipped
+    from jaxtrain.config.load import shipped, variants
 
-    return [
-        {
-            "name": name,
-            "description": (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0],
-            "path": str(path),
-        }
-        for name, path in shipped().items()
-    ]
+    rows = []
+    for name, path in shipped().items():
+        _, colon, variant = name.partition(":")
+        header = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        description = variants(path)[variant] if colon else header.split("\n")[0]
+        rows.append({"name": name, "description": description, "path": str(path)})
+    return rows

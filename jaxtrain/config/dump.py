@@ -3,22 +3,28 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtrain.config.coerce import section
 from jaxtrain.config.duration import Duration
-from jaxtrain.config.schema import LATER, Config
+from jaxtrain.config.schema import Config
 from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
-from jaxtrain.registry import table
+
+VERSION = 1
+"""Version of config.json. Raise it with a change that gives a stored config another meaning."""
+
+MISSING = "(not there)"
+"""Value of a leaf that only the other config has, in `difference`."""
+
+_NOT_COMPARED = ("data.directory", "data.workers")
+"""Settings that say where the data are and how fast they are read: no number of a run depends on them."""
 
 
 def to_json(value: Any) -> Any:
-    """A config, or any part of one, as plain dicts, lists, texts and numbers."""
+    """Return a config, or any part of one, as plain dicts, lists, texts and numbers."""
     if isinstance(value, Spec):
-        if value.bare and not value.options:
-            return value.name
         return {"name": value.name, **{k: to_json(v) for k, v in value.options.items()}}
     if isinstance(value, Duration):
         return str(value)
@@ -30,57 +36,42 @@ def to_json(value: Any) -> Any:
 
 
 def dumps(config: Config) -> str:
-    """The resolved config as indented JSON text, ending in a newline."""
-    return json.dumps(to_json(config), indent=2) + "\n"
+    """Return the resolved config as indented JSON text, its version first, ending in a newline."""
+    return json.dumps({"version": VERSION, **to_json(config)}, indent=2) + "\n"
 
 
 def loads(text: str, where: str = "config") -> Config:
-    """The config that `dumps` wrote; `ConfigError` naming `where` when it is not one."""
+    """Return the config that `dumps` wrote; `ConfigError` names `where` when it is not one, or of another version."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:  # of a number too long or brackets too deep as well
         raise ConfigError(f"{where} is not JSON: {error}") from error
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where} holds no config, but {type(data).__name__}")
-    config: Config = section(data, Config)
+    if "version" not in data:
+        raise ConfigError(
+            f"{where} has no version: a jaxtrain that was never released wrote it; train again, "
+            f'or, where it was written by hand, add "version": {VERSION}'
+        )
+    if data["version"] != VERSION:
+        raise ConfigError(
+            f"{where} has version {json.dumps(data['version'])}, and this jaxtrain reads version {VERSION}; "
+            "use a newer jaxtrain, or train again"
+        )
+    config: Config = section({key: value for key, value in data.items() if key != "version"}, Config)
     return config
 
 
 def digest(config: Config) -> str:
-    """Eight hexadecimal digits that differ where configs differ (`data.directory` and `data.workers` aside).
-
-    A setting that is newer than others counts once it is used: so the digests of before stay what they were.
-    """
-    leaves = flatten(config)
-    for path in _unused(config):
-        leaves.pop(path, None)
-    return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _unused(section: Any, path: str = "") -> Iterator[str]:
-    """Paths of the settings and options marked as later ones that have their default."""
-    for field in dataclasses.fields(section):
-        value = getattr(section, field.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, Duration):
-            yield from _unused(value, f"{path}{field.name}.")
-        elif field.metadata.get(LATER) and value == field.default:
-            yield f"{path}{field.name}"
-        elif isinstance(value, Spec):
-            info = table(value.kind)[value.name]
-            parameters = info.parameters() if info.later else {}
-            for key in info.later:
-                if value.options[key] == parameters[key].default:
-                    yield f"{path}{field.name}.{key}"
-
-
-_NOT_WHAT = ("data.directory", "data.workers")
+    """Return eight hexadecimal digits of a hash of every leaf that `flatten` returns."""
+    return hashlib.sha256(json.dumps(flatten(config), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """Every leaf by its path, as JSON values; without what says where and how, not what."""
+    """Return every leaf by its path, as JSON values, without `data.directory` and `data.workers`."""
     leaves: dict[str, Any] = {}
     _flatten(to_json(config), "", leaves)
-    for path in _NOT_WHAT:
+    for path in _NOT_COMPARED:
         leaves.pop(path, None)
     return leaves
 
@@ -93,11 +84,8 @@ def _flatten(value: Any, path: str, leaves: dict[str, Any]) -> None:
         leaves[path] = value
 
 
-MISSING = "(not there)"
-
-
 def difference(a: Config, b: Config) -> list[tuple[str, Any, Any]]:
-    """`(path, value in a, value in b)` for every leaf that differs, in the order of `a`."""
+    """Return `(path, value in a, value in b)` for every leaf that differs, in the order of `a`."""
     left, right = flatten(a), flatten(b)
     paths = [*left, *(p for p in right if p not in left)]
     rows = [(p, left.get(p, MISSING), right.get(p, MISSING)) for p in paths]

@@ -1,37 +1,98 @@
-"""Finding and loading configs: a Python file with `get_config()`, a dumped JSON, or the name of a shipped recipe."""
+"""Finding and loading configs: a Python file with `get_config()`, a dumped JSON, or the name of a shipped recipe.
 
+`get_config` may take an argument, a text: `NAME:ARGUMENT` or `FILE.py:ARGUMENT` gives it. A module-level `VARIANTS`, a
+dict of literals `argument -> one line that says what it stands for`, declares which there are.
+"""
+
+import ast
+import inspect
+import re
 import runpy
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxtrain.config.dump import loads
 from jaxtrain.config.overrides import apply_overrides
 from jaxtrain.config.schema import Config
 from jaxtrain.errors import ConfigError, did_you_mean
 
+_SUFFIXES = (".py", ".json")
+
 
 def shipped_directory() -> Path:
-    """Where the shipped recipes are: inside the installed package, or beside it in a checkout."""
+    """Return where the shipped recipes are: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def shipped() -> dict[str, Path]:
-    """The shipped recipes by name."""
-    return {p.stem: p for p in sorted(shipped_directory().glob("*.py")) if not p.stem.startswith("_")}
+    """Return the files of the shipped recipes by name; a variant has the name `RECIPE:VARIANT`."""
+    found = {}
+    for recipe, path in _recipes().items():
+        found[recipe] = path
+        found |= {f"{recipe}:{variant}": path for variant in variants(path)}
+    return found
+
+
+def variants(path: Path) -> dict[str, str]:
+    """Return the `VARIANTS` of a config file, read without running it; none where it declares none."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["VARIANTS"]:
+            found: dict[str, str] = ast.literal_eval(node.value)
+            return found
+    return {}
 
 
 def load_config(config: str | Path | Config, overrides: Iterable[str] = ()) -> Config:
-    """The config that `config` names (a path, a shipped recipe's name, or a config), with `overrides` applied."""
+    """Return the config that `config` names, with `overrides` applied.
+
+    Args:
+      config: a path, a shipped recipe's name, either with `:ARGUMENT` after it, or a config.
+      overrides: texts `path=value`.
+    """
     if isinstance(config, Config):
         return apply_overrides(config, overrides)
-    return apply_overrides(_load_file(find_config(config)), overrides)
+    return apply_overrides(_load_file(*find_config(config)), overrides)
 
 
-def find_config(name: str | Path) -> Path:
-    """The file that `name` means; `ConfigError` says what is known when there is none."""
+def find_config(name: str | Path) -> tuple[Path, str | None]:
+    """Return the file that `name` means, and the argument after its last colon; None where it has none.
+
+    Raises:
+      ConfigError: there is no such file or recipe; the message says which recipes there are.
+    """
+    whole = str(name)
+    file = _find_file(whole)
+    if file is not None:
+        return file, None
+    base, colon, argument = whole.rpartition(":")
+    file = _find_file(base) if colon else None
+    if file is not None:
+        return file, argument
+    if Path(base or whole).suffix in _SUFFIXES:
+        raise ConfigError(f"there is no config file {base or whole!r}")
+    hint = did_you_mean(whole, shipped())
+    raise ConfigError(f"there is no config {whole!r}: neither a .py or .json file nor a recipe{hint}")
+
+
+def config_name(config: str | Path | Config) -> str:
+    """Return a short name for run directories: the file's stem and argument, or `run` for a config made in Python."""
+    if isinstance(config, Config):
+        return "run"
+    path, argument = find_config(config)
+    stem = path.parent.name if path.name == "config.json" else path.stem
+    return stem if argument is None else stem + "-" + re.sub(r"[^\w.+-]", "-", argument)
+
+
+def _recipes() -> dict[str, Path]:
+    return {p.stem: p for p in sorted(shipped_directory().glob("*.py")) if not p.stem.startswith("_")}
+
+
+def _find_file(name: str) -> Path | None:
+    """Return the config.json of the run directory `name`, the config file `name` or the recipe's file, or None."""
     path = Path(name)
     try:
         if path.is_dir() and (path / "config.json").is_file():
@@ -39,28 +100,13 @@ def find_config(name: str | Path) -> Path:
         is_file = path.is_file()
     except OSError as error:  # no permission to look there, or a name too long
         raise ConfigError(f"cannot read {name}: {error.strerror}") from error
-    if path.suffix in (".py", ".json"):
-        if is_file:
-            return path
-        raise ConfigError(f"there is no config file {str(name)!r}")
-    recipes = shipped()
-    if str(name) in recipes:
-        return recipes[str(name)]
-    raise ConfigError(
-        f"there is no config {str(name)!r}: neither a .py or .json file nor a recipe{did_you_mean(str(name), recipes)}"
-    )
+    return path if is_file and path.suffix in _SUFFIXES else _recipes().get(name)
 
 
-def config_name(config: str | Path | Config) -> str:
-    """A short name for run directories: the file's stem, or `run` for a config made in Python."""
-    if isinstance(config, Config):
-        return "run"
-    path = find_config(config)
-    return path.parent.name if path.name == "config.json" else path.stem
-
-
-def _load_file(path: Path) -> Config:
+def _load_file(path: Path, argument: str | None) -> Config:
     if path.suffix == ".json":
+        if argument is not None:
+            raise ConfigError(f"{path} takes no argument, since it is no Python file; leave ':{argument}' out")
         try:
             return loads(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
@@ -69,7 +115,7 @@ def _load_file(path: Path) -> Config:
         namespace = runpy.run_path(str(path), run_name="jaxtrain_config")
         if not callable(namespace.get("get_config")):
             raise ConfigError(f"{path} defines no function get_config() that returns a Config")
-        config = namespace["get_config"]()
+        config = namespace["get_config"](*_arguments(namespace, path, argument))
     except ConfigError as error:
         line = _line_in(error, path)
         raise ConfigError(f"{error.message} ({path}, line {line})" if line else error.message, error.path) from error
@@ -82,7 +128,23 @@ def _load_file(path: Path) -> Config:
     return config
 
 
+def _arguments(namespace: Mapping[str, Any], path: Path, argument: str | None) -> tuple[str, ...]:
+    """Return what `get_config` is called with, held to its signature and to `VARIANTS`."""
+    declared: Iterable[str] = namespace.get("VARIANTS", ())
+    arguments = () if argument is None else (argument,)
+    try:
+        inspect.signature(namespace["get_config"]).bind(*arguments)
+    except TypeError:
+        if argument is None:
+            known = did_you_mean("", declared) if declared else ""
+            raise ConfigError(f"{path} needs an argument: write {path.name}:ARGUMENT{known}") from None
+        raise ConfigError(f"get_config() in {path} takes no argument; leave ':{argument}' out") from None
+    if argument is not None and declared and argument not in declared:
+        raise ConfigError(f"{path} has no variant {argument!r}{did_you_mean(argument, declared)}")
+    return arguments
+
+
 def _line_in(error: BaseException, path: Path) -> int | None:
-    """The line of the config file in which `error` arose, if it arose there."""
+    """Return the line of the config file in which `error` arose, if it arose there."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
     return frames[-1].lineno if frames else None

@@ -1,6 +1,7 @@
 """Overrides `path=value` as typed on a command line: `optimizer.momentum=0.95 model=mlp train_for="5 epochs"`."""
 
 import ast
+import contextlib
 import dataclasses
 import typing
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ _WORDS = {"none": None, "null": None, "true": True, "false": False}
 
 
 def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
-    """`config` with each `path=value` applied in turn; `ConfigError` names the path that is wrong."""
+    """Apply each `path=value` to `config` in turn; `ConfigError` names the path that is wrong."""
     for override in overrides:
         path, sign, text = override.partition("=")
         path = path.strip()
@@ -28,19 +29,19 @@ def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
 
 
 def _set(node: Any, keys: list[str], text: str, path: str) -> Any:
-    """`node` with the leaf below it at `keys` replaced by what `text` says."""
+    """Return `node` with the leaf below it at `keys` replaced by the value of `text`."""
     key, rest = keys[0], keys[1:]
     if isinstance(node, tuple):
         return _set_item(node, key, rest, text, path)
     if not isinstance(node, Section | Spec):
         parent = path.rsplit(".", len(keys))[0]
         raise ConfigError(
-            f"{parent} is {_shown(node)} and has no setting {key!r}; to replace it, write {parent}=...", path
+            f"{parent} is {_show(node)} and has no setting {key!r}; to replace it, write {parent}=...", path
         )
     hint, current = _member(node, key, path)
     if rest:
-        return _replaced(node, key, _set(current, rest, text, path), path)
-    return _replaced(node, key, read(text, hint, path), path)
+        return _replace(node, key, _set(current, rest, text, path), path)
+    return _replace(node, key, read(text, hint, path), path)
 
 
 def _set_item(node: tuple[Any, ...], key: str, rest: list[str], text: str, path: str) -> tuple[Any, ...]:
@@ -54,7 +55,7 @@ def _set_item(node: tuple[Any, ...], key: str, rest: list[str], text: str, path:
 
 
 def _member(node: Section | Spec, key: str, path: str) -> tuple[Any, Any]:
-    """The annotation and the value of a section's field or a spec's option."""
+    """Return the annotation and the value of a section's field or a spec's option."""
     if isinstance(node, Spec):
         parameters = table(node.kind)[node.name].parameters()
         if key in parameters:
@@ -69,7 +70,7 @@ def _member(node: Section | Spec, key: str, path: str) -> tuple[Any, Any]:
     return hints[key], getattr(node, key)
 
 
-def _replaced(node: Section | Spec, key: str, value: Any, path: str) -> Any:
+def _replace(node: Section | Spec, key: str, value: Any, path: str) -> Any:
     try:
         return node.replace(**{key: value})
     except ConfigError as error:
@@ -77,7 +78,7 @@ def _replaced(node: Section | Spec, key: str, value: Any, path: str) -> Any:
 
 
 def read(text: str, hint: Any, path: str) -> Any:
-    """What `text` says, held to the annotation `hint`: a Python literal where one fits, else the text itself."""
+    """Return the value of `text` for the annotation `hint`: a Python literal where one fits, else the text itself."""
     text = text.strip()
     if text.lower() in _WORDS:
         return coerce(_WORDS[text.lower()], hint, path)
@@ -88,12 +89,10 @@ def read(text: str, hint: Any, path: str) -> Any:
     try:
         return coerce(literal, hint, path)
     except ConfigError:
-        try:
+        with contextlib.suppress(ConfigError):
             return coerce(text, hint, path)  # a text such as 123 where a text is wanted
-        except ConfigError:
-            pass
         raise
 
 
-def _shown(node: Any) -> str:
+def _show(node: Any) -> str:
     return "none" if node is None else repr(node)

@@ -69,14 +69,6 @@ class Section:
         return dataclasses.replace(typing.cast(Any, self), **changes)
 
 
-LATER = "later"
-"""Marks a setting that came after others had been stored: its default is what a config without it means."""
-
-
-def _later(default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={LATER: True})
-
-
 def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
@@ -123,22 +115,22 @@ class DataConfig(Section):
     path: ClassVar[str] = "data"
     dataset: DatasetSpec
     batch_size: PositiveInt | Literal["all"]
-    micro_batch: PositiveInt | None = _later(None)
+    micro_batch: PositiveInt | None = None
     directory: str | None = None
     validation: Duration | None = None
     resize: tuple[Side, Side] | None = None
     pad: Margin = 0
     normalize: PreprocessingSpec = dataclasses.field(default_factory=lambda: PreprocessingSpec("mean_std"))
     augment: tuple[AugmentationSpec, ...] = ()
-    augment_until: Duration | None = _later(None)
-    augment_after: tuple[AugmentationSpec, ...] = _later(())
-    mix: tuple[MixingSpec, ...] = _later(())
-    normalize_first: bool = _later(False)
-    host: tuple[HostAugmentationSpec, ...] = _later(())
-    host_eval: tuple[HostAugmentationSpec, ...] = _later(())
-    workers: NonNegativeInt | None = _later(None)
-    stream: bool = _later(False)
-    shuffle: Literal["permutation", "index"] = _later("permutation")
+    augment_until: Duration | None = None
+    augment_after: tuple[AugmentationSpec, ...] = ()
+    mix: tuple[MixingSpec, ...] = ()
+    normalize_first: bool = False
+    host: tuple[HostAugmentationSpec, ...] = ()
+    host_eval: tuple[HostAugmentationSpec, ...] = ()
+    workers: NonNegativeInt | None = None
+    stream: bool = False
+    shuffle: Literal["permutation", "index"] = "permutation"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -169,8 +161,8 @@ class EvaluationConfig(Section):
     every: Duration = Duration(1.0, "epochs")
     batch_size: PositiveInt = 500
     best: Literal["accuracy", "loss"] = "accuracy"
-    statistics_batches: PositiveInt = _later(50)
-    views: ViewsSpec | None = _later(None)
+    statistics_batches: PositiveInt = 50
+    views: ViewsSpec | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,7 +197,7 @@ class ParametersConfig(Section):
 
     path: ClassVar[str] = "parameters"
     learning_rate: ByPath = _EVERY_PARAMETER
-    layer_decay: LayerDecay | None = _later(None)
+    layer_decay: LayerDecay | None = None
     frozen: ByPath = ((".*", 0.0),)
 
 
@@ -225,10 +217,10 @@ class PrecisionConfig(Section):
 
     path: ClassVar[str] = "precision"
     shorthand: ClassVar[str] = "policy"
-    policy: Literal["float32", "bfloat16", "float16"] = _later("float32")
-    matmul: Literal["default", "high", "highest", "bfloat16", "tensorfloat32", "float32"] = _later("default")
-    loss_scale: LossScale = _later(2.0**15)
-    loss_scale_interval: PositiveInt = _later(2000)
+    policy: Literal["float32", "bfloat16", "float16"] = "float32"
+    matmul: Literal["default", "high", "highest", "bfloat16", "tensorfloat32", "float32"] = "default"
+    loss_scale: LossScale = 2.0**15
+    loss_scale_interval: PositiveInt = 2000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,14 +245,14 @@ class ParallelConfig(Section):
     """
 
     path: ClassVar[str] = "parallel"
-    backend: Literal["jit", "pmap"] = _later("jit")
-    fsdp: bool = _later(False)
-    fsdp_min_size: PositiveInt = _later(2**14)
-    model: PositiveInt = _later(1)
-    model_min_width: PositiveInt = _later(1024)
-    rules: tuple[tuple[str, str], ...] = _later(())
-    axis_types: Literal["auto", "explicit"] = _later("auto")
-    batch_norm: Literal["global", "device"] | PositiveInt = _later("global")
+    backend: Literal["jit", "pmap"] = "jit"
+    fsdp: bool = False
+    fsdp_min_size: PositiveInt = 2**14
+    model: PositiveInt = 1
+    model_min_width: PositiveInt = 1024
+    rules: tuple[tuple[str, str], ...] = ()
+    axis_types: Literal["auto", "explicit"] = "auto"
+    batch_norm: Literal["global", "device"] | PositiveInt = "global"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -294,15 +286,15 @@ class Config(Section):
     optimizer: OptimizerSpec
     train_for: Duration
     loss: LossSpec = dataclasses.field(default_factory=lambda: LossSpec("cross_entropy"))
-    penalties: tuple[PenaltySpec, ...] = _later(())
-    gradients: tuple[GradientTransformSpec, ...] = _later(())
-    average: AverageSpec | None = _later(None)
-    base_batch_size: PositiveInt | None = _later(None)
-    initialize: InitializationSpec | None = _later(None)
+    penalties: tuple[PenaltySpec, ...] = ()
+    gradients: tuple[GradientTransformSpec, ...] = ()
+    average: AverageSpec | None = None
+    base_batch_size: PositiveInt | None = None
+    initialize: InitializationSpec | None = None
     seed: Seed = 0
     devices: PositiveInt | None = None
     parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
-    steps_per_dispatch: PositiveInt | None = _later(None)
+    steps_per_dispatch: PositiveInt | None = None
     parameters: ParametersConfig = dataclasses.field(default_factory=ParametersConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)

@@ -24,8 +24,6 @@ class Spec:
     """
 
     kind: ClassVar[str]
-    bare: ClassVar[bool] = False
-    """Whether JSON has a component without options as its name alone: so do configs that are older than the kind."""
     name: str
     options: Mapping[str, Any]
 
@@ -172,7 +170,6 @@ class PreprocessingSpec(Spec):
     """A row of `jaxtrain.data.preprocessing`."""
 
     kind = "preprocessing"
-    bare = True
     __slots__ = ()
 
 

@@ -57,6 +57,13 @@ def test_diff_shows_settings_and_results(
     assert capsys.readouterr().out == "the configs are equal\n"
 
 
+def test_diff_takes_variants_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", "fashion_comparison", "fashion_comparison:sgd"]) == 0
+    assert capsys.readouterr().out == "the configs are equal\n"
+    assert main(["diff", "fashion_comparison", "fashion_comparison:adam"]) == 0
+    assert "optimizer.name" in capsys.readouterr().out
+
+
 def test_doctor_names_versions_devices_caches_and_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--data-dir", str(tmp_path)]) == 0
     output = capsys.readouterr().out

@@ -8,7 +8,7 @@ import pytest
 from jaxtrain.config import Config, config_name, dumps, find_config, load_config, loads, shipped
 from jaxtrain.errors import ConfigError
 from tests.conftest import tiny_config
-from tests.golden import CONFIGS, golden, renew
+from tests.golden import CONFIGS, golden, render, renew
 
 RENEW = "if the change is meant, run `python -m tests.golden` and look at what `git diff` shows"
 RECIPE = """\
@@ -27,18 +27,17 @@ def get_config():
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_recipes_are_what_they_were(name: str) -> None:
     assert golden(name).is_file(), f"{name} has no golden copy; {RENEW}"
-    text = golden(name).read_text(encoding="utf-8")
-    assert dumps(load_config(name)) == text, RENEW
-    assert loads(text) == load_config(name)
+    assert render(name) == golden(name).read_text(encoding="utf-8"), RENEW
+    assert loads(dumps(load_config(name))) == load_config(name)
 
 
 def test_every_golden_copy_is_of_a_recipe() -> None:
-    assert {path.stem for path in CONFIGS.iterdir()} == set(shipped()), RENEW
+    assert set(CONFIGS.iterdir()) == set(map(golden, shipped())), RENEW
 
 
 def test_golden_copies_are_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.golden.CONFIGS", tmp_path)
-    names = sorted(shipped())
+    names = sorted(golden(name).stem for name in shipped())
     (tmp_path / "gone.json").touch()
     (tmp_path / f"{names[0]}.json").write_text("{}")
     assert sorted(path.stem for path in renew()) == sorted(["gone", *names])
@@ -74,8 +73,8 @@ def test_a_suffix_tells_a_file_from_a_recipe(recipe: Path, monkeypatch: pytest.M
     monkeypatch.chdir(recipe.parent)
     name = next(iter(shipped()))
     Path(f"{name}.py").write_text(RECIPE)
-    assert find_config(name) == shipped()[name]
-    assert find_config(f"{name}.py") == Path(f"{name}.py")
+    assert find_config(name) == (shipped()[name], None)
+    assert find_config(f"{name}.py") == (Path(f"{name}.py"), None)
 
 
 def test_names_for_run_directories(recipe: Path, tmp_path: Path) -> None:
@@ -84,6 +83,36 @@ def test_names_for_run_directories(recipe: Path, tmp_path: Path) -> None:
     assert config_name(tmp_path) == tmp_path.name
     assert config_name(next(iter(shipped()))) == next(iter(shipped()))
     assert config_name(tiny_config()) == "run"
+    assert config_name("fashion_comparison:adam") == "fashion_comparison-adam"
+    assert config_name(f"{recipe}:a/b c") == "recipe-a-b-c"
+
+
+def test_get_config_is_given_what_follows_the_colon(recipe: Path) -> None:
+    plain = load_config(recipe)
+    recipe.write_text(
+        RECIPE.replace("get_config()", "get_config(seed='0')").replace("model=", "seed=int(seed), model=")
+    )
+    assert load_config(recipe) == plain
+    assert load_config(f"{recipe}:7", ["devices=2"]) == plain.replace(seed=7, devices=2)
+    with pytest.raises(ConfigError, match=r"recipe\.py, line 5: ValueError"):
+        load_config(f"{recipe}:seven")
+
+
+def test_declared_variants_are_the_only_ones(recipe: Path) -> None:
+    text = RECIPE.replace("get_config()", "get_config(model)").replace('"mlp(widths=[8])"', "VARIANTS[model]")
+    recipe.write_text(text + 'VARIANTS = {"linear": "linear", "small": "mlp(widths=[8])"}\n')
+    assert load_config(f"{recipe}:linear").model.name == "linear"
+    with pytest.raises(ConfigError, match=r"has no variant 'linaer'; did you mean 'linear'\? Known: linear, small"):
+        load_config(f"{recipe}:linaer")
+    with pytest.raises(ConfigError, match=r"needs an argument: write recipe\.py:ARGUMENT\. Known: linear, small"):
+        load_config(recipe)
+
+
+def test_a_file_whose_name_has_a_colon(recipe: Path) -> None:
+    renamed = recipe.rename(recipe.with_name("my:recipe.py"))
+    assert load_config(renamed).model.options["widths"] == (8,)
+    with pytest.raises(ConfigError, match=r"my:recipe\.py takes no argument; leave ':small' out"):
+        load_config(f"{renamed}:small")
 
 
 def test_the_error_names_the_line_of_the_file(recipe: Path) -> None:

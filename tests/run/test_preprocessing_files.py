@@ -208,10 +208,9 @@ def test_other_images_under_it_are_refused(run: jaxtrain.Result, monkeypatch: py
         jaxtrain.fit(whitened(8), run.workdir)
 
 
-def test_in_json_a_kind_without_options_is_its_name() -> None:
-    """As it was when it was a text, so that the digest of such a config is what it was."""
+def test_the_preprocessing_and_its_options_are_settings_of_the_config() -> None:
     plain = tiny_config()
-    for call, written in (("mean", "mean"), ("zca(0.1)", {"name": "zca", "epsilon": 0.1})):
+    for call, written in (("mean", {"name": "mean"}), ("zca(0.1)", {"name": "zca", "epsilon": 0.1})):
         config = plain.replace(data=plain.data.replace(normalize=call))
         assert json.loads(dumps(config))["data"]["normalize"] == written
         assert loads(dumps(config)) == config
@@ -222,7 +221,7 @@ def test_in_json_a_kind_without_options_is_its_name() -> None:
     assert difference(config, changed) == [("data.normalize.epsilon", 0.1, 0.2)]
 
 
-def test_the_setting_of_an_old_config_is_the_spec_of_now() -> None:
+def test_the_name_of_a_preprocessing_stands_for_its_spec() -> None:
     data = DataConfig(dataset="digits", batch_size=4)
     assert data.normalize == PreprocessingSpec("mean_std")
     assert data.replace(normalize="mean").normalize == PreprocessingSpec("mean")

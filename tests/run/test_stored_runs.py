@@ -136,7 +136,7 @@ def test_what_is_shown_is_what_a_run_in_memory_shows(folder: Path, split: str) -
     assert shown[0].captions == shown[1].captions
 
 
-def test_how_examples_are_read_is_a_part_of_the_config_only_where_it_is_used(folder: Path) -> None:
+def test_the_digest_counts_stream_and_shuffle_and_not_workers(folder: Path) -> None:
     assert digest(config(workers=1)) == digest(config(workers=3)) != digest(config(stream=False))
     assert digest(config(shuffle="permutation")) == digest(config()) != digest(config(shuffle="index"))
 

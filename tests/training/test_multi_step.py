@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxtrain
-from jaxtrain.config import CheckpointConfig, Config, EvaluationConfig, LoggingConfig, ParallelConfig, digest
+from jaxtrain.config import CheckpointConfig, Config, EvaluationConfig, LoggingConfig, ParallelConfig
 from jaxtrain.errors import ConfigError, Interrupted
 from jaxtrain.reporting.display import Quiet
 from jaxtrain.reporting.reporter import Reporter
@@ -184,8 +184,3 @@ def test_pmap_is_called_for_each_step() -> None:
     assert make_plan(config).steps_per_call == StepsPerCall(1, 1)
     with pytest.raises(ConfigError, match=r"pmap is called for each step.* parallel.backend=jit"):
         make_plan(config.replace(steps_per_dispatch=4))
-
-
-def test_a_config_that_leaves_it_out_keeps_its_digest() -> None:
-    assert digest(run_of(None)) != digest(run_of(4))
-    assert digest(tiny_config()) == digest(tiny_config(steps_per_dispatch=None))

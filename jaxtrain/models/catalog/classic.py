@@ -16,14 +16,12 @@ SMALL = {
         "softmax regression: one dense layer on the pixels",
         "",
         facts(7_850, 7_840, 28, 1, 10),
-        later=("dtype", "param_dtype"),
     ),
     "mlp": row(
         "perceptron:mlp",
         "multilayer perceptron: dense layers of given widths, with dropout or DropConnect where wanted",
         "Rumelhart et al. 1986; dropout: Srivastava et al. 2014; DropConnect: Wan et al. 2013",
         facts(669_706, 668_672, 28, 1, 10),
-        later=("dropout_kind", "dropconnect_rate", "dropconnect_test", "kernel_init", "dtype", "param_dtype"),
     ),
     "maxout_mlp": row(
         "perceptron:maxout_mlp",
@@ -36,7 +34,6 @@ SMALL = {
         "LeNet-5, the modern simplification: full C3, plain pooling, softmax output; 32x32 input",
         _LENET,
         facts(61_706, 416_520, 32, 1, 10),
-        later=("kernel_init", "dtype", "param_dtype"),
     ),
     "lenet5_1998": row(
         "lenet_1998:lenet5_1998",

@@ -23,16 +23,13 @@ def cifar(parameters: int, multiply_adds: int) -> dict[str, Any]:
     return facts(parameters, multiply_adds, side=32, num_classes=10)
 
 
-def row(
-    factory: str, description: str, paper: str, facts: Mapping[str, Any], later: tuple[str, ...] = (), **preset: Any
-) -> Info:
-    """A row; `preset` are the options that it has chosen, `later` those that came after configs had been stored."""
+def row(factory: str, description: str, paper: str, facts: Mapping[str, Any], **preset: Any) -> Info:
+    """A row; `preset` are the options that it has chosen."""
     return Info(
         factory=f"jaxtrain.models.{factory}",
         description=description,
         paper=paper,
         preset=preset,
         supplied=("num_classes",),
-        later=later,
         facts=facts,
     )
