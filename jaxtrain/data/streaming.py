@@ -31,7 +31,7 @@ from jaxtrain.sharding import placed_shares
 _PICTURES = 8
 _STORED_BYTES = 2**22
 """What a thread takes at a time: pictures to be decoded, or so much of stored images: a whole batch of small ones."""
-_PLACED_AHEAD = 2
+PLACED_AHEAD = 2
 """Batches on their way to the device before a step asks for them."""
 _NO_DRAWS = np.random.RandomState(0)
 
@@ -205,7 +205,7 @@ class TrainingStream:
         """The batch of `step`; fast where steps are asked for one after the other."""
         ahead = self._from(step)
         batch = self._placed.popleft() if self._placed else self._place(next(ahead))
-        while len(self._placed) < _PLACED_AHEAD and ahead.is_ready:
+        while len(self._placed) < PLACED_AHEAD and ahead.is_ready:
             self._placed.append(self._place(next(ahead)))
         return batch
 
