@@ -10,7 +10,7 @@ import importlib
 from pathlib import Path
 
 NAMES = (
-    *("overhead", "frameworks", "scaling", "memory", "convolutions", "steps", "optimizers"),
+    *("overhead", "frameworks", "scaling", "convolutions", "steps", "optimizers"),
     *("pictures", "stored", "augmentation", "startup", "epoch", "checkpoints"),
 )
 

@@ -1,18 +1,16 @@
 """Models as bubbles: accuracy against operations, the area in proportion to the parameters."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jaxtrain.analysis.compare import Candidate, Comparison
 from jaxtrain.analysis.layer_table import count_short
-
-if TYPE_CHECKING:  # practice stands above reporting
-    from jaxtrain.analysis.compare import Candidate, Comparison
 
 _LARGEST = 50.0
 """Width of the largest bubble, in points."""
 
 
-def charted(candidates: Sequence["Candidate"]) -> tuple[dict[str, dict[str, float]], list[str]]:
+def charted(candidates: Sequence[Candidate]) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Accuracies in percent by test set and model, and the names of models without a published top-1 error."""
     panels: dict[str, dict[str, float]] = {}
     left_out = []
@@ -25,7 +23,7 @@ def charted(candidates: Sequence["Candidate"]) -> tuple[dict[str, dict[str, floa
     return panels, left_out
 
 
-def draw(rows: Sequence["Comparison"], path: str) -> None:
+def draw(rows: Sequence[Comparison], path: str) -> None:
     """Writes a picture with one set of axes for each test set.
 
     Args:
@@ -61,11 +59,11 @@ def draw(rows: Sequence["Comparison"], path: str) -> None:
         plt.close(figure)
 
 
-def _largest_first(point: tuple["Comparison", float]) -> int:
+def _largest_first(point: tuple[Comparison, float]) -> int:
     return -point[0].parameters
 
 
-def _draw_panel(axis: Any, data: str, points: Sequence[tuple["Comparison", float]]) -> None:
+def _draw_panel(axis: Any, data: str, points: Sequence[tuple[Comparison, float]]) -> None:
     """The largest bubbles first, so that small ones lie on top."""
     operations = [r.multiply_adds / 1e9 for r, _ in points]
     most = max(r.parameters for r, _ in points)
@@ -87,7 +85,7 @@ def _draw_panel(axis: Any, data: str, points: Sequence[tuple["Comparison", float
     axis.grid(alpha=0.3)
 
 
-def _label(axis: Any, points: Sequence[tuple["Comparison", float]]) -> None:
+def _label(axis: Any, points: Sequence[tuple[Comparison, float]]) -> None:
     """Writes each model's name and parameters beside its bubble, where there is room."""
     most = max(r.parameters for r, _ in points)
     taken: list[Any] = []

@@ -1,19 +1,17 @@
 """Models side by side, as a table for the terminal."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from jaxtrain.analysis.compare import Comparison
 from jaxtrain.analysis.layer_table import count_short, sides
 from jaxtrain.reporting.tables import count_bytes
 
-if TYPE_CHECKING:  # practice stands above reporting
-    from jaxtrain.analysis.compare import Comparison
 
-
-def comparison_table(rows: Sequence["Comparison"], title: str) -> Table:
+def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
     """A row a model; errors have the number of a note."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("model", overflow="fold")
@@ -35,7 +33,7 @@ def comparison_table(rows: Sequence["Comparison"], title: str) -> Table:
     return table
 
 
-def note_lines(rows: Sequence["Comparison"]) -> list[str]:
+def note_lines(rows: Sequence[Comparison]) -> list[str]:
     """Where the errors of the table are from."""
     return [f"[{number}] {note}" for note, number in _notes(rows).items()]
 
@@ -45,7 +43,7 @@ def _milliseconds(value: float) -> str:
     return f"{value:,.1f}" if value >= 1 else f"{value:.2g}"
 
 
-def _notes(rows: Sequence["Comparison"]) -> dict[str, int]:
+def _notes(rows: Sequence[Comparison]) -> dict[str, int]:
     notes = dict.fromkeys(_note(entry) for r in rows for entry in r.candidate.published[:1])
     return {note: number for number, note in enumerate(notes, 1)}
 

@@ -1,7 +1,7 @@
 """What a step costs, counted on its jaxpr: multiply-adds of products and convolutions. Nothing is compiled."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -47,13 +47,8 @@ def tree_bytes(tree: Any) -> int:
 
 
 def inner_jaxprs(eqn: Any) -> Iterator[core.Jaxpr]:
-    """The jaxprs inside an equation."""
-    return inner_jaxprs_of(eqn.params)
-
-
-def inner_jaxprs_of(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
-    """The jaxprs among the parameters of an equation."""
-    for value in params.values():
+    """Yield the jaxprs among the parameters of an equation."""
+    for value in eqn.params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
             if isinstance(item, core.ClosedJaxpr):
                 yield item.jaxpr
@@ -67,9 +62,3 @@ def _shape(var: Any) -> tuple[int, ...]:
 
 def _size(var: Any) -> int:
     return math.prod(_shape(var))
-
-
-def bytes_of(var: Any) -> int:
-    """Of an array that a variable of a jaxpr stands for."""
-    dtype = var.aval.dtype
-    return _size(var) * (dtype.itemsize if isinstance(dtype, np.dtype) else 8)  # keys are extended dtypes

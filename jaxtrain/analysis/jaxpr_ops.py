@@ -26,7 +26,7 @@ left out of receptive fields, as usual."""
 SHORT = {"batch norm": "BN", "layer norm": "LN", "instance norm": "IN", "group norm": "GN"}
 """What normalizations are called beside the layer before them."""
 
-OTHERS: dict[type, str] = {PReLU: "prelu", nn.PReLU: "prelu", Dropout: "dropout", nn.Dropout: "dropout"}
+OTHER_MODULES: dict[type, str] = {PReLU: "prelu", nn.PReLU: "prelu", Dropout: "dropout", nn.Dropout: "dropout"}
 """Modules whose elementwise work has a name of its own."""
 
 STATISTICS = frozenset(
@@ -57,12 +57,12 @@ _JOINS = {"add": "add", "add_any": "add", "mul": "multiply", "max": "maximum", "
 _REDUCTIONS = {"max": "max", "sum": "sum", "min": "min", "prod": "product"}
 
 
-def join(primitive: str) -> str:
+def join_name(primitive: str) -> str:
     """Of two feature maps."""
     return _JOINS.get(primitive, primitive)
 
 
-def activation(eqn: Any, dependent: Sequence[bool]) -> str:
+def activation_name(eqn: Any, dependent: Sequence[bool]) -> str:
     """What an elementwise equation on feature maps is called, empty for what bends nothing.
 
     Args:
@@ -78,14 +78,14 @@ def activation(eqn: Any, dependent: Sequence[bool]) -> str:
     return _ACTIVATIONS.get(name, "")
 
 
-def named_activation(eqn: Any) -> str:
+def jax_nn_activation(eqn: Any) -> str:
     """The function of `jax.nn` that an equation calls on one feature map; empty for another."""
     name = str(eqn.params.get("name", ""))
     alike = len(eqn.outvars) == 1 and any(v.aval.shape == eqn.outvars[0].aval.shape for v in eqn.invars)
     return name if alike and name in vars(jax.nn) and not equation_flops(eqn) else ""
 
 
-def convolution(eqn: Any) -> str:
+def describe_convolution(eqn: Any) -> str:
     """`conv 3x3/2 pad 1 groups 32`."""
     p = eqn.params
     kernel, spec = eqn.invars[1].aval.shape, p["dimension_numbers"].rhs_spec
@@ -96,19 +96,19 @@ def convolution(eqn: Any) -> str:
     return f"{transposed}conv {window}{dilation}{groups}"
 
 
-def window_pooling(eqn: Any, axes: Sequence[int]) -> str:
+def describe_window_pooling(eqn: Any, axes: Sequence[int]) -> str:
     """`max pool 3x3/2 pad 1` of a window over `axes`."""
     p = eqn.params
     each = [[p[k][a] for a in axes] for k in ("window_dimensions", "window_strides", "padding")]
-    return f"{reduction(eqn)} pool {_window(*each)}"
+    return f"{reduction_name(eqn)} pool {_window(*each)}"
 
 
-def tile_pooling(eqn: Any, lengths: Sequence[int]) -> str:
+def describe_tile_pooling(eqn: Any, lengths: Sequence[int]) -> str:
     """`max pool 2x2/2` of tiles that a reshape made."""
-    return f"{reduction(eqn)} pool {_window(lengths, lengths, [(0, 0)] * len(lengths))}"
+    return f"{reduction_name(eqn)} pool {_window(lengths, lengths, [(0, 0)] * len(lengths))}"
 
 
-def reduction(eqn: Any) -> str:
+def reduction_name(eqn: Any) -> str:
     """`max`, `sum` and the like."""
     name = eqn.primitive.name.removeprefix("reduce_window_").removeprefix("reduce_")
     return _REDUCTIONS.get(name, name)

@@ -1,19 +1,16 @@
 """A model's layers as a table for the terminal."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
+from jaxtrain.analysis.layer_rows import Field, Layer
+from jaxtrain.analysis.summary import Summary
 from jaxtrain.reporting.tables import count_bytes
 
-if TYPE_CHECKING:  # practice stands above reporting
-    from jaxtrain.analysis.layer_rows import Field, Layer
-    from jaxtrain.analysis.summary import Summary
 
-
-def layer_table(layers: Sequence["Layer"], title: str) -> Table:
+def layer_table(layers: Sequence[Layer], title: str) -> Table:
     """Every layer with its output, parameters, multiply-adds, memory and receptive field, and the totals."""
     table = Table(title=title, title_justify="left", show_footer=True, box=box.SIMPLE_HEAD, padding=0)
     weights, biases = sum(x.weights for x in layers), sum(x.biases for x in layers)
@@ -44,7 +41,7 @@ def layer_table(layers: Sequence["Layer"], title: str) -> Table:
     return table
 
 
-def summary_lines(summary: "Summary") -> list[str]:
+def summary_lines(summary: Summary) -> list[str]:
     """What stands below the table."""
     lines = [
         f"parameters: {summary.parameters:,} trained ({count_bytes(summary.parameter_bytes)}); {summary.statistics:,} "
@@ -74,7 +71,7 @@ def count_short(count: int) -> str:
     return f"{number:.1f}T"
 
 
-def _field(field: "Field") -> str:
+def _field(field: Field) -> str:
     """`11/4`: the size and the stride."""
     if field.whole:
         return "all"

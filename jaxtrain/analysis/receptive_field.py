@@ -1,24 +1,25 @@
-"""Receptive fields of arrays of any layout: what each of their elements sees of an image.
+"""Receptive fields of arrays of any layout: their algebra, and how the equations of a jaxpr change them.
 
-What an element sees is a rectangle whose corner moves evenly with the element's indices: along each side of the
-image, it begins at `start + sum of step * index`, and its size is the same for all. That stays so through windows,
-slices, transpositions, reductions, and through the reshapes of which poolings over tiles are made. Where it would not,
-the view is made larger to what all the elements concerned see together, so that nothing that is seen is left out.
+The receptive field of an element is a rectangle of the image. Along each side it begins at `start + sum of step *
+index`, and all elements of an array have fields of one size. Windows, slices, transpositions, reductions and the
+reshapes of tiled pooling keep this form. Where an operation does not, the fields grow to the union of those of all
+elements concerned, so that no pixel that is seen is left out.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Digit:
-    """An axis, or a factor of one: a reshape makes one axis of several digits, and several axes of one digit.
+class Factor:
+    """An axis, or a factor of one: a reshape splits an axis into factors, or makes one axis of several.
 
     Attributes:
-      length: of its index.
-      steps: pixels by which the view moves with the index, along each side of the image; None where it moves unevenly.
-      spans: pixels by which it moves in all.
+      length: the number of values of its index.
+      steps: pixels by which the field moves with the index, along each side of the image; None for uneven steps.
+      spans: pixels between the first field and the last.
     """
 
     length: int
@@ -26,28 +27,28 @@ class Digit:
     spans: tuple[int, ...]
 
     @property
-    def still(self) -> bool:
-        """Whether the view does not depend on the index."""
+    def constant(self) -> bool:
+        """Whether the field does not depend on the index."""
         return self.steps is not None and not any(self.steps)
 
 
-Axis = tuple[Digit, ...]
+Axis = tuple[Factor, ...]
 
 
-def moving(length: int, steps: Iterable[int]) -> Digit:
-    """A digit with which the view moves evenly, forward."""
+def linear_factor(length: int, steps: Iterable[int]) -> Factor:
+    """Return a factor along which the field moves forward in equal steps."""
     each = tuple(steps)
-    return Digit(length, each, tuple((length - 1) * s for s in each))
+    return Factor(length, each, tuple((length - 1) * s for s in each))
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
-    """What the elements of an array see.
+class ReceptiveFields:
+    """The receptive fields of all elements of an array.
 
     Attributes:
-      sizes: pixels that an element sees, along each side of the image.
-      starts: where the view of the first element begins; negative inside the padding.
-      axes: the digits of each axis.
+      sizes: pixels of a field along each side of the image.
+      starts: the first pixel of the first element's field; negative inside the padding.
+      axes: the factors of each axis.
     """
 
     sizes: tuple[int, ...]
@@ -55,169 +56,309 @@ class View:
     axes: tuple[Axis, ...]
 
     @classmethod
-    def of_images(cls, shape: Sequence[int]) -> "View":
-        """Of images `[N, *sides, C]`: each element sees its own pixel."""
+    def of_images(cls, shape: Sequence[int]) -> "ReceptiveFields":
+        """Return the fields of images `[N, *sides, C]`: each element sees its own pixel."""
         sides = len(shape) - 2
-        still = (0,) * sides
-        steps = [still, *(tuple(int(i == d) for i in range(sides)) for d in range(sides)), still]
-        return cls((1,) * sides, still, tuple((moving(n, s),) for n, s in zip(shape, steps, strict=True)))
+        zero = (0,) * sides
+        steps = [zero, *(tuple(int(i == d) for i in range(sides)) for d in range(sides)), zero]
+        return cls((1,) * sides, zero, tuple((linear_factor(n, s),) for n, s in zip(shape, steps, strict=True)))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the array."""
+        """The shape of the array."""
         return tuple(math.prod(d.length for d in axis) for axis in self.axes)
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Pixels between what two neighbors see along each side of the image; 0 where the elements all see the same."""
+        """Pixels between the fields of neighbors along each side of the image; 0 where all fields are the same."""
         steps = [d.steps for axis in self.axes for d in axis if d.steps is not None]
         return tuple(min((s[side] for s in steps if s[side]), default=0) for side in range(len(self.sizes)))
 
     @property
-    def moves(self) -> bool:
-        """Whether not all of the elements see the same."""
-        return any(not d.still for axis in self.axes for d in axis)
+    def vary(self) -> bool:
+        """Whether elements have different fields."""
+        return any(not d.constant for axis in self.axes for d in axis)
 
-    def moves_along(self, axes: Iterable[int]) -> bool:
-        """Whether the view depends on the index of one of the axes."""
-        return any(not d.still for a in axes for d in self.axes[a])
+    def vary_along(self, axes: Iterable[int]) -> bool:
+        """Whether the field depends on the index of one of the axes."""
+        return any(not d.constant for a in axes for d in self.axes[a])
 
-    def blurred(self, axes: Iterable[int]) -> "View":
-        """The view of everything along `axes`, for each of their elements."""
+    def merge_along(self, axes: Iterable[int]) -> "ReceptiveFields":
+        """Give each element the union of the fields along `axes`."""
         chosen = set(axes)
         spans = [d.spans for a in chosen for d in self.axes[a]]
         sizes = tuple(size + sum(s[i] for s in spans) for i, size in enumerate(self.sizes))
-        kept = (self._still(n) if a in chosen else axis for a, (axis, n) in enumerate(self._with_lengths()))
-        return View(sizes, self.starts, tuple(kept))
+        kept = (self._constant_axis(n) if a in chosen else axis for a, (axis, n) in enumerate(self._with_lengths()))
+        return ReceptiveFields(sizes, self.starts, tuple(kept))
 
-    def reduced(self, axes: Iterable[int]) -> "View":
-        """After a reduction over `axes`."""
+    def reduce(self, axes: Iterable[int]) -> "ReceptiveFields":
+        """Return the fields after a reduction over `axes`."""
         gone = set(axes)
-        blurred = self.blurred(gone)
-        return dataclasses.replace(blurred, axes=tuple(x for a, x in enumerate(blurred.axes) if a not in gone))
+        merged = self.merge_along(gone)
+        return dataclasses.replace(merged, axes=tuple(x for a, x in enumerate(merged.axes) if a not in gone))
 
-    def windowed(
-        self, axis: int, places: int, window: int = 1, *, stride: int = 1, dilation: int = 1, before: int = 0
-    ) -> "View":
-        """After a window has gone along an axis, or a slice of it is taken, which is padding of less than nothing.
+    def slide_window(
+        self, axis: int, positions: int, window: int = 1, *, stride: int = 1, dilation: int = 1, before: int = 0
+    ) -> "ReceptiveFields":
+        """Return the fields after a window has gone along an axis; a slice is a window of 1 and negative padding.
 
         Args:
-          axis: which.
-          places: of the window; the length of the axis afterwards.
-          window: its size.
-          stride: between two places.
-          dilation: between two elements of the window.
-          before: padding before the first element.
+          axis: the axis of the array.
+          positions: the number of positions of the window, which is the length of the axis afterwards.
+          window: the number of elements in the window.
+          stride: the distance between two positions.
+          dilation: the distance between two elements of the window.
+          before: the padding before the first element.
         """
-        if (places, window, stride, before) == (self.shape[axis], 1, 1, 0):
+        if (positions, window, stride, before) == (self.shape[axis], 1, 1, 0):
             return self
-        digits = _merged(self.axes[axis])
-        if len(digits) > 1 or digits[0].steps is None:
-            return self.blurred([axis])._with_axis(axis, self._still(places))
-        steps = digits[0].steps
-        return View(
+        factors = _merge_factors(self.axes[axis])
+        if len(factors) > 1 or factors[0].steps is None:
+            return self.merge_along([axis])._with_axis(axis, self._constant_axis(positions))
+        steps = factors[0].steps
+        return ReceptiveFields(
             tuple(size + (window - 1) * dilation * s for size, s in zip(self.sizes, steps, strict=True)),
             tuple(start - before * s for start, s in zip(self.starts, steps, strict=True)),
-            self._with_axis(axis, (moving(places, (stride * s for s in steps)),)).axes,
+            self._with_axis(axis, (linear_factor(positions, (stride * s for s in steps)),)).axes,
         )
 
-    def arranged(self, shape: Sequence[int], sources: Sequence[int | None]) -> "View":
-        """With axes in another order: axis i of the result, of length `shape[i]`, is axis `sources[i]` or a new one."""
+    def arrange_axes(self, shape: Sequence[int], sources: Sequence[int | None]) -> "ReceptiveFields":
+        """Reorder axes: axis i of the result, of length `shape[i]`, is axis `sources[i]`, or a new one for None."""
         axes = []
         for length, source in zip(shape, sources, strict=True):
             same = source is not None and self.shape[source] == length
-            axes.append(self.axes[source] if same and source is not None else self._still(length))
+            axes.append(self.axes[source] if same and source is not None else self._constant_axis(length))
         return dataclasses.replace(self, axes=tuple(axes))
 
-    def reshaped(self, shape: Sequence[int]) -> "View":
-        """After a reshape."""
-        left = [d for axis in self.axes for d in _merged(axis)][::-1]
-        axes = [_taken(left, length) for length in shape]
+    def reshape(self, shape: Sequence[int]) -> "ReceptiveFields":
+        """Return the fields after a reshape."""
+        left = [d for axis in self.axes for d in _merge_factors(axis)][::-1]
+        axes = [_take_factors(left, length) for length in shape]
         found = [a for a in axes if a is not None]
         if len(found) < len(axes):
-            return self.opaque(shape)
-        return dataclasses.replace(self, axes=tuple(a or self._still(1) for a in found))
+            return self.merge_all(shape)
+        return dataclasses.replace(self, axes=tuple(a or self._constant_axis(1) for a in found))
 
-    def opaque(self, shape: Sequence[int]) -> "View":
-        """Of an array of `shape` in which every element may depend on all of this one's."""
-        blurred = self.blurred(range(len(self.axes)))
-        return dataclasses.replace(blurred, axes=tuple(self._still(n) for n in shape))
+    def merge_all(self, shape: Sequence[int]) -> "ReceptiveFields":
+        """Return the fields of an array of `shape` whose elements may all depend on every element of this one."""
+        merged = self.merge_along(range(len(self.axes)))
+        return dataclasses.replace(merged, axes=tuple(self._constant_axis(n) for n in shape))
 
-    def _still(self, length: int) -> Axis:
-        return (moving(length, (0,) * len(self.sizes)),)
+    def _constant_axis(self, length: int) -> Axis:
+        return (linear_factor(length, (0,) * len(self.sizes)),)
 
-    def _with_axis(self, axis: int, digits: Axis) -> "View":
-        return dataclasses.replace(self, axes=(*self.axes[:axis], digits, *self.axes[axis + 1 :]))
+    def _with_axis(self, axis: int, factors: Axis) -> "ReceptiveFields":
+        return dataclasses.replace(self, axes=(*self.axes[:axis], factors, *self.axes[axis + 1 :]))
 
     def _with_lengths(self) -> Iterable[tuple[Axis, int]]:
         return zip(self.axes, self.shape, strict=True)
 
 
-def joined(views: Sequence[View]) -> View:
-    """Of the sum, say, of arrays of one shape: what any of them sees."""
-    return _hull(_aligned(views, range(len(views[0].axes))))
+def union(arrays: Sequence[ReceptiveFields]) -> ReceptiveFields:
+    """Return the fields of an elementwise result, such as a sum, of arrays of one shape."""
+    return _bounding_box(_align(arrays, range(len(arrays[0].axes))))
 
 
-def concatenated(views: Sequence[View], axis: int, length: int) -> View:
-    """Of arrays joined along `axis` to `length` elements; those that see nothing of the image are not among `views`."""
-    views = _aligned(views, (a for a in range(len(views[0].axes)) if a != axis))
-    if not any(v.moves_along([axis]) for v in views):
-        return _hull([v._with_axis(axis, v._still(length)) for v in views])
-    sides = range(len(views[0].sizes))
-    sizes = tuple(max(v.sizes[i] for v in views) for i in sides)
-    whole = _hull([v.blurred([axis])._with_axis(axis, v._still(length)) for v in views])
-    uneven = Digit(length, None, tuple(whole.sizes[i] - sizes[i] for i in sides))
-    return View(sizes, whole.starts, whole._with_axis(axis, (uneven,)).axes)
+def concatenate(arrays: Sequence[ReceptiveFields], axis: int, length: int) -> ReceptiveFields:
+    """Return the fields of a concatenation to `length` elements of `axis`; `arrays` are those that see the image."""
+    arrays = _align(arrays, (a for a in range(len(arrays[0].axes)) if a != axis))
+    if not any(v.vary_along([axis]) for v in arrays):
+        return _bounding_box([v._with_axis(axis, v._constant_axis(length)) for v in arrays])
+    sides = range(len(arrays[0].sizes))
+    sizes = tuple(max(v.sizes[i] for v in arrays) for i in sides)
+    whole = _bounding_box([v.merge_along([axis])._with_axis(axis, v._constant_axis(length)) for v in arrays])
+    uneven = Factor(length, None, tuple(whole.sizes[i] - sizes[i] for i in sides))
+    return ReceptiveFields(sizes, whole.starts, whole._with_axis(axis, (uneven,)).axes)
 
 
-def _aligned(views: Sequence[View], axes: Iterable[int]) -> list[View]:
-    """The views with the axes blurred along which they do not move alike."""
-    unlike = [a for a in axes if len({_merged(v.axes[a]) for v in views}) > 1]
-    return [v.blurred(unlike) for v in views]
+def _align(arrays: Sequence[ReceptiveFields], axes: Iterable[int]) -> list[ReceptiveFields]:
+    """Merge the axes along which the fields of the arrays move differently."""
+    unlike = [a for a in axes if len({_merge_factors(v.axes[a]) for v in arrays}) > 1]
+    return [v.merge_along(unlike) for v in arrays]
 
 
-def _hull(views: Sequence[View]) -> View:
-    sides = range(len(views[0].sizes))
-    starts = tuple(min(v.starts[i] for v in views) for i in sides)
-    ends = (max(v.starts[i] + v.sizes[i] for v in views) for i in sides)
-    return View(tuple(e - s for e, s in zip(ends, starts, strict=True)), starts, views[0].axes)
+def _bounding_box(arrays: Sequence[ReceptiveFields]) -> ReceptiveFields:
+    sides = range(len(arrays[0].sizes))
+    starts = tuple(min(v.starts[i] for v in arrays) for i in sides)
+    ends = (max(v.starts[i] + v.sizes[i] for v in arrays) for i in sides)
+    return ReceptiveFields(tuple(e - s for e, s in zip(ends, starts, strict=True)), starts, arrays[0].axes)
 
 
-def _merged(axis: Axis) -> Axis:
-    """The same axis in as few digits as it takes."""
-    digits: list[Digit] = []
-    for digit in axis:
-        if digit.length == 1 and digit.still:
+def _merge_factors(axis: Axis) -> Axis:
+    """Return the axis in as few factors as possible."""
+    factors: list[Factor] = []
+    for factor in axis:
+        if factor.length == 1 and factor.constant:
             continue
-        last = digits[-1] if digits else None
-        if last and digit.steps is not None and last.steps == tuple(digit.length * s for s in digit.steps):
-            digits[-1] = moving(last.length * digit.length, digit.steps)
+        last = factors[-1] if factors else None
+        if last and factor.steps is not None and last.steps == tuple(factor.length * s for s in factor.steps):
+            factors[-1] = linear_factor(last.length * factor.length, factor.steps)
             continue
-        digits.append(digit)
-    return tuple(digits) or axis[:1]
+        factors.append(factor)
+    return tuple(factors) or axis[:1]
 
 
-def _taken(left: list[Digit], length: int) -> Axis | None:
-    """The digits of the next axis, taken off the end of `left`; None where they do not come out even."""
+def _take_factors(left: list[Factor], length: int) -> Axis | None:
+    """Take the factors of the next axis off the end of `left`; None where no factors have this product."""
     if length == 1:
-        if not left or left[-1].steps is None or left[-1].still:
+        if not left or left[-1].steps is None or left[-1].constant:
             return ()
         if left[-1].length == 1:
             return (left.pop(),)
-        return (moving(1, (left[-1].length * s for s in left[-1].steps)),)
-    taken: list[Digit] = []
+        return (linear_factor(1, (left[-1].length * s for s in left[-1].steps)),)
+    taken: list[Factor] = []
     while length > 1:
         if not left:
             return None
-        digit = left.pop()
-        if length % digit.length == 0:
-            taken.append(digit)
-            length //= digit.length
-        elif digit.length % length == 0 and digit.steps is not None:
-            rest = digit.length // length
-            taken.append(moving(length, (rest * s for s in digit.steps)))
-            left.append(moving(rest, digit.steps))
+        factor = left.pop()
+        if length % factor.length == 0:
+            taken.append(factor)
+            length //= factor.length
+        elif factor.length % length == 0 and factor.steps is not None:
+            rest = factor.length // length
+            taken.append(linear_factor(length, (rest * s for s in factor.steps)))
+            left.append(linear_factor(rest, factor.steps))
             length = 1
         else:
             return None
     return tuple(taken)
+
+
+Operands = Sequence[ReceptiveFields | None]
+"""The fields of an equation's operands; None for one that does not depend on the images."""
+
+_ELEMENTWISE_NAMES = """
+abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy cos cosh div eq
+erf erf_inv erfc exp exp2 expm1 floor ge gt imag integer_pow is_finite le lgamma log log1p logistic lt max min mul
+ne neg nextafter not or pow real reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient
+sub tan tanh xor
+"""
+_ELEMENTWISE = frozenset(_ELEMENTWISE_NAMES.split())
+
+
+def propagate(eqn: Any, operands: Operands) -> ReceptiveFields:
+    """Return the fields of an equation's results. Results of unknown operations depend on all of their operands."""
+    shape = eqn.outvars[0].aval.shape
+    name = eqn.primitive.name
+    seeing = [v for v in operands if v is not None]
+    if name in _ELEMENTWISE:
+        return union([v for v in seeing if v.shape == shape] or [v.merge_all(shape) for v in seeing])
+    if name == "dot_general":
+        return _dot(eqn, operands, shape)
+    rule = _RULES.get(name)
+    if rule is not None and operands[0] is not None and len(seeing) == 1:
+        return rule(eqn, operands[0], shape)
+    if name == "concatenate":
+        return concatenate(seeing, eqn.params["dimension"], shape[eqn.params["dimension"]])
+    if name.startswith(("reduce_", "arg")) and "axes" in eqn.params and len(seeing) == 1:
+        return seeing[0].reduce(eqn.params["axes"])
+    return union([v.merge_all(shape) for v in seeing])
+
+
+def _convolution(eqn: Any, fields: ReceptiveFields, shape: tuple[int, ...]) -> ReceptiveFields:
+    p = eqn.params
+    batch, feature, *spatial = p["dimension_numbers"].lhs_spec
+    out_batch, _, *out_spatial = p["dimension_numbers"].out_spec
+    kernel, rhs_spec = eqn.invars[1].aval.shape, p["dimension_numbers"].rhs_spec
+    if any(d != 1 for d in p["lhs_dilation"]):
+        return fields.merge_all(shape)
+    fields = fields.merge_along([feature])
+    for i, (source, target) in enumerate(zip(spatial, out_spatial, strict=True)):
+        fields = fields.slide_window(
+            source,
+            shape[target],
+            kernel[rhs_spec[2 + i]],
+            stride=p["window_strides"][i],
+            dilation=p["rhs_dilation"][i],
+            before=p["padding"][i][0],
+        )
+    sources: list[int | None] = [None] * len(shape)
+    sources[out_batch] = batch
+    for source, target in zip(spatial, out_spatial, strict=True):
+        sources[target] = source
+    return fields.arrange_axes(shape, sources)
+
+
+def _reduce_window(eqn: Any, fields: ReceptiveFields, shape: tuple[int, ...]) -> ReceptiveFields:
+    p = eqn.params
+    if any(d != 1 for d in p["base_dilation"]):
+        return fields.merge_all(shape)
+    for axis, positions in enumerate(shape):
+        fields = fields.slide_window(
+            axis,
+            positions,
+            p["window_dimensions"][axis],
+            stride=p["window_strides"][axis],
+            dilation=p["window_dilation"][axis],
+            before=p["padding"][axis][0],
+        )
+    return fields
+
+
+def _slice(eqn: Any, fields: ReceptiveFields, shape: tuple[int, ...]) -> ReceptiveFields:
+    strides = eqn.params["strides"] or (1,) * len(shape)
+    for axis, (start, stride) in enumerate(zip(eqn.params["start_indices"], strides, strict=True)):
+        fields = fields.slide_window(axis, shape[axis], stride=stride, before=-start)
+    return fields
+
+
+def _pad(eqn: Any, fields: ReceptiveFields, shape: tuple[int, ...]) -> ReceptiveFields:
+    if any(interior for _, _, interior in eqn.params["padding_config"]):
+        return fields.merge_all(shape)
+    for axis, (before, _, _) in enumerate(eqn.params["padding_config"]):
+        fields = fields.slide_window(axis, shape[axis], before=before)
+    return fields
+
+
+def _broadcast(eqn: Any, fields: ReceptiveFields, shape: tuple[int, ...]) -> ReceptiveFields:
+    placed = {target: source for source, target in enumerate(eqn.params["broadcast_dimensions"])}
+    return fields.arrange_axes(shape, [placed.get(i) for i in range(len(shape))])
+
+
+def _same_but(parameter: str) -> Callable[[Any, ReceptiveFields, tuple[int, ...]], ReceptiveFields]:
+    """Return the rule of an operation along the axes that `parameter` names, which leaves the others as they are."""
+
+    def rule(eqn: Any, fields: ReceptiveFields, shape: tuple[int, ...]) -> ReceptiveFields:
+        axes = eqn.params[parameter]
+        return fields.merge_along(axes if isinstance(axes, tuple) else (axes,))
+
+    return rule
+
+
+def _dot(eqn: Any, operands: Operands, shape: tuple[int, ...]) -> ReceptiveFields:
+    """Return the fields of a matrix multiplication: batch axes first, then free axes of the left, then of the right."""
+    contracting, batch = eqn.params["dimension_numbers"]
+    count, arranged = len(batch[0]), []
+    both = all(v is not None for v in operands)
+    first = count
+    for side, fields in enumerate(operands):
+        rank = len(eqn.invars[side].aval.shape)
+        free = [a for a in range(rank) if a not in (*contracting[side], *batch[side])]
+        if fields is not None:
+            fields = fields.merge_along([*contracting[side], *(free if both else ())])
+            sources: list[int | None] = [*batch[side], *[None] * (len(shape) - count)]
+            sources[first : first + len(free)] = free
+            arranged.append(fields.arrange_axes(shape, sources))
+        first += len(free)
+    return union(arranged)
+
+
+_RULES: dict[str, Callable[[Any, ReceptiveFields, tuple[int, ...]], ReceptiveFields]] = {
+    "conv_general_dilated": _convolution,
+    "reduce_window_max": _reduce_window,
+    "reduce_window_min": _reduce_window,
+    "reduce_window_sum": _reduce_window,
+    "reduce_window": _reduce_window,
+    "slice": _slice,
+    "pad": _pad,
+    "broadcast_in_dim": _broadcast,
+    "reshape": lambda eqn, fields, shape: fields.reshape(shape),
+    "squeeze": lambda eqn, fields, shape: fields.reduce(eqn.params["dimensions"]),
+    "expand_dims": lambda eqn, fields, shape: fields.reshape(shape),
+    "transpose": lambda eqn, fields, shape: fields.arrange_axes(shape, eqn.params["permutation"]),
+    "rev": _same_but("dimensions"),
+    "cumsum": _same_but("axis"),
+    "cumprod": _same_but("axis"),
+    "cummax": _same_but("axis"),
+    "cumlogsumexp": _same_but("axis"),
+}

@@ -15,8 +15,8 @@ from flax import linen as nn
 from jaxtrain.analysis.cost import tree_bytes
 from jaxtrain.analysis.jaxpr_walk import find_layers
 from jaxtrain.analysis.layer_rows import Field, Layer, block_of, without_minor
-from jaxtrain.analysis.layers import Found, Path
-from jaxtrain.analysis.receptive_field import View
+from jaxtrain.analysis.layers import Path, TracedLayer
+from jaxtrain.analysis.receptive_field import ReceptiveFields
 from jaxtrain.optim.param_rules import path_name
 from jaxtrain.random import MODEL_STREAMS
 
@@ -130,7 +130,7 @@ class _Tally:
         self._kinds: dict[Path, str] = {}
         self._names: collections.Counter[str] = collections.Counter()
 
-    def layer(self, found: Found, image: Sequence[int]) -> Layer:
+    def layer(self, found: TracedLayer, image: Sequence[int]) -> Layer:
         elements = math.prod(found.shape) // _BATCH
         return Layer(
             name=self._name(found),
@@ -144,7 +144,7 @@ class _Tally:
             multiply_adds=found.flops // (2 * _BATCH),
             activations=elements,
             activation_bytes=elements * jnp.dtype(found.dtype).itemsize,
-            field=_field(found.view, image),
+            field=_field(found.fields, image),
             minor=found.minor,
             source=-1 if found.made_of is None else found.made_of,
         )
@@ -153,7 +153,7 @@ class _Tally:
         """Values of one kind among the leaves."""
         return sum(math.prod(self._leaves[i][1].shape) for i in leaves if self._kind(i) == kind)
 
-    def unused(self, found: Sequence[Found]) -> dict[str, int]:
+    def unused(self, found: Sequence[TracedLayer]) -> dict[str, int]:
         used = {i for f in found for i in f.leaves}
         counts: collections.Counter[str] = collections.Counter()
         for i, ((collection, *path), leaf) in enumerate(self._leaves):
@@ -167,7 +167,7 @@ class _Tally:
             return "statistics"
         return "weights" if len(value.shape) > 1 and path[-1] != "bias" else "biases"
 
-    def _name(self, found: Found) -> str:
+    def _name(self, found: TracedLayer) -> str:
         """The module's, or in a module of modules that of a parameter of its own or of what is done."""
         own = [self._leaves[i][0][1:] for i in found.leaves]
         direct = [path[-1] for path in own if tuple(path[:-1]) == found.path]
@@ -181,8 +181,7 @@ class _Tally:
         return name if self._names[name] == 1 else f"{name}_{self._names[name]}"
 
 
-def _field(view: View, image: Sequence[int]) -> Field:
-    covered = all(
-        start <= 0 and start + size >= side for start, size, side in zip(view.starts, view.sizes, image, strict=False)
-    )
-    return Field(size=view.sizes, stride=view.strides, whole=covered and not view.moves)
+def _field(fields: ReceptiveFields, image: Sequence[int]) -> Field:
+    sides = zip(fields.starts, fields.sizes, image, strict=False)
+    covered = all(start <= 0 and start + size >= side for start, size, side in sides)
+    return Field(size=fields.sizes, stride=fields.strides, whole=covered and not fields.vary)

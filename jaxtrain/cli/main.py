@@ -16,12 +16,13 @@ examples:
   jaxtrain train digits_lenet5                     train a shipped recipe; run again to continue
   jaxtrain train digits_lenet5 optimizer.momentum=0.95 train_for="5 epochs"
   jaxtrain check my_config.py                      refuse a wrong config in seconds, without compiling
+  jaxtrain check my_config.py --compile            compile its step: the memory that it takes, by XLA
   jaxtrain eval runs/digits_lenet5-1a2b3c4d        evaluate a run's best checkpoint
   jaxtrain list configs                            the shipped recipes
   jaxtrain summary resnet50                        a model layer by layer
 
-exit codes: 0 done, 2 bad usage, config or data, 3 diverged, 4 another process of the run died,
-130 or 143 interrupted after saving
+exit codes: 0 done, 1 a part could not be done, 2 bad usage, config or data, 3 diverged,
+4 another process of the run died, 130 or 143 interrupted after saving
 """
 
 

@@ -18,7 +18,7 @@ from jaxtrain.sharding import DeviceLayout, constrain, process_part, put_process
 if TYPE_CHECKING:
     from jaxtrain.data.streaming import StreamedSplit
 
-_PLACED_AHEAD = 2
+PLACED_AHEAD = 2
 """Batches on their way to the device before a step asks for them."""
 _NO_DRAWS = np.random.RandomState(0)
 
@@ -111,7 +111,7 @@ class TrainingStream:
         """The batch of `step`; fast where steps are asked for one after the other."""
         ahead = self._from(step)
         batch = self._placed.popleft() if self._placed else self._place(next(ahead))
-        while len(self._placed) < _PLACED_AHEAD and ahead.is_ready:
+        while len(self._placed) < PLACED_AHEAD and ahead.is_ready:
             self._placed.append(self._place(next(ahead)))
         return batch
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -58,14 +57,6 @@ class Layout:
         if not self.partition.divides:
             return self.replicated
         return self._shardings(specs_of(state, self.partition.spec))
-
-    def bytes_of_one(self, state: Any) -> int:
-        """What one device holds of a state, of which shapes and dtypes are enough."""
-        where = self.of_state(state)
-        if isinstance(where, NamedSharding):
-            where = jax.tree.map(lambda _: where, state)
-        pairs = zip(jax.tree.leaves(state), jax.tree.leaves(where), strict=True)
-        return sum(math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize for x, s in pairs)
 
     def of_params(self, params: Any) -> Any:
         """The same for the parameters alone."""

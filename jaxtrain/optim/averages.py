@@ -129,6 +129,12 @@ def has_average(opt_state: Any) -> bool:
     return bool(_averaging_states(opt_state))
 
 
+def averages(opt_state: Any) -> list[Any]:
+    """Return the averages that states in `opt_state` keep, each like the parameters, without their other fields."""
+    states = _averaging_states(opt_state)
+    return [getattr(state, name) for state in states for name in ("average", "slow") if hasattr(state, name)]
+
+
 def _averaging_states(opt_state: Any) -> list[Any]:
     def averages(node: Any) -> bool:
         return hasattr(node, "evaluation_params")

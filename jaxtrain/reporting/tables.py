@@ -47,6 +47,26 @@ def dtype_table(rows: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
+def memory_table(rows: Sequence[tuple[str, int, int]]) -> Table:
+    """Rows `(what, bytes of one copy, bytes on each device)`."""
+    table = Table("memory")
+    table.add_column("one copy", justify="right")
+    table.add_column("on each device", justify="right")
+    for what, total, per_device in rows:
+        table.add_row(what, count_bytes(total), count_bytes(per_device))
+    return table
+
+
+def step_memory_table(rows: Sequence[tuple[str, int, str]]) -> Table:
+    """Rows `(what, bytes on each device, its meaning)` of a compiled step."""
+    table = Table("memory of a step")
+    table.add_column("on each device", justify="right")
+    table.add_column("")
+    for what, size, meaning in rows:
+        table.add_row(what, count_bytes(size), meaning)
+    return table
+
+
 def activation_table(title: str, rows: Sequence[tuple[str, float, float, float, float]]) -> Table:
     """Rows `(layer, mean, standard deviation, fraction saturated, fraction dead)`."""
     table = Table(title=title, title_justify="left")

@@ -16,7 +16,7 @@ from jaxtrain.evaluation.evaluate import EvaluateSplit, evaluate_in_chunks, make
 from jaxtrain.evaluation.tta import make_run_evaluate
 from jaxtrain.run.data_wait import MeteredBatches
 from jaxtrain.sharding import put
-from jaxtrain.training.dispatch import MultiStep, compile_several_steps, compile_step
+from jaxtrain.training.dispatch import MultiStep, compile_loop_step, compile_several_steps
 from jaxtrain.training.inputs import make_loader, make_order, make_stream, place_splits
 from jaxtrain.training.metrics import Totals, empty_totals, turned
 from jaxtrain.training.plan import Plan
@@ -91,17 +91,11 @@ def compile_run(plan: Plan, normalization: Preprocessing, loaded: Mapping[str, S
     splits = place_splits(plan.splits, layout, loaded)
     plain = make_evaluate(plan.model, plan.loss, normalization, size, layout)
     final = plain if config.evaluation.views is None else make_run_evaluate(plan, plan.model, normalization)
-    step = (
-        plan.shared_step,
-        make_loader(plan, normalization),
-        plan.optimizer.rate,
-        plan.devices,
-        plan.abstract,
-    )
+    single, several = compile_steps(plan, normalization)
     turn = layout.jit(turned, out_shardings=layout.replicated)
     return CompiledRun(
-        dispatch=compile_step(*step, streamed=plan.splits.streamed),
-        multi_step=compile_several_steps(*step) if plan.steps_per_call.most > 1 else None,
+        dispatch=single,
+        multi_step=several,
         turn=turn,
         empty=lambda: turn(put(_blank(), layout.replicated))[1],
         finite=layout.jit(all_finite, out_shardings=layout.replicated),
@@ -113,6 +107,14 @@ def compile_run(plan: Plan, normalization: Preprocessing, loaded: Mapping[str, S
         splits=splits,
         batches=splits["train"].training_batches(lambda split: MeteredBatches(make_stream(plan, split))),
     )
+
+
+def compile_steps(plan: Plan, normalization: Preprocessing) -> tuple[LoopStep, MultiStep | None]:
+    """Return the step as the loop calls it, and several of them in a call where the run makes several."""
+    load, devices = make_loader(plan, normalization), plan.devices
+    step = (plan.shared_step, load, plan.optimizer.rate, devices, plan.abstract)
+    single: LoopStep = compile_loop_step(*step, streamed=plan.splits.streamed)
+    return single, compile_several_steps(*step) if plan.steps_per_call.most > 1 else None
 
 
 def _blank() -> Totals:

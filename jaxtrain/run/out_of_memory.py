@@ -11,6 +11,7 @@ from jaxtrain.errors import OutOfMemory
 
 INITIALIZATION = "the first state was made"
 DATA = "the data set was put on the devices"
+COMPILATION = "the training step was compiled"
 TRAINING = "training"
 EVALUATION = "the model was evaluated"
 
@@ -35,7 +36,7 @@ def explained(config: Config, doing: str) -> Iterator[None]:
         knobs = "; ".join(_knobs(config, doing))
         raise OutOfMemory(
             f"memory ran out while {doing}{size}. What needs less: {knobs}. "
-            "`jaxtrain check` estimates what a config needs before it runs"
+            "`jaxtrain check CONFIG --compile` says what a step needs before a run"
         ) from error
 
 
@@ -51,7 +52,7 @@ def _knobs(config: Config, doing: str) -> Iterator[str]:
     elif doing == EVALUATION:
         yield f"evaluation.batch_size, which is {config.evaluation.batch_size}"
         yield from _data(config)
-    elif doing == TRAINING:
+    elif doing in (COMPILATION, TRAINING):
         yield from _activations(config)
         yield from _data(config)
     yield from _state(config)

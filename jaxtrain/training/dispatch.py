@@ -28,7 +28,7 @@ class StepsPerCall(NamedTuple):
     most: int = 1
 
 
-def compile_step(
+def compile_loop_step(
     step: TrainStep, load: TrainingLoader, rate: Rate | None, devices: ShardedStep, state: Any, *, streamed: bool
 ) -> Any:
     """Compile the step as the loop calls it, `(state, totals, order, arrays)`; state and totals are donated.
@@ -47,7 +47,7 @@ def compile_step(
 def compile_several_steps(
     step: TrainStep, load: TrainingLoader, rate: Rate | None, devices: ShardedStep, state: Any
 ) -> "MultiStep":
-    """Compile several steps a call, with the same arguments as `compile_step`."""
+    """Compile several steps a call, with the same arguments as `compile_loop_step`."""
     layout = devices.layout
     assert layout is not None  # see `ShardedStep.needs_single_steps`
     states = layout.of_state(state) if layout.mesh.size > 1 else None

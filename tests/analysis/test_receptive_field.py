@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxtrain.analysis.jaxpr_walk import find_layers
-from jaxtrain.analysis.receptive_field import View
+from jaxtrain.analysis.receptive_field import ReceptiveFields
 from jaxtrain.nn.pooling import average_pool, pool
 
 Function = Callable[[jax.Array], jax.Array]
@@ -37,41 +37,41 @@ CONTAINED: dict[str, Function] = {
 }
 
 
-def view_and_seen(function: Function) -> tuple[View, np.ndarray]:
-    """The view of the results, and bool[*results, H, W]: whether a result depends on a pixel."""
+def fields_and_seen(function: Function) -> tuple[ReceptiveFields, np.ndarray]:
+    """The receptive fields of the results, and bool[*results, H, W]: whether a result depends on a pixel."""
     x = jnp.asarray(np.random.default_rng(0).uniform(1, 2, (1, 12, 12, 2)), jnp.float32)
     # a dense layer on top, since what is only a slice or the like is no layer
     jaxpr = jax.make_jaxpr(lambda x: function(x)[..., None] @ np.ones((1, 1), np.float32))(x).jaxpr
     jacobian = np.asarray(jax.jit(jax.jacrev(function))(x))
-    return find_layers(jaxpr, 0, {})[-1].view, jacobian.any(axis=(-1, -4))
+    return find_layers(jaxpr, 0, {})[-1].fields, jacobian.any(axis=(-1, -4))
 
 
-def rectangles(view: View, shape: tuple[int, ...]) -> np.ndarray:
-    """int[*shape, 2, 2]: where the view of each element begins and ends, along both sides."""
+def rectangles(fields: ReceptiveFields, shape: tuple[int, ...]) -> np.ndarray:
+    """int[*shape, 2, 2]: where the field of each element begins and ends, along both sides."""
     found = np.zeros((*shape, 2, 2), int)
     for index in np.ndindex(shape):
         for side in range(2):
-            start = view.starts[side]
-            for i, axis in zip(index, view.axes, strict=False):
-                for digit in reversed(axis):
-                    i, own = divmod(i, digit.length)
-                    start += own * digit.steps[side] if digit.steps else 0
-            found[(*index, side)] = start, start + view.sizes[side]
+            start = fields.starts[side]
+            for i, axis in zip(index, fields.axes, strict=False):
+                for factor in reversed(axis):
+                    i, own = divmod(i, factor.length)
+                    start += own * factor.steps[side] if factor.steps else 0
+            found[(*index, side)] = start, start + fields.sizes[side]
     return found
 
 
 @pytest.mark.parametrize("name", [*EXACT, *CONTAINED])
-def test_views_are_where_jacobians_are(name: str) -> None:
+def test_receptive_fields_are_where_jacobians_are(name: str) -> None:
     function = {**EXACT, **CONTAINED}[name]
-    view, seen = view_and_seen(function)
-    bounds = rectangles(view, seen.shape[:-2])
-    uneven = any(d.steps is None for axis in view.axes for d in axis)
+    fields, seen = fields_and_seen(function)
+    bounds = rectangles(fields, seen.shape[:-2])
+    uneven = any(d.steps is None for axis in fields.axes for d in axis)
     for index in np.ndindex(seen.shape[:-2]):
         for side in range(2):
             pixels = np.flatnonzero(seen[index].any(axis=1 - side))
             begin, end = bounds[(*index, side)]
             if uneven and len(pixels):
-                end += max(d.spans[side] for axis in view.axes for d in axis)
+                end += max(d.spans[side] for axis in fields.axes for d in axis)
             assert not len(pixels) or begin <= pixels[0] <= pixels[-1] < end
             if name in EXACT and len(pixels):
                 assert (begin, end) == (pixels[0], pixels[-1] + 1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxtrain.analysis import batch_images as batch_views
+from jaxtrain.analysis import batch_images
 from jaxtrain.analysis.class_balance import ClassBalance, class_balance
 from jaxtrain.analysis.show import label_parts, look
 from jaxtrain.config import DataConfig
@@ -151,7 +151,7 @@ def test_what_there_is_not_is_refused(arguments: tuple[Any, ...], says: str) -> 
 
 def test_mixed_labels_and_values_that_are_not_finite_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = np.array([[0.7, 0.3, 0.0], [0.0, 1.0, 0.0]] * 8, np.float32)
-    make_loader = batch_views.make_loader
+    make_loader = batch_images.make_loader
 
     def mixing(*arguments: Any) -> Any:
         load = make_loader(*arguments)
@@ -161,7 +161,7 @@ def test_mixed_labels_and_values_that_are_not_finite_are_seen(monkeypatch: pytes
 
         return mixed
 
-    monkeypatch.setattr(batch_views, "make_loader", mixing)
+    monkeypatch.setattr(batch_images, "make_loader", mixing)
     found = look(plan_of())
     assert found.captions[:2] == (("0 0.70", "1 0.30"), ("1",))
     assert found.after[0, 0, 0, 0] == 0

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from jaxtrain.analysis.memory import state_bytes, sum_bytes
 from jaxtrain.config import ParallelConfig, apply_overrides
 from jaxtrain.data.splits import fit_normalization, load_splits
 from jaxtrain.distributed.mesh import make_layout
@@ -175,10 +176,9 @@ def test_divided_parameters_take_a_sixth_of_the_memory_and_less() -> None:
         ["data.dataset=synthetic(height=64, width=64, num_classes=1000, train_examples=96)", "parallel.fsdp=true"],
     )
     plan = make_plan(config)
-    whole = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(plan.abstract))
-    of_one = plan.layout.bytes_of_one(plan.abstract)
-    assert whole > 300e6  # parameters, and Adam's two moments of each
-    assert of_one <= whole / 6
+    state = sum_bytes("state", state_bytes(plan))
+    assert state.total > 300e6  # parameters, and Adam's two moments of each
+    assert state.per_device <= state.total / 6
 
 
 def test_the_state_stays_divided() -> None:

@@ -1,4 +1,4 @@
-"""Models against layer arithmetic and a hand-written torch net; `practice.cost` against the same arithmetic.
+"""Models against layer arithmetic and a hand-written torch net; `analysis.cost` against the same arithmetic.
 
 The cost of a program is tested here since both are held to one count: the `facts` of the table of models.
 """
@@ -14,20 +14,13 @@ import numpy as np
 import pytest
 
 from jaxtrain import models
-from jaxtrain.analysis.cost import flops, tree_bytes
-from jaxtrain.analysis.liveness import temporary_bytes
-from jaxtrain.data.loader import Batch
+from jaxtrain.analysis.cost import flops
 from jaxtrain.models import MODELS
 from jaxtrain.models.lenet import lenet5
 from jaxtrain.models.perceptron import mlp
-from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.param_rules import path_name
 from jaxtrain.random import MODEL_STREAMS
-from jaxtrain.training.objective import Objective
-from jaxtrain.training.state import initializer
-from jaxtrain.training.step import make_train_step
-from jaxtrain.xla_cpu.convolutions import native
 
 Arrays = dict[str, dict[str, np.ndarray]]
 
@@ -318,40 +311,3 @@ def test_flops_of_a_loop_and_of_a_condition():
     either = operations(lambda a: jax.lax.cond(a[0, 0] > 0, lambda b: b @ b @ b, lambda b: b @ b, a), x)
     assert either == 2 * 2 * 4**3
     assert operations(lambda a: jax.jit(jnp.dot)(a, a), x) == 2 * 4**3
-
-
-def test_temporary_bytes_of_a_chain_of_products():
-    """a@a, (a@a)@a, ...: each intermediate value dies with the next, so two live at once; the last is the result."""
-    a = jnp.ones((16, 16))
-
-    def peak(products: int) -> int:
-        def chain(x: jax.Array) -> jax.Array:
-            y = x
-            for _ in range(products):
-                y = y @ x
-            return y
-
-        return temporary_bytes(jax.make_jaxpr(chain)(a).jaxpr)
-
-    size = 4 * 16 * 16
-    assert [peak(n) for n in (1, 2, 3, 6)] == [0, size, 2 * size, 2 * size]
-
-
-@pytest.mark.parametrize("name", ["mlp", "lenet5"])
-def test_temporary_bytes_are_near_what_xla_allocates(name: str, monkeypatch: pytest.MonkeyPatch):
-    """XLA's own figure for the compiled training step at batch 128, which depends on its fusion and its copies.
-
-    With its own convolutions: the native ones need no copies of their operands in another order.
-    """
-    monkeypatch.setattr(native, "library", lambda: None)
-    model, shape = published(name)
-    tx = sgd(0.1, momentum=0.9)
-    state = jax.eval_shape(initializer(model, tx, shape, seed=0))
-    batch = Batch(jax.ShapeDtypeStruct((128, *shape), jnp.float32), jax.ShapeDtypeStruct((128,), jnp.int32))
-    step = make_train_step(Objective(model, cross_entropy()), tx, seed=0)
-    estimate = temporary_bytes(jax.make_jaxpr(step)(state, batch).jaxpr, len(jax.tree.leaves(state)))
-    compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
-    allocated = compiled.memory_analysis().temp_size_in_bytes
-    assert allocated > 128 * math.prod(shape)  # it was measured at all
-    given = tree_bytes((state, batch))
-    assert estimate + given == pytest.approx(allocated + given, rel=0.15)

@@ -95,7 +95,7 @@ def test_a_process_that_fails_says_why(measuring: ModuleType) -> None:
 def test_every_benchmark_is_listed_and_an_unknown_one_refused() -> None:
     lines = bench("--list").splitlines()
     assert [line.split()[0] for line in lines] == [
-        *("overhead", "frameworks", "scaling", "memory", "convolutions", "steps", "optimizers"),
+        *("overhead", "frameworks", "scaling", "convolutions", "steps", "optimizers"),
         *("pictures", "stored", "augmentation", "startup", "epoch", "checkpoints"),
     ]
     with pytest.raises(subprocess.CalledProcessError) as error:

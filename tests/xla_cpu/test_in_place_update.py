@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxtrain.analysis.compiled_step import compile_step
 from jaxtrain.distributed import sharded_step as sharing
 from jaxtrain.training.plan import Plan, make_plan
 from jaxtrain.xla_cpu.in_place_update import finish_gradients_first
-from tests.compiled import compiled_step
 from tests.conftest import tiny_config
 
 SPECIAL = [np.nan, np.inf, -np.inf, -0.0, 0.0, 1.2e-38, -1.2e-38, 3.4e38, 1.5]
@@ -31,7 +31,7 @@ def test_gradients_keep_their_bits(dtype: Any) -> None:
 
 
 def kernels_copied(plan: Plan) -> int:
-    return len(re.findall(r"f32\[(?:40,48|48,56)\]\S* copy\(", compiled_step(plan).as_text()))
+    return len(re.findall(r"f32\[(?:40,48|48,56)\]\S* copy\(", compile_step(plan).executable.as_text()))
 
 
 def test_kernels_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
