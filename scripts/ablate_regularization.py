@@ -9,16 +9,14 @@ python scripts/ablate_regularization.py --data-dir DIR --work DIR [--rows mixup]
 
 import argparse
 import dataclasses
-import json
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from run_grid import Grid, add_arguments, finals, make_rows, write_docs
 
-import jaxtrain
-from jaxtrain.config import Config, DataConfig, LoggingConfig, OptimizerSpec, ScheduleSpec, apply_overrides
+from jaxtrain.config import Config, DataConfig, LoggingConfig, OptimizerSpec, ScheduleSpec
 from jaxtrain.config.duration import Duration
 from jaxtrain.config.spec import DatasetSpec, ModelSpec
 from jaxtrain.data.sources.cifar import cifar10
@@ -98,26 +96,17 @@ def prepare(data_dir: Path, work: Path) -> None:
     )
 
 
-def train(name: str, seeds: int, work: Path) -> Row:
-    """Trains a row from each seed."""
-    finals: list[Any] = []
-    curves: list[list[float]] = []
-    seconds = []
-    for seed in range(seeds):
-        config = apply_overrides(base(), [*ROWS[name], f"seed={seed}"])
-        workdir = work / f"{name}-{seed}"
-        result = jaxtrain.fit(config, workdir, data_dir=work)
-        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-        finals.append(result.final)
-        curves.append([line["accuracy"] for line in lines if line["split"] == "validation"])
-        seconds.append(result.wall_seconds)
+def train(name: str, grid: Grid, seeds: int) -> Row:
+    """Train a row from each seed."""
+    outcomes = grid.run_seeds(lambda seed: f"{name}-{seed}", base(), ROWS[name], seeds)
+    curves = [outcome.curve("validation", "accuracy") for outcome in outcomes]
     return Row(
         name=name,
         settings=ROWS[name],
-        train=[final["train"]["accuracy"] for final in finals],
-        test=[final["test"]["accuracy"] for final in finals],
+        train=finals(outcomes, "train", "accuracy"),
+        test=finals(outcomes, "test", "accuracy"),
         validation=[statistics.mean(values) for values in zip(*curves, strict=True)],
-        seconds=statistics.mean(seconds),
+        seconds=statistics.mean(outcome.seconds for outcome in outcomes),
     )
 
 
@@ -159,23 +148,15 @@ def draw(rows: list[Row], target: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True, help="holds cifar10/")
-    parser.add_argument("--work", type=Path, default=Path("runs/ablation"), help="where the runs go")
-    parser.add_argument("--docs", type=Path, help="write the numbers and the picture below this folder")
-    parser.add_argument("--rows", help="some of the rows, with commas between")
-    parser.add_argument("--seeds", type=int, default=2)
+    add_arguments(parser, "ablation", "rows")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     if not (args.work / FILE).exists():
         prepare(args.data_dir, args.work)
-    rows = []
-    for name in args.rows.split(",") if args.rows else ROWS:
-        rows.append(train(name, args.seeds, args.work))
-        print(table(rows[-1:]).splitlines()[-1], flush=True)
-    print(table(rows))
+    grid = Grid(args.work, args.work)
+    rows = make_rows(args.names.split(",") if args.names else ROWS, lambda name: train(name, grid, args.seeds), table)
     if args.docs:
-        numbers = [dataclasses.asdict(row) for row in rows]
-        (args.docs / "ablation.json").write_text(json.dumps(numbers, indent=1) + "\n")
-        draw(rows, args.docs / "images" / "ablation.png")
+        write_docs(args.docs, "ablation", rows, draw)
 
 
 if __name__ == "__main__":

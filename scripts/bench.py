@@ -11,7 +11,7 @@ from pathlib import Path
 
 NAMES = (
     *("overhead", "frameworks", "scaling", "convolutions", "steps", "optimizers"),
-    *("pictures", "stored", "augmentation", "startup", "epoch", "checkpoints"),
+    *("pictures", "stored", "augmentation", "startup", "epoch", "checkpoints", "freed_memory"),
 )
 
 

@@ -10,19 +10,22 @@ python scripts/compare_optimizers.py --data-dir DIR --work DIR [--rules adam,lio
 
 import argparse
 import dataclasses
-import json
 import math
 import statistics
 from pathlib import Path
-from typing import Any
 
-import jaxtrain
-from jaxtrain.config import Config, LoggingConfig, OptimizerSpec, load_config, shipped
-from jaxtrain.config.duration import Duration
+from run_grid import Grid, add_arguments, finals, make_rows, write_docs
+
+from jaxtrain.config import OptimizerSpec, load_config, shipped
 from jaxtrain.config.spec import Spec
 
 PREFIX = "fashion_comparison:"
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+def rules() -> list[str]:
+    """Return the rules that have a recipe, `PREFIX` and the name of the rule."""
+    return [name.removeprefix(PREFIX) for name in shipped() if name.startswith(PREFIX)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,65 +53,40 @@ class Row:
     seconds: float
 
 
-def scaled(optimizer: OptimizerSpec, factor: float) -> OptimizerSpec:
-    """The optimizer, and the one inside it, with the learning rate multiplied."""
-    changes: dict[str, Any] = {}
+def peak_rates(optimizer: OptimizerSpec, path: str = "optimizer") -> dict[str, float]:
+    """Return the highest learning rate of the optimizer, then that of the one inside it, each by its path."""
+    rates: dict[str, float] = {}
     rate = optimizer.options.get("learning_rate")
     if isinstance(rate, Spec):
-        changes["learning_rate"] = rate.replace(peak=rate.options["peak"] * factor)
+        rates[f"{path}.learning_rate.peak"] = float(rate.options["peak"])
     elif rate is not None:
-        changes["learning_rate"] = rate * factor
+        rates[f"{path}.learning_rate"] = float(rate)
     inner = optimizer.options.get("inner")
-    if isinstance(inner, OptimizerSpec):
-        changes["inner"] = scaled(inner, factor)
-    return optimizer.replace(**changes)
+    return rates | (peak_rates(inner, f"{path}.inner") if isinstance(inner, OptimizerSpec) else {})
 
 
-def peak(optimizer: OptimizerSpec) -> float:
-    """The highest learning rate of the optimizer, or of the one inside it."""
-    rate = optimizer.options.get("learning_rate")
-    if rate is None:
-        return peak(optimizer.options["inner"])
-    return float(rate.options["peak"]) if isinstance(rate, Spec) else float(rate)
-
-
-def train(config: Config, workdir: Path, data_dir: Path) -> dict[str, Any]:
-    """The run's result, `records` with it; a run that diverges has no accuracy."""
-    try:
-        result = jaxtrain.fit(config, workdir, data_dir=data_dir)
-    except jaxtrain.JaxtrainError as error:
-        print(f"  {workdir.name}: {error}", flush=True)
-        return {"final": None, "records": []}
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return {"final": result.final, "seconds": result.wall_seconds, "records": [json.loads(line) for line in lines]}
-
-
-def compare(rule: str, args: argparse.Namespace) -> Row:
-    """Searches, then trains."""
+def compare(rule: str, grid: Grid, search: float, seeds: int) -> Row:
+    """Search the learning rate of a rule, then train with the best."""
     recipe = load_config(PREFIX + rule)
-    short = recipe.replace(train_for=Duration(args.search, "epochs"), logging=LoggingConfig(tensorboard=False))
+    rates = peak_rates(recipe.optimizer)
+    overrides = {factor: [f"{path}={rate * factor}" for path, rate in rates.items()] for factor in FACTORS}
+    short = (f"train_for={search:g} epochs", "logging.tensorboard=false")
     searched: dict[float, float] = {}
     for factor in FACTORS:
-        config = short.replace(optimizer=scaled(recipe.optimizer, factor))
-        final = train(config, args.work / f"{rule}-search-{factor:g}", args.data_dir)["final"]
-        searched[factor] = final["validation"]["accuracy"] if final else 0.0
+        found = grid.run(f"{rule}-search-{factor:g}", recipe, [*short, *overrides[factor]], recipe.seed)
+        searched[factor] = found.final["validation"]["accuracy"] if found.final else 0.0
+    print(f"  {rule}: accuracy by factor {searched}", flush=True)
     best = max(searched, key=lambda f: (searched[f], -abs(math.log(f))))
-    optimizer = scaled(recipe.optimizer, best)
-    runs = [
-        train(recipe.replace(optimizer=optimizer, seed=seed), args.work / f"{rule}-{best:g}-seed{seed}", args.data_dir)
-        for seed in range(args.seeds)
-    ]
-    finals = [run["final"] for run in runs if run["final"]]
-    records = runs[0]["records"]
+    outcomes = grid.run_seeds(lambda seed: f"{rule}-{best:g}-seed{seed}", recipe, overrides[best], seeds)
     return Row(
         rule=rule,
-        learning_rate=peak(optimizer),
+        learning_rate=next(iter(rates.values())) * best,
         searched={f"{f:g}": v for f, v in searched.items()},
-        test=[f["test"]["accuracy"] for f in finals],
-        train_loss=[f["train"]["loss"] for f in finals],
-        validation=[r["accuracy"] for r in records if r["split"] == "validation"],
-        losses=[r["loss"] for r in records if r["split"] == "train"],
-        seconds=runs[0].get("seconds", math.nan),
+        test=finals(outcomes, "test", "accuracy"),
+        train_loss=finals(outcomes, "train", "loss"),
+        validation=outcomes[0].curve("validation", "accuracy"),
+        losses=outcomes[0].curve("train", "loss"),
+        seconds=outcomes[0].seconds,
     )
 
 
@@ -151,22 +129,14 @@ def draw(rows: list[Row], target: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True, help="holds fashion_mnist/")
-    parser.add_argument("--work", type=Path, default=Path("runs/comparison"), help="where the runs go")
-    parser.add_argument("--docs", type=Path, help="write the numbers and the picture below this folder")
-    parser.add_argument("--rules", help="some of the rules, with commas between")
     parser.add_argument("--search", type=float, default=1.0, help="epochs for each learning rate tried")
-    parser.add_argument("--seeds", type=int, default=2)
+    add_arguments(parser, "comparison", "rules")
     args = parser.parse_args()
-    known = [name.removeprefix(PREFIX) for name in shipped() if name.startswith(PREFIX)]
-    rows = []
-    for rule in args.rules.split(",") if args.rules else known:
-        rows.append(compare(rule, args))
-        print(table(rows[-1:]).splitlines()[-1], rows[-1].searched, flush=True)
-    print(table(rows))
+    names = args.names.split(",") if args.names else rules()
+    grid = Grid(args.work, args.data_dir)
+    rows = make_rows(names, lambda rule: compare(rule, grid, args.search, args.seeds), table)
     if args.docs:
-        numbers = [dataclasses.asdict(row) for row in rows]
-        (args.docs / "comparison.json").write_text(json.dumps(numbers, indent=1) + "\n")
-        draw(rows, args.docs / "images" / "comparison.png")
+        write_docs(args.docs, "comparison", rows, draw)
 
 
 if __name__ == "__main__":

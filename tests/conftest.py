@@ -10,6 +10,7 @@ os.environ.setdefault("NPROC", "16")
 _CACHE = Path(__file__).parent.parent / ".cache" / "xla"
 os.environ["JAXTRAIN_COMPILATION_CACHE"] = str(_CACHE)
 os.environ["JAXTRAIN_NATIVE"] = str(_CACHE.parent / "kernels")
+os.environ["JAXTRAIN_KEEP_MEMORY"] = "off"  # one process of the suite trains many nets, and would keep it for all
 os.environ.pop("JAXTRAIN_DATA", None)
 # Nets here are tiny and run a few steps: up to a third of the time goes to optimizations that they never repay.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()

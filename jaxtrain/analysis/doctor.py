@@ -8,6 +8,7 @@ from jaxtrain.data import DATASETS
 from jaxtrain.errors import JaxtrainError
 from jaxtrain.run.compilation_cache import cache_directory
 from jaxtrain.run.result import versions
+from jaxtrain.xla_cpu.keep_memory import describe_freed_memory
 
 Rows = list[tuple[str, str]]
 
@@ -20,7 +21,10 @@ def diagnose(data_dir: str | None = None) -> dict[str, Rows]:
 def _devices() -> Rows:
     import jax
 
-    rows = [("machine", f"{platform.machine()}, {os.cpu_count()} cores")]
+    rows = [
+        ("machine", f"{platform.machine()}, {os.cpu_count()} cores"),
+        ("freed memory", describe_freed_memory()),
+    ]
     try:
         devices = jax.devices()
     except RuntimeError as error:

@@ -8,6 +8,7 @@ from typing import NoReturn
 from jaxtrain import __version__
 from jaxtrain.cli import check, compare, diff, doctor, evaluate, listing, plot, profile, show, summary, train, weights
 from jaxtrain.errors import ConfigError, JaxtrainError
+from jaxtrain.xla_cpu.keep_memory import keep_freed_memory
 
 COMMANDS = (train, check, show, evaluate, listing, summary, compare, weights, plot, profile, diff, doctor)
 
@@ -65,6 +66,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line `arguments` (those of the process for None) and returns the exit code."""
     namespace = _parse(arguments)
+    keep_freed_memory()  # before the command imports jax
     try:
         code: int = namespace.command(namespace)
         return code

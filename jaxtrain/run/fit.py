@@ -37,6 +37,7 @@ from jaxtrain.run.signals import stop_on_signals
 from jaxtrain.training.initialization import initial_state
 from jaxtrain.training.plan import Plan, make_plan, with_training_colors
 from jaxtrain.training.state import TrainState, params_sha256
+from jaxtrain.xla_cpu.keep_memory import keep_freed_memory
 
 
 def default_workdir(config: str | Path | Config, resolved: Config) -> Path:
@@ -55,7 +56,8 @@ def fit(
     """Trains `config` in `workdir`, or continues the run that is there, to bitwise the same end.
 
     Turns jax's persistent compilation cache on, unless the process has configured one or the variable
-    JAXTRAIN_COMPILATION_CACHE says "off".
+    JAXTRAIN_COMPILATION_CACHE says "off". Has malloc keep freed memory where jax has not started a backend yet
+    (`jaxtrain/xla_cpu/keep_memory.py`), unless JAXTRAIN_KEEP_MEMORY says "off".
 
     Args:
       config: a `Config`, the path of a config file, or the name of a shipped recipe.
@@ -71,6 +73,7 @@ def fit(
       JaxtrainError: `ConfigError`, `DataError`, `WorkdirError` and `CheckpointError` for what cannot be run as it
         stands, `Diverged` for a loss that is not finite, `Interrupted` when SIGTERM or SIGINT ended it.
     """
+    keep_freed_memory()
     resolved = load_config(config, overrides)
     with hosts.watched() as peers:
         return _fit(config, resolved, workdir, data_dir, reporter or quiet(), peers)

@@ -96,7 +96,7 @@ def test_every_benchmark_is_listed_and_an_unknown_one_refused() -> None:
     lines = bench("--list").splitlines()
     assert [line.split()[0] for line in lines] == [
         *("overhead", "frameworks", "scaling", "convolutions", "steps", "optimizers"),
-        *("pictures", "stored", "augmentation", "startup", "epoch", "checkpoints"),
+        *("pictures", "stored", "augmentation", "startup", "epoch", "checkpoints", "freed_memory"),
     ]
     with pytest.raises(subprocess.CalledProcessError) as error:
         bench("nothing")

@@ -1,0 +1,220 @@
+"""Memory that malloc keeps: when it is asked to, when not and why, what `doctor` says, and that runs are the same."""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+import jaxtrain
+from jaxtrain.analysis.doctor import diagnose
+from jaxtrain.errors import ConfigError
+from jaxtrain.xla_cpu import keep_memory
+
+ROOT = Path(jaxtrain.__file__).parent.parent
+SETTINGS = [(-1, 2**31 - 1), (-4, 0), (-8, 1)]
+GLIBC = keep_memory._has_glibc()
+needs_glibc = pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
+
+# Calls of mallopt are noted, with whether jax had started a backend by then.
+NOTED = """
+import json, sys
+from types import SimpleNamespace
+import jaxtrain
+if "ctypes" in sys.modules:
+    raise SystemExit("import jaxtrain loads ctypes")
+from jaxtrain.xla_cpu import keep_memory
+real = getattr(keep_memory.ctypes.CDLL(None), "mallopt", lambda number, value: 1)
+calls = []
+def mallopt(number, value):
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    calls.append([number, value, bridge is not None and bridge.backends_are_initialized()])
+    return real(number, value)
+keep_memory.ctypes = SimpleNamespace(CDLL=lambda name: SimpleNamespace(mallopt=mallopt))
+keep_memory._has_glibc = lambda: True
+"""
+
+
+def last_line(code: str, switch: str = "") -> str:
+    """What a fresh interpreter prints last."""
+    environment = {k: v for k, v in os.environ.items() if k not in keep_memory._THEIRS}
+    environment |= {"PYTHONPATH": str(ROOT), keep_memory.SWITCH: switch}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.fixture
+def mallopt(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Calls of mallopt in a process like a fresh one, in which no backend is started; they are not made."""
+    calls: list[tuple[int, int]] = []
+
+    def note(number: int, value: int) -> int:
+        calls.append((number, value))
+        return 1
+
+    for name in (keep_memory.SWITCH, "GLIBC_TUNABLES", *keep_memory._THEIRS):
+        monkeypatch.delenv(name, raising=False)
+    library = SimpleNamespace(CDLL=lambda _: SimpleNamespace(mallopt=note))
+    monkeypatch.setattr(keep_memory, "ctypes", library)
+    monkeypatch.setattr(keep_memory, "_outcome", keep_memory._outcome)
+    monkeypatch.setattr(keep_memory, "_has_backend", lambda: False)
+    monkeypatch.setattr(keep_memory, "_has_glibc", lambda: True)
+    return calls
+
+
+def doctor() -> str:
+    return dict(diagnose()["devices"])["freed memory"]
+
+
+def test_malloc_is_configured_once_and_doctor_says_so(mallopt: list[tuple[int, int]]) -> None:
+    assert doctor() == "given back: neither a command nor jaxtrain.fit has begun in this process"
+    assert keep_memory.keep_freed_memory()
+    assert keep_memory.keep_freed_memory()
+    assert mallopt == SETTINGS
+    assert doctor() == "kept by the process"
+
+
+@pytest.mark.parametrize("value", ["off", "OFF", "0", "no", "false"])
+def test_the_switch_turns_it_off(mallopt: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("JAXTRAIN_KEEP_MEMORY", value)
+    assert not keep_memory.keep_freed_memory()
+    assert mallopt == []
+    assert doctor() == "given back: off (JAXTRAIN_KEEP_MEMORY)"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MALLOC_ARENA_MAX", "4", "MALLOC_ARENA_MAX"),
+        ("GLIBC_TUNABLES", "glibc.malloc.check=3", "GLIBC_TUNABLES"),
+    ],
+)
+def test_settings_of_malloc_in_the_environment_win(
+    mallopt: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert not keep_memory.keep_freed_memory()
+    assert mallopt == []
+    assert doctor() == f"given back: the environment configures malloc ({said})"
+
+
+def test_other_tunables_of_glibc_do_not_matter(mallopt: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0")
+    assert keep_memory.keep_freed_memory()
+
+
+def test_fit_in_a_process_with_a_backend_leaves_malloc_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    jax.devices()
+    monkeypatch.delenv(keep_memory.SWITCH)
+    monkeypatch.setattr(keep_memory, "_outcome", keep_memory._outcome)
+    monkeypatch.setattr(keep_memory, "_has_glibc", lambda: True)
+    monkeypatch.setattr(keep_memory, "_configure", lambda: pytest.fail("malloc is configured"))
+    with pytest.raises(ConfigError):
+        jaxtrain.fit("no_such_recipe")
+    assert doctor() == "given back: jax had started its backend before the run began"
+
+
+def test_a_jax_that_cannot_be_asked_counts_as_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jax._src.xla_bridge", SimpleNamespace())
+    assert keep_memory._has_backend()
+    monkeypatch.delitem(sys.modules, "jax._src.xla_bridge")
+    assert not keep_memory._has_backend()
+
+
+@pytest.mark.parametrize("error", [ValueError("unrecognized configuration name"), OSError(22, "invalid"), None])
+def test_musl_has_no_glibc(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
+    def confstr(name: str) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(keep_memory, "_outcome", "")
+    monkeypatch.setattr(keep_memory.sys, "platform", "linux")
+    monkeypatch.setattr(keep_memory.os, "confstr", confstr)
+    monkeypatch.delenv(keep_memory.SWITCH)
+    assert not keep_memory.keep_freed_memory()
+    assert keep_memory.describe_freed_memory() == "given back: not applicable, this system has no glibc"
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_other_systems_have_no_glibc(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
+    monkeypatch.setattr(keep_memory.sys, "platform", platform)
+    monkeypatch.delattr(keep_memory.os, "confstr")  # which Windows lacks
+    assert not keep_memory._has_glibc()
+
+
+@pytest.mark.parametrize(
+    ("library", "reason"),
+    [
+        (SimpleNamespace(), "not applicable, malloc has no mallopt"),
+        (SimpleNamespace(mallopt=lambda number, value: number != -4), "mallopt refused M_MMAP_MAX=0"),
+    ],
+)
+def test_a_malloc_that_refuses_is_named(
+    mallopt: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, library: SimpleNamespace, reason: str
+) -> None:
+    monkeypatch.setattr(keep_memory, "ctypes", SimpleNamespace(CDLL=lambda _: library))
+    assert not keep_memory.keep_freed_memory()
+    assert doctor() == f"given back: {reason}"
+
+
+def test_importing_jaxtrain_leaves_malloc_alone() -> None:
+    imports = "\nfor name in jaxtrain.__all__: getattr(jaxtrain, name)\nprint(json.dumps(calls))"
+    assert last_line(NOTED + imports) == "[]"
+
+
+def test_a_command_configures_malloc_before_it_loads_jax() -> None:
+    command = """
+from jaxtrain.cli.main import main
+loaded = "jax" in sys.modules
+main(["doctor"])
+print(json.dumps([loaded, "jax" in sys.modules, calls]))
+"""
+    assert json.loads(last_line(NOTED + command)) == [False, True, [[*setting, False] for setting in SETTINGS]]
+
+
+FIT = """
+import tempfile
+from jaxtrain.config import Config
+data = "synthetic(height=16, width=16, channels=1, num_classes=3, train_examples=64, test_examples=20)"
+run = {"model": "mlp(widths=[64])", "optimizer": "sgd(0.1)", "train_for": "4 steps", "devices": 1}
+with tempfile.TemporaryDirectory() as folder:
+    digest = jaxtrain.fit(Config(data={"dataset": data, "batch_size": 32}, **run), folder).params_sha256
+print(json.dumps([digest, keep_memory.describe_freed_memory(), calls]))
+"""
+
+
+@needs_glibc
+def test_fit_keeps_memory_from_before_the_backend_on_and_trains_the_same_parameters() -> None:
+    digest, said, calls = json.loads(last_line(NOTED + FIT))
+    assert said == "kept by the process"
+    assert calls == [[*setting, False] for setting in SETTINGS]
+    assert json.loads(last_line(NOTED + FIT, "off")) == [digest, "given back: off (JAXTRAIN_KEEP_MEMORY)", []]
+
+
+RESIDENT = """
+import ctypes
+from jaxtrain.xla_cpu.keep_memory import keep_freed_memory
+keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+address = ctypes.c_void_p(libc.malloc(2**26))
+ctypes.memset(address, 1, 2**26)
+libc.free(address)
+pages = int(open("/proc/self/statm").read().split()[1])
+print(pages * 2**12 > 2**26)
+"""
+
+
+@needs_glibc
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say what is resident")
+@pytest.mark.skipif(ctypes.sizeof(ctypes.c_void_p) < 8, reason="the heap is counted on 64 bits")
+def test_freed_memory_is_still_resident() -> None:
+    assert last_line(RESIDENT) == "True"
+    assert last_line(RESIDENT, "off") == "False"
