@@ -5,6 +5,7 @@ Emulated CPU devices need threads of their own (NPROC), and both that and their 
 
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("NPROC", "16")
 _CACHE = Path(__file__).parent.parent / ".cache" / "xla"
@@ -16,6 +17,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_opti
 
 import jax
 import pytest
+from hypothesis import settings
 
 from jaxtrain.config import Config, DataConfig
 from jaxtrain.run.compilation_cache import enable_compilation_cache
@@ -27,17 +29,63 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)
 enable_compilation_cache()
 
-# A process takes a whole file, which then makes its fixtures and compiles its functions once.
-_LONGEST = (
-    *("test_contract.py", "test_kill.py", "test_zoo_runs.py", "test_fit.py", "test_lbfgs.py"),
-    *("test_trajectories.py", "test_bad_runs.py", "test_imports.py", "test_step.py", "test_training.py"),
-    *("test_processes.py", "test_trajectories_on_devices.py", "test_torchvision.py", "test_stored_runs.py"),
-)
+_LEFT_OUT = pytest.StashKey[int]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest go first, so that none of them is what all wait for in the end."""
-    items.sort(key=lambda item: item.path.name not in _LONGEST)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="also run the tests that are marked slow")
+    parser.addoption("--exhaustive", action="store_true", help="run every test, those that take an hour included")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A property is tried on more examples where more time is given."""
+    examples = 1000 if config.option.exhaustive else 100 if config.option.all else 25
+    settings.register_profile("level", max_examples=examples, deadline=None)
+    settings.load_profile("level")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked slow or exhaustive, unless an option, a node id or `-m` asks for it."""
+    if config.option.exhaustive or config.option.markexpr:
+        return
+    markers = {"exhaustive"} if config.option.all else {"slow", "exhaustive"}
+    asked = [_absolute_id(config, argument) for argument in config.args if "::" in argument]
+    kept, left_out = [], []
+    for item in items:
+        marked = any(item.get_closest_marker(marker) for marker in markers)
+        (left_out if marked and not _is_asked_for(item, asked) else kept).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[_LEFT_OUT] = len(left_out)
+
+
+def _absolute_id(config: pytest.Config, argument: str) -> str:
+    path, _, name = argument.partition("::")
+    return f"{(config.invocation_params.dir / path).resolve()}::{name}"
+
+
+def _is_asked_for(item: pytest.Item, asked: list[str]) -> bool:
+    """Whether one of the ids is that of the test, of all its cases or of its class."""
+    own = f"{item.path.resolve()}::{item.nodeid.partition('::')[2]}"
+    return any(own == one or own.startswith((f"{one}[", f"{one}::")) for one in asked)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist reports how many tests it left out; each leaves out the same."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(_LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    left_out = config.stash.get(_LEFT_OUT, 0)
+    if left_out:
+        option = "--exhaustive" if config.option.all else "--all or --exhaustive"
+        terminalreporter.write_line(f"{left_out} slow tests were left out; {option} runs them.")
 
 
 def tiny_config(**changes: object) -> Config:
