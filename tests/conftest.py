@@ -12,8 +12,10 @@ _CACHE = Path(__file__).parent.parent / ".cache" / "xla"
 os.environ["JAXTRAIN_COMPILATION_CACHE"] = str(_CACHE)
 os.environ["JAXTRAIN_NATIVE"] = str(_CACHE.parent / "kernels")
 os.environ.pop("JAXTRAIN_DATA", None)
-# Nets here are tiny and run a few steps: up to a third of the time goes to optimizations that they never repay.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
+# Nets here are tiny and run a few steps: most of the time would go to optimizations that they never repay. With --all
+# and --exhaustive, programs are compiled more as users have them.
+_COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+_COMPILE_FULLY = "--xla_backend_optimization_level=1"
 
 import jax
 import pytest
@@ -38,7 +40,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A property is tried on more examples where more time is given."""
+    """Where more time is given, compile as users do and try a property on more examples."""
+    thorough = config.option.all or config.option.exhaustive
+    flags, wanted = os.environ.get("XLA_FLAGS", ""), _COMPILE_FULLY if thorough else _COMPILE_FAST
+    if wanted not in flags:  # a process of pytest-xdist inherits them
+        os.environ["XLA_FLAGS"] = f"{flags} {wanted}".strip()  # read when the first program is compiled
     examples = 1000 if config.option.exhaustive else 100 if config.option.all else 25
     settings.register_profile("level", max_examples=examples, deadline=None)
     settings.load_profile("level")
