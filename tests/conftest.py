@@ -4,7 +4,9 @@ Emulated CPU devices need threads of their own (NPROC), and both that and their 
 """
 
 import os
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("NPROC", "16")
 _CACHE = Path(__file__).parent.parent / ".cache" / "xla"
@@ -12,11 +14,16 @@ os.environ["JAXTRAIN_COMPILATION_CACHE"] = str(_CACHE)
 os.environ["JAXTRAIN_NATIVE"] = str(_CACHE.parent / "kernels")
 os.environ["JAXTRAIN_KEEP_MEMORY"] = "off"  # one process of the suite trains many nets, and would keep it for all
 os.environ.pop("JAXTRAIN_DATA", None)
-# Nets here are tiny and run a few steps: up to a third of the time goes to optimizations that they never repay.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
+# Nets here are tiny and run a few steps: most of the time would go to optimizations that they never repay. With --all
+# and --exhaustive, programs are compiled more as users have them.
+_COMPILE_FAST = "--xla_backend_optimization_level=0"
+if version("jaxlib") < "0.11":  # later ones end the process over a flag that they have no more
+    _COMPILE_FAST += " --xla_cpu_use_fusion_emitters=false"
+_COMPILE_FULLY = "--xla_backend_optimization_level=1"
 
 import jax
 import pytest
+from hypothesis import settings
 
 from jaxtrain.config import Config, DataConfig
 from jaxtrain.run.compilation_cache import enable_compilation_cache
@@ -28,17 +35,69 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)
 enable_compilation_cache()
 
-# A process takes a whole file, which then makes its fixtures and compiles its functions once.
-_LONGEST = (
-    *("test_contract.py", "test_kill.py", "test_zoo_runs.py", "test_fit.py", "test_lbfgs.py"),
-    *("test_trajectories.py", "test_bad_runs.py", "test_imports.py", "test_step.py", "test_training.py"),
-    *("test_processes.py", "test_trajectories_on_devices.py", "test_torchvision.py", "test_stored_runs.py"),
-)
+_EXAMPLES = {"default": 25, "all": 100, "exhaustive": 1000}
+"""Of a property that does not say how many it wants."""
+_LEFT_OUT = pytest.StashKey[int]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest go first, so that none of them is what all wait for in the end."""
-    items.sort(key=lambda item: item.path.name not in _LONGEST)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="also run the tests that are marked slow")
+    parser.addoption("--exhaustive", action="store_true", help="run every test, those that take an hour included")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where more time is given, compile as users do and try a property on more examples."""
+    thorough = config.option.all or config.option.exhaustive
+    flags, wanted = os.environ.get("XLA_FLAGS", ""), _COMPILE_FULLY if thorough else _COMPILE_FAST
+    if wanted not in flags:  # a process of pytest-xdist inherits them
+        os.environ["XLA_FLAGS"] = f"{flags} {wanted}".strip()  # read when the first program is compiled
+    level = "exhaustive" if config.option.exhaustive else "all" if config.option.all else "default"
+    settings.register_profile(f"jaxtrain {level}", max_examples=_EXAMPLES[level], deadline=None)
+    settings.load_profile(f"jaxtrain {level}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked slow or exhaustive, unless an option, a node id or `-m` asks for it."""
+    if config.option.exhaustive or config.option.markexpr:
+        return
+    markers = {"exhaustive"} if config.option.all else {"slow", "exhaustive"}
+    asked = [_absolute_id(config, argument) for argument in config.args if "::" in argument]
+    kept, left_out = [], []
+    for item in items:
+        marked = any(item.get_closest_marker(marker) for marker in markers)
+        (left_out if marked and not _is_asked_for(item, asked) else kept).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[_LEFT_OUT] = len(left_out)
+
+
+def _absolute_id(config: pytest.Config, argument: str) -> str:
+    path, _, name = argument.partition("::")
+    return f"{(config.invocation_params.dir / path).resolve()}::{name}"
+
+
+def _is_asked_for(item: pytest.Item, asked: list[str]) -> bool:
+    """Whether one of the ids is that of the test, of all its cases or of its class."""
+    own = f"{item.path.resolve()}::{item.nodeid.partition('::')[2]}"
+    return any(own == one or own.startswith((f"{one}[", f"{one}::")) for one in asked)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist reports how many tests it left out; each leaves out the same."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(_LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    left_out = config.stash.get(_LEFT_OUT, 0)
+    if left_out:
+        option = "--exhaustive" if config.option.all else "--all or --exhaustive"
+        terminalreporter.write_line(f"{left_out} slow tests were left out; {option} runs them.")
 
 
 def tiny_config(**changes: object) -> Config:
