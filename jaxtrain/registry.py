@@ -24,7 +24,7 @@ class Default:
     value: Any
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Info:
     """One row of a table.
 
@@ -45,6 +45,7 @@ class Info:
     factory: str
     description: str
     paper: str = ""
+    _: dataclasses.KW_ONLY
     preset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     supplied: tuple[str, ...] = ()
     needs: str = ""

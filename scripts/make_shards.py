@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from jaxtrain.config import DataConfig
-from jaxtrain.data.sources.shard_writing import write_class_names, write_shards
+from jaxtrain.data.sources.shards import write_class_names, write_shards
 from jaxtrain.data.splits import plan_splits, stream_splits
 
 

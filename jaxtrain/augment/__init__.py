@@ -7,14 +7,14 @@ AUGMENTATIONS = Table(
     "augmentation",
     {
         "flip_lr": Info(
-            factory="jaxtrain.augment.geometry:flip_lr",
-            description="mirrors the image left to right with a given probability",
-            paper="Krizhevsky et al. 2012 (reflections), He et al. 2016",
+            "jaxtrain.augment.geometry:flip_lr",
+            "mirrors the image left to right with a given probability",
+            "Krizhevsky et al. 2012 (reflections), He et al. 2016",
         ),
         "pad_crop": Info(
-            factory="jaxtrain.augment.geometry:pad_crop",
-            description="pads every side and crops back to the size at a random offset",
-            paper="He et al. 2016, section 4.2 (4 pixels); Zagoruyko & Komodakis 2016 (reflect)",
+            "jaxtrain.augment.geometry:pad_crop",
+            "pads every side and crops back to the size at a random offset",
+            "He et al. 2016, section 4.2 (4 pixels); Zagoruyko & Komodakis 2016 (reflect)",
         ),
         **ROWS,
     },

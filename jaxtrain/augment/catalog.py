@@ -8,7 +8,7 @@ _ALEX = "Krizhevsky et al. 2012, ImageNet classification with deep convolutional
 
 
 def _row(factory: str, description: str, paper: str = "") -> Info:
-    return Info(factory=f"jaxtrain.augment.{factory}", description=description, paper=paper)
+    return Info(f"jaxtrain.augment.{factory}", description, paper)
 
 
 GEOMETRY = {

@@ -29,8 +29,9 @@ class Spec:
 
     __slots__ = ("name", "options")
 
-    def __init_subclass__(cls) -> None:
-        SPECS[cls.kind] = cls
+    def __init_subclass__(cls, kind: str) -> None:
+        cls.kind = kind
+        SPECS[kind] = cls
 
     def __init__(self, name: str, /, *args: Any, **options: Any):
         info = table(self.kind)[name]
@@ -96,102 +97,60 @@ class Spec:
             raise ConfigError(str(error), f"{self.kind} {self.name}") from error
 
 
-class ModelSpec(Spec):
+class ModelSpec(Spec, kind="model"):
     """A row of `jaxtrain.models`."""
 
-    kind = "model"
-    __slots__ = ()
 
-
-class OptimizerSpec(Spec):
+class OptimizerSpec(Spec, kind="optimizer"):
     """A row of `jaxtrain.optim`."""
 
-    kind = "optimizer"
-    __slots__ = ()
 
-
-class ScheduleSpec(Spec):
+class ScheduleSpec(Spec, kind="schedule"):
     """A row of the schedules in `jaxtrain.optim`."""
 
-    kind = "schedule"
-    __slots__ = ()
 
-
-class LossSpec(Spec):
+class LossSpec(Spec, kind="loss"):
     """A row of the losses in `jaxtrain.optim`."""
 
-    kind = "loss"
-    __slots__ = ()
 
-
-class PenaltySpec(Spec):
+class PenaltySpec(Spec, kind="penalty"):
     """A row of the penalties in `jaxtrain.optim`."""
 
-    kind = "penalty"
-    __slots__ = ()
 
-
-class GradientTransformSpec(Spec):
+class GradientTransformSpec(Spec, kind="gradient_transform"):
     """A row of the transforms of gradients in `jaxtrain.optim`."""
 
-    kind = "gradient_transform"
-    __slots__ = ()
 
-
-class AverageSpec(Spec):
+class AverageSpec(Spec, kind="average"):
     """A row of the averages of parameters in `jaxtrain.optim`."""
 
-    kind = "average"
-    __slots__ = ()
 
-
-class DatasetSpec(Spec):
+class DatasetSpec(Spec, kind="dataset"):
     """A row of `jaxtrain.data`."""
 
-    kind = "dataset"
-    __slots__ = ()
 
-
-class AugmentationSpec(Spec):
+class AugmentationSpec(Spec, kind="augmentation"):
     """A row of `jaxtrain.augment`."""
 
-    kind = "augmentation"
-    __slots__ = ()
 
-
-class MixingSpec(Spec):
+class MixingSpec(Spec, kind="mixing"):
     """A row of `jaxtrain.augment.mixing`."""
 
-    kind = "mixing"
-    __slots__ = ()
 
-
-class PreprocessingSpec(Spec):
+class PreprocessingSpec(Spec, kind="preprocessing"):
     """A row of `jaxtrain.data.preprocessing`."""
 
-    kind = "preprocessing"
-    __slots__ = ()
 
-
-class ViewsSpec(Spec):
+class ViewsSpec(Spec, kind="view"):
     """A row of `jaxtrain.tta`."""
 
-    kind = "view"
-    __slots__ = ()
 
-
-class HostAugmentationSpec(Spec):
+class HostAugmentationSpec(Spec, kind="host_augmentation"):
     """A row of `jaxtrain.augment.decode`."""
 
-    kind = "host_augmentation"
-    __slots__ = ()
 
-
-class InitializationSpec(Spec):
+class InitializationSpec(Spec, kind="initialization"):
     """A row of `jaxtrain.nn.init`."""
-
-    kind = "initialization"
-    __slots__ = ()
 
 
 def _checked_options(

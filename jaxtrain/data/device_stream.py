@@ -71,7 +71,7 @@ class DeviceStream:
         return layout.jit(gather, static_argnums=1, out_shardings=layout.replicated)
 
 
-class TrainingStream:
+class TrainingStream(TrainingBatches):
     """Gives the batch of a step, laid out over the devices; those of the next steps are being made meanwhile.
 
     A batch that is ready is put on the device one or two steps before its own, so that it is copied while another is
@@ -114,13 +114,6 @@ class TrainingStream:
         while len(self._placed) < PLACED_AHEAD and ahead.is_ready:
             self._placed.append(self._place(next(ahead)))
         return batch
-
-    def dispatched(self, tick: Any) -> None:
-        """Nothing is measured here; see `run.data_wait`."""
-
-    @property
-    def seconds_waited(self) -> None:
-        """Nothing is measured here; see `run.data_wait`."""
 
     def on_host(self, step: int) -> ArraySource:
         """This process's share of the batch of `step`, in its memory."""

@@ -8,7 +8,7 @@ and resuming is starting at a step. A batch may span two epochs.
 import functools
 import sys
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -24,19 +24,6 @@ class EpochOrder(NamedTuple):
     indices: jax.Array
     first_step: jax.Array
     offset: jax.Array
-
-
-class StepOrder(Protocol):
-    """Gives the order that holds a step."""
-
-    @property
-    def until(self) -> int:
-        """The first step after that of the latest order that needs another one."""
-        ...
-
-    def order(self, step: int) -> EpochOrder:
-        """Return the order for `step`."""
-        ...
 
 
 class EpochShuffle:

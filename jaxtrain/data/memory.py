@@ -1,7 +1,7 @@
 """A split held in memory: on the host as it was loaded, and on the devices as the step and evaluation read it."""
 
+import abc
 import dataclasses
-import sys
 from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -21,25 +21,23 @@ class Arrays(NamedTuple):
     labels: jax.Array
 
 
-class TrainingBatches(Protocol):
+class TrainingBatches(abc.ABC):
     """From a step to the arrays among which its examples are."""
 
+    @abc.abstractmethod
     def __call__(self, step: int) -> Arrays:
         """Return the arrays that hold the examples of `step`."""
-        ...
 
-    def dispatched(self, tick: jax.Array) -> None:
+    def dispatched(self, tick: jax.Array) -> None:  # noqa: B027
         """Call right after dispatching the step that consumes the last batch; `tick` is any of its outputs."""
-        ...
 
     @property
     def seconds_waited(self) -> float | None:
-        """How long the devices have waited for batches; None where they never do."""
-        ...
+        """How long the devices have waited for batches; None where that is not measured."""
+        return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """End the work on later steps."""
-        ...
 
 
 class DeviceSplit(Protocol):
@@ -90,17 +88,20 @@ class MemorySplit(ArraySource):
 
 
 @dataclasses.dataclass(frozen=True)
-class HeldSplit:
-    """A split that lies whole on every device."""
+class HeldSplit(TrainingBatches):
+    """A split that lies whole on every device; the step itself picks its examples."""
 
     arrays: Arrays
 
     def __len__(self) -> int:
         return int(self.arrays.labels.shape[0])
 
-    def chunks(self, size: int = sys.maxsize) -> Iterator[Arrays]:
+    def __call__(self, step: int) -> Arrays:
+        """Return the same arrays for every step."""
+        return self.arrays
+
+    def chunks(self, size: int) -> Iterator[Arrays]:
         """Yield all of it; a split on the devices needs no chunks."""
-        del size
         yield self.arrays
 
     def select(self, indices: np.ndarray) -> tuple[Arrays, np.ndarray]:
@@ -108,31 +109,8 @@ class HeldSplit:
         return self.arrays, indices
 
     def training_batches(self, stream: Callable[..., TrainingBatches]) -> TrainingBatches:
-        """Return the whole split for every step; nothing is streamed."""
-        del stream
-        return HeldBatches(self.arrays)
-
-
-@dataclasses.dataclass(frozen=True)
-class HeldBatches:
-    """The whole split, for every step: the step itself picks its examples."""
-
-    arrays: Arrays
-
-    def __call__(self, step: int) -> Arrays:
-        """Return the same arrays for every step."""
-        del step
-        return self.arrays
-
-    def dispatched(self, tick: jax.Array) -> None:
-        """No step waits for its examples."""
-
-    @property
-    def seconds_waited(self) -> None:
-        """No step waits for its examples."""
-
-    def close(self) -> None:
-        """Nothing works ahead."""
+        """Return the split itself; nothing is streamed."""
+        return self
 
 
 def put_split(source: ArraySource, everywhere: Sharding) -> Arrays:

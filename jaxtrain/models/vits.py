@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.config.annotations import Fraction, PositiveInt
-from jaxtrain.nn.attention import attention
 from jaxtrain.nn.dropout import Dropout
 from jaxtrain.nn.init.initializers import initializer
 from jaxtrain.nn.layers import DType, Remat, endpoint, rematerialized
@@ -191,3 +190,23 @@ def vit(
         param_dtype=param_dtype,
         remat=remat,
     )
+
+
+def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), for `nn.MultiHeadDotProductAttention`.
+
+    The softmax is in float32 at least, whatever its products are in.
+
+    Args:
+      query: `[..., queries, heads, D]`, as the others of one dtype, which both products are in.
+      key: `[..., keys, heads, D]`.
+      value: `[..., keys, heads, D]`.
+
+    Returns:
+      `[..., queries, heads, D]`.
+    """
+    weights = nn.dot_product_attention_weights(
+        query, key, deterministic=True, force_fp32_for_softmax=value.dtype.itemsize < 4
+    )
+    found: jax.Array = jnp.einsum("...hqk,...khd->...qhd", weights.astype(value.dtype), value)
+    return found

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxtrain.data.epoch_shuffle import StepOrder
+from jaxtrain.data.epoch_shuffle import EpochShuffle, FullBatchOrder
 from jaxtrain.data.memory import DeviceSplit, TrainingBatches
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.data.source import Split
@@ -54,7 +54,7 @@ class CompiledRun:
     evaluate_final: EvaluateSplit
     evaluated: Evaluated
     observe: Observe
-    order: StepOrder
+    order: EpochShuffle | FullBatchOrder
     splits: dict[str, DeviceSplit]
     batches: TrainingBatches
 

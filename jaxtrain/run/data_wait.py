@@ -6,13 +6,13 @@ import time
 from typing import Any
 
 from jaxtrain.data.device_stream import TrainingStream
-from jaxtrain.data.memory import Arrays
+from jaxtrain.data.memory import Arrays, TrainingBatches
 
 WORTH_SAYING = 0.1
 """Share of a run from which on waiting for data is worth a sentence."""
 
 
-class MeteredBatches:
+class MeteredBatches(TrainingBatches):
     """A stream of batches that is asked how long it kept the devices idle.
 
     The host runs ahead: that it waits for a batch says nothing as long as the devices have earlier steps to do. What

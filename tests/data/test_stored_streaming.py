@@ -23,7 +23,7 @@ from jaxtrain.data.example_order import ExampleOrder, IndexOrder, IndexShuffle, 
 from jaxtrain.data.loader import batch_indices
 from jaxtrain.data.prefetch import Groups
 from jaxtrain.data.source import ArraySource
-from jaxtrain.data.sources.shard_writing import write_shards
+from jaxtrain.data.sources.shards import write_shards
 from jaxtrain.data.splits import fit_normalization, load_splits, plan_splits, stream_splits
 from jaxtrain.data.stored import StoredSource, stored_arrays
 from jaxtrain.data.streaming import StreamedSplit

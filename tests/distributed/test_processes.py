@@ -21,7 +21,7 @@ import pytest
 
 from jaxtrain.config import Config, DataConfig, EvaluationConfig, apply_overrides, dumps
 from jaxtrain.data.source import ArraySource
-from jaxtrain.data.sources.shard_writing import write_shards
+from jaxtrain.data.sources.shards import write_shards
 from jaxtrain.distributed import processes as hosts
 from jaxtrain.errors import ConfigError, PeerDied
 from jaxtrain.run import checkpoints

@@ -23,7 +23,7 @@ from jaxtrain.config import (
     dumps,
 )
 from jaxtrain.data.source import ArraySource
-from jaxtrain.data.sources.shard_writing import write_shards
+from jaxtrain.data.sources.shards import write_shards
 from jaxtrain.errors import ConfigError, Interrupted
 from jaxtrain.reporting.display import Quiet
 from jaxtrain.reporting.reporter import Reporter

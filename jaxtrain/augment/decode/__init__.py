@@ -8,36 +8,32 @@ HOST_AUGMENTATIONS = Table(
     "host_augmentation",
     {
         "resize_short": Info(
-            factory="jaxtrain.augment.decode.sizes:resize_short",
-            description="scales the shorter side to a length, or to a random one between two: scale jitter",
-            paper=_JITTER,
+            "jaxtrain.augment.decode.sizes:resize_short",
+            "scales the shorter side to a length, or to a random one between two: scale jitter",
+            _JITTER,
         ),
         "resize": Info(
-            factory="jaxtrain.augment.decode.sizes:resize",
-            description="scales to a height and a width, whatever the aspect was",
+            "jaxtrain.augment.decode.sizes:resize", "scales to a height and a width, whatever the aspect was"
         ),
         "fit": Info(
-            factory="jaxtrain.augment.decode.sizes:fit",
-            description="scales until a height and a width are just covered, and takes the center",
+            "jaxtrain.augment.decode.sizes:fit",
+            "scales until a height and a width are just covered, and takes the center",
         ),
         "flip_lr": Info(
-            factory="jaxtrain.augment.decode.sizes:flip_lr",
-            description="mirrors left to right with a given probability",
-            paper="Krizhevsky et al. 2012, section 4.1",
+            "jaxtrain.augment.decode.sizes:flip_lr",
+            "mirrors left to right with a given probability",
+            "Krizhevsky et al. 2012, section 4.1",
         ),
-        "center_crop": Info(
-            factory="jaxtrain.augment.decode.crops:center_crop",
-            description="takes the center",
-        ),
+        "center_crop": Info("jaxtrain.augment.decode.crops:center_crop", "takes the center"),
         "random_crop": Info(
-            factory="jaxtrain.augment.decode.crops:random_crop",
-            description="takes a part of fixed size at a random place",
-            paper="Krizhevsky et al. 2012, section 4.1",
+            "jaxtrain.augment.decode.crops:random_crop",
+            "takes a part of fixed size at a random place",
+            "Krizhevsky et al. 2012, section 4.1",
         ),
         "random_resized_crop": Info(
-            factory="jaxtrain.augment.decode.crops:random_resized_crop",
-            description="takes a part of random area and aspect, and scales it to one size",
-            paper="Szegedy et al. 2015, Going deeper with convolutions, arXiv:1409.4842, section 6",
+            "jaxtrain.augment.decode.crops:random_resized_crop",
+            "takes a part of random area and aspect, and scales it to one size",
+            "Szegedy et al. 2015, Going deeper with convolutions, arXiv:1409.4842, section 6",
         ),
     },
 )

@@ -25,11 +25,4 @@ def cifar(parameters: int, multiply_adds: int) -> dict[str, Any]:
 
 def row(factory: str, description: str, paper: str, facts: Mapping[str, Any], **preset: Any) -> Info:
     """A row; `preset` are the options that it has chosen."""
-    return Info(
-        factory=f"jaxtrain.models.{factory}",
-        description=description,
-        paper=paper,
-        preset=preset,
-        supplied=("num_classes",),
-        facts=facts,
-    )
+    return Info(f"jaxtrain.models.{factory}", description, paper, preset=preset, supplied=("num_classes",), facts=facts)

@@ -6,19 +6,19 @@ INITIALIZATIONS = Table(
     "initialization",
     {
         "whiten_patches": Info(
-            factory="jaxtrain.nn.init.data_dependent:whiten_patches",
-            description="the first convolution gives the whitened components of its patches, and their negatives",
-            paper="Page 2019, How to train your ResNet; Jordan 2024, arXiv:2404.00498, section 3.2",
+            "jaxtrain.nn.init.data_dependent:whiten_patches",
+            "the first convolution gives the whitened components of its patches, and their negatives",
+            "Page 2019, How to train your ResNet; Jordan 2024, arXiv:2404.00498, section 3.2",
         ),
         "lsuv": Info(
-            factory="jaxtrain.nn.init.data_dependent:lsuv",
-            description="orthonormal kernels, scaled layer by layer until outputs have the variance 1",
-            paper="Mishkin & Matas 2016, All you need is a good init, arXiv:1511.06422",
+            "jaxtrain.nn.init.data_dependent:lsuv",
+            "orthonormal kernels, scaled layer by layer until outputs have the variance 1",
+            "Mishkin & Matas 2016, All you need is a good init, arXiv:1511.06422",
         ),
         "within_layer": Info(
-            factory="jaxtrain.nn.init.data_dependent:within_layer",
-            description="kernels and biases with which all channels of a layer have one mean and deviation",
-            paper="Kraehenbuehl et al. 2016, arXiv:1511.06856, algorithm 1",
+            "jaxtrain.nn.init.data_dependent:within_layer",
+            "kernels and biases with which all channels of a layer have one mean and deviation",
+            "Kraehenbuehl et al. 2016, arXiv:1511.06856, algorithm 1",
         ),
     },
 )
