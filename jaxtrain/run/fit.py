@@ -14,8 +14,7 @@ from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.encoded import EncodedSource
 from jaxtrain.data.splits import read_splits
 from jaxtrain.data.streaming import StreamedSplit
-from jaxtrain.distributed import processes as hosts
-from jaxtrain.distributed.peers import Peers
+from jaxtrain.distributed import processes
 from jaxtrain.errors import CheckpointError, Diverged, Interrupted
 from jaxtrain.reporting.reporter import Reporter, quiet
 from jaxtrain.run import checkpoints
@@ -68,8 +67,8 @@ def fit(
         stands, `Diverged` for a loss that is not finite, `Interrupted` when SIGTERM or SIGINT ended it.
     """
     resolved = load_config(config, overrides)
-    with hosts.watched() as peers:
-        return _fit(config, resolved, workdir, data_dir, reporter or quiet(), peers)
+    with processes.watch_processes():
+        return _fit(config, resolved, workdir, data_dir, reporter or quiet())
 
 
 def _fit(
@@ -78,10 +77,9 @@ def _fit(
     workdir: str | Path | None,
     data_dir: str | Path | None,
     reporter: Reporter,
-    peers: Peers | None,
 ) -> Result:
     directory = Workdir(Path(workdir) if workdir is not None else default_workdir(config, resolved))
-    if hosts.is_primary():
+    if processes.is_process_0():
         directory.check(resolved)
     enable_compilation_cache()
     plan = make_plan(resolved, data_dir)
@@ -89,7 +87,7 @@ def _fit(
     with explained(resolved, memory.DATA):
         splits = read_splits(plan.splits, tuple(plan.splits.sizes), resolved.seed)  # damaged data leaves nothing behind
     with claimed(directory, resolved):
-        return _train(plan, directory, reporter, splits, peers)
+        return _train(plan, directory, reporter, splits)
 
 
 def _train(
@@ -97,7 +95,6 @@ def _train(
     directory: Workdir,
     reporter: Reporter,
     splits: Mapping[str, ArraySource | StreamedSplit],
-    peers: Peers | None,
 ) -> Result:
     found = restored(plan, directory, reporter)
     fitted = normalization(plan, directory, splits["train"])
@@ -119,14 +116,14 @@ def _train(
         hooks = Hooks(reporter.stepped, reporter.write, reporter.warn)
         loop = Loop(plan, tools, saving, hooks, progress)
         try:
-            with stop_on_signals(peers) as stop, explained(plan.config, memory.TRAINING):
+            with stop_on_signals() as stop, explained(plan.config, memory.TRAINING):
                 state = loop.run(state, stop)
             if loop.data_wait > WORTH_SAYING:
                 reporter.note(_advice(loop.data_wait, splits["train"]))
             with explained(plan.config, memory.EVALUATION):
                 final, best = _final_metrics(plan, tools, loop, directory, reporter, state)
         except (Interrupted, Diverged) as error:
-            if hosts.is_primary():
+            if processes.is_process_0():
                 _unfinished(plan, loop, directory, error).write(directory.result_file)
             raise
     result = dataclasses.replace(
@@ -137,14 +134,14 @@ def _train(
         params_sha256=params_sha256(_whole(plan, state.params)),
         state=state,
     )
-    if hosts.is_primary():
+    if processes.is_process_0():
         result.write(directory.result_file)
     return result
 
 
 def _whole(plan: Plan, params: Any) -> Any:
     """Parameters of which each process has every part."""
-    if hosts.is_alone():
+    if processes.single_process():
         return params
     return plan.layout.jit(lambda x: x, out_shardings=plan.layout.replicated)(params)
 
@@ -175,7 +172,7 @@ def _final_metrics(
     if best_step is not None:
         chosen = state
         if best_step != plan.total_steps:
-            if not hosts.said_by_primary(lambda: _is_usable(directory, best_step, reporter)):
+            if not processes.broadcast_from_process_0(lambda: _is_usable(directory, best_step, reporter)):
                 return final, best
             chosen, _ = checkpoints.restore(directory.checkpoints, best_step, placed(plan), verify=False)
         best = _metrics(tools, chosen)

@@ -105,7 +105,6 @@ class Loop:
         step = start = int(state.step)
         totals, count = tools.empty(), 1
         next_event = plan.calendar.after(step)
-        stop.before(step + count)
         while step < plan.total_steps:
             given = (state, totals, tools.shuffle.order(step), tools.examples(step))
             if tools.several is None:
@@ -125,7 +124,7 @@ class Loop:
                 next_event = plan.calendar.after(step)
             if step < plan.total_steps:
                 count = self._next_count(step, min(pace.steps, next_event - step))
-                signum = stop.before(step + count)
+                signum = stop.poll()
             if due or signum is not None:
                 numbers, totals = tools.turn(totals)
                 state = self._event(step, state, numbers, signum)

@@ -8,7 +8,7 @@ from jaxtrain.data.dataset import ArraySource
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.data.splits import fit_normalization, fits_normalization
 from jaxtrain.data.streaming import StreamedSplit
-from jaxtrain.distributed import processes as hosts
+from jaxtrain.distributed import processes
 from jaxtrain.errors import CheckpointError, DataError
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run import checkpoints
@@ -20,11 +20,11 @@ from jaxtrain.training.state import TrainState
 @contextlib.contextmanager
 def claimed(directory: Workdir, config: Config) -> Iterator[None]:
     """The directory is this run's own: process 0 takes it for all of them."""
-    with directory.locked(config) if hosts.is_primary() else contextlib.nullcontext():
-        if hosts.is_primary():
+    with directory.locked(config) if processes.is_process_0() else contextlib.nullcontext():
+        if processes.is_process_0():
             checkpoints.clean(directory.checkpoints)
-        hosts.wait_for_all("run directory")
-        if not hosts.is_primary():
+        processes.wait_for_all("run directory")
+        if not processes.is_process_0():
             directory.check_shared(config)
         yield
 
@@ -35,10 +35,10 @@ def normalization(plan: Plan, directory: Workdir, train: ArraySource | StreamedS
     Where these are streamed they are not looked at again, since that takes as long as an epoch of decoding.
     """
     fitted = None
-    if hosts.is_primary() and not directory.preprocessing_file.exists():
+    if processes.is_process_0() and not directory.preprocessing_file.exists():
         fitted = fit_normalization(plan.splits, train)
         directory.keep_normalization(fitted)
-    hosts.wait_for_all("preprocessing")
+    processes.wait_for_all("preprocessing")
     if fitted is not None:
         return fitted
     kept = directory.read_normalization()
@@ -66,7 +66,7 @@ def restored(plan: Plan, directory: Workdir, reporter: Reporter) -> tuple[TrainS
         step = checkpoints.newest_whole(directory.checkpoints, damaged)
         return -1 if step is None else step
 
-    step = hosts.said_by_primary(newest)
+    step = processes.broadcast_from_process_0(newest)
     if step < 0:
         return None
     reporter.note(f"continuing from step {step} of {plan.total_steps}")
@@ -86,7 +86,7 @@ def saver(plan: Plan, directory: Workdir, step: int) -> Iterator[checkpoints.Sav
 @contextlib.contextmanager
 def reported(plan: Plan, directory: Workdir, reporter: Reporter, step: int) -> Iterator[None]:
     """While it is open, metrics are written: by process 0 for all."""
-    if not hosts.is_primary():
+    if not processes.is_process_0():
         yield
         return
     directory.rewind_metrics(step)
