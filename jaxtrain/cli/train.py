@@ -31,22 +31,22 @@ def run(args: argparse.Namespace) -> int:
     from absl import logging
     from rich.console import Console
 
-    from jaxtrain.distributed import processes as hosts
+    from jaxtrain.distributed import processes
     from jaxtrain.reporting.display import Quiet, make_display, summary_line
     from jaxtrain.reporting.reporter import Reporter
     from jaxtrain.run.fit import default_workdir, fit
 
-    hosts.join(args.coordinator, args.processes, args.process_id)
+    processes.join(args.coordinator, args.processes, args.process_id)
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of failures that end in a message of ours
     console = Console()
-    display = Quiet() if args.quiet or not hosts.is_primary() else make_display(console)
+    display = Quiet() if args.quiet or not processes.is_process_0() else make_display(console)
     result = fit(
         config,
         args.workdir or default_workdir(args.config, config),  # named for the recipe, which the config does not know
         data_dir=args.data_dir,
         reporter=Reporter(display),
     )
-    if not hosts.is_primary():
+    if not processes.is_process_0():
         return 0
     for name, metrics in (("final", result.final), (f"best (step {result.best_step})", result.best)):
         if metrics:

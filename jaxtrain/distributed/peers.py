@@ -1,8 +1,8 @@
-"""The processes of a run watch each other: one that dies ends the others, and a signal to one stops all at one step.
+"""Connections between the processes of a run: a process that ends, however it ends, is named and ends the others.
 
-Every process keeps a connection to process 0 beside those of jax, whose collectives may wait for a dead process for
-ever. The kernel closes the connections of a process that ends, however it ends, and that is noticed at once; a machine
-that vanishes is given `SILENCE` seconds.
+A collective may wait for ever for a dead process, and jax's own service needs its heartbeat timeout to notice one and
+then aborts. So every process keeps a connection to process 0. The kernel closes the connections of a process that ends,
+which the other side notices at once; a machine that vanishes is given `SILENCE` seconds.
 """
 
 import contextlib
@@ -18,44 +18,45 @@ from typing import Any, NoReturn
 
 from jaxtrain.errors import PeerDied
 
-SILENCE = 60.0
-"""Seconds without a word after which a process is taken for dead; one whose connection is closed is so at once."""
-_PING = 5.0
-_HELLO = 60.0
-_GREETING = 5.0
-"""Seconds in which one that has called says who it is."""
-Message = dict[str, Any]
+SILENCE = 60
+"""Seconds after which a machine that answers no probe of the kernel is taken for dead."""
+_CONNECT = 60.0
+"""Seconds in which all processes connect to process 0."""
+_HELLO = 5.0
+"""Seconds in which whoever has connected says who it is."""
+_SETTLE = 1.0
+"""Seconds in which the end of a process is heard of everywhere."""
+_POLL = 0.05
+_LONGEST = 1 << 16
+Message = dict[str, str]
 
 
-class Line:
+class Connection:
     """A connection on which messages are lines of JSON; any thread may send."""
 
     def __init__(self, connection: socket.socket):
+        _keep_alive(connection)
         self._socket = connection
         self._reader = connection.makefile("r", encoding="utf-8")
         self._lock = threading.Lock()
-        self.heard = time.monotonic()
 
-    def send(self, **message: Any) -> None:
-        """Sends a message; one that can no longer be delivered is dropped, since the reader will see the end."""
-        try:
-            with self._lock:
-                self._socket.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            return
+    def send(self, **message: str) -> None:
+        """Send a message; drop one that can no longer be delivered, since the reader will see the end."""
+        with contextlib.suppress(OSError), self._lock:
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
 
-    def receive(self) -> Message | None:
-        """The next message; None when the other side is gone."""
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """Return the next message; None when the other side is gone, or sends something else."""
         try:
-            text = self._reader.readline()
-            self.heard = time.monotonic()
-            message: Message | None = json.loads(text) if text.endswith("\n") else None
+            self._socket.settimeout(timeout)
+            text = self._reader.readline(_LONGEST)
+            message = json.loads(text) if text.endswith("\n") else None
         except (OSError, ValueError):
             return None
-        return message
+        return message if isinstance(message, dict) else None
 
     def close(self) -> None:
-        """Ends the connection."""
+        """End the connection."""
         with contextlib.suppress(OSError):
             self._reader.close()
             self._socket.close()
@@ -64,202 +65,149 @@ class Line:
 class Peers:
     """This process among the others of its run.
 
-    Stopping: a process that gets a signal tells process 0, which asks all how far they are. Whoever is asked begins no
-    further step; the answer is the furthest step any has begun, and all stop after it. Nothing waits for a device
-    meanwhile, so that steps which need every process can end.
-
     Args:
-      index: of this process.
-      die: what is called with a message when another process is dead; ends this one.
+      index: the index of this process.
+      count: the number of processes.
+      end: the function that ends this process with a message, when another has ended or failed.
     """
 
-    def __init__(self, index: int, die: Callable[[str], None]):
-        self.index = index
-        self._die = die
-        self._changed = threading.Condition()
-        self._begun = 0
-        self._asked = self._closed = False
-        self._stop: tuple[int, int] | None = None
-        self._tell: Callable[[Message], None] = lambda message: None
-
-    def connect(self, tell: Callable[[Message], None]) -> None:
-        """Says how process 0 is told something."""
-        self._tell = tell
-
-    def begin(self, step: int, signum: int | None) -> int | None:
-        """Called before the dispatch that ends with `step`, with a signal that has arrived here.
-
-        Returns the signal by which all stop before that step, or None to go on.
-        """
-        with self._changed:
-            if signum is not None and not self._asked:
-                self._tell({"stop": signum})
-                self._changed.wait_for(lambda: self._asked)
-            if self._asked:
-                self._changed.wait_for(lambda: self._stop is not None)
-                assert self._stop is not None
-                last, by = self._stop
-                if step > last:
-                    return by
-            self._begun = step
-        return None
-
-    def receive(self, message: Message) -> None:
-        """What process 0 says."""
-        if "dead" in message and not self._closed:
-            self._die(message["dead"])
-        with self._changed:
-            if "ask" in message and not self._asked:
-                self._asked = True
-                self._tell({"begun": self._begun})
-            elif "stop" in message:
-                self._stop = tuple(message["stop"])
-            self._changed.notify_all()
+    def __init__(self, index: int, count: int, end: Callable[[str], None]):
+        self._me, self._count, self._end = f"process {index} of {count}", count, end
+        self._ignored: set[str] = set()
 
     def fail(self, text: str) -> None:
-        """Says that this process ends, and why."""
-        self._closed = True
-        self._tell({"failed": text})
+        """Tell the others that this process ends, and why, unless another has ended before.
 
-    def verdict(self, seconds: float, text: str) -> PeerDied:
-        """What to say of a step that failed with `text`, unless the watch ends this process first, which knows more."""
-        time.sleep(seconds)
-        return PeerDied(f"a step failed in process {self.index}, and no process is known to be dead: {text}")
+        With a dead process, collectives and checkpoints fail here too: it is heard of within `_SETTLE` seconds, and
+        ends this process meanwhile. What fails in all processes is shown by each.
+        """
+        self._ignored = {"failed"}
+        time.sleep(_SETTLE)
+        self._ignored = {"failed", "ended"}
+        self._tell(failed=f"{self._me} has failed: {text}")
 
-    def close(self) -> None:
-        """From here on others may end."""
-        self._closed = True
-        self._tell({"bye": True})
+    def leave(self) -> None:
+        """Let the others end from here on."""
+        self._ignored = {"failed", "ended"}
+
+    def _tell(self, **message: str) -> None:
+        raise NotImplementedError
+
+    def _hear(self, message: Message) -> None:
+        for kind, text in message.items():
+            if kind not in self._ignored:
+                self._end(text)
 
 
-class Hub:
-    """Process 0's side: knows who is alive, and settles where to stop."""
+class Hub(Peers):
+    """Process 0, which tells all of what it hears from one."""
 
-    def __init__(self, count: int, own: Peers, token: str):
-        self._count, self._own, self._token = count, own, token
-        self._lines: dict[int, Line] = {}
-        self._gone: set[int] = set()
-        self._begun: dict[int, int] = {}
-        self._signum: int | None = None
-        self._lock = threading.RLock()
-        self._server = socket.create_server(("", 0), backlog=count)
-        own.connect(lambda message: self._handle(0, message))
+    def __init__(self, count: int, end: Callable[[str], None]):
+        super().__init__(0, count, end)
+        self.token = secrets.token_hex(16)  # by which the processes of a run know each other
+        self._connections: dict[int, Connection] = {}
+        both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both else socket.AF_INET
+        self._server = socket.create_server(("", 0), family=family, backlog=count + 100, dualstack_ipv6=both)
 
     @property
     def port(self) -> int:
-        """Where the others connect."""
+        """The port on which the others connect."""
         return int(self._server.getsockname()[1])
 
     def accept_all(self) -> None:
-        """Waits for all others; raises `PeerDied` for one that does not come."""
+        """Wait until all others are connected; raise `PeerDied` for one that does not come."""
+        deadline = time.monotonic() + _CONNECT
         with self._server:
-            self._accept_until(time.monotonic() + _HELLO)
-        for index, line in self._lines.items():
-            _start(lambda index=index, line=line: self._listen(index, line), "listen")  # type: ignore[misc]
-        _start(self._watch)
+            self._server.settimeout(_POLL)
+            while missing := sorted(set(range(1, self._count)) - set(self._connections)):
+                with contextlib.suppress(TimeoutError):
+                    connection, _ = self._server.accept()
+                    # a thread each, so that a stranger who says nothing holds nobody up
+                    _start(self._serve, Connection(connection))
+                if time.monotonic() > deadline:
+                    raise PeerDied(f"process {missing[0]} of {self._count} has not connected within {_CONNECT:.0f} s")
 
-    def _accept_until(self, deadline: float) -> None:
-        while len(self._lines) < self._count - 1:
-            self._server.settimeout(max(deadline - time.monotonic(), 0.01))
-            try:
-                connection, _ = self._server.accept()
-            except TimeoutError:
-                missing = sorted(set(range(1, self._count)) - set(self._lines))
-                raise PeerDied(f"process {missing[0]} of {self._count} has not called within {_HELLO:.0f} s") from None
-            # whoever else may call, and say nothing
-            connection.settimeout(min(_GREETING, max(deadline - time.monotonic(), 0.01)))
-            line = Line(connection)
-            hello = line.receive()
-            if isinstance(hello, dict) and hello.get("token") == self._token:
-                connection.settimeout(None)
-                self._lines[int(hello["index"])] = line
-            else:
-                line.close()
+    def _serve(self, connection: Connection) -> None:
+        hello = connection.receive(_HELLO)
+        if hello is None or hello.get("token") != self.token:
+            connection.close()
+            return
+        index = int(hello["index"])
+        self._connections[index] = connection
+        message = connection.receive() or {"ended": f"process {index} of {self._count} has ended before the run has"}
+        if "bye" not in message:
+            self._tell(**message)
+            self._hear(message)
 
-    def _listen(self, index: int, line: Line) -> None:
-        while (message := line.receive()) is not None:
-            self._handle(index, message)
-        if index not in self._gone:
-            self._dead(index, f"process {index} of {self._count} has ended before the run has")
-
-    def _watch(self) -> None:
-        while True:
-            time.sleep(_PING)
-            for index, line in self._lines.items():
-                line.send(ping=True)
-                if index not in self._gone and time.monotonic() - line.heard > SILENCE:
-                    self._dead(index, f"process {index} of {self._count} has not been heard of for {SILENCE:.0f} s")
-
-    def _handle(self, index: int, message: Message) -> None:
-        with self._lock:
-            if "bye" in message:
-                self._gone.add(index)
-            elif "failed" in message:
-                self._dead(index, f"process {index} of {self._count} has failed: {message['failed']}")
-            elif "stop" in message and self._signum is None:
-                self._signum = int(message["stop"])
-                self._broadcast({"ask": True})
-            elif "begun" in message:
-                self._begun[index] = int(message["begun"])
-                if len(self._begun) == self._count:
-                    self._broadcast({"stop": [max(self._begun.values()), self._signum]})
-
-    def _dead(self, index: int, text: str) -> None:
-        self._gone.add(index)
-        self._broadcast({"dead": text})
-
-    def _broadcast(self, message: Message) -> None:
-        for index, line in self._lines.items():
-            if index not in self._gone:
-                line.send(**message)
-        # its own last: where a process is dead, this ends it; in a thread, since it may be the one that waits
-        _start(lambda: self._own.receive(message))
+    def _tell(self, **message: str) -> None:
+        for connection in list(self._connections.values()):
+            connection.send(**message)
 
 
-def call(addresses: list[str], port: int, token: str, own: Peers, count: int) -> None:
-    """Connects `own` to process 0, which listens on `port` at one of `addresses`; raises `PeerDied`."""
-    line = Line(_reached(addresses, port))
-    line.send(index=own.index, token=token)
-    own.connect(lambda message: line.send(**message))
+class Spoke(Peers):
+    """Every other process, connected to process 0.
 
-    def listen() -> None:
-        while (message := line.receive()) is not None:
-            own.receive(message)
-        own.receive({"dead": f"process 0 of {count} has ended before the run has"})
+    Args:
+      address: the host and the port of process 0.
+      token: the hub's.
 
-    def watch() -> None:
-        while True:
-            time.sleep(_PING)
-            line.send(ping=True)
-            if time.monotonic() - line.heard > SILENCE:
-                own.receive({"dead": f"process 0 of {count} has not been heard of for {SILENCE:.0f} s"})
+    Raises:
+      PeerDied: process 0 cannot be reached.
+    """
 
-    _start(listen, "listen")
-    _start(watch)
-
-
-def _reached(addresses: list[str], port: int) -> socket.socket:
-    for address in addresses:
+    def __init__(self, address: tuple[str, int], token: str, index: int, count: int, end: Callable[[str], None]):
+        super().__init__(index, count, end)
         try:
-            connection = socket.create_connection((address, port), timeout=5)
-        except OSError:
-            continue
-        connection.settimeout(None)
-        return connection
-    raise PeerDied(f"process 0 is not reached on port {port} of {' or '.join(addresses)}; is a firewall in between?")
+            connection = socket.create_connection(address, timeout=_HELLO)
+        except OSError as error:
+            raise PeerDied(
+                f"process 0 is not reached on port {address[1]} of {address[0]} ({error}); is a firewall in between?"
+            ) from None
+        self._connection = Connection(connection)
+        self._tell(index=str(index), token=token)
+        _start(self._listen)
 
+    def leave(self) -> None:
+        """Let the others end from here on, and tell process 0 that this one may."""
+        super().leave()
+        self._tell(bye="")
 
-def new_token() -> str:
-    """By which the processes of a run know each other."""
-    return secrets.token_hex(16)
+    def _listen(self) -> None:
+        # the first word is the last: process 0 ends after it, too
+        message = self._connection.receive()
+        self._hear(message or {"ended": f"process 0 of {self._count} has ended before the run has"})
+
+    def _tell(self, **message: str) -> None:
+        self._connection.send(**message)
 
 
 def end_process(message: str) -> NoReturn:
-    """Ends this process at once: its main thread may be waiting, inside jax, for a process that will never answer."""
-    text = f"{message}. This one ends too; run the same command again to continue from the last checkpoint"
-    print(f"jaxtrain: error: {text}", file=sys.stderr, flush=True)
-    os._exit(PeerDied.exit_code)
+    """End this process at once, since another one is dead: `message` names it."""
+    exit_now(
+        PeerDied.exit_code,
+        f"{message}. This one ends too; run the same command again to continue from the last checkpoint",
+    )
 
 
-def _start(target: Callable[[], None], name: str = "peers") -> None:
-    threading.Thread(target=target, name=name, daemon=True).start()
+def exit_now(exit_code: int, error: str = "") -> NoReturn:
+    """Exit with a sentence, from any thread: the main one may be waiting, inside jax, for a process that is dead."""
+    sys.stdout.flush()
+    if error:
+        sys.stderr.write(f"jaxtrain: error: {error}\n")  # in one piece
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    """Have the kernel end the connection when the other machine is silent for `SILENCE` seconds."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    probes = {"TCP_KEEPIDLE": SILENCE // 2, "TCP_KEEPINTVL": SILENCE // 12, "TCP_KEEPCNT": 6}
+    # the last, in milliseconds, is for what has been sent and is not acknowledged
+    for name, value in {**probes, "TCP_USER_TIMEOUT": 1000 * SILENCE}.items():
+        if hasattr(socket, name):  # not every system has all of them
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _start(target: Callable[..., None], *args: Any) -> None:
+    threading.Thread(target=target, args=args, name="peers", daemon=True).start()

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from jaxtrain.distributed import processes as hosts
+from jaxtrain.distributed import processes
 from jaxtrain.errors import CheckpointError
 from jaxtrain.optim.param_rules import path_name
 from jaxtrain.training.state import TrainState
@@ -91,9 +91,9 @@ class Saver:
             "leaves": layout_of(state),
         }
         try:
-            if hosts.is_primary():
+            if processes.is_process_0():
                 pending.mkdir(parents=True)
-            hosts.wait_for_all(pending.name)
+            processes.wait_for_all(pending.name)
             response = ocp.save_checkpointables_async(pending.absolute() / _STATE, {_STATE: _as_dict(state)})
         except Exception as error:
             raise _not_written(pending, step, error) from error
@@ -105,7 +105,7 @@ class Saver:
     ) -> None:
         try:
             written()
-            if not hosts.is_primary():
+            if not processes.is_process_0():
                 return
             manifest["files"] = {name: _digest(pending / name, sync=True) for name in _files(pending)}
             with (pending / _MANIFEST).open("w", encoding="utf-8") as file:
@@ -125,7 +125,7 @@ class Saver:
         if self._pending is not None:
             pending, self._pending = self._pending, None
             pending.result()
-            hosts.wait_for_all(f"checkpoint {self.last_step}")
+            processes.wait_for_all(f"checkpoint {self.last_step}")
 
     def close(self) -> None:
         """Ends the background thread, after the save under way."""

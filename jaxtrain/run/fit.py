@@ -12,8 +12,7 @@ import jax
 from jaxtrain.config import Config, config_name, digest, load_config
 from jaxtrain.data.source import Split
 from jaxtrain.data.splits import read_splits
-from jaxtrain.distributed import processes as hosts
-from jaxtrain.distributed.peers import Peers
+from jaxtrain.distributed import processes
 from jaxtrain.errors import CheckpointError, Diverged, Interrupted
 from jaxtrain.reporting.reporter import Reporter, quiet
 from jaxtrain.run import checkpoints
@@ -74,9 +73,9 @@ def fit(
         stands, `Diverged` for a loss that is not finite, `Interrupted` when SIGTERM or SIGINT ended it.
     """
     keep_freed_memory()
-    resolved = load_config(config, overrides)
-    with hosts.watched() as peers:
-        return _fit(config, resolved, workdir, data_dir, reporter or quiet(), peers)
+    with processes.watch_processes():
+        resolved = load_config(config, overrides)
+        return _fit(config, resolved, workdir, data_dir, reporter or quiet())
 
 
 def _fit(
@@ -85,10 +84,9 @@ def _fit(
     workdir: str | Path | None,
     data_dir: str | Path | None,
     reporter: Reporter,
-    peers: Peers | None,
 ) -> Result:
     directory = Workdir(Path(workdir) if workdir is not None else default_workdir(config, resolved))
-    if hosts.is_primary():
+    if processes.is_process_0():
         directory.check(resolved)
     enable_compilation_cache()
     plan = make_plan(resolved, data_dir)
@@ -96,12 +94,10 @@ def _fit(
     with explained(resolved, memory.DATA):
         splits = read_splits(plan.splits, tuple(plan.splits.sizes), resolved.seed)  # damaged data leaves nothing behind
     with lock_workdir(directory, resolved):
-        return _train(plan, directory, reporter, splits, peers)
+        return _train(plan, directory, reporter, splits)
 
 
-def _train(
-    plan: Plan, directory: Workdir, reporter: Reporter, splits: Mapping[str, Split], peers: Peers | None
-) -> Result:
+def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: Mapping[str, Split]) -> Result:
     found = restore_latest(plan, directory, reporter)
     normalization = fit_or_read_normalization(plan, directory, splits["train"])
     plan = with_training_colors(plan, splits["train"])
@@ -122,14 +118,14 @@ def _train(
         hooks = Hooks(reporter.stepped, reporter.write, reporter.warn)
         loop = Loop(plan, compiled, saving, hooks, progress)
         try:
-            with stop_on_signals(peers) as stop, explained(plan.config, memory.TRAINING):
+            with stop_on_signals() as stop, explained(plan.config, memory.TRAINING):
                 state = loop.run(state, stop)
             if loop.data_wait > WORTH_SAYING:
                 reporter.note(advice(loop.data_wait, plan.splits.workers, decoded=plan.splits.host is not None))
             with explained(plan.config, memory.EVALUATION):
                 final, best = _final_metrics(plan, compiled, loop, directory, reporter, state)
         except (Interrupted, Diverged) as error:
-            if hosts.is_primary():
+            if processes.is_process_0():
                 _unfinished(plan, loop, directory, error).write(directory.result_file)
             raise
     result = dataclasses.replace(
@@ -140,14 +136,14 @@ def _train(
         params_sha256=params_sha256(_whole(plan, state.params)),
         state=state,
     )
-    if hosts.is_primary():
+    if processes.is_process_0():
         result.write(directory.result_file)
     return result
 
 
 def _whole(plan: Plan, params: Any) -> Any:
     """Parameters of which each process has every part."""
-    if hosts.is_alone():
+    if processes.single_process():
         return params
     return plan.layout.jit(lambda x: x, out_shardings=plan.layout.replicated)(params)
 
@@ -173,7 +169,7 @@ def _final_metrics(
     if best_step is not None:
         chosen = state
         if best_step != plan.total_steps:
-            if not hosts.said_by_primary(lambda: _is_usable(directory, best_step, reporter)):
+            if not processes.broadcast_from_process_0(lambda: _is_usable(directory, best_step, reporter)):
                 return final, best
             chosen, _ = checkpoints.restore(directory.checkpoints, best_step, restore_target(plan), verify=False)
         best = _metrics(compiled, chosen)

@@ -56,7 +56,6 @@ class Loop:
         step = start = int(state.step)
         totals, count = compiled.empty(), 1
         next_event = plan.events.after(step)
-        stop.before(step + count)
         while step < plan.total_steps:
             given = (state, totals, compiled.order.order(step), compiled.batches(step))
             if compiled.multi_step is None:
@@ -75,7 +74,7 @@ class Loop:
                 next_event = plan.events.after(step)
             if step < plan.total_steps:
                 count = self._next_count(step, min(pace.steps, next_event - step))
-                signum = stop.before(step + count)
+                signum = stop.poll()
             if due or signum is not None:
                 numbers, totals = compiled.turn(totals)
                 state = self._event(step, state, numbers, signum)

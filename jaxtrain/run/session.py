@@ -7,7 +7,7 @@ from jaxtrain.config import Config
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.data.source import Split
 from jaxtrain.data.splits import fit_normalization, fits_normalization
-from jaxtrain.distributed import processes as hosts
+from jaxtrain.distributed import processes
 from jaxtrain.errors import CheckpointError, DataError
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run import checkpoints
@@ -19,11 +19,11 @@ from jaxtrain.training.state import TrainState
 @contextlib.contextmanager
 def lock_workdir(directory: Workdir, config: Config) -> Iterator[None]:
     """Make the directory this run's own while it is open; process 0 locks it for all of them."""
-    with directory.locked(config) if hosts.is_primary() else contextlib.nullcontext():
-        if hosts.is_primary():
+    with directory.locked(config) if processes.is_process_0() else contextlib.nullcontext():
+        if processes.is_process_0():
             checkpoints.clean(directory.checkpoints)
-        hosts.wait_for_all("run directory")
-        if not hosts.is_primary():
+        processes.wait_for_all("run directory")
+        if not processes.is_process_0():
             directory.check_shared(config)
         yield
 
@@ -34,10 +34,10 @@ def fit_or_read_normalization(plan: Plan, directory: Workdir, train: Split) -> P
     Where these are streamed they are not looked at again, since that takes as long as an epoch of decoding.
     """
     fitted = None
-    if hosts.is_primary() and not directory.preprocessing_file.exists():
+    if processes.is_process_0() and not directory.preprocessing_file.exists():
         fitted = fit_normalization(plan.splits, train)
         directory.keep_normalization(fitted)
-    hosts.wait_for_all("preprocessing")
+    processes.wait_for_all("preprocessing")
     if fitted is not None:
         return fitted
     kept = directory.read_normalization()
@@ -67,7 +67,7 @@ def restore_latest(
         step = checkpoints.newest_whole(directory.checkpoints, damaged)
         return -1 if step is None else step
 
-    step = hosts.said_by_primary(newest)
+    step = processes.broadcast_from_process_0(newest)
     if step < 0:
         return None
     reporter.note(f"continuing from step {step} of {plan.total_steps}")
@@ -87,7 +87,7 @@ def open_checkpointer(plan: Plan, directory: Workdir, step: int) -> Iterator[che
 @contextlib.contextmanager
 def open_writers(plan: Plan, directory: Workdir, reporter: Reporter, step: int) -> Iterator[None]:
     """Open the writers of metrics, in process 0 for all."""
-    if not hosts.is_primary():
+    if not processes.is_process_0():
         yield
         return
     directory.rewind_metrics(step)

@@ -1,9 +1,10 @@
-"""Runs of two processes on this machine: against one process, killed and restarted, with arguments that do not fit."""
+"""Runs of two processes on this machine: against one process, stopped, killed and restarted, with wrong arguments."""
 
 import importlib.util
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -18,11 +19,12 @@ import jax
 import numpy as np
 import psutil
 import pytest
+from jax._src import distributed
 
 from jaxtrain.config import Config, DataConfig, EvaluationConfig, apply_overrides, dumps
 from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.shards import write_shards
-from jaxtrain.distributed import processes as hosts
+from jaxtrain.distributed import processes
 from jaxtrain.errors import ConfigError, PeerDied
 from jaxtrain.run import checkpoints
 from jaxtrain.run.fit import fit
@@ -52,6 +54,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "config.json"
     path.write_text(dumps(config()))
     return path
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def launch(recipe: Path, workdir: Path, processes: int, *arguments: str, **variables: str) -> subprocess.Popen[str]:
@@ -161,31 +168,57 @@ def test_killed_and_restarted_with_two_processes_and_with_one(recipe: Path, undi
     assert distance(params(tmp_path / "other", config()), params(undisturbed, config())) < 1e-5
 
 
+@pytest.mark.parametrize(("who", "signum", "code"), [(1, signal.SIGTERM, 143), (0, signal.SIGINT, 130)])
+def test_a_signal_to_one_process_stops_both_after_the_same_step_and_saves(
+    tmp_path: Path, who: int, signum: signal.Signals, code: int
+) -> None:
+    changes = ["model=linear", "train_for=100000 steps", "checkpoint.every=100000 steps"]
+    run = apply_overrides(config(), changes)
+    (tmp_path / "recipe.json").write_text(dumps(run))
+    running = launch(tmp_path / "recipe.json", tmp_path / "run", 2)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    of_run = psutil.Process(running.pid).children()
+    next(process for process in of_run if process.cmdline()[-1] == str(who)).send_signal(signum)
+    output, _ = running.communicate(timeout=120)
+    steps = dict(re.findall(rf"^\[(\d)\] .*stopped by {signum.name} after step (\d+) of", output, re.MULTILINE))
+    assert running.returncode == code, output
+    assert set(steps) == {"0", "1"}, output
+    assert set(steps.values()) == {str(checkpoints.steps(tmp_path / "run" / "checkpoints")[-1])}
+
+
 FAILING = """
-import sys
+import os, signal, sys
+import numpy as np
+from jax.experimental import multihost_utils
 from jaxtrain.errors import DataError
-from jaxtrain.distributed import processes as hosts
-who, port, index = int(sys.argv[1]), sys.argv[3], int(sys.argv[4])
-hosts.join("127.0.0.1:" + port, 2, index)
+from jaxtrain.distributed import processes
+who, kind, port, index = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
+processes.join("127.0.0.1:" + port, 2, index)
 try:
-    with hosts.watched():
-        if index == who:
-            raise {"DataError": DataError, "ValueError": ValueError}[sys.argv[2]]("a broken thing")
-        hosts.wait_for_all("a place where the other never comes")
+    with processes.watch_processes():
+        if index == who and kind != "SIGKILL":
+            raise {"DataError": DataError, "ValueError": ValueError}[kind]("a broken thing")
+        for step in range(100_000):
+            if index == who and step == 30:
+                os.kill(os.getpid(), signal.SIGKILL)
+            multihost_utils.broadcast_one_to_all(np.int32(step))
 except DataError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
 """
 
 
-@pytest.mark.parametrize(("who", "kind", "code"), [(0, "DataError", 2), (1, "DataError", 2), (1, "ValueError", 1)])
-def test_a_process_that_fails_ends_at_once_and_so_does_the_other(who: int, kind: str, code: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+def run_failing(who: int, kind: str) -> tuple[list[int], list[str]]:
+    """Return the exit codes of two processes, of which `who` fails in some way, and what they have said."""
+    port = str(free_port())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1", "NPROC": "4"}
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", FAILING, str(who), kind, str(port), str(index)],
+            [sys.executable, "-c", FAILING, str(who), kind, port, str(index)],
             env=environment,
             text=True,
             stdout=subprocess.PIPE,
@@ -193,26 +226,65 @@ def test_a_process_that_fails_ends_at_once_and_so_does_the_other(who: int, kind:
         )
         for index in range(2)
     ]
-    told = [process.communicate(timeout=60)[1] for process in running]
-    assert running[who].returncode == code, told
-    assert "a broken thing" in told[who]
-    assert "stack trace" not in told[who]
-    assert running[1 - who].returncode == 4, told
-    assert f"process {who} of 2 has failed" in told[1 - who]
-    assert "a broken thing" in told[1 - who]
+    said = [process.communicate(timeout=60)[1] for process in running]
+    return [process.returncode for process in running], said
+
+
+@pytest.mark.parametrize(("who", "kind", "code"), [(0, "DataError", 2), (1, "DataError", 2), (1, "ValueError", 1)])
+def test_a_process_that_fails_ends_at_once_and_so_does_the_other(who: int, kind: str, code: int) -> None:
+    codes, said = run_failing(who, kind)
+    assert codes[who] == code, said
+    assert "a broken thing" in said[who]
+    assert "stack trace" not in said[who]
+    assert codes[1 - who] == 4, said
+    assert f"process {who} of 2 has failed" in said[1 - who]
+    assert "a broken thing" in said[1 - who]
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_process_killed_within_a_collective_is_named_by_the_other(who: int) -> None:
+    """The collective fails in the other, too."""
+    codes, said = run_failing(who, "SIGKILL")
+    assert codes[1 - who] == 4, said
+    assert f"process {who} of 2 has ended before the run has" in said[1 - who]
+    assert "Traceback" not in said[1 - who]
+    assert "stack trace" not in said[1 - who]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_processes_that_do_not_come_in_time_are_said_without_a_stack_trace(index: int) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    code = f"from jaxtrain.distributed.processes import join; join('{address}', 2, {index}, timeout=3)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert f"did not come together in 3 s: are all started, and is process 0 reached at {address}?" in ended.stderr
+    assert "stack trace" not in ended.stderr
+
+
+def test_the_coordinator_is_where_jax_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for address, host in (("10.0.0.1:1234", "10.0.0.1"), ("[fd00::1]:1234", "fd00::1")):
+        monkeypatch.setattr(distributed.global_state, "coordinator_address", address)  # an error where there is none
+        assert processes._coordinator_host() == host
 
 
 def test_processes_that_cannot_watch_each_other_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> Any:
-        raise PeerDied("process 1 of 2 has not called")
+        raise PeerDied("process 1 of 2 has not connected")
 
     registered: list[Any] = []
-    monkeypatch.setattr(hosts, "is_alone", lambda: False)
-    monkeypatch.setattr(hosts, "_connected", missing)
-    monkeypatch.setattr(hosts.atexit, "register", lambda *args: registered.append(args))
-    with pytest.raises(PeerDied, match="has not called"), hosts.watched():
+    monkeypatch.setattr(processes, "single_process", lambda: False)
+    monkeypatch.setattr(processes, "_connect", missing)
+    monkeypatch.setattr(processes.atexit, "register", lambda *args: registered.append(args))
+    with pytest.raises(PeerDied, match="has not connected"), processes.watch_processes():
         pytest.fail("nothing is run")
-    assert registered == [(hosts._end_here, 4)]
+    assert registered == [(processes.exit_now, 4)]
 
 
 def test_a_cluster_that_is_half_described_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,10 +294,10 @@ def test_a_cluster_that_is_half_described_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "10.0.0.1:1234")
     with pytest.raises(ConfigError, match=r"must be defined.*give --coordinator, --processes and --process-id"):
-        hosts.join()
+        processes.join()
     monkeypatch.delenv("JAX_COORDINATOR_ADDRESS")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    hosts.join()  # a TPU's library, and no pod
+    processes.join()  # a TPU's library, and no pod
 
 
 @pytest.mark.parametrize(
@@ -239,13 +311,13 @@ def test_a_cluster_that_is_half_described_is_refused(monkeypatch: pytest.MonkeyP
 )
 def test_arguments_that_do_not_fit(arguments: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        hosts.join(*arguments)
+        processes.join(*arguments)
 
 
 def test_nothing_is_joined_outside_of_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **kwargs: pytest.fail("joined"))
-    hosts.join()
-    hosts.join("10.0.0.1:1234", 1, 0)
+    processes.join()
+    processes.join("10.0.0.1:1234", 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +333,7 @@ def test_a_cluster_is_left_to_jax(monkeypatch: pytest.MonkeyPatch, environment: 
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **kwargs: asked.append(args))
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    hosts.join()
+    processes.join()
     assert asked == [(None, None, None)]
 
 
@@ -271,4 +343,4 @@ def test_processes_that_do_not_come_together_are_said(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
     with pytest.raises(ConfigError, match=r"did not come together: Unable to connect$"):
-        hosts.join("10.0.0.1:1234", 2, 0)
+        processes.join("10.0.0.1:1234", 2, 0)
