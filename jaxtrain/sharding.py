@@ -1,34 +1,10 @@
 """Where an array lies: put on devices from the host, constrained inside a compiled function, on any kind of mesh."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, Sharding
-
-
-class DeviceLayout(Protocol):
-    """What data must know of the devices: `jaxtrain.distributed.mesh.Layout` is one."""
-
-    @property
-    def replicated(self) -> NamedSharding:
-        """The sharding of an array that is whole on every device."""
-        ...
-
-    @property
-    def batch(self) -> NamedSharding:
-        """The sharding of an array whose first axis is cut among the devices that share a batch."""
-        ...
-
-    @property
-    def shares(self) -> int:
-        """The number of parts into which a batch is cut."""
-        ...
-
-    def jit(self, function: Callable[..., Any], **settings: Any) -> Any:
-        """Compile `function` for these devices."""
-        ...
 
 
 def put(tree: Any, sharding: Sharding) -> Any:

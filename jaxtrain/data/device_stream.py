@@ -13,10 +13,11 @@ from jaxtrain.data.example_order import ExampleOrder
 from jaxtrain.data.memory import Arrays, TrainingBatches, put_split
 from jaxtrain.data.prefetch import Ahead, Groups
 from jaxtrain.data.source import ArraySource
-from jaxtrain.sharding import DeviceLayout, constrain, process_part, put_process_parts
+from jaxtrain.sharding import constrain, process_part, put_process_parts
 
 if TYPE_CHECKING:
     from jaxtrain.data.streaming import StreamedSplit
+    from jaxtrain.distributed.mesh import Layout
 
 PLACED_AHEAD = 2
 """Batches on their way to the device before a step asks for them."""
@@ -31,7 +32,7 @@ class DeviceStream:
       layout: the devices.
     """
 
-    def __init__(self, split: "StreamedSplit", layout: DeviceLayout):
+    def __init__(self, split: "StreamedSplit", layout: "Layout"):
         self.split, self._layout = split, layout
 
     def __len__(self) -> int:

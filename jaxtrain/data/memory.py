@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -11,7 +11,10 @@ from jax.sharding import Sharding
 
 from jaxtrain.data.preprocessing.resizing import pad_images
 from jaxtrain.data.source import ArraySource
-from jaxtrain.sharding import DeviceLayout, put
+from jaxtrain.sharding import put
+
+if TYPE_CHECKING:
+    from jaxtrain.distributed.mesh import Layout
 
 
 class Arrays(NamedTuple):
@@ -82,7 +85,7 @@ class MemorySplit(ArraySource):
         for start in range(0, len(self), size):
             yield ArraySource(self.images[start : start + size], self.labels[start : start + size])
 
-    def place(self, layout: DeviceLayout) -> "HeldSplit":
+    def place(self, layout: "Layout") -> "HeldSplit":
         """Copy the split whole to every device."""
         return HeldSplit(put_split(self, layout.replicated))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from jaxtrain.data.memory import DeviceSplit
-    from jaxtrain.sharding import DeviceLayout
+    from jaxtrain.distributed.mesh import Layout
 
 
 class Example(NamedTuple):
@@ -68,6 +68,6 @@ class Split(Protocol):
         """Yield the whole split in its order, `size` examples at a time; the last chunk may be smaller."""
         ...
 
-    def place(self, layout: "DeviceLayout") -> "DeviceSplit":
+    def place(self, layout: "Layout") -> "DeviceSplit":
         """Copy the split to the devices, or make ready to put its examples there as they are wanted."""
         ...

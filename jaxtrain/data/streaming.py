@@ -1,5 +1,8 @@
 """A split that is streamed: threads of the host make a batch ahead of the step that needs it.
 
+if TYPE_CHECKING:
+    from jaxtrain.distributed.mesh import Layout
+
 What a batch holds is a function of `(seed, step)` alone, as it is in memory: the order of the examples is the same, and
 the numbers of an augmentation come from a generator that is keyed by the step and the place in the batch. Threads only
 decide when. Pictures are decoded and augmented; images that are stored as arrays of one size are gathered as they are.
@@ -12,7 +15,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -24,7 +27,10 @@ from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resi
 from jaxtrain.data.source import ArraySource, Example
 from jaxtrain.data.stored import StoredSource
 from jaxtrain.errors import DataError
-from jaxtrain.sharding import DeviceLayout
+
+if TYPE_CHECKING:
+    from jaxtrain.distributed.mesh import Layout
+
 
 _PICTURES = 8
 _STORED_BYTES = 2**22
@@ -75,7 +81,7 @@ class StreamedSplit:
         """Return the split with `margin` pixels of 0 on each side of every image."""
         return dataclasses.replace(self, margin=margin)
 
-    def place(self, layout: DeviceLayout) -> "DeviceStream":
+    def place(self, layout: "Layout") -> "DeviceStream":
         """Return what puts the examples on the devices as they are wanted."""
         return DeviceStream(self, layout)
 

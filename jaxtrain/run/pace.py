@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from jaxtrain.training.dispatch import StepsPerCall
+from jaxtrain.xla_cpu.keep_memory import ResidentLimit
 
 _SHORT, _LONG = 0.05, 0.2
 """Seconds between two waits that are aimed at: few waits, since each costs a wake-up, and a signal answered soon."""
@@ -32,6 +33,7 @@ class Pace:
         self._since = 0
         self._earlier: jax.Array | None = None
         self._last = time.perf_counter()
+        self._resident = ResidentLimit()
 
     def stepped(self, tick: jax.Array, count: int = 1) -> None:
         """Called with something the latest dispatch computes, of `count` steps; may wait for that of an earlier one."""
@@ -58,6 +60,7 @@ class Pace:
             return False
         idle = self._idle_only and tick.is_ready()
         tick.block_until_ready()
+        self._resident.check()
         return bool(idle)
 
     def _faster(self, join: bool) -> None:

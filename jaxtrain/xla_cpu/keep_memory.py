@@ -3,8 +3,8 @@
 XLA's CPU client frees the temporary buffers of a step after the step. Many are larger than the 32 MiB above which glibc
 always maps memory and unmaps it again; the others go back to the kernel when the end of the heap is free. So each step
 faults the same pages in anew, and the kernel clears each of them. With the three settings below malloc takes all memory
-from one heap, and never shrinks it. The price is a larger process between its peaks, and gaps in the heap: a run holds
-1.2 to 1.4 times as much at its peak.
+from one heap, and never shrinks it. The price is a larger process between its peaks, and gaps in the heap, which
+`ResidentLimit` keeps from growing.
 
 On a GPU or TPU the settings do no harm and little good. They concern the memory of the host alone, and no backend may
 be started to ask which devices there are, so they are made there too.
@@ -25,6 +25,8 @@ _SETTINGS = (  # name, number in malloc.h, value
     ("M_MMAP_MAX", -4, 0),  # map no buffer by itself
     ("M_ARENA_MAX", -8, 1),  # all threads share that heap; others are limited to 64 MiB each
 )
+_MOST_RESIDENT = 1.2
+"""Times the memory after the first step, from which on freed memory is given back once."""
 _KEPT = "kept by the process"
 _outcome = "given back: neither a command nor jaxtrain.fit has begun in this process"
 
@@ -87,3 +89,26 @@ def _configure() -> str | None:
         if not mallopt(number, value):
             return f"mallopt refused {name}={value}"
     return None
+
+
+class ResidentLimit:
+    """Gives freed memory back whenever a process holds much more than after its first step.
+
+    A small allocation may take the end of the gap that the buffers of a step leave; then the next step needs new
+    memory beside the gap, and the heap grows by as much as a step uses.
+    """
+
+    def __init__(self) -> None:
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if _outcome == _KEPT else None
+        self._most = 0.0
+
+    def check(self) -> None:
+        """Call after some steps, first of all after the first one; it costs some microseconds."""
+        if self._trim is None:
+            return
+        with open("/proc/self/statm", encoding="ascii") as file:
+            resident = int(file.read().split()[1])
+        if not self._most:
+            self._most = _MOST_RESIDENT * resident
+        elif resident > self._most:
+            self._trim(0)

@@ -1,10 +1,9 @@
-"""Sizes and receptive fields against counting."""
+"""Sizes of what windows give, against counting."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.analysis.receptive_field_stack import Window, receptive_field
 from jaxtrain.nn.pooling import full_size, output_size
 
 
@@ -42,23 +41,3 @@ def test_a_stride_that_does_not_fit_is_refused() -> None:
         output_size(7, 3, stride=3, exact=True)
     assert full_size(32, 4) == 35
     assert output_size(32, 4) == 29
-
-
-@given(st.lists(st.builds(Window, st.integers(1, 5), st.integers(1, 3), st.integers(0, 2)), max_size=5))
-def test_the_receptive_field_is_what_reaches_an_output(windows: list[Window]) -> None:
-    """Followed back from two neighboring outputs, pixel by pixel."""
-
-    def seen(output: int) -> set[int]:
-        places = {output}
-        for w in reversed(windows):
-            places = {p * w.stride - w.padding + i for p in places for i in range(w.size)}
-        return places
-
-    field = receptive_field(windows)
-    first, second = seen(0), seen(1)
-    assert (min(first), max(first)) == (field.start, field.start + field.size - 1)
-    assert min(second) - min(first) == field.stride
-
-
-def test_stacks_of_3x3_see_what_one_large_window_does() -> None:
-    assert [receptive_field([Window(3)] * n).size for n in (1, 2, 3)] == [3, 5, 7]

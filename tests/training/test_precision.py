@@ -120,7 +120,9 @@ def test_a_skipped_step_leaves_everything_but_the_step_and_the_scale() -> None:
     other, _ = jax.jit(plain.train_step)(begun(plain).replace(step=jnp.int32(1)), batch_of(plan, 1.0))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3), good.params, other.params)
     assert float(plan.optimizer.rate(good.opt_state, count_updates(good.opt_state, good.step))) == pytest.approx(
-        float(plan.optimizer.learning_rate(state.opt_state, jnp.int32(1)))  # schedules count updates
+        float(
+            plan.optimizer.rate(state.opt_state, count_updates(state.opt_state, jnp.int32(1)))
+        )  # schedules count updates
     )
 
 

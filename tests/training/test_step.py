@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 
@@ -157,18 +158,18 @@ def test_the_optimizer_gets_what_a_line_search_needs():
     """value, grad and a value_fn that gives the value again at the same parameters, dropout included."""
     seen: dict[str, Any] = {}
 
-    class Tx(NamedTuple):
-        init: Any = staticmethod(lambda params: ())
+    def update(grads: Any, state: Any, params: Any, **extra: Any) -> Any:
+        seen.update(value=extra["value"], again=extra["value_fn"](params), same=extra["grad"] is grads)
+        seen.update(told=extra["objective"].value(params))
+        return jax.tree.map(jnp.zeros_like, grads), state
 
-        def update(self, grads: Any, state: Any, params: Any, **extra: Any) -> Any:
-            seen.update(value=extra["value"], again=extra["value_fn"](params), same=extra["grad"] is grads)
-            return jax.tree.map(jnp.zeros_like, grads), state
-
-    state = initializer(DROPPING, Tx(), SHAPE, SEED)()
+    tx = optax.GradientTransformationExtraArgs(lambda params: (), update)
+    state = initializer(DROPPING, tx, SHAPE, SEED)()
     batch = Batch(*map(jnp.asarray, batch_by_hand(0)))
-    _, pairs = make_train_step(Objective(DROPPING, cross_entropy()), Tx(), SEED)(state, batch)
+    _, pairs = make_train_step(Objective(DROPPING, cross_entropy()), tx, SEED)(state, batch)
     assert seen["same"]
     np.testing.assert_allclose(seen["again"], seen["value"], rtol=1e-6)
+    np.testing.assert_array_equal(seen["told"], seen["again"])
     np.testing.assert_allclose(pairs["loss"][0] / B, seen["value"], rtol=1e-6)
 
 

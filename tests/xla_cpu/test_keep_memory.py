@@ -1,6 +1,7 @@
 """Memory that malloc keeps: when it is asked to, when not and why, what `doctor` says, and that runs are the same."""
 
 import ctypes
+import io
 import json
 import os
 import subprocess
@@ -63,7 +64,9 @@ def mallopt(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         monkeypatch.delenv(name, raising=False)
     library = SimpleNamespace(CDLL=lambda _: SimpleNamespace(mallopt=note))
     monkeypatch.setattr(keep_memory, "ctypes", library)
-    monkeypatch.setattr(keep_memory, "_outcome", keep_memory._outcome)
+    monkeypatch.setattr(
+        keep_memory, "_outcome", "given back: neither a command nor jaxtrain.fit has begun in this process"
+    )
     monkeypatch.setattr(keep_memory, "_has_backend", lambda: False)
     monkeypatch.setattr(keep_memory, "_has_glibc", lambda: True)
     return calls
@@ -113,7 +116,9 @@ def test_other_tunables_of_glibc_do_not_matter(mallopt: list[tuple[int, int]], m
 def test_fit_in_a_process_with_a_backend_leaves_malloc_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     jax.devices()
     monkeypatch.delenv(keep_memory.SWITCH)
-    monkeypatch.setattr(keep_memory, "_outcome", keep_memory._outcome)
+    monkeypatch.setattr(
+        keep_memory, "_outcome", "given back: neither a command nor jaxtrain.fit has begun in this process"
+    )
     monkeypatch.setattr(keep_memory, "_has_glibc", lambda: True)
     monkeypatch.setattr(keep_memory, "_configure", lambda: pytest.fail("malloc is configured"))
     with pytest.raises(ConfigError):
@@ -218,3 +223,20 @@ print(pages * 2**12 > 2**26)
 def test_freed_memory_is_still_resident() -> None:
     assert last_line(RESIDENT) == "True"
     assert last_line(RESIDENT, "off") == "False"
+
+
+def test_freed_memory_is_given_back_where_the_process_has_grown_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    trims: list[int] = []
+    resident = iter([1000, 1100, 1201, 1199, 2000])
+    library = SimpleNamespace(CDLL=lambda _: SimpleNamespace(malloc_trim=trims.append))
+    monkeypatch.setattr(keep_memory, "ctypes", library)
+    monkeypatch.setattr(keep_memory, "open", lambda *_, **__: io.StringIO(f"9999 {next(resident)} 0"), raising=False)
+    monkeypatch.setattr(keep_memory, "_outcome", "given back: off")
+    keep_memory.ResidentLimit().check()  # nothing is kept, and nothing read
+    monkeypatch.setattr(keep_memory, "_outcome", "kept by the process")
+    limit = keep_memory.ResidentLimit()
+    given_back = []
+    for _ in range(5):
+        limit.check()
+        given_back.append(len(trims))
+    assert given_back == [0, 0, 1, 1, 2]

@@ -13,8 +13,8 @@ from PIL import Image
 
 from jaxtrain.data.sources import idx
 from jaxtrain.data.sources.tfds import tfds
-from jaxtrain.data.sources.tfds_prepare import prepare
 from jaxtrain.errors import DataError
+from scripts.prepare_tfds import prepare
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "prepare_tfds.py"
 ORIGINALS = {"first.gz": gzip.compress(bytes([10, 20, 30])), "second.gz": gzip.compress(bytes([1, 0, 1]))}
