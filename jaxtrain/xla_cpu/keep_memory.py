@@ -28,7 +28,8 @@ _SETTINGS = (  # name, number in malloc.h, value
 _MOST_RESIDENT = 1.2
 """Times the memory after the first step, from which on freed memory is given back once."""
 _KEPT = "kept by the process"
-_outcome = "given back: neither a command nor jaxtrain.fit has begun in this process"
+NOT_BEGUN = "given back: neither a command nor jaxtrain.fit has begun in this process"
+_outcome = NOT_BEGUN
 
 
 def keep_freed_memory() -> bool:
