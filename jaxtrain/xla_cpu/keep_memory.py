@@ -4,8 +4,8 @@ XLA's CPU client frees the temporary buffers of a step after the step. Many are 
 always maps memory and unmaps it again; the others go back to the kernel when the end of the heap is free. So each step
 faults the same pages in anew, and the kernel clears each of them. With the three settings below malloc takes all memory
 from one heap, and never shrinks it. The price is a larger process. All temporary buffers of a step are one block, and
-where a small allocation takes an end of its gap in the heap, the next step's block needs a new place: the process grows
-by one block, and the gap serves small allocations. docs/performance.md has what was measured.
+where the block of the next step does not fit the gap that the last one left, the process grows by one block.
+docs/performance.md has what was measured.
 
 On a GPU or TPU the settings do no harm and little good. They concern the memory of the host alone, and no backend may
 be started to ask which devices there are, so they are made there too.
