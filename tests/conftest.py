@@ -4,6 +4,7 @@ Emulated CPU devices need threads of their own (NPROC), and both that and their 
 """
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ _CACHE = Path(__file__).parent.parent / ".cache" / "xla"
 os.environ["JAXTRAIN_COMPILATION_CACHE"] = str(_CACHE)
 os.environ["JAXTRAIN_NATIVE"] = str(_CACHE.parent / "kernels")
 os.environ.pop("JAXTRAIN_DATA", None)
-# Nets here are tiny and run a few steps: up to a third of the time goes to optimizations that they never repay.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
+# Nets here are tiny and run a few steps: most of the time would go to optimizations that they never repay. With --all
+# and --exhaustive, programs are compiled more as users have them.
+_COMPILE_FAST = "--xla_backend_optimization_level=0"
+if version("jaxlib") < "0.11":  # later ones end the process over a flag that they have no more
+    _COMPILE_FAST += " --xla_cpu_use_fusion_emitters=false"
+_COMPILE_FULLY = "--xla_backend_optimization_level=1"
 
 import jax
 import pytest
@@ -29,6 +34,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)
 enable_compilation_cache()
 
+_EXAMPLES = {"default": 25, "all": 100, "exhaustive": 1000}
+"""Of a property that does not say how many it wants."""
 _LEFT_OUT = pytest.StashKey[int]()
 
 
@@ -38,10 +45,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A property is tried on more examples where more time is given."""
-    examples = 1000 if config.option.exhaustive else 100 if config.option.all else 25
-    settings.register_profile("level", max_examples=examples, deadline=None)
-    settings.load_profile("level")
+    """Where more time is given, compile as users do and try a property on more examples."""
+    thorough = config.option.all or config.option.exhaustive
+    flags, wanted = os.environ.get("XLA_FLAGS", ""), _COMPILE_FULLY if thorough else _COMPILE_FAST
+    if wanted not in flags:  # a process of pytest-xdist inherits them
+        os.environ["XLA_FLAGS"] = f"{flags} {wanted}".strip()  # read when the first program is compiled
+    level = "exhaustive" if config.option.exhaustive else "all" if config.option.all else "default"
+    settings.register_profile(f"jaxtrain {level}", max_examples=_EXAMPLES[level], deadline=None)
+    settings.load_profile(f"jaxtrain {level}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

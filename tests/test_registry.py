@@ -17,40 +17,47 @@ from jaxtrain.config.coerce import annotation_marks, coerce
 from jaxtrain.config.spec import SPECS
 from jaxtrain.errors import ConfigError
 from jaxtrain.registry import KINDS, Info, Table, table
+from tests.every_row import check_every
 
-ROWS = [pytest.param(info, id=f"{kind}-{name}") for kind in KINDS for name, info in table(kind).items()]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_table_for_each_kind(kind: str) -> None:
-    rows = table(kind)
-    assert rows.kind == kind == SPECS[kind].kind
-    assert rows.names() == sorted(rows)
-    variants = {(info.factory, tuple(info.preset.items())) for info in rows.values()}
-    assert len(rows) == len(variants) > 0  # none under two names
+ROWS = {f"{kind} {name}": info for kind in KINDS for name, info in table(kind).items()}
 
 
-@pytest.mark.parametrize("info", ROWS)
-def test_a_row_resolves_and_describes_itself(info: Info) -> None:
-    factory = info.load()
-    assert callable(factory)
-    assert f"{factory.__module__}:{factory.__qualname__}" == info.factory
-    assert inspect.getdoc(factory), "a factory says what it makes"
-    assert info.description
-    assert "\n" not in info.description + info.paper
-    assert not info.description.endswith(".")
+def test_each_kind_has_a_table_without_duplicates() -> None:
+    def check(kind: str) -> None:
+        rows = table(kind)
+        assert rows.kind == kind == SPECS[kind].kind
+        assert rows.names() == sorted(rows)
+        variants = {(info.factory, tuple(info.preset.items())) for info in rows.values()}
+        assert len(rows) == len(variants) > 0  # none under two names
+
+    check_every({kind: kind for kind in KINDS}, check)
 
 
-@pytest.mark.parametrize("info", ROWS)
-def test_options_are_named_and_annotated_with_what_a_config_holds(info: Info) -> None:
-    parameters = info.parameters()
-    for parameter in parameters.values():
-        assert parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        assert parameter.annotation is not Any
-        for hint in arms(parameter.annotation):
-            with pytest.raises(ConfigError):  # and not the TypeError of an annotation that is unknown
-                coerce(object(), hint, parameter.name)
-    assert set(info.supplied) <= parameters.keys()
+def test_every_row_resolves_and_describes_itself() -> None:
+    def check(info: Info) -> None:
+        factory = info.load()
+        assert callable(factory)
+        assert f"{factory.__module__}:{factory.__qualname__}" == info.factory
+        assert inspect.getdoc(factory), "a factory says what it makes"
+        assert info.description
+        assert "\n" not in info.description + info.paper
+        assert not info.description.endswith(".")
+
+    check_every(ROWS, check)
+
+
+def test_options_of_every_row_are_named_and_annotated_with_what_a_config_holds() -> None:
+    def check(info: Info) -> None:
+        parameters = info.parameters()
+        for parameter in parameters.values():
+            assert parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+            assert parameter.annotation is not Any
+            for hint in arms(parameter.annotation):
+                with pytest.raises(ConfigError):  # and not the TypeError of an annotation that is unknown
+                    coerce(object(), hint, parameter.name)
+        assert set(info.supplied) <= parameters.keys()
+
+    check_every(ROWS, check)
 
 
 def arms(hint: Any) -> Iterator[Any]:
@@ -64,38 +71,45 @@ def arms(hint: Any) -> Iterator[Any]:
             yield from arms(arm)
 
 
-@pytest.mark.parametrize("info", ROWS)
-def test_defaults_pass_their_own_checks(info: Info) -> None:
-    for parameter in info.parameters().values():
-        default = parameter.default
-        if default is inspect.Parameter.empty:
-            continue
-        steps = any(isinstance(mark, StepCount) for mark in annotation_marks(parameter.annotation))
-        written = f"{default} steps" if steps and default is not None else default
-        coerced = coerce(written, parameter.annotation, parameter.name)
-        assert str(coerced) == written if steps and default is not None else coerced == default
+def test_defaults_of_every_row_pass_their_own_checks() -> None:
+    def check(info: Info) -> None:
+        for parameter in info.parameters().values():
+            default = parameter.default
+            if default is inspect.Parameter.empty:
+                continue
+            steps = any(isinstance(mark, StepCount) for mark in annotation_marks(parameter.annotation))
+            written = f"{default} steps" if steps and default is not None else default
+            coerced = coerce(written, parameter.annotation, parameter.name)
+            assert str(coerced) == written if steps and default is not None else coerced == default
+
+    check_every(ROWS, check)
 
 
-@pytest.mark.parametrize("info", ROWS)
-def test_paths_are_supplied_by_the_run(info: Info) -> None:
+def test_paths_are_supplied_by_the_run() -> None:
     """A path in a config would make the config one of this machine."""
-    for name, parameter in info.parameters().items():
-        assert Path not in (parameter.annotation, *get_args(parameter.annotation)) or name in info.supplied
+
+    def check(info: Info) -> None:
+        for name, parameter in info.parameters().items():
+            assert Path not in (parameter.annotation, *get_args(parameter.annotation)) or name in info.supplied
+
+    check_every(ROWS, check)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "config"])
-def test_list_prints_every_row(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    names = sorted(shipped()) if kind == "config" else table(kind).names()
-    assert main(["list", plural(kind), "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in printed] == names
-    assert all(row["description"] for row in printed)
-    assert main(["list", plural(kind)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == names
-    for line, row in zip(lines, printed, strict=True):
-        assert row["description"] in line
-        assert row.get("paper", "") in line
+def test_list_prints_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    def check(kind: str) -> None:
+        names = sorted(shipped()) if kind == "config" else table(kind).names()
+        assert main(["list", plural(kind), "--json"]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        assert [row["name"] for row in printed] == names
+        assert all(row["description"] for row in printed)
+        assert main(["list", plural(kind)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == names
+        for line, row in zip(lines, printed, strict=True):
+            assert row["description"] in line
+            assert row.get("paper", "") in line
+
+    check_every({kind: kind for kind in [*KINDS, "config"]}, check)
 
 
 def plural(kind: str) -> str:
@@ -120,14 +134,16 @@ def test_an_optimizer_keeps_its_name_when_the_file_of_that_name_is_imported() ->
     assert "lbfgs" in dir(jaxtrain.optim)
 
 
-@pytest.mark.parametrize("kind", ["model", "dataset", "optimizer", "augmentation"])
-def test_packages_offer_what_their_tables_name(kind: str) -> None:
-    package = importlib.import_module(KINDS[kind].partition(":")[0])
-    with pytest.raises(AttributeError, match="no attribute 'nothing_of_this_name'"):
-        package.nothing_of_this_name  # noqa: B018
-    for name, info in table(kind).items():
-        assert getattr(package, name) is info.load()
-        assert getattr(package, name) is info.load()  # also after the import that the first time made
+def test_packages_offer_what_their_tables_name() -> None:
+    def check(kind: str) -> None:
+        package = importlib.import_module(KINDS[kind].partition(":")[0])
+        with pytest.raises(AttributeError, match="no attribute 'nothing_of_this_name'"):
+            package.nothing_of_this_name  # noqa: B018
+        for name, info in table(kind).items():
+            assert getattr(package, name) is info.load()
+            assert getattr(package, name) is info.load()  # also after the import that the first time made
+
+    check_every({kind: kind for kind in ("model", "dataset", "optimizer", "augmentation")}, check)
 
 
 def test_a_variant_is_its_family_with_a_choice_made() -> None:

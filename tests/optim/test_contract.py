@@ -21,6 +21,12 @@ from jaxtrain.training.state import TrainState
 NAMES = OPTIMIZERS.names()
 WRAPPERS = [n for n in NAMES if "inner" in OPTIMIZERS[n].parameters()]
 WITH_RATE = [n for n in NAMES if "learning_rate" in OPTIMIZERS[n].parameters() and n not in WRAPPERS]
+LONG_TO_COMPILE = ("lbfgs", "bfgs", "nonlinear_cg", "hessian_free", "newton")
+"""Searches and solvers inside; what every row is tried on is `slow` for these where their own files try it too."""
+
+
+def slow_where_long(names: list[str]) -> list[Any]:
+    return [pytest.param(n, marks=pytest.mark.slow) if n in LONG_TO_COMPILE else n for n in names]
 
 
 def create(name: str, rate: Any = 0.1, **options: Any) -> optax.GradientTransformationExtraArgs:
@@ -143,7 +149,7 @@ def test_float64_stays_float64(name: str):
     assert not any(x.dtype == jnp.float32 and x.ndim for x in jax.tree.leaves(after))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_where_long(NAMES))
 def test_vmap_is_a_run_for_each(name: str):
     tx = create(name)
     starts = {"kernel": jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 2)), jnp.float32)}
@@ -157,7 +163,7 @@ def test_vmap_is_a_run_for_each(name: str):
 ONE_OF_TWO = {"a": {"kernel": True}, "b": (True, False)}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_where_long(NAMES))
 def test_masked_and_frozen_leaves_stay_bitwise(name: str):
     """Under optax.masked and optax.partition the objective is of what is seen; under the rules it is whole."""
     params = mixed()
@@ -219,7 +225,7 @@ def test_the_state_continues_bitwise_after_a_checkpoint(saved: tuple[Any, Any], 
     assert raw(advance(name, *before)) == raw(advance(name, *after))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_where_long(NAMES))
 def test_the_sharding_of_parameters_and_state_is_kept(name: str):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     cut, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
@@ -293,7 +299,7 @@ def test_descends_a_bowl_and_a_valley(name: str):
     assert half_squares(rosenbrock(end)) < half_squares(rosenbrock(valley)) / 2  # of 24.2, most is in the first steps
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_where_long(NAMES))
 def test_works_in_a_chain(name: str):
     params = mixed()
     alone, halved = create(name), optax.chain(create(name), optax.scale(0.5))
@@ -326,7 +332,7 @@ def injected(name: str, static: bool) -> tuple[Any, Any]:
     return before, after
 
 
-@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("static", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", WITH_RATE)
 def test_the_learning_rate_can_be_injected(name: str, static: bool):
     """`optax.inject_hyperparams(factory)(learning_rate=...)`, as optax's documents have it, takes the defaults too.
@@ -340,7 +346,7 @@ def test_the_learning_rate_can_be_injected(name: str, static: bool):
     assert not any(np.any(np.asarray(x, np.float32)) for x in jax.tree.leaves(after))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in WITH_RATE])
+@pytest.mark.parametrize("name", slow_where_long([n for n in NAMES if n not in WITH_RATE]))
 def test_what_has_no_rate_can_be_injected_all_the_same(name: str):
     parameters = OPTIMIZERS[name].parameters()
     options: dict[str, Any] = {}

@@ -15,7 +15,7 @@ import pytest
 
 from jaxtrain.optim import GRADIENT_TRANSFORMS, OPTIMIZERS
 from tests.optim import trajectory_oracles as oracles
-from tests.optim.trajectory_oracles import PROBLEMS, STEPS, Problem
+from tests.optim.trajectory_oracles import PROBLEMS, STEPS
 
 
 def decaying(t: Any) -> Any:
@@ -113,33 +113,53 @@ CASES: dict[str, tuple[str, dict[str, Any], Any, dict[str, Any]]] = {
     "lars": ("lars", {"trust_coefficient": 0.1, "exclude_vectors": False, "weight_decay": 0.1}, oracles.lars, {}),
     "lamb": ("lamb", {"exclude_vectors": False, "weight_decay": 0.1}, oracles.lamb, {}),
 }
-problems = pytest.mark.parametrize("problem", PROBLEMS)
-rates = pytest.mark.parametrize("rate", RATES)
+each_problem_and_rate = [(problem, rate) for problem in PROBLEMS for rate in RATES]
+Paths = dict[tuple[str, str], np.ndarray]
+WIDTH = max(problem.start.size for problem in PROBLEMS.values())
+"""Of the points in the compiled loops: zeros fill a shorter one up, and their gradient is zero."""
 
 
-def path_of(tx: optax.GradientTransformationExtraArgs, problem: Problem) -> np.ndarray:
-    """The points after each step, in one compiled scan; the gradient is jax's own, of the function."""
+def paths_of(optimizers: dict[str, optax.GradientTransformationExtraArgs]) -> Paths:
+    """The points of each problem after each step of each optimizer, in one program; gradients are jax's own.
 
-    def objective(x: jax.Array) -> jax.Array:
-        return problem.value(x, jnp)
+    Both problems go through one scan: what is compiled is the optimizer, once.
+    """
 
-    def body(carry: Any, _: None) -> Any:
-        x, state = carry
-        updates, state = tx.update(jax.grad(objective)(x), state, x, value_fn=objective)
-        x = optax.apply_updates(x, updates)
-        return (x, state), x
+    def path(tx: Any, problem: jax.Array, start: jax.Array) -> jax.Array:
+        def objective(x: jax.Array) -> jax.Array:
+            return jax.lax.select_n(problem, *(p.value(x[: p.start.size], jnp) for p in PROBLEMS.values()))
 
-    run = jax.jit(lambda x: jax.lax.scan(body, (x, tx.init(x)), None, length=STEPS)[1])
-    return np.asarray(run(jnp.asarray(problem.start)))
+        def body(carry: Any, _: None) -> Any:
+            x, state = carry
+            updates, state = tx.update(jax.grad(objective)(x), state, x, value_fn=objective)
+            x = optax.apply_updates(x, updates)
+            return (x, state), x
+
+        return jax.lax.scan(body, (start, tx.init(start)), None, length=STEPS)[1]
+
+    @jax.jit
+    def run(starts: jax.Array) -> dict[str, jax.Array]:
+        each = jnp.arange(len(PROBLEMS), dtype=jnp.int32)
+        return {rate: jax.vmap(functools.partial(path, tx))(each, starts) for rate, tx in optimizers.items()}
+
+    with jax.enable_x64(True):
+        starts = np.stack([np.pad(p.start, (0, WIDTH - p.start.size)) for p in PROBLEMS.values()])
+        found = jax.device_get(run(starts))
+    paths = {
+        (name, rate): found[rate][i, :, : p.start.size]
+        for i, (name, p) in enumerate(PROBLEMS.items())
+        for rate in found
+    }
+    assert all(path.dtype == np.float64 for path in paths.values())
+    return paths
 
 
 @functools.cache
-def ours(case: str, problem: str, rate: str) -> np.ndarray:
+def ours(case: str) -> Paths:
+    """The paths of a case by problem and rate."""
     name, options, _, _ = CASES[case]
     with jax.enable_x64(True):
-        path = path_of(OPTIMIZERS.create(name, learning_rate=rates_of(name, rate)[0], **options), PROBLEMS[problem])
-    assert path.dtype == np.float64
-    return path
+        return paths_of({r: OPTIMIZERS.create(name, learning_rate=rates_of(name, r)[0], **options) for r in RATES})
 
 
 def assert_same_path(actual: np.ndarray, expected: np.ndarray) -> None:
@@ -148,8 +168,8 @@ def assert_same_path(actual: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(expected[-1] - expected[0]).max() > 0.02  # there was something to get wrong
 
 
-@problems
-def test_the_gradients_by_hand_are_those_of_the_functions(problem: str):
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_oracle_gradients_by_hand_are_those_of_the_functions(problem: str):
     p = PROBLEMS[problem]
     with jax.enable_x64(True):
         gradient = jax.jit(jax.grad(lambda x: p.value(x, jnp)))(p.start)
@@ -159,13 +179,12 @@ def test_the_gradients_by_hand_are_those_of_the_functions(problem: str):
         assert np.linalg.eigvalsh(np.asarray(hessian)).min() < 0
 
 
-@rates
-@problems
 @pytest.mark.parametrize("case", CASES)
-def test_equals_a_loop_in_numpy(case: str, problem: str, rate: str):
+def test_optimizer_equals_a_loop_in_numpy(case: str):
     name, options, oracle, told = CASES[case]
-    plain = rates_of(name, rate)[1]
-    assert_same_path(ours(case, problem, rate), oracle(PROBLEMS[problem], plain, {**options, **told}))
+    for problem, rate in each_problem_and_rate:
+        expected = oracle(PROBLEMS[problem], rates_of(name, rate)[1], {**options, **told})
+        assert_same_path(ours(case)[problem, rate], expected)
 
 
 def _torch_options(options: dict[str, Any], renamed: dict[str, str]) -> dict[str, Any]:
@@ -203,10 +222,7 @@ IN_TORCH: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
 }
 
 
-@rates
-@problems
-@pytest.mark.parametrize("case", IN_TORCH)
-def test_equals_torch(case: str, problem: str, rate: str):
+def torch_path(case: str, problem: str, rate: str) -> np.ndarray:
     torch = pytest.importorskip("torch", reason="the oracle is torch.optim")
     kind, defaults, renamed = IN_TORCH[case]
     p, schedule = PROBLEMS[problem], rates_of(CASES[case][0], rate)[1]
@@ -224,36 +240,44 @@ def test_equals_torch(case: str, problem: str, rate: str):
             path.append(x.detach().numpy().copy())
     finally:
         torch.set_default_dtype(before)
-    assert_same_path(ours(case, problem, rate), np.array(path))
+    return np.array(path)
 
 
-@problems
-def test_a_delay_of_nothing_is_sgd_and_one_of_three_is_a_loop_with_old_gradients(problem: str):
-    p = PROBLEMS[problem]
+@pytest.mark.parametrize("case", IN_TORCH)
+def test_optimizer_equals_torch(case: str):
+    for problem, rate in each_problem_and_rate:
+        assert_same_path(ours(case)[problem, rate], torch_path(case, problem, rate))
+
+
+def test_delay_of_zero_is_sgd_and_of_three_is_a_loop_with_old_gradients():
+    delays = {"plain": [], "none": [{"steps": 0}], "late": [{"steps": 3}]}
     with jax.enable_x64(True):
-        plain, none, late = (
-            path_of(optax.chain(*before, OPTIMIZERS.create("sgd", learning_rate=0.02)), p)
-            for before in (
-                [],
-                [GRADIENT_TRANSFORMS.create("delay", steps=0)],
-                [GRADIENT_TRANSFORMS.create("delay", steps=3)],
-            )
+        paths = paths_of(
+            {
+                name: optax.chain(
+                    *(GRADIENT_TRANSFORMS.create("delay", **given) for given in before),
+                    OPTIMIZERS.create("sgd", learning_rate=0.02),
+                )
+                for name, before in delays.items()
+            }
         )
-    np.testing.assert_array_equal(none, plain)
-    x, waiting, path = p.start.copy(), [np.zeros_like(p.start)] * 3, []
-    for _ in range(STEPS):
-        waiting.append(p.gradient(x))
-        x = x - 0.02 * waiting.pop(0)
-        path.append(x)
-    assert_same_path(late, np.array(path))
-    assert not np.allclose(late, plain)
+    for problem, p in PROBLEMS.items():
+        plain, none, late = (paths[problem, name] for name in delays)
+        np.testing.assert_array_equal(none, plain)
+        x, waiting, path = p.start.copy(), [np.zeros_like(p.start)] * 3, []
+        for _ in range(STEPS):
+            waiting.append(p.gradient(x))
+            x = x - 0.02 * waiting.pop(0)
+            path.append(x)
+        assert_same_path(late, np.array(path))
+        assert not np.allclose(late, plain)
 
 
 @pytest.mark.parametrize("rule", ["momentum", "nesterov"])
-def test_the_place_of_the_learning_rate_matters_under_a_schedule_and_only_there(rule: str):
+def test_place_of_the_learning_rate_matters_under_a_schedule_and_only_there(rule: str):
     """The trap: torch's and optax's forms agree with these at a constant rate, and not beside a decaying one."""
     options = {"momentum": 0.9, "nesterov": rule == "nesterov"}
+    with jax.enable_x64(True):
+        outside = paths_of({r: OPTIMIZERS.create("sgd", learning_rate=RATES[r][0], **options) for r in RATES})
     for rate, same in (("constant", True), ("decaying", False)):
-        with jax.enable_x64(True):
-            outside = path_of(OPTIMIZERS.create("sgd", learning_rate=RATES[rate][0], **options), PROBLEMS["bowl"])
-        assert (np.abs(outside - ours(rule, "bowl", rate)).max() < 1e-11) == same
+        assert (np.abs(outside["bowl", rate] - ours(rule)["bowl", rate]).max() < 1e-11) == same

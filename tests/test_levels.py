@@ -1,0 +1,53 @@
+"""Which tests a run leaves out: the options `--all` and `--exhaustive`, the markers, and tests named by their ids."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from tests import conftest
+
+pytest_plugins = ["pytester"]
+TESTS = """
+import pytest
+
+def test_of_a_moment(): pass
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["a", "b"])
+def test_of_a_minute(case): pass
+
+@pytest.mark.exhaustive
+def test_of_an_hour(): pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the inner run sets is put back: other tests of this process come after it."""
+    monkeypatch.setenv("XLA_FLAGS", "")
+    before = settings.get_current_profile_name()
+    yield
+    settings.load_profile(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "run", "left_out"),
+    [
+        (["test_three.py"], 1, 3),
+        (["test_three.py", "--all"], 3, 1),
+        (["test_three.py", "--exhaustive"], 4, 0),
+        (["test_three.py", "-m", "slow"], 2, 2),
+        (["test_three.py::test_of_a_minute"], 2, 0),
+        (["test_three.py::test_of_a_minute[b]"], 1, 0),
+        (["test_three.py::test_of_an_hour"], 1, 0),
+    ],
+)
+def test_slow_tests_run_only_when_they_are_asked_for(
+    pytester: pytest.Pytester, arguments: list[str], run: int, left_out: int
+) -> None:
+    pytester.makepyfile(test_three=TESTS)
+    pytester.makeini("[pytest]\nmarkers =\n    slow\n    exhaustive\n")
+    done = pytester.inline_run(*arguments, plugins=[conftest])
+    done.assertoutcome(passed=run)
+    assert sum(len(call.items) for call in done.getcalls("pytest_deselected")) == left_out
