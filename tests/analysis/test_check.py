@@ -13,6 +13,7 @@ from jaxtrain.training.plan import make_plan
 from jaxtrain.xla_cpu.convolutions import native
 from tests.compiled import compiled_step
 from tests.conftest import tiny_config
+from tests.levels import slow_except
 
 
 @pytest.fixture
@@ -92,12 +93,15 @@ def test_rules_reach_the_report() -> None:
     }
 
 
-@pytest.mark.parametrize("kernels", ["native", "XLA's"])
-@pytest.mark.parametrize(
-    "model",
-    ["mlp(widths=[96, 96, 96, 96])", "lenet5", "vit(patch=4, width=96, depth=2, heads=3, mlp_width=384)"],
-    ids=["mlp", "lenet5", "vit"],
-)
+MODELS = {
+    "mlp": "mlp(widths=[96, 96, 96, 96])",
+    "lenet5": "lenet5",
+    "vit": "vit(patch=4, width=96, depth=2, heads=3, mlp_width=384)",
+}
+
+
+@pytest.mark.parametrize("kernels", slow_except(["native", "XLA's"], "native"))
+@pytest.mark.parametrize("model", slow_except(MODELS, "mlp", "lenet5"))
 def test_the_estimate_is_near_what_xla_allocates_for_the_run(
     model: str, kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,12 +115,12 @@ def test_the_estimate_is_near_what_xla_allocates_for_the_run(
     data = DataConfig(
         dataset="synthetic(like='mnist', train_examples=256, test_examples=8)", batch_size=128, normalize="scale"
     )
-    plan = make_plan(tiny_config(model=model, data=data, optimizer="adamw(0.001)"))
+    plan = make_plan(tiny_config(model=MODELS[model], data=data, optimizer="adamw(0.001)"))
     allocated = compiled_step(plan).memory_analysis().temp_size_in_bytes
     assert examine(plan).temporary_bytes == pytest.approx(allocated, rel=0.15)
 
 
-@pytest.mark.parametrize("fsdp", [False, True])
+@pytest.mark.parametrize("fsdp", slow_except([False, True], True))
 def test_the_estimate_for_one_of_several_devices(fsdp: bool) -> None:
     """Each has the gradient of its share, and that of all or, where they are divided, the parameters of all."""
     parallel = ParallelConfig(fsdp=fsdp, fsdp_min_size=1000)
