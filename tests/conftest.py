@@ -36,6 +36,8 @@ enable_compilation_cache()
 
 _EXAMPLES = {"default": 25, "all": 100, "exhaustive": 1000}
 """Of a property that does not say how many it wants."""
+OPTIMIZE = {"xla_backend_optimization_level": 1}
+"""Compiler options for a program that loops over convolutions, which else take forty times as long."""
 _LEFT_OUT = pytest.StashKey[int]()
 
 

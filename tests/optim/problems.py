@@ -16,11 +16,12 @@ def rosenbrock(x: jax.Array) -> jax.Array:
 
 
 class Trace(NamedTuple):
-    """Of a run: points, values, slopes of the updates at the points they leave, and the last state."""
+    """Of a run: points, values, slopes of the updates at the points they leave, evaluations so far, the last state."""
 
     points: np.ndarray
     values: np.ndarray
     slopes: np.ndarray
+    evaluations: np.ndarray
     state: Any
 
 
@@ -32,14 +33,13 @@ def minimize(tx: Any, value_fn: Value, start: Any, steps: int) -> Trace:
         value, grad = jax.value_and_grad(value_fn)(x)
         update, state = tx.update(grad, state, x, value=value, grad=grad, value_fn=value_fn)
         x = x + update
-        return (x, state), (x, value_fn(x), grad @ update)
+        return (x, state), (x, value_fn(x), grad @ update, jnp.asarray(getattr(state, "evaluations", 0)))
 
     def run(x: jax.Array) -> Any:
         (_, state), trace = jax.lax.scan(body, (x, tx.init(x)), None, length=steps)
-        return trace, state
+        return *trace, state
 
-    (points, values, slopes), state = jax.jit(run)(jnp.asarray(start))
-    return Trace(np.asarray(points), np.asarray(values), np.asarray(slopes), jax.device_get(state))
+    return Trace(*jax.device_get(jax.jit(run)(jnp.asarray(start))))
 
 
 def steps_to(values: np.ndarray, target: float) -> int:

@@ -1,5 +1,6 @@
 """Fixup: what is 0, what is scaled by how much, and that a net without normalization trains."""
 
+import functools
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from jaxtrain.models.residual import Place, Residual
 from jaxtrain.nn import fixup
 from jaxtrain.nn.init.fixup import fixup_scale
 from jaxtrain.nn.layers import Layers
+from tests.conftest import OPTIMIZE
 from tests.nn.nets import IMAGES, key, outputs, shapes
 
 RGB = IMAGES[..., :3]
@@ -116,7 +118,7 @@ def test_a_deep_net_of_blocks_begins_as_its_stem_and_trains() -> None:
         logits = model.apply({"params": params}, images, train=True)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=OPTIMIZE)
     def train(params: Any) -> Any:
         def step(state: Any, _: None) -> Any:
             params, opt_state = state
