@@ -70,6 +70,7 @@ def kill_during_save(command: Command, saves: int = 1, timeout: float = 120) -> 
         last = now
         if seen == saves:
             return _kill(process, f"save {saves}")
+        time.sleep(0.001)  # a save takes longer, and the run needs the core
     return _kill(process, "nothing: no save was seen")
 
 

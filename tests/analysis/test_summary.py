@@ -17,6 +17,7 @@ from jaxtrain.nn.activations import PReLU
 from jaxtrain.nn.layers import Layers
 from jaxtrain.nn.normalization import BatchNorm
 from jaxtrain.nn.pooling import average_pool, global_pool, max_pool, pool
+from tests.levels import slow_except
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +123,9 @@ plain18 resnet20 plain20 wrn_16_4 wrn_40_1 resnext29_8x64d vit_s_16 fractalnet
 """.split()  # noqa: SIM905
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(
+    "name", slow_except(ROWS, "mlp", "lenet5_1998", "zfnet", "plain20", "resnet20", "vit_s_16", "fractalnet")
+)
 def test_counts_are_those_of_the_table_of_models(name: str) -> None:
     facts, found = MODELS[name].facts, of(name)
     assert sum(x.multiply_adds for x in found.layers) == found.multiply_adds == facts["multiply_adds"]
@@ -150,6 +153,7 @@ def test_auxiliary_heads_are_there_in_training() -> None:
     assert blocks["inception_3a"].kind == "Inception, 8 layers"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stride_in", "size"), [("3x3", 427), ("1x1", 483)])
 def test_the_field_of_resnet50_depends_on_where_the_stride_is(stride_in: str, size: int) -> None:
     rows = {x.name: x for x in of(f"resnet(depth=50, stride_in={stride_in!r})").folded(1)}

@@ -12,6 +12,7 @@ from jaxtrain.run.evaluate_run import evaluate_run
 from jaxtrain.run.fit import fit
 from jaxtrain.training.plan import make_plan
 from tests.conftest import tiny_config
+from tests.levels import slow_except
 
 IMAGES = "synthetic(height={side}, width={side}, num_classes=4, train_examples=80, test_examples=16)"
 
@@ -22,23 +23,27 @@ def recipe(model: str, *overrides: str, side: int = 16) -> Config:
     return apply_overrides(run, overrides)
 
 
+VIT = "vit(patch=8, width=8, depth=1, heads=2, mlp_width=8)"
+FSDP = "parallel.fsdp=true parallel.fsdp_min_size=64"
+
+
 @pytest.mark.parametrize(
     "model",
     [
         "lenet5",
         "cifar_resnet(depth=8)",
-        "vit(patch=8, width=8, depth=1, heads=2, mlp_width=8)",
+        VIT,
         "cifar_densenet(depth=10, bottleneck=false)",
         "wide_resnet(depth=10, width=1)",
         "maxout_mlp(widths=[8])",
     ],
 )
-@pytest.mark.parametrize("fsdp", ["parallel.fsdp=false", "parallel.fsdp=true parallel.fsdp_min_size=64"])
-def test_layouts_fit(model: str, fsdp: str) -> None:
+@pytest.mark.parametrize("fsdp", slow_except(["parallel.fsdp=false", FSDP], FSDP))
+def test_models_of_every_kind_are_planned_on_explicit_axes(model: str, fsdp: str) -> None:
     make_plan(recipe(model, "parallel.axis_types=explicit", *fsdp.split()))
 
 
-@pytest.mark.parametrize("model", ["lenet5", "vit(patch=8, width=8, depth=1, heads=2, mlp_width=8)"])
+@pytest.mark.parametrize("model", slow_except(["mlp(widths=[8])", "lenet5", VIT], "mlp(widths=[8])"))
 def test_a_run_is_that_on_automatic_axes(model: str, tmp_path: Path) -> None:
     losses = {}
     for axes in ("auto", "explicit"):
@@ -64,6 +69,7 @@ def test_what_does_not_fit_is_said_by_the_plan(monkeypatch: pytest.MonkeyPatch) 
         make_plan(recipe("lenet5", "parallel.axis_types=explicit"))
 
 
+@pytest.mark.slow
 def test_a_run_with_a_model_axis_is_evaluated_on_one_device(tmp_path: Path) -> None:
     run = recipe("mlp(widths=[32])", "parallel.model=2", "parallel.model_min_width=16", side=8)
     found = fit(run, tmp_path)

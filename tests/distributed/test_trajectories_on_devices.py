@@ -28,6 +28,7 @@ from jaxtrain.run.fit import fit
 from jaxtrain.training.plan import Plan, make_plan
 from jaxtrain.training.state import initializer
 from tests.conftest import tiny_config
+from tests.levels import slow_except
 
 FSDP = "parallel.fsdp=true parallel.fsdp_min_size=64"
 STEPS = 20
@@ -94,24 +95,27 @@ def distance(a: Any, b: Any) -> float:
     return max(float(np.abs(x - y).max() / np.abs(x).max()) for x, y in pairs)
 
 
+LAYOUTS = [
+    "devices=2",
+    "devices=4",
+    "devices=8",
+    f"devices=8 {FSDP}",
+    "devices=8 parallel.model=2 parallel.model_min_width=32",
+    f"devices=8 parallel.model=2 parallel.model_min_width=32 {FSDP}",
+    "devices=8 parallel.axis_types=explicit",
+    f"devices=8 parallel.axis_types=explicit {FSDP}",
+    "devices=8 parallel.backend=pmap",
+]
+
+
 @pytest.mark.parametrize(
-    "overrides",
-    [
-        "devices=2",
-        "devices=4",
-        "devices=8",
-        f"devices=8 {FSDP}",
-        "devices=8 parallel.model=2 parallel.model_min_width=32",
-        f"devices=8 parallel.model=2 parallel.model_min_width=32 {FSDP}",
-        "devices=8 parallel.axis_types=explicit",
-        f"devices=8 parallel.axis_types=explicit {FSDP}",
-        "devices=8 parallel.backend=pmap",
-    ],
+    "overrides", slow_except(LAYOUTS, "devices=4", f"devices=8 {FSDP}", "devices=8 parallel.backend=pmap")
 )
 def test_devices_change_nothing(params: Any, overrides: str) -> None:
     assert distance(params(), params(overrides)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -129,6 +133,7 @@ def test_groups_share_statistics_wherever_they_are(params: Any, overrides: str) 
     assert distance(groups, params()) > 1e-2  # which is another thing to compute
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -150,11 +155,13 @@ def test_micro_batches_that_do_not_hold_whole_groups_are_refused() -> None:
         planned("parallel.batch_norm=8 data.micro_batch=4")
 
 
+@pytest.mark.slow
 def test_pmap_mixes_the_whole_batch(params: Any) -> None:
     mix = "data.mix=mixup(0.2)"
     assert distance(params(mix), params(f"{mix} devices=4 parallel.backend=pmap")) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     ["devices=8", f"devices=8 {FSDP}", "devices=8 parallel.axis_types=explicit", "devices=8 parallel.backend=pmap"],
@@ -164,6 +171,7 @@ def test_in_double_precision(params: Any, overrides: str) -> None:
         assert distance(params(), params(overrides)) < 1e-10
 
 
+@pytest.mark.slow
 def test_micro_batches_in_double_precision(params: Any) -> None:
     whole = "parallel.batch_norm=2"
     with jax.enable_x64(True):
@@ -172,8 +180,8 @@ def test_micro_batches_in_double_precision(params: Any) -> None:
 
 def test_divided_parameters_take_a_sixth_of_the_memory_and_less() -> None:
     config = apply_overrides(
-        tiny_config(model="resnet50", optimizer="adam(learning_rate=1e-3)", devices=8),
-        ["data.dataset=synthetic(height=64, width=64, num_classes=1000, train_examples=96)", "parallel.fsdp=true"],
+        tiny_config(model="vgg11", optimizer="adam(learning_rate=1e-3)", devices=8),
+        ["data.dataset=synthetic(height=32, width=32, num_classes=1000, train_examples=96)", "parallel.fsdp=true"],
     )
     plan = make_plan(config)
     state = sum_bytes("state", state_bytes(plan))
@@ -181,6 +189,7 @@ def test_divided_parameters_take_a_sixth_of_the_memory_and_less() -> None:
     assert state.per_device <= state.total / 6
 
 
+@pytest.mark.slow
 def test_the_state_stays_divided() -> None:
     """After a step, each device holds its eighth of the larger arrays of the state, moments among them."""
     state = trained(f"devices=8 {FSDP} optimizer=adam(learning_rate=1e-3)")

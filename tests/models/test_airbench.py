@@ -51,7 +51,7 @@ def test_against_torch() -> None:
         x = norm(conv(x, f"{group}_conv2"), f"{group}_norm2")
     x = torch.nn.functional.max_pool2d(x, 3).flatten(1)
     wanted = (x @ tensor(params["logits"]["kernel"])).numpy() / 9
-    found = model.apply(variables, IMAGES, train=False)
+    found = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, IMAGES)
     np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-4 * np.abs(wanted).max())
 
 

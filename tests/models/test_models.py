@@ -78,11 +78,10 @@ BY_HAND = {
 BASIC = ["linear", "mlp", "lenet5"]
 
 
-@pytest.mark.parametrize("name", MODELS.names())
-def test_every_row_is_an_attribute_of_the_package(name: str):
+def test_every_row_is_an_attribute_of_the_package():
     """`from jaxtrain.models import mlp` gives the factory, also after the module that holds it was imported."""
-    factory = MODELS[name].load()
-    assert getattr(models, name) is factory
+    for name in MODELS.names():
+        assert getattr(models, name) is MODELS[name].load(), name
 
 
 @pytest.mark.parametrize("name", BASIC)

@@ -69,7 +69,7 @@ def test_lenet5_at_every_place() -> None:
     np.testing.assert_allclose(score_map(model, variables, x, (32, 32, 1)), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "side"), [("lenet5", 16), ("mlp", 4)])
+@pytest.mark.parametrize(("name", "side"), [pytest.param("lenet5", 16, marks=pytest.mark.slow), ("mlp", 4)])
 def test_at_the_size_of_training_scores_are_the_logits(name: str, side: int) -> None:
     model, x = models.create(name, num_classes=3), images(side, side, 1)
     variables = begun(model, (side, side, 1))
@@ -106,7 +106,7 @@ def test_the_mean_of_scores_is_the_score_of_the_mean_where_a_model_ends_in_one()
         ("vgg11", 224, 256, (1, 2, 2, 7)),
         ("alexnet", 227, 291, (1, 3, 3, 7)),
         ("zfnet", 224, 256, (1, 2, 2, 7)),
-        ("googlenet", 224, 256, (1, 7)),
+        pytest.param("googlenet", 224, 256, (1, 7), marks=pytest.mark.slow),
         ("resnet20", 32, 40, (1, 7)),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 
 from jaxtrain.models import MODELS
 from jaxtrain.optim.param_rules import path_name
+from tests.levels import slow_except
 from tests.models.torch_port import laid_in
 
 torch = pytest.importorskip("torch", reason="the oracles are torch nets")
@@ -154,7 +155,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int, tuple[int, int], Callable[[Weig
 """The row, its options, the side of the images, the size of the map that the logits see, and the net."""
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_except(CASES, "cifar-A", "fractalnet"))
 def test_equals_a_net_in_plain_torch(name: str) -> None:
     """In float64: rounding does not decide maxima, and 1e-9 is a match."""
     row, options, side, flattened, net = CASES[name]

@@ -12,6 +12,7 @@ import pytest
 from jaxtrain.models import MODELS
 from tests.models import torch_port as port
 
+pytestmark = pytest.mark.slow  # smaller ones of most families are in test_weights.py and test_torch_nets.py
 CLASSES = 5
 
 

@@ -22,6 +22,7 @@ from jaxtrain.models.weights import arrays_of, load_weights, save_weights
 from jaxtrain.models.weights.name_maps import named
 from jaxtrain.models.weights.tracing import Anatomy, anatomy
 from jaxtrain.nn.layers import Layers
+from tests.levels import slow_except
 from tests.models import torch_port as port
 
 CLASSES = 5
@@ -91,7 +92,7 @@ TORCHVISION: dict[str, tuple[Any, int, Any, Any, bool]] = {
 }
 
 
-@pytest.mark.parametrize("case", TORCHVISION)
+@pytest.mark.parametrize("case", slow_except(TORCHVISION, "resnet", "densenet", "vit"))
 def test_a_file_of_torchvision(case: str, tmp_path: Any) -> None:
     """Each array where the tests' own port puts it, the logits torchvision's, and back into a strict torchvision."""
     make, side, name, special, runs = TORCHVISION[case]
@@ -128,6 +129,7 @@ def test_a_file_of_torchvision(case: str, tmp_path: Any) -> None:
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_rows_of_the_first_dense_layer_are_reordered() -> None:
     """Maps of 2x3 are flattened with their channels first there and last here."""
     model = MODELS.create("vgg11", num_classes=CLASSES)
@@ -157,6 +159,7 @@ def test_torchvisions_alexnet() -> None:
     assert {entry.name: entry.shape for entry in found} == theirs
 
 
+@pytest.mark.slow
 def test_googlenets_auxiliary_heads() -> None:
     models = port.torchvision().models
     import torch
@@ -223,7 +226,10 @@ def test_a_file_of_pytorch_resnet_cifar10() -> None:
 
 
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
-@pytest.mark.parametrize("row", ["resnet34", "wide_resnet50_2", "vgg11", "vgg16_bn", "densenet121", "vit_b_16"])
+@pytest.mark.parametrize(
+    "row",
+    slow_except(["resnet34", "wide_resnet50_2", "vgg11", "vgg16_bn", "densenet121", "vit_b_16"], "resnet34", "vgg11"),
+)
 def test_names_and_shapes_of_large_ones(row: str, library: Any) -> None:
     models = port.torchvision().models
     if library == "timm":

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -93,19 +91,16 @@ def test_a_finished_run_is_not_trained_again(finished: jaxtrain.Result) -> None:
     assert {p: p.stat().st_mtime_ns for p in finished.workdir.joinpath("checkpoints").iterdir()} == saved
 
 
-@pytest.mark.parametrize(
-    ("signum", "code", "step"), [(signal.SIGTERM, 143, 1), (signal.SIGTERM, 143, 7), (signal.SIGINT, 130, 8)]
-)
-def test_a_signal_saves_and_the_continued_run_ends_the_same(
-    finished: jaxtrain.Result, tmp_path: Path, signum: signal.Signals, code: int, step: int
-) -> None:
+def test_a_signal_saves_and_the_continued_run_ends_the_same(finished: jaxtrain.Result, tmp_path: Path) -> None:
+    """A run that two signals interrupt: after its first step, and at a step that is evaluated."""
     handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
-    with pytest.raises(Interrupted, match=f"{signum.name} after step {step} of 12") as error:
-        jaxtrain.fit(short(steps_per_dispatch=1), tmp_path / "run", reporter=Reporter(SignalAt(step, signum)))
-    assert error.value.exit_code == code
-    assert checkpoints.steps(tmp_path / "run" / "checkpoints")[-1] == step
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
-    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
+    for signum, code, step in ((signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 8)):
+        with pytest.raises(Interrupted, match=f"{signum.name} after step {step} of 12") as error:
+            jaxtrain.fit(short(steps_per_dispatch=1), tmp_path / "run", reporter=Reporter(SignalAt(step, signum)))
+        assert error.value.exit_code == code
+        assert checkpoints.steps(tmp_path / "run" / "checkpoints")[-1] == step
+        assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
+        assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
     result = jaxtrain.fit(short(steps_per_dispatch=1), tmp_path / "run")
     assert result.params_sha256 == finished.params_sha256
     assert (result.final, result.best, result.best_step) == (finished.final, finished.best, finished.best_step)
@@ -202,22 +197,9 @@ def test_best_is_the_evaluation_with_the_least_loss(finished: jaxtrain.Result) -
     assert finished.best["validation"]["loss"] == validation[finished.best_step]
 
 
-def test_another_process_gives_the_same_parameters(finished: jaxtrain.Result, tmp_path: Path) -> None:
-    # On one device of a process that has one, while the suite's has eight: the state does not know.
-    config = tmp_path / "config.json"
-    config.write_text((finished.workdir / "config.json").read_text())
-    subprocess.run(
-        [sys.executable, "-m", "jaxtrain", "train", str(config), "--workdir", str(tmp_path / "run"), "--quiet"],
-        check=True,
-        capture_output=True,
-    )
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["params_sha256"] == finished.params_sha256
-
-
 def test_a_kill_while_the_config_was_written_leaves_a_directory_that_can_be_used(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").touch()
     (tmp_path / "run" / ".config.json.partial").write_text('{"mod')
-    assert jaxtrain.fit(short(train_for="1 steps"), tmp_path / "run").status == "finished"
+    assert jaxtrain.fit(short(), tmp_path / "run").status == "finished"
     assert not (tmp_path / "run" / ".config.json.partial").exists()

@@ -4,9 +4,33 @@ import dataclasses
 import random
 from pathlib import Path
 
+import pytest
+
+import jaxtrain
+from jaxtrain.config import CheckpointConfig, EvaluationConfig, LoggingConfig, dumps
+from tests.conftest import tiny_config
 from tests.kill_and_resume import Command, kill_after, kill_during_save, outcome
 
-ARGUMENTS = (
+
+def test_a_run_killed_during_a_save_ends_as_one_of_another_process_that_was_not(tmp_path: Path) -> None:
+    """The undisturbed run has one of this process's eight devices, the killed one all of a process that has one."""
+    config = tiny_config(
+        train_for="60 steps",
+        logging=LoggingConfig(every="1 steps", tensorboard=False),
+        evaluation=EvaluationConfig(every="10 steps", batch_size=8, best="loss"),
+        checkpoint=CheckpointConfig(every="4 steps"),
+    )
+    undisturbed = jaxtrain.fit(config, tmp_path / "undisturbed")
+    (tmp_path / "config.json").write_text(dumps(config))
+    command = Command((str(tmp_path / "config.json"),), tmp_path / "run")
+    assert kill_during_save(command, saves=3) == "save 3"
+    assert command.pending(), "the kill was to strike while a checkpoint was half-written"
+    assert "continuing from step" in command.finish()
+    assert not command.pending()
+    assert outcome(command.workdir) == outcome(undisturbed.workdir)
+
+
+DIGITS = (
     "digits_mlp",
     "train_for=8 epochs",
     "checkpoint.every=10 steps",
@@ -15,17 +39,15 @@ ARGUMENTS = (
 )
 
 
-def test_killed_during_a_save_and_then_at_random_moments(tmp_path: Path) -> None:
-    undisturbed = Command(ARGUMENTS, tmp_path / "undisturbed")
+@pytest.mark.slow
+def test_a_recipe_killed_again_and_again_at_random_moments_ends_the_same(tmp_path: Path) -> None:
+    undisturbed = Command(DIGITS, tmp_path / "undisturbed")
     undisturbed.finish()
-    expected = outcome(undisturbed.workdir)
     command = dataclasses.replace(undisturbed, workdir=tmp_path / "run")
     assert kill_during_save(command, saves=3) == "save 3"
-    assert command.pending(), "the kill was to strike while a checkpoint was half-written"
     draw = random.Random(1)
     for low, high in ((2.0, 3.5), (3.0, 4.5)):
         kill_after(command, draw.uniform(low, high))
-    output = command.finish()
-    assert "continuing from step" in output
+    assert "continuing from step" in command.finish()
     assert not command.pending()
-    assert outcome(command.workdir) == expected
+    assert outcome(command.workdir) == outcome(undisturbed.workdir)

@@ -120,6 +120,7 @@ def test_evaluating_the_run_gives_its_own_numbers(finished: jaxtrain.Result, fol
     assert record["examples"] == 4
 
 
+@pytest.mark.slow
 def test_two_devices_take_the_step_of_one(folder: Path) -> None:
     params = []
     for devices in (1, 2):
