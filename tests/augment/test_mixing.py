@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -24,6 +24,7 @@ from jaxtrain.errors import ConfigError
 from jaxtrain.optim.losses import binary_cross_entropy, cross_entropy, focal
 from jaxtrain.training.metrics import measure
 from jaxtrain.training.plan import make_plan
+from tests.conftest import examples
 
 N, H, W, K = 8, 6, 5, 4
 RNG = np.random.default_rng(0)
@@ -60,7 +61,7 @@ def cutmix_by_hand(share: float, row: int, column: int) -> tuple[np.ndarray, np.
     return images, left * TARGETS + (1 - left) * np.roll(TARGETS, 1, axis=0)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.floats(0, 1, width=32), st.integers(0, H - 1), st.integers(0, W - 1))
 def test_cutmix_is_the_authors_box(share: float, row: int, column: int) -> None:
     weights = _cutmix(jnp.float32(share), jnp.array([row, column], jnp.int32))
