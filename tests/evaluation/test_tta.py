@@ -81,7 +81,10 @@ def metrics_of(p: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"loss": -np.log(p[np.arange(len(p)), labels]).mean(), "accuracy": (p.argmax(axis=1) == labels).mean()}
 
 
-@pytest.mark.parametrize(("count", "batch_size", "devices"), [(7, 3, 1), (7, 500, 1), (19, 5, 8), (3, 8, 8)])
+@pytest.mark.parametrize(
+    ("count", "batch_size", "devices"),
+    [(7, 3, 1), (19, 5, 8), *(pytest.param(*x, marks=pytest.mark.slow) for x in ((7, 500, 1), (3, 8, 8)))],
+)
 def test_probabilities_are_averaged_as_numpy_does(count: int, batch_size: int, devices: int) -> None:
     source = split(count)
     x = (source.images / 255 - 0.4) / 0.3
@@ -155,9 +158,11 @@ def test_augmented_views_are_drawn_by_example_and_view_alone(first: bool) -> Non
     (group,) = groups_of("augmented(3, augment='pad_crop(2)|flip_lr')", data=data)
     assert group.shares == pytest.approx([1 / 3] * 3)
 
+    prepare, view = jax.jit(group.prepare), jax.jit(group.view)
+
     def shown(places: list[int]) -> np.ndarray:
-        prepared = group.prepare(examples(places))
-        return np.stack([group.view(prepared, jnp.int32(number)) for number in range(3)])
+        prepared = prepare(examples(places))
+        return np.stack([view(prepared, jnp.int32(number)) for number in range(3)])
 
     whole = shown([0, 1, 2, 3, 4, 5])
     np.testing.assert_array_equal(shown([4, 1]), whole[:, [4, 1]])
@@ -184,8 +189,10 @@ def test_a_part_of_a_split_is_shown_as_it_is_in_the_whole() -> None:
 
 def test_the_augmentations_of_training_stand_in_for_those_not_named() -> None:
     (own,), (named,) = groups_of("augmented(2)"), groups_of("augmented(2, 'flip_lr')")
-    views = [np.asarray(g.view(g.prepare(examples([0, 1, 2])), jnp.int32(1))) for g in (own, named)]
-    np.testing.assert_array_equal(*views)
+    own_view, named_view = (
+        jax.jit(lambda e, g=group: g.view(g.prepare(e), jnp.int32(1)))(examples([0, 1, 2])) for group in (own, named)
+    )
+    np.testing.assert_array_equal(own_view, named_view)
 
 
 NORMED = {"mean": np.float32([0.3] * 5), "var": np.float32([2.0] * 5)}

@@ -24,6 +24,7 @@ from jaxtrain.training.plan import make_plan
 from jaxtrain.training.step import repeat_step
 from jaxtrain.xla_cpu.unrolling import has_convolution
 from tests.conftest import tiny_config
+from tests.levels import slow_except
 from tests.training import test_step as parts
 
 CLOCKS = ("images_per_second",)
@@ -70,7 +71,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> jaxtrain.Result:
     [
         (None, None),  # as the clock has it
         (4, [1, 5, 6, 9, 10, 11, 12]),  # due: 6, 9, 11, 12; another order: 5, 10
-        (50, [1, 5, 6, 9, 10, 11, 12]),
+        pytest.param(50, [1, 5, 6, 9, 10, 11, 12], marks=pytest.mark.slow),
     ],
 )
 def test_a_run_is_the_same_whatever_is_dispatched(
@@ -95,7 +96,10 @@ def test_a_signal_is_granted_between_two_dispatches_and_the_run_continues_to_the
 
 @pytest.mark.parametrize(
     "parallel",
-    [ParallelConfig(fsdp=True, fsdp_min_size=8), ParallelConfig(axis_types="explicit")],
+    [
+        ParallelConfig(fsdp=True, fsdp_min_size=8),
+        pytest.param(ParallelConfig(axis_types="explicit"), marks=pytest.mark.slow),
+    ],
     ids=["fsdp", "explicit"],
 )
 def test_eight_devices(tmp_path: Path, parallel: ParallelConfig) -> None:
@@ -103,7 +107,7 @@ def test_eight_devices(tmp_path: Path, parallel: ParallelConfig) -> None:
     assert outcome(some) == outcome(one)
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", slow_except([1, 8], 8))
 def test_batch_normalization_over_the_ends_of_epochs(devices: int) -> None:
     """23 steps, an epoch of 40 examples by 16: parameters, running statistics, momenta and totals, to the bit."""
     run = parts.build(parts.Normed(), devices)

@@ -32,9 +32,14 @@ def updates_of(plan: Plan, steps: int = 1) -> Any:
     """The updates of the last of some steps whose gradient is 1 everywhere, at parameters of 1."""
     params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), plan.abstract.params)
     state = plan.optimizer.tx.init(params)
-    for _ in range(steps):
+
+    @jax.jit
+    def step(state: Any, params: Any) -> Any:
         updates, state = plan.optimizer.tx.update(jax.tree.map(jnp.ones_like, params), state, params)
-        params = optax.apply_updates(params, updates)
+        return updates, state, optax.apply_updates(params, updates)
+
+    for _ in range(steps):
+        updates, state, params = step(state, params)
     return updates, state, params
 
 
@@ -183,6 +188,7 @@ def test_what_cannot_train_is_refused_with_the_reason(changes: dict[str, Any], p
     assert says in str(error.value)
 
 
+@pytest.mark.slow
 def test_every_optimizer_can_be_planned_from_a_config() -> None:
     """Each row, with nothing but what it must be given, passes every check by shapes."""
     full = with_data(tiny_config(), batch_size="all", augment=())

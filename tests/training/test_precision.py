@@ -1,6 +1,7 @@
 """The precision of a run: what it does to the model, the step, the metrics and divergence; what is refused."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -94,7 +95,7 @@ def batch_of(plan: Plan, scale: float) -> Batch:
 
 
 def begun(plan: Plan) -> TrainState:
-    return initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)()
+    return jax.jit(initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0))()
 
 
 def scale_of(state: TrainState) -> LossScaleState:
@@ -128,27 +129,41 @@ def test_a_skipped_step_leaves_everything_but_the_step_and_the_scale() -> None:
 
 def test_at_the_least_scale_a_step_that_overflows_has_diverged() -> None:
     plan = make_plan(half(loss_scale=1.0))
-    _, pairs = plan.train_step(begun(plan), batch_of(plan, 1e30))
+    _, pairs = jax.jit(plan.train_step)(begun(plan), batch_of(plan, 1e30))
     assert np.isnan(float(pairs["loss"][0]))
 
 
-def test_a_run_in_float16_logs_its_scale_and_resumes_to_the_same_bits(tmp_path: Any) -> None:
-    config = half(loss_scale=4.0, loss_scale_interval=5).replace(
+def scaled() -> Config:
+    """A run in float16 whose scale doubles after five steps and after ten."""
+    return half(loss_scale=4.0, loss_scale_interval=5).replace(
         logging=LoggingConfig(every="2 steps"), checkpoint=CheckpointConfig(every="7 steps")
     )
-    whole = jaxtrain.fit(config, tmp_path / "whole")
-    shutil.rmtree(tmp_path / "whole" / "checkpoints" / "00000012")
-    again = jaxtrain.fit(config, tmp_path / "whole")  # from step 7, with the scale that it had there
-    assert again.params_sha256 == whole.params_sha256
-    records = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def float16(tmp_path_factory: pytest.TempPathFactory) -> jaxtrain.Result:
+    return jaxtrain.fit(scaled(), tmp_path_factory.mktemp("float16") / "run")
+
+
+def test_a_run_in_float16_logs_its_scale_and_resumes_to_the_same_bits(float16: jaxtrain.Result, tmp_path: Path) -> None:
+    records = (float16.workdir / "metrics.jsonl").read_text().splitlines()
     assert [r for r in records if '"loss_scale": 4.0' in r]
     assert [r for r in records if '"loss_scale": 16.0' in r]
-    eight = jaxtrain.fit(config.replace(devices=8), tmp_path / "eight")
+    assert float(scale_of(float16.state).scale) == 16
+    shutil.copytree(float16.workdir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "00000012")
+    again = jaxtrain.fit(scaled(), tmp_path / "run")  # from step 7, with the scale that it had there
+    assert again.params_sha256 == float16.params_sha256
+
+
+@pytest.mark.slow
+def test_eight_devices_train_in_float16_as_one(float16: jaxtrain.Result, tmp_path: Path) -> None:
+    eight = jaxtrain.fit(scaled().replace(devices=8), tmp_path / "eight")
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3),
-        *(jax.device_get(r.state.params) for r in (whole, eight)),
+        *(jax.device_get(r.state.params) for r in (float16, eight)),
     )
-    assert float(scale_of(whole.state).scale) == float(scale_of(eight.state).scale) == 16
+    assert float(scale_of(eight.state).scale) == float(scale_of(float16.state).scale) == 16
 
 
 def test_a_run_whose_scale_is_used_up_says_so(tmp_path: Any) -> None:

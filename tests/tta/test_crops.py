@@ -132,7 +132,7 @@ def by_hand(image: np.ndarray, scales: tuple[int, ...], size: int) -> list[np.nd
     return found
 
 
-@pytest.mark.parametrize(("height", "width"), [(20, 36), (36, 20)])
+@pytest.mark.parametrize(("height", "width"), [(20, 36), pytest.param(36, 20, marks=pytest.mark.slow)])
 def test_googlenets_views_are_those_of_the_paper(height: int, width: int) -> None:
     """All 144, with the published proportions: scales of 256 to 352 by crops of 224, divided by 16."""
     scales, size = (16, 18, 20, 22), 14
@@ -142,7 +142,7 @@ def test_googlenets_views_are_those_of_the_paper(height: int, width: int) -> Non
     counts: list[int] = []
     found: list[np.ndarray] = []
     for group in groups_of(googlenet_crops(scales, size), examples):
-        prepared, view = group.prepare(examples), jax.jit(group.view)
+        prepared, view = jax.jit(group.prepare)(examples), jax.jit(group.view)
         for number, share in enumerate(group.shares):
             found.append(np.asarray(view(prepared, np.int32(number)))[0, :, :, 0])
             counts.append(round(share * 144))
