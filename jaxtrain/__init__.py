@@ -26,26 +26,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Batch",
-    "Config",
-    "JaxtrainError",
-    "Objective",
-    "Result",
-    "TrainState",
-    "__version__",
-    "augment",
-    "config",
-    "data",
-    "fit",
-    "init_state",
-    "load_config",
-    "make_train_step",
-    "models",
-    "nn",
-    "optim",
-]
-
 _HOMES = {
     "Config": "jaxtrain.config",
     "JaxtrainError": "jaxtrain.errors",
@@ -60,9 +40,16 @@ _HOMES = {
 }
 
 
+_PACKAGES = ("augment", "config", "data", "models", "nn", "optim")
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in __all__:
+    if name in _PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_PACKAGES})

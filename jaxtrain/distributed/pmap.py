@@ -35,19 +35,6 @@ class PmapStep(ShardedStep):
 
     mesh_layout: Layout = dataclasses.field(kw_only=True)
 
-    @property
-    def needs_one_gradient(self) -> str:
-        """See `ShardedStep`."""
-        return (
-            "this optimizer evaluates the objective again inside a step, which a device of pmap cannot do for the "
-            "whole batch; set parallel.backend=jit"
-        )
-
-    @property
-    def needs_single_steps(self) -> str:
-        """See `ShardedStep`."""
-        return "pmap is called for each step, and several need parallel.backend=jit"
-
     def local_batch_size(self, batch_size: int) -> int:
         """See `ShardedStep`."""
         return batch_size // self.mesh_layout.shares
@@ -128,7 +115,13 @@ def pmap_step(layout: Layout, batch_size: int) -> PmapStep:
         scope = BatchNormScope(size=parallel.batch_norm)
     else:
         scope = BatchNormScope(axis_name=DATA if parallel.batch_norm == "global" else None)
-    return PmapStep(batch_norm_scope=scope, mesh_layout=layout)
+    return PmapStep(
+        batch_norm_scope=scope,
+        needs_one_gradient="this optimizer evaluates the objective again inside a step, which a device of pmap cannot "
+        "do for the whole batch; set parallel.backend=jit",
+        needs_single_steps="pmap is called for each step, and several need parallel.backend=jit",
+        mesh_layout=layout,
+    )
 
 
 def _check_settings(parallel: ParallelConfig) -> None:

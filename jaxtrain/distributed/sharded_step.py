@@ -31,22 +31,16 @@ class ShardedStep:
       batch_norm_scope: the examples over which batch normalization takes its statistics.
       in_place: whether to force in-place parameter updates (XLA:CPU; see xla_cpu/in_place_update.py).
       shards_params: whether any array of the state is sharded.
+      needs_one_gradient: why the optimizer may not evaluate the objective of the whole batch again; "" where it may.
+      needs_single_steps: why steps must be dispatched one by one; "" where several can be compiled into one call.
     """
 
     layout: Layout | None = None
     batch_norm_scope: BatchNormScope = WHOLE_BATCH
     in_place: bool = False
     shards_params: bool = False
-
-    @property
-    def needs_one_gradient(self) -> str:
-        """Why the optimizer may not evaluate the objective of the whole batch again; "" where it may."""
-        return ""
-
-    @property
-    def needs_single_steps(self) -> str:
-        """Why steps must be dispatched one by one; "" where several can be compiled into one call."""
-        return ""
+    needs_one_gradient: str = ""
+    needs_single_steps: str = ""
 
     def local_batch_size(self, batch_size: int) -> int:
         """Return the number of examples that one program sees of a batch of `batch_size`."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -214,9 +213,3 @@ def _unfinished(plan: Plan, loop: Loop, directory: Workdir, error: Interrupted |
     status, step = ("diverged", error.step) if isinstance(error, Diverged) else ("interrupted", loop.saver.last_step)
     summary = _summary(plan, loop, directory, status, step)
     return dataclasses.replace(summary, message=str(error), best_step=loop.progress.best_step)
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """The content of a `result.json`."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

@@ -113,8 +113,9 @@ def _pictures(root: Path, held: "ArraySource", workers: int) -> tuple[Any, Any, 
 
 def _written(root: Path) -> "ArraySource":
     """Random images in every form below `root`; a tenth of them where reading is slow."""
+    from make_shards import write_shards
+
     from jaxtrain.data.source import ArraySource
-    from jaxtrain.data.sources.shards import write_shards
 
     draw = np.random.RandomState(0)
     held = ArraySource(draw.randint(0, 256, (_COUNT, 32, 32, 3)).astype(np.uint8), np.zeros(_COUNT, np.int32))

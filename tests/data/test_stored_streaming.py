@@ -23,7 +23,6 @@ from jaxtrain.data.example_order import ExampleOrder, IndexOrder, IndexShuffle, 
 from jaxtrain.data.loader import batch_indices
 from jaxtrain.data.prefetch import Groups
 from jaxtrain.data.source import ArraySource
-from jaxtrain.data.sources.shards import write_shards
 from jaxtrain.data.splits import fit_normalization, load_splits, plan_splits, stream_splits
 from jaxtrain.data.stored import StoredSource, stored_arrays
 from jaxtrain.data.streaming import StreamedSplit
@@ -31,6 +30,7 @@ from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, DataError
 from jaxtrain.random import example_stream, host_stream
 from jaxtrain.sharding import process_part
+from scripts.make_shards import write_shards
 
 COUNT, BATCH, STEPS = 21, 8, 6
 IMAGES = np.random.RandomState(0).randint(0, 256, (COUNT, 5, 4, 3)).astype(np.uint8)

@@ -23,13 +23,13 @@ from jax._src import distributed
 
 from jaxtrain.config import Config, DataConfig, EvaluationConfig, apply_overrides, dumps
 from jaxtrain.data.source import ArraySource
-from jaxtrain.data.sources.shards import write_shards
 from jaxtrain.distributed import processes
 from jaxtrain.errors import ConfigError, PeerDied
 from jaxtrain.run import checkpoints
 from jaxtrain.run.fit import fit
 from jaxtrain.run.session import restore_target
 from jaxtrain.training.plan import make_plan
+from scripts.make_shards import write_shards
 from tests.conftest import tiny_config
 from tests.levels import slow_except
 

@@ -23,12 +23,12 @@ from jaxtrain.config import (
     dumps,
 )
 from jaxtrain.data.source import ArraySource
-from jaxtrain.data.sources.shards import write_shards
 from jaxtrain.errors import ConfigError, Interrupted
 from jaxtrain.reporting.display import Quiet
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run.evaluate_run import evaluate_run
 from jaxtrain.training.plan import make_plan
+from scripts.make_shards import write_shards
 from tests.conftest import tiny_config
 from tests.kill_and_resume import outcome
 from tests.levels import slow_except

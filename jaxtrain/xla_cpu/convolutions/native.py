@@ -72,11 +72,6 @@ def library() -> Library | None:
     return Library(path, targets)
 
 
-def is_wanted() -> bool:
-    """Whether there will be kernels, as far as can be said without building them."""
-    return kernel_directory() is not None and find_compiler() is not None
-
-
 def find_compiler() -> str | None:
     """The C++ compiler of this machine, None where there is none on the path."""
     return next(filter(None, map(shutil.which, COMPILERS)), None)

@@ -11,8 +11,9 @@ import pytest
 from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources import shard_split
 from jaxtrain.data.sources.npz import npz
-from jaxtrain.data.sources.shards import shards, write_class_names, write_shards
+from jaxtrain.data.sources.shards import shards
 from jaxtrain.errors import DataError
+from scripts.make_shards import write_class_names, write_shards
 
 SIZES = (5, 3, 6)
 RNG = np.random.RandomState(0)
