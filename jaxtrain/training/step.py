@@ -61,7 +61,7 @@ def make_train_step(
     >>> batch = jaxtrain.Batch(jnp.zeros((32, 8, 8, 1)), jnp.zeros(32, jnp.int32))
     >>> state, metrics = step(state, batch)
     >>> int(state.step), {name: int(count) for name, (total, count) in metrics.items()}
-    (1, {'loss': 32, 'accuracy': 32})
+    (1, {'accuracy': 32, 'loss': 32})
 
     Args:
       objective: the model, its loss and penalties.
