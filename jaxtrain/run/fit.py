@@ -1,4 +1,4 @@
-"""`fit`: a config and a directory in, a trained model and its result out. The command line calls nothing else."""
+"""`fit`: a config and a directory in, a trained model and its result out. `jaxtrain train` calls nothing else."""
 
 import contextlib
 import dataclasses

@@ -1,14 +1,15 @@
 """The training step, on one page: `(state, batch) -> (state, metrics)`, pure, the same code on one device and on many.
 
-Read `make_train_step` from top to bottom; what it calls is:
+Read `make_train_step` from top to bottom. The calls that lead elsewhere:
 
 * `objective.value_and_gradient` (training/objective.py): model, loss, penalties and micro-batches.
 * `tx.update`: the optimizer, a chain of optax transformations (training/optimizer.py builds it from a config).
-* `devices.*` (distributed/sharded_step.py): what several devices add; on one device it does nothing.
-* `skip_overflow`, `scale_loss` (optim/loss_scale.py): for float16 alone; else they return what they are given.
+* `devices.*` (distributed/sharded_step.py): what several devices add; one device communicates nothing.
+* `skip_overflow`, `scale_loss` (optim/loss_scale.py): for float16 alone; else the loss, the state and the metrics stay.
 
-`make_loop_step` is the step as the training loop calls it: it loads its batch (data/loader.py), and adds its metrics to
-those of the steps before. `repeat_step` makes several such steps in one call. training/dispatch.py compiles them.
+`make_loop_step` is the step as the training loop calls it: it loads its batch (`devices.load`, data/loader.py) and adds
+its metrics to those of the steps before. `repeat_step` makes several such steps in a call; training/dispatch.py jits
+them.
 """
 
 from collections.abc import Callable
@@ -80,23 +81,23 @@ def make_train_step(
             rngs = {name: stream(seed, name, state.step) for name in MODEL_STREAMS}
 
             # loss and gradient
-            found, grads = objective.value_and_gradient(
+            result, grads = objective.value_and_gradient(
                 state.params, state.variables, batch, rngs, lambda loss: scale_loss(loss, state.opt_state), devices
             )
-            grads = devices.reduce_scatter_grads(grads)
-            value, variables, grads = devices.pmean((found.value, found.variables, grads))
+            grads = devices.reduce_scatter_grads(grads)  # on a mesh; a device of pmap averages instead
+            value, variables, grads = devices.pmean((result.value, result.variables, grads))
             grads = devices.finish_grads(grads)
 
             # update
-            told = batch_objective(state, batch, rngs)
+            again = batch_objective(state, batch, rngs)
             updates, opt_state = tx.update(
-                grads, state.opt_state, state.params, value=value, grad=grads, value_fn=told.value, objective=told
+                grads, state.opt_state, state.params, value=value, grad=grads, value_fn=again.value, objective=again
             )
             params = optax.apply_updates(state.params, updates)
 
             # new state and metrics
             new = TrainState(step=state.step + 1, params=params, variables=variables, opt_state=opt_state)
-            metrics = devices.psum(measure(found.losses, found.logits, batch.labels))
+            metrics = devices.psum(measure(result.losses, result.logits, batch.labels))
             return skip_overflow(state, new, metrics)
 
     def batch_objective(state: TrainState, batch: Batch, rngs: Rngs) -> BatchObjective:
@@ -110,7 +111,7 @@ def make_train_step(
         return BatchObjective(
             value=lambda params: objective.evaluate(params, state.variables, batch, rngs, devices).value,
             outputs=outputs,
-            output_loss=lambda found: objective.losses(found, batch.labels).mean(),
+            output_loss=lambda logits: objective.losses(logits, batch.labels).mean(),
             worker_values=lambda stacked: objective.worker_values(stacked, state.variables, batch, rngs),
         )
 
@@ -131,7 +132,7 @@ def make_loop_step(step: TrainStep, load: TrainingLoader, rate: Rate | None, dev
       step: the training step, shared as `devices` says.
       load: what loads its batches.
       rate: the learning rate, for the metrics; None for an optimizer that has none.
-      devices: how devices share the step.
+      devices: how devices share the step, the same that `step` was made with.
     """
 
     def loop_step(
@@ -139,10 +140,10 @@ def make_loop_step(step: TrainStep, load: TrainingLoader, rate: Rate | None, dev
     ) -> tuple[TrainState, Totals, jax.Array]:
         new, pairs = step(state, devices.load(load, arrays, order, state.step))
         bad = jnp.where(jnp.isfinite(pairs["loss"][0]), totals.first_bad, jnp.minimum(totals.first_bad, new.step))
-        updates = count_updates(state.opt_state, state.step)
+        made = count_updates(state.opt_state, state.step)
         totals = Totals(
             pairs=add_pairs(totals.pairs, pairs),
-            learning_rate=jnp.asarray(jnp.nan if rate is None else rate(state.opt_state, updates), jnp.float32),
+            learning_rate=jnp.asarray(jnp.nan if rate is None else rate(state.opt_state, made), jnp.float32),
             loss_scale=current_scale(new.opt_state),
             first_bad=bad,
         )
@@ -151,18 +152,19 @@ def make_loop_step(step: TrainStep, load: TrainingLoader, rate: Rate | None, dev
     return loop_step
 
 
-def repeat_step(loop_step: LoopStep, states: Any = None) -> LoopStep:
+def repeat_step(loop_step: LoopStep, state_shardings: Any = None) -> LoopStep:
     """Return `(state, totals, order, arrays, count)`, `count` int32[] calls of `loop_step` one after the other.
 
     Args:
       loop_step: what `make_loop_step` returned.
-      states: the shardings of the state where several devices share it: XLA would leave sharded parameters gathered.
+      state_shardings: the shardings of the state where several devices share it; without them XLA would leave sharded
+        parameters gathered.
     """
 
     def several_steps(state: Any, totals: Any, order: Any, arrays: Any, count: jax.Array) -> tuple[Any, Any, jax.Array]:
         def body(_: jax.Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
             state, totals = carried
-            state = state if states is None else constrain(state, states)
+            state = state if state_shardings is None else constrain(state, state_shardings)
             state, totals, _ = loop_step(state, totals, order, arrays)
             return state, totals
 

@@ -44,9 +44,9 @@ def written(tmp_path: Path, config: Config) -> str:
 @pytest.mark.parametrize(
     ("config", "step"),
     [
-        (tiny_config(train_for="2 steps"), "jit_several"),
-        (tiny_config(train_for="2 steps", devices=4, parallel=FSDP), "jit_several"),
-        (tiny_config(train_for="2 steps", data=STREAMED), "jit_dispatch"),
+        (tiny_config(train_for="2 steps"), "jit_several_steps"),
+        (tiny_config(train_for="2 steps", devices=4, parallel=FSDP), "jit_several_steps"),
+        (tiny_config(train_for="2 steps", data=STREAMED), "jit_loop_step"),
     ],
     ids=["one device", "fsdp", "streamed"],
 )
