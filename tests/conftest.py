@@ -101,6 +101,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"{left_out} slow tests were left out; {option} runs them.")
 
 
+def slow(*values: Any) -> Any:
+    """Return a case of `pytest.mark.parametrize` that is marked slow."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def examples(count: int, **options: Any) -> settings:
+    """Return the settings of a property that is tried on `count` examples with --all, and on fewer in a plain run."""
+    return settings(max_examples=max(5, count * settings.default.max_examples // _EXAMPLES["all"]), **options)
+
+
 def tiny_config(**changes: object) -> Config:
     """A run that takes a second: a small net with dropout on 96 synthetic 4x4 images, 12 steps of 16."""
     settings: dict[str, object] = {

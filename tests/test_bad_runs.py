@@ -233,6 +233,7 @@ exit $code
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_in_truth(here: Path) -> None:
     shutil.rmtree("run/checkpoints/00000012")
     Path("small").mkdir()

@@ -1,13 +1,14 @@
 """Named streams: the key is a plain function of seed, name and step, the same in every process."""
 
+import functools
 import os
 import subprocess
 import sys
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from jaxtrain.random import AUGMENT, INIT, MODEL_STREAMS, SHUFFLE, host_stream, stream
 
@@ -18,18 +19,29 @@ def data(key: jax.Array) -> tuple[int, ...]:
     return tuple(np.asarray(jax.random.key_data(key)).tolist())
 
 
-@pytest.mark.parametrize("name", [*NAMES, "Größe", ""])
-@pytest.mark.parametrize(("seed", "step"), [(0, 0), (7, 123_456), (2**31, 2**31 - 1)])
-def test_a_stream_is_two_foldings(name: str, seed: int, step: int):
-    word = np.uint32(zlib.crc32(name.encode("utf-8")))
-    expected = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), word), step)
-    assert data(stream(seed, name, step)) == data(expected)
-    assert data(jax.jit(lambda s: stream(seed, name, s))(np.int32(step))) == data(expected)
+def test_a_stream_is_two_foldings():
+    names = (*NAMES, "Größe", "")
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def in_a_step(seed: int, step: jax.Array) -> list[jax.Array]:
+        return [stream(seed, name, step) for name in names]
+
+    for seed, step in ((0, 0), (7, 123_456), (2**31, 2**31 - 1)):
+        for name, key in zip(names, in_a_step(seed, np.int32(step)), strict=True):
+            word = np.uint32(zlib.crc32(name.encode("utf-8")))
+            expected = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), word), step)
+            assert data(stream(seed, name, step)) == data(expected), (name, seed, step)
+            assert data(key) == data(expected), (name, seed, step)
 
 
 def test_streams_steps_and_seeds_have_keys_of_their_own():
-    drawn = [data(stream(seed, name, step)) for seed in range(4) for name in NAMES for step in range(50)]
-    assert len(set(drawn)) == len(drawn)
+    @jax.jit
+    def keys(steps: jax.Array) -> list[jax.Array]:
+        each = [(seed, name) for seed in range(4) for name in NAMES]
+        return [jax.vmap(lambda t, s=s, n=n: jax.random.key_data(stream(s, n, t)))(steps) for s, n in each]
+
+    drawn = np.concatenate(keys(jnp.arange(50, dtype=jnp.int32)))
+    assert len(np.unique(drawn, axis=0)) == len(drawn) == 4 * len(NAMES) * 50
 
 
 def test_host_streams_are_their_own_and_start_anew():

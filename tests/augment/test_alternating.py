@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.augment.alternating import alternating_flip_lr
@@ -67,7 +67,6 @@ def test_which_ones_begin_mirrored_depends_on_the_seed() -> None:
     assert (found[0] != found[1]).any()
 
 
-@settings(deadline=None)
 @given(size=st.integers(1, 70), examples=st.integers(1, 70), step=st.integers(0, 400))
 def test_epochs_of_a_batch(size: int, examples: int, step: int) -> None:
     found = np.asarray(_epochs(jnp.int32(step), jnp.arange(70, dtype=jnp.int32), size, examples))[:size]

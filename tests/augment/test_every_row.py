@@ -13,6 +13,7 @@ from jaxtrain import augment
 from jaxtrain.augment import AUGMENTATIONS
 from jaxtrain.augment.pipeline import pipeline
 from jaxtrain.config import AugmentationSpec
+from tests.conftest import slow
 
 NAMES = AUGMENTATIONS.names()
 OPTIONS: dict[str, dict[str, Any]] = {"cutout": {"size": 1}}
@@ -91,7 +92,7 @@ def test_a_batch_divided_over_an_explicit_mesh(name: str) -> None:
     assert result.sharding.spec[0] == "data"
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("kind", [slow(AxisType.Auto), AxisType.Explicit])
 def test_draws_do_not_depend_on_the_devices(kind: AxisType) -> None:
     """Of four devices and of one; a level of difference is allowed, since programs may round differently."""
     run = pipeline([AUGMENTATIONS.create(name) for name in ("rotate", "trivialaugment")])

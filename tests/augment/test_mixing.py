@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -24,6 +24,7 @@ from jaxtrain.errors import ConfigError
 from jaxtrain.optim.losses import binary_cross_entropy, cross_entropy, focal
 from jaxtrain.training.metrics import measure
 from jaxtrain.training.plan import make_plan
+from tests.conftest import examples, slow
 
 N, H, W, K = 8, 6, 5, 4
 RNG = np.random.default_rng(0)
@@ -60,7 +61,7 @@ def cutmix_by_hand(share: float, row: int, column: int) -> tuple[np.ndarray, np.
     return images, left * TARGETS + (1 - left) * np.roll(TARGETS, 1, axis=0)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.floats(0, 1, width=32), st.integers(0, H - 1), st.integers(0, W - 1))
 def test_cutmix_is_the_authors_box(share: float, row: int, column: int) -> None:
     weights = _cutmix(jnp.float32(share), jnp.array([row, column], jnp.int32))
@@ -86,8 +87,13 @@ def test_shares_are_beta_distributed() -> None:
         assert shares.max() <= 1
 
 
-@pytest.mark.parametrize("per", ["batch", "example"])
-@pytest.mark.parametrize("factory", [mixup, cutmix, mixup_or_cutmix])
+@pytest.mark.parametrize(
+    ("factory", "per"),
+    [
+        *((mixup, "batch"), (cutmix, "example"), (mixup_or_cutmix, "example")),
+        *(slow(mixup, "example"), slow(cutmix, "batch"), slow(mixup_or_cutmix, "batch")),
+    ],
+)
 def test_draws_are_for_the_batch_or_for_each_pair(factory: Any, per: Any) -> None:
     """Images of all ones beside images of zeros show the weights themselves."""
     images = jnp.zeros((N, H, W, 1)).at[::2].set(1)
@@ -145,7 +151,7 @@ def test_places_in_a_list_have_keys_of_their_own_and_a_key_gives_the_same() -> N
     assert not np.array_equal(compiled(jax.random.key(4), STEP, IMAGES, LABELS)[0], once[0])
 
 
-@pytest.mark.parametrize("per", ["batch", "example"])
+@pytest.mark.parametrize("per", [slow("batch"), "example"])
 def test_eight_devices_mix_what_one_does(per: Any) -> None:
     mix = jax.jit(mixings([mixup_or_cutmix(per=per), label_smoothing()], K))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -243,6 +249,7 @@ def test_another_augmentation_late_in_the_run(config: Config) -> None:
     assert caught.value.path == "data.augment_after.0"
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_random_does_not_depend_on_its_micro_batches(config: Config, tmp_path: Path) -> None:
     """Augmentation that changes midway, mixtures, dropout: the same losses for batches in one piece and in four."""
     mixed = apply_overrides(

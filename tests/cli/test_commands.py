@@ -99,9 +99,8 @@ def test_overrides_may_stand_among_the_options(runs: tuple[Path, Path], capsys: 
     assert '"batch_size": 8' in output
 
 
-def test_eval_with_batch_normalization_folded(
-    tmp_path: Path, runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.slow
+def test_eval_folds_batch_normalization(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "normed.json"
     config.write_text(dumps(tiny_config(model="cifar_resnet(depth=8)", train_for="5 steps")))
     assert main(["train", str(config), "--workdir", str(tmp_path / "run"), "--quiet"]) == 0
@@ -112,5 +111,10 @@ def test_eval_with_batch_normalization_folded(
         records.append(json.loads(capsys.readouterr().out))
     assert records[0]["accuracy"] == records[1]["accuracy"]
     assert records[0]["loss"] == pytest.approx(records[1]["loss"], rel=1e-5)
+
+
+def test_eval_refuses_to_fold_batch_normalization_that_is_not_there(
+    runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["eval", str(runs[0]), "--fold-batchnorm"]) == 2
     assert "mlp has no batch normalization" in capsys.readouterr().err

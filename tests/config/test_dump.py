@@ -7,15 +7,15 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 
 from jaxtrain.config import Config, apply_overrides, difference, digest, dumps, flatten, loads
 from jaxtrain.config.dump import MISSING
 from jaxtrain.errors import ConfigError
 from tests.config.strategies import configs
-from tests.conftest import tiny_config
+from tests.conftest import examples, tiny_config
 
-many = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+many = examples(30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @many

@@ -4,13 +4,14 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.config import Clock, Duration
 from jaxtrain.config.duration import MOST_STEPS, Every
 from jaxtrain.errors import ConfigError
 from tests.config.strategies import durations
+from tests.conftest import examples
 
 COUNTS = st.integers(1, 10**6)
 
@@ -137,7 +138,7 @@ def test_next_due_is_the_least_step_with_one_more_interval(interval: Fraction, s
     assert Every(interval).after(step) == later
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(examples=st.integers(1, 5000), batch=st.integers(1, 64), epochs=st.integers(1, 30))
 def test_every_epoch_is_due_once_and_does_not_drift(examples: int, batch: int, epochs: int) -> None:
     """The k-th time is the first step by which k epochs of examples have been seen."""

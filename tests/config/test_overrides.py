@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.config import AugmentationSpec, Config, Duration, apply_overrides, difference
@@ -16,7 +16,7 @@ from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
 from jaxtrain.registry import table
 from tests.config.strategies import durations, values
-from tests.conftest import tiny_config
+from tests.conftest import examples, tiny_config
 
 CONFIG = tiny_config(
     optimizer="adamw(multistep(0.1, boundaries=['25%', '50%'], warmup='1 step'), "
@@ -92,7 +92,7 @@ def test_the_walk_finds_nested_and_empty_leaves() -> None:
 
 
 @pytest.mark.parametrize("path", LEAVES)
-@settings(max_examples=8)
+@examples(8)
 @given(data=st.data())
 def test_reads_back_what_was_written(path: str, data: st.DataObject) -> None:
     hint = LEAVES[path]

@@ -5,7 +5,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.config import AugmentationSpec, Clock, Duration, LossSpec, ModelSpec, OptimizerSpec, ScheduleSpec, Spec
@@ -13,8 +13,9 @@ from jaxtrain.config.dump import to_json
 from jaxtrain.config.spec import SPECS
 from jaxtrain.errors import ConfigError
 from tests.config.strategies import specs
+from tests.conftest import examples
 
-fewer = settings(max_examples=40)
+fewer = examples(40)
 ANY = st.sampled_from(list(SPECS.values())).flatmap(specs)
 
 

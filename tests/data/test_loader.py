@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.augment.geometry import pad_crop
@@ -19,8 +19,9 @@ from jaxtrain.data.preprocessing.channels import Normalization
 from jaxtrain.data.preprocessing.pixels import Pixels
 from jaxtrain.distributed.mesh import Layout, make_layout
 from jaxtrain.random import host_stream, stream
+from tests.conftest import examples
 
-few = settings(max_examples=10, deadline=None)
+few = examples(10)
 # Each size compiles a slice of its own, so few are drawn: prime, even, one.
 sizes = st.sampled_from([7, 12, 1]).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
 

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from jaxtrain.data.preprocessing.channels import Normalization
 from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
 from jaxtrain.errors import DataError
+from tests.conftest import examples
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 9, 6, 3), np.uint8)
 SIZES = [(5, 11), (18, 12), (4, 3), (1, 1), (9, 12)]
@@ -64,7 +65,7 @@ def levels(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float64) / 255
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     shape=st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3)),
     low=st.integers(0, 255),

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
@@ -20,6 +20,7 @@ from jaxtrain.data.preprocessing.moments import CHUNK, cross_sums, pixel_sums
 from jaxtrain.data.splits import fit_normalization, fits_normalization, load_splits, plan_splits, validation_indices
 from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, DataError
+from tests.conftest import examples
 
 N, SHAPE = 1500, (3, 4, 2)
 D = 24
@@ -195,7 +196,7 @@ def in_batches(images: np.ndarray, sizes: list[int]) -> Iterator[np.ndarray]:
         start += size
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(
     call=st.sampled_from([*CALLS, *OPTIONS]),
     sizes=st.lists(st.integers(1, 700), min_size=1, max_size=4),
@@ -210,7 +211,7 @@ def test_order_and_batches_do_not_change_a_bit(call: str, sizes: list[int], seed
     assert recipe(call).fits(whole, in_batches(shuffled, sizes))
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     shape=st.tuples(st.integers(1, 9), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)),
     low=st.integers(0, 255),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.augment.decode.chain import chain
@@ -147,7 +147,6 @@ def test_groups_of_which_a_process_would_have_none_are_refused(count: int, size:
         Groups(count, size, share=(0, 5))
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 60), size=st.integers(1, 40), at_a_time=st.integers(1, 50), processes=st.integers(1, 5))
 def test_groups_of_all_shares_are_the_positions(count: int, size: int, at_a_time: int, processes: int) -> None:
     count, size = count * processes, size * processes
@@ -209,7 +208,6 @@ def test_an_example_of_a_part_is_named_by_its_place_in_the_whole(stored: bool) -
 # Orders.
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 3000), seed=st.integers(0, 2**32 - 1))
 def test_an_index_shuffle_is_a_permutation(count: int, seed: int) -> None:
     shuffle = IndexShuffle(np.random.RandomState(seed))

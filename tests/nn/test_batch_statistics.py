@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.nn.batch_statistics import batch_statistics_of, mean_of, recalibrate
+from tests.conftest import examples
 
 _rng = np.random.default_rng(0)
 IMAGES = (2 + 3 * _rng.normal(size=(20, 2, 2, 1))).astype(np.float32)
@@ -173,7 +174,7 @@ def test_evaluation_with_the_statistics_of_its_batch_is_training():
     np.testing.assert_allclose(evaluated, trained, rtol=1e-4, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.lists(st.tuples(st.floats(-100, 100, width=32), st.integers(1, 9)), min_size=1, max_size=6))
 def test_mean_of_sizes_is_the_mean_of_what_is_counted(batches: list[tuple[float, int]]):
     trees = [{"mean": jnp.float32(value)} for value, _ in batches]

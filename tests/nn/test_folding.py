@@ -12,6 +12,7 @@ from jaxtrain import models
 from jaxtrain.analysis.cost import flops
 from jaxtrain.nn.folding import fold_batch_norm
 from jaxtrain.optim.param_rules import path_name
+from tests.conftest import slow
 
 MODELS = {
     "resnet": (lambda: models.cifar_resnet(num_classes=3, depth=8, shortcut="B"), 12, 0),
@@ -45,7 +46,7 @@ def norms(variables: Any) -> int:
     return sum(path_name(p).endswith("var") for p, _ in jax.tree_util.tree_leaves_with_path(variables))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name if name in ("resnext", "fractalnet", "wide") else slow(name) for name in MODELS])
 def test_logits_stay_and_normalizations_go(name: str) -> None:
     make, side, left = MODELS[name]
     model: Any = make()

@@ -16,6 +16,7 @@ from jaxtrain.nn.fractional_pooling import FractionalMaxPool
 from jaxtrain.nn.shake_shake import ShakeShake
 from jaxtrain.nn.stochastic_depth import StochasticDepth
 from jaxtrain.random import numbered
+from tests.conftest import slow
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 6, 5, 3)).astype(np.float32)
 
@@ -63,7 +64,7 @@ def alone() -> Any:
     return jax.device_get(jax.jit(lambda k, x: values(Everything(), k, x))(jax.random.key(0), IMAGES))
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("kind", [slow(AxisType.Auto), AxisType.Explicit])
 def test_eight_devices_draw_what_one_does(alone: Any, kind: AxisType) -> None:
     mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
     with jax.set_mesh(mesh):
@@ -93,6 +94,7 @@ def test_a_rematerialized_one_draws_the_same(alone: Any) -> None:
     same(jax.device_get(jax.jit(lambda k, x: values(remat(), k, x))(jax.random.key(0), IMAGES)), alone)
 
 
+@pytest.mark.slow
 def test_devices_of_a_pmap_draw_what_a_vmap_does() -> None:
     """Each with the key folded with its number, on its own two examples."""
     parts = IMAGES.reshape(8, 2, *IMAGES.shape[1:])

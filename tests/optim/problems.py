@@ -73,7 +73,8 @@ def falls_from_random_starts(tx: Any, *, starts: int = 40, steps: int = 25, size
             update, state = tx.update(grad, state, x, value=value, grad=grad, value_fn=value_fn)
             after = value_fn(x + update)
             lowest = jnp.linalg.eigvalsh(jax.hessian(value_fn)(x))[0]
-            return (x + update, state), (grad @ update, after - value, jnp.any(update != 0), lowest)
+            rise = after - value - 8 * jnp.finfo(float).eps * jnp.abs(value)  # rounding, which no search can see
+            return (x + update, state), (grad @ update, rise, jnp.any(update != 0), lowest)
 
         return jax.lax.scan(body, (x, tx.init(x)), None, length=steps)[1]
 

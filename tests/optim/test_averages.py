@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.optim import AVERAGES, sgd
 from jaxtrain.optim.averages import ema, evaluation_params, has_average, polyak, swa
+from tests.conftest import examples
 
 STEPS = 20
 _rng = np.random.default_rng(0)
@@ -187,7 +188,7 @@ def test_small_steps_of_bfloat16_parameters_are_not_lost_in_their_average():
     assert state.evaluation_params(params)["k"].dtype == jnp.bfloat16
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(value=st.floats(-1e3, 1e3, width=32, allow_subnormal=False), decay=st.floats(0, 0.99999))
 def test_an_average_of_equal_parameters_is_these_parameters(value: float, decay: float):
     """Bit by bit, in float32, however long it is kept."""

@@ -17,6 +17,7 @@ from jaxtrain.optim import OPTIMIZERS
 from jaxtrain.optim.param_rules import with_rules
 from jaxtrain.run.checkpoints import Progress, Saver, restore
 from jaxtrain.training.state import TrainState
+from tests.conftest import slow
 
 NAMES = OPTIMIZERS.names()
 WRAPPERS = [n for n in NAMES if "inner" in OPTIMIZERS[n].parameters()]
@@ -26,7 +27,7 @@ LONG_TO_COMPILE = ("lbfgs", "bfgs", "nonlinear_cg", "hessian_free", "newton")
 
 
 def slow_where_long(names: list[str]) -> list[Any]:
-    return [pytest.param(n, marks=pytest.mark.slow) if n in LONG_TO_COMPILE else n for n in names]
+    return [slow(n) if n in LONG_TO_COMPILE else n for n in names]
 
 
 def create(name: str, rate: Any = 0.1, **options: Any) -> optax.GradientTransformationExtraArgs:
@@ -332,7 +333,7 @@ def injected(name: str, static: bool) -> tuple[Any, Any]:
     return before, after
 
 
-@pytest.mark.parametrize("static", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("static", [True, slow(False)])
 @pytest.mark.parametrize("name", WITH_RATE)
 def test_the_learning_rate_can_be_injected(name: str, static: bool):
     """`optax.inject_hyperparams(factory)(learning_rate=...)`, as optax's documents have it, takes the defaults too.

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.optim import newton
+from tests.conftest import examples
 from tests.optim.problems import VALLEY_START, minimize, rosenbrock
 
 
@@ -32,7 +33,7 @@ def damped_step(matrix: jax.Array, target: jax.Array, damping: Any, start: jax.A
     return as_vector(update)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=st.integers(0, 2**32 - 1), damping=st.floats(0, 1e3))
 def test_the_pure_step_is_the_solution_of_the_damped_system(seed: int, damping: float):
     rng = np.random.default_rng(seed)

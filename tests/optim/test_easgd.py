@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from jaxtrain.optim import easgd
 from jaxtrain.optim.easgd import elastic_pull
 from jaxtrain.optim.param_rules import with_rules
+from tests.conftest import examples
 
 STEPS = 20
 WORKERS = 3
@@ -138,7 +139,7 @@ def test_one_objective_for_all_keeps_the_workers_together():
 reals = st.floats(-8, 8, width=32, allow_subnormal=False)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(before=npst.arrays(np.float32, (WORKERS, 2), elements=reals), rate=st.floats(0, 1))
 def test_springs_pull_both_ends_alike(before: np.ndarray, rate: float):
     """With no gradients the sum of all workers and the center is kept, and the workers' spread never grows."""

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim import agc, clip_by_norm, clip_by_value, delay, gradient_noise, sgd
+from tests.conftest import examples
 
 _rng = np.random.default_rng(5)
 SHAPES = {"conv": (2, 3, 2, 4), "dense": (5, 3), "rank3": (2, 3, 4), "bias": (4,), "scale": (), "row": (1, 5)}
@@ -63,7 +64,7 @@ def test_shapes_and_dtypes_stay(name: str):
 # Clipping
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(g=npst.arrays(np.float32, 6, elements=reals), value=st.floats(0.125, 100, width=32))
 def test_clip_by_value_equals_numpy(g: np.ndarray, value: float):
     np.testing.assert_array_equal(applied(clip_by_value(value), jnp.asarray(g)), np.clip(g, -value, value))
@@ -74,7 +75,7 @@ def clipped_by_norm(grads: dict[str, np.ndarray], norm: float) -> dict[str, np.n
     return {k: g * min(1.0, norm / length) if length else g for k, g in grads.items()}
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     a=npst.arrays(np.float32, (2, 2), elements=reals),
     b=npst.arrays(np.float32, 3, elements=reals),
@@ -204,7 +205,7 @@ def test_noise_depends_on_seed_step_and_path_alone():
 # Delay
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(steps=st.integers(0, 4), grads=npst.arrays(np.float32, (7, 2), elements=reals))
 def test_delay_equals_numpy(steps: int, grads: np.ndarray):
     tx = delay(steps)

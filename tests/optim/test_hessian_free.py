@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.optim import hessian_free
 from jaxtrain.optim.hessian_free import _truncated_cg
+from tests.conftest import examples
 from tests.optim.problems import VALLEY_START, minimize, rosenbrock, steps_to
 
 
@@ -36,7 +37,7 @@ def cg(matrix: jax.Array, gradient: jax.Array, start: jax.Array, most: Any) -> A
     return _truncated_cg(lambda v: matrix @ v, jnp.asarray(0.1, matrix.dtype), gradient, most, start)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     least=st.sampled_from([-3.0, 0.5]),

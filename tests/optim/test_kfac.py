@@ -364,6 +364,7 @@ def training_losses(tx: Any) -> jax.Array:
     return jax.lax.scan(body, (params, tx.init(params)), order)[1]
 
 
+@pytest.mark.slow
 def test_needs_fewer_steps_than_adam_on_digits():
     """Than Adam at the best of five rates; K-FAC has its defaults."""
 

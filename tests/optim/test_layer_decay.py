@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.models import lenet5, mlp
@@ -18,6 +18,7 @@ from jaxtrain.optim.layer_decay import call_order, layer_decay_rules
 from jaxtrain.optim.param_rules import path_name, values_by_path, with_rules
 from jaxtrain.optim.scaling import linear_scaling
 from jaxtrain.optim.schedules.decaying import cosine
+from tests.conftest import examples
 
 
 class Block(nn.Module):
@@ -105,7 +106,7 @@ def test_names_are_no_patterns_and_no_beginnings_of_names():
     }
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(st.lists(st.text("ab.+*(", min_size=1, max_size=4), unique=True, max_size=6), st.floats(0.01, 1))
 def test_rules_of_any_names(names: list[str], decay: float):
     rules = layer_decay_rules(names, decay)

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from jaxtrain.optim import bfgs, lbfgs, nonlinear_cg
+from tests.conftest import slow
 from tests.optim.problems import VALLEY_START, minimize, rosenbrock, steps_to, wavy
 
 RULES: dict[str, tuple[Any, str]] = {
@@ -27,9 +28,11 @@ rules_and_searches = pytest.mark.parametrize(
     [
         *((rule, "strong_wolfe") for rule in RULES),
         ("lbfgs", "armijo"),
-        *(pytest.param(rule, "armijo", marks=pytest.mark.slow) for rule in RULES if rule != "lbfgs"),
+        *(slow(rule, "armijo") for rule in RULES if rule != "lbfgs"),
     ],
 )
+first_rule = pytest.mark.parametrize("rule", ["lbfgs", *(slow(rule) for rule in RULES if rule != "lbfgs")])
+"""What is the same code for all, in a plain run for one."""
 
 
 @rules
@@ -142,7 +145,7 @@ def test_the_evaluations_are_counted_as_they_are_made(search: Any):
     assert len(made) == int(state.evaluations) >= 5
 
 
-@pytest.mark.parametrize("rule", ["lbfgs", "bfgs", "polak_ribiere"])
+@pytest.mark.parametrize("rule", ["lbfgs", slow("bfgs"), slow("polak_ribiere")])
 def test_optax_finds_value_and_gradient_in_the_state(rule: str):
     """`optax.value_and_grad_from_state` takes what the line search ended with, instead of evaluating again."""
     tx = RULES[rule][0]()
@@ -181,7 +184,7 @@ def inverse_by_hand(steps: list[np.ndarray], changes: list[np.ndarray]) -> np.nd
     return inverse
 
 
-@pytest.mark.parametrize("memory", [pytest.param(1, marks=pytest.mark.slow), 3, 20])
+@pytest.mark.parametrize("memory", [slow(1), 3, 20])
 def test_directions_are_those_of_the_dense_formula(memory: int):
     value_fn, start, count = wavy(7, 5), 2 * np.random.default_rng(3).normal(size=5), 10
     with jax.enable_x64(True):
@@ -239,7 +242,7 @@ def test_at_the_optimum_it_stays(rule: str):
     assert state.evaluations == 1
 
 
-@rules
+@first_rule
 def test_float32_stops_at_the_optimum_without_harm(rule: str):
     trace = minimize(RULES[rule][0](), rosenbrock, VALLEY_START.astype(np.float32), 150)
     assert trace.points.dtype == np.float32
@@ -255,7 +258,7 @@ def test_what_is_missing_is_asked_for(rule: str):
         tx.update(x, tx.init(x), x)
 
 
-@rules
+@first_rule
 def test_a_multiplier_behind_it_is_taken_for_what_it_is(rule: str):
     """Half of each step is taken: the pairs must be those of the steps made, and it still converges."""
     halved = optax.chain(RULES[rule][0](), optax.scale(0.5))

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jaxtrain.optim.line_search import search
+from tests.conftest import examples
 
 # phi of a line; all fall from 0 at the start. The first three are those of More & Thuente 1994, section 5.
 LINES: dict[str, Callable[[Any], Any]] = {
@@ -132,7 +133,7 @@ def test_nothing_found_is_no_step_at_all(kind: Any):
     assert found.evaluations <= 21
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.floats(0.1, 50),
     st.floats(-3, 3),

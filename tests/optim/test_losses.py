@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.optim import LOSSES
 from jaxtrain.optim.losses import Loss, binary_cross_entropy, cross_entropy, focal
+from tests.conftest import examples
 
 _rng = np.random.default_rng(0)
 LOGITS = 3 * _rng.normal(size=(8, 10))
@@ -133,7 +134,7 @@ def test_focal_is_exact_where_the_probability_rounds_to_one(gamma: float, lead: 
     np.testing.assert_allclose(grad, [[slope, -slope]], rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(
     logits=st.lists(st.floats(-80, 80, width=32), min_size=4, max_size=4),
     label=st.integers(0, 3),

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from jaxtrain.optim import LOSSES
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.margin_losses import hinge, squared_hinge, template_mse
+from tests.conftest import examples
 
 _rng = np.random.default_rng(0)
 SCORES = 2 * _rng.normal(size=(6, 5))
@@ -79,7 +80,7 @@ def test_a_margin_that_is_just_met_has_no_gradient():
     np.testing.assert_array_equal(grad, [[-1.0, 0.0, 1.0]])
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(arrays.arrays(np.float32, (6, 5), elements=st.floats(-50, 50, width=32)))
 def test_hinge_properties(scores: np.ndarray):
     """Equal to the loop, the same for shifted scores, and 0 just where every class is beaten by the margin."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import linear_model
@@ -16,6 +16,7 @@ from sklearn import linear_model
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim import PENALTIES, sgd
 from jaxtrain.optim.penalties import Penalty, elastic_net, l1, l2
+from tests.conftest import examples
 
 _rng = np.random.default_rng(0)
 PARAMS = {
@@ -129,7 +130,7 @@ def assert_subgradient(weights: np.ndarray, penalty: Penalty, l1_strength: float
     assert (np.abs(gradient[zero]) <= l1_strength).all()
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(arrays.arrays(np.float32, 6, elements=st.floats(-100, 100, width=32)), st.floats(0, 1))
 def test_elastic_net_lies_between(weights: np.ndarray, share: float):
     params = {"kernel": jnp.asarray(weights)}

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.optim import momentum, sgd
 from jaxtrain.optim.schedules import Plateau, observe_plateau, plateau, plateau_state, with_plateau
+from tests.conftest import examples
 
 COUNT = 30
 
@@ -27,7 +28,7 @@ def observed(controller: Plateau, metrics: np.ndarray, higher: bool) -> np.ndarr
         return np.asarray(jax.lax.scan(body, controller.init(), jnp.asarray(metrics))[1])
 
 
-@settings(max_examples=25, deadline=None)  # each is compiled
+@examples(25)  # each is compiled
 @given(
     metrics=st.lists(st.integers(1, 12), min_size=COUNT, max_size=COUNT),
     patience=st.integers(0, 4),

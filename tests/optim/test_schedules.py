@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.optim.schedules import (
@@ -34,6 +34,7 @@ from jaxtrain.optim.schedules import (
     triangular,
     wsd,
 )
+from tests.conftest import examples
 
 STEPS = 64
 """Steps that are looked at: always as many, so that each operation is compiled once."""
@@ -238,7 +239,7 @@ def test_equals_torch(make: Callable[[], Schedule], theirs: Callable[[Any, Any],
 
 peaks = st.floats(0.0009765625, 8.0, width=32)
 warmups = st.integers(0, 30)
-many = settings(max_examples=30, deadline=None)
+many = examples(30)
 
 
 @many

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.optim import lookahead, sam, schedule_free, sgd
 from jaxtrain.optim.averages import evaluation_params
 from jaxtrain.optim.param_rules import with_rules
+from tests.conftest import examples
 
 STEPS = 30
 _rng = np.random.default_rng(3)
@@ -221,7 +222,7 @@ def _lookahead_of(period: int) -> Callable[[float], Any]:
     return run
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(period=st.integers(1, 4), alpha=st.floats(0.0625, 1, width=32))
 def test_lookahead_on_a_parabola_has_a_closed_form(period: int, alpha: float):
     """Each step of sgd(1/4) on x^2 / 2 multiplies by 3/4; each synchronization by 1 - alpha + alpha * (3/4)^k."""

@@ -7,6 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.conftest import slow
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
@@ -103,7 +105,7 @@ def test_every_benchmark_is_listed_and_an_unknown_one_refused() -> None:
     assert "there is no benchmark 'nothing'" in error.value.stderr
 
 
-@pytest.mark.parametrize("contender", ["jaxtrain", "bare jax"])
+@pytest.mark.parametrize("contender", ["jaxtrain", slow("bare jax")])
 def test_a_measurement_in_a_process_of_its_own(measuring: ModuleType, contender: str) -> None:
     assert measuring.in_process("frameworks", contender, net="tiny", batch=32, seconds=0.05)() > 1
     with pytest.raises(measuring.Failed, match="KeyError"):

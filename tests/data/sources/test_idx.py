@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.data.sources import idx as module
 from jaxtrain.data.sources.idx import fashion_mnist, idx, mnist, read_idx
 from jaxtrain.errors import DataError
+from tests.conftest import examples
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -100,7 +101,7 @@ def test_damaged_files(tmp_path: Path, content: bytes, message: str, pack: Calla
 
 
 @given(cut=st.integers(0, 10_000))
-@settings(max_examples=40)
+@examples(40)
 def test_a_compressed_file_cut_anywhere(tmp_path_factory: pytest.TempPathFactory, cut: int):
     noise = np.random.RandomState(0).bytes(200)
     whole = gzip.compress(packed(8, (200,), noise))
@@ -111,7 +112,7 @@ def test_a_compressed_file_cut_anywhere(tmp_path_factory: pytest.TempPathFactory
 
 
 @given(place=st.integers(0, 10_000), value=st.integers(1, 255))
-@settings(max_examples=60)
+@examples(60)
 def test_a_compressed_file_with_a_flipped_byte(tmp_path_factory: pytest.TempPathFactory, place: int, value: int):
     content = bytearray(gzip.compress(packed(8, (200,), np.random.RandomState(0).bytes(200))))
     content[place % len(content)] ^= value

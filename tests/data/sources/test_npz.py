@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.data.sources.npz import npz
 from jaxtrain.errors import DataError
+from tests.conftest import examples
 
 ARRAYS: dict[str, np.ndarray] = {
     "train_images": np.arange(60, dtype=np.uint8).reshape(5, 2, 2, 3),
@@ -118,7 +119,7 @@ def test_files_that_are_no_npz(tmp_path: Path):
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_damaged_files_are_data_errors_or_data(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
     folder = tmp_path_factory.mktemp("npz")
     save(folder, data.draw(st.sampled_from([np.savez, np.savez_compressed])))

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxtrain.data.sources.safe_pickle import load_pickle
 from jaxtrain.errors import DataError
+from tests.conftest import examples
 
 CONTENT: dict[Any, Any] = {
     b"data": np.arange(24, dtype=np.uint8).reshape(4, 6),
@@ -151,7 +152,7 @@ def test_arrays_that_do_not_come_out(array: bytes):
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_damaged_pickles_are_data_errors_or_dicts(data: st.DataObject):
     whole = bytearray(pickle.dumps(CONTENT, protocol=data.draw(st.sampled_from([0, 2, 4]))))
     for _ in range(data.draw(st.integers(0, 3))):

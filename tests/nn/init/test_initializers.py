@@ -10,6 +10,7 @@ import pytest
 
 from jaxtrain.nn.init import initializers
 from jaxtrain.nn.init.initializers import KernelInit, initializer, normal, orthogonal, random_walk
+from tests.conftest import slow
 
 
 def drawn(init: Any, *shape: int, dtype: Any = jnp.float32, seed: int = 0) -> np.ndarray:
@@ -107,7 +108,7 @@ def walk(init: Any, width: int, layers: int, relu: bool) -> np.ndarray:
     return (np.log(np.linalg.norm(gradients, axis=1)) - begin) / layers
 
 
-@pytest.mark.parametrize(("follows", "width"), [("linear", 10), ("linear", 30), ("relu", 20)])
+@pytest.mark.parametrize(("follows", "width"), [("linear", 10), slow("linear", 30), ("relu", 20)])
 def test_a_random_walk_does_not_drift(follows: Any, width: int) -> None:
     """The gain is that of the width: without it a linear net of width 10 loses 5 % a layer, one with ReLU more."""
     relu = follows == "relu"
