@@ -113,9 +113,8 @@ LECTURE = {
 """Deviations of the six layers, by what the deviation of a kernel is times the root of the width of 4096."""
 
 
-@pytest.mark.parametrize(
-    ("activation", "tolerance"), [pytest.param("tanh", 0.03, marks=pytest.mark.slow), ("relu", 0.15)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("activation", "tolerance"), [("tanh", 0.03), ("relu", 0.15)])
 def test_the_lectures_numbers(activation: Any, tolerance: float) -> None:
     """With 384 units for 4096, and deviations in proportion, the layers have the same statistics, if noisier."""
     width = 384

@@ -126,6 +126,7 @@ def test_what_cannot_be_profiled_is_refused(tmp_path: Path) -> None:
         profile(tiny_config(), tmp_path / "out", steps=0)
 
 
+@pytest.mark.slow
 def test_a_run_that_streams_is_profiled_as_it_is_trained(tmp_path: Path) -> None:
     config = tiny_config()
     streamed = profile(config.replace(data=config.data.replace(stream=True, workers=0)), tmp_path / "out", steps=3)

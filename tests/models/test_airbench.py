@@ -95,6 +95,7 @@ def test_a_run_begins_with_a_whitening_layer_and_leaves_it_alone(tmp_path: Path)
     assert result.final["train"]["accuracy"] > 0.5  # of four classes
 
 
+@pytest.mark.slow
 def test_streamed_it_begins_the_same() -> None:
     states = []
     for stream in ("false", "true"):

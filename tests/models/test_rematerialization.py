@@ -11,6 +11,7 @@ from jax.ad_checkpoint import print_saved_residuals
 from jaxtrain.config import ModelSpec, digest
 from jaxtrain.errors import ConfigError
 from tests.conftest import tiny_config
+from tests.levels import slow_except
 
 FAMILIES = {"cifar_resnet(depth=8)": 8, "vit(patch=4, width=16, depth=2, heads=2, mlp_width=32)": 8}
 
@@ -38,7 +39,7 @@ def kept(family: str, remat: Any, capsys: pytest.CaptureFixture[str]) -> int:
     return sum("from the argument" not in line and "from a constant" not in line for line in lines)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "cifar_resnet(depth=8)"))
 def test_less_is_kept_the_more_is_made_again(family: str, capsys: pytest.CaptureFixture[str]) -> None:
     everything, convs, dots, nothing = (kept(family, remat, capsys) for remat in (False, "convs", "dots", "full"))
     assert everything > convs
@@ -48,13 +49,11 @@ def test_less_is_kept_the_more_is_made_again(family: str, capsys: pytest.Capture
     assert kept(family, True, capsys) == nothing
 
 
-def test_rematerialization_leaves_the_gradient_as_it_is() -> None:
+@pytest.mark.parametrize("remat", slow_except(["full", "convs"], "full"))
+def test_rematerialization_leaves_the_gradient_as_it_is(remat: str) -> None:
     family = "vit(patch=4, width=16, depth=2, heads=2, mlp_width=32)"
-    plain, *others = (
-        jax.jit(jax.grad(loss))(params) for loss, params in (loss_of(family, r) for r in (False, "full", "convs"))
-    )
-    for again in others:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), again, plain)
+    plain, again = (jax.jit(jax.grad(loss))(params) for loss, params in (loss_of(family, r) for r in (False, remat)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), again, plain)
 
 
 def test_true_and_false_mean_what_they_meant() -> None:

@@ -60,6 +60,7 @@ def test_a_score_map_is_the_net_at_every_place() -> None:
     np.testing.assert_allclose(mean_scores(model, variables, x, (8, 6, 2)), wanted.mean(axis=(1, 2)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_lenet5_at_every_place() -> None:
     """From 32 to 40 in steps of 4, its stride: 3x3 places."""
     model, x = models.create("lenet5", num_classes=3), images(40, 36, 1)

@@ -83,7 +83,8 @@ def test_an_interrupted_run_ends_bitwise_the_same(runs: Runs, name: str, tmp_pat
     assert [r["loss"] for r in lines(again, "train")] == [r["loss"] for r in lines(runs(name), "train")]
 
 
-@pytest.mark.parametrize("name", slow_except(["lbfgs", "lbfgs-micro"], "lbfgs"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lbfgs", "lbfgs-micro"])
 def test_the_full_batch_is_one_objective_that_falls_at_every_step(runs: Runs, name: str) -> None:
     records = lines(runs(name), "train")
     assert [r["epoch"] for r in records] == list(range(1, 9))

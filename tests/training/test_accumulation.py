@@ -33,7 +33,7 @@ def close(a: Any, b: Any) -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-7), a, b)
 
 
-@pytest.fixture(params=["unrolled", "loop"])
+@pytest.fixture(params=slow_except(["unrolled", "loop"], "unrolled"))
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Parts that follow each other in the program, and in a loop."""
     if request.param == "loop":

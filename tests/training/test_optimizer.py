@@ -155,10 +155,11 @@ def test_what_an_optimizer_inside_another_needs_is_needed() -> None:
         ),
         ({"optimizer": "kfac(0.1)", "loss": "hinge"}, "loss", "softmax"),
         ({"optimizer": "kfac(0.1)", "data": {"micro_batch": 4}}, "data.micro_batch", "leave micro_batch out"),
-        (
+        pytest.param(
             {"optimizer": "kfac(0.1)", "model": "googlenet", "data": {"resize": (80, 80)}},
             "model",
             "googlenet has auxiliary heads in training; leave them out, as in model.auxiliary=false",
+            marks=pytest.mark.slow,
         ),
         ({"optimizer": "sgd('plateau(0.1)')", "data": {"validation": None}}, "optimizer.learning_rate", "validation"),
         ({"optimizer": "momentum(0.1, momentum='constant(1.5)')"}, "optimizer.momentum", "[0, 1)"),
