@@ -41,11 +41,7 @@ def get_config() -> Config:
     return Config(
         model="airbench94",
         initialize="whiten_patches(examples=5000, epsilon=5e-4)",
-        data=DataConfig(
-            dataset="cifar10",
-            batch_size=1024,
-            augment="alternating_flip_lr|pad_crop(2, mode=reflect)",
-        ),
+        data=DataConfig(dataset="cifar10", batch_size=1024, augment="alternating_flip_lr|pad_crop(2, mode=reflect)"),
         loss="cross_entropy(label_smoothing=0.2)",
         optimizer=OptimizerSpec(
             "sgd",

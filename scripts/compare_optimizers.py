@@ -92,10 +92,7 @@ def compare(rule: str, grid: Grid, search: float, seeds: int) -> Row:
 
 def table(rows: list[Row]) -> str:
     """The table in Markdown, the best test accuracy first."""
-    lines = [
-        "| rule | peak learning rate | test accuracy, % | training loss |",
-        "| --- | --- | --- | --- |",
-    ]
+    lines = ["| rule | peak learning rate | test accuracy, % | training loss |", "| --- | --- | --- | --- |"]
     for row in sorted(rows, key=lambda r: -statistics.mean(r.test)):
         percent = [100 * x for x in row.test]
         spread = f" ± {statistics.stdev(percent):.2f}" if len(percent) > 1 else ""

@@ -167,12 +167,7 @@ ROWS = (
         ("data/val/cats", "did you mean 'cat'"),
     ),
     Row("folder-spoiled", FOLDER, some("train/a/07.png"), ("data/train/a/07.png cannot be decoded",)),
-    Row(
-        "folder-too-small",
-        "image_folder(size=[0, 4])",
-        some(),
-        ("data.dataset.size.0: 0 is out of range",),
-    ),
+    Row("folder-too-small", "image_folder(size=[0, 4])", some(), ("data.dataset.size.0: 0 is out of range",)),
 )
 
 

@@ -21,10 +21,7 @@ def diagnose(data_dir: str | None = None) -> dict[str, Rows]:
 def _devices() -> Rows:
     import jax
 
-    rows = [
-        ("machine", f"{platform.machine()}, {os.cpu_count()} cores"),
-        ("freed memory", describe_freed_memory()),
-    ]
+    rows = [("machine", f"{platform.machine()}, {os.cpu_count()} cores"), ("freed memory", describe_freed_memory())]
     try:
         devices = jax.devices()
     except RuntimeError as error:

@@ -72,10 +72,7 @@ def translate(
 
 
 def rotate(
-    degrees: Angles = 15.0,
-    probability: Probability = 1.0,
-    interpolation: Interpolation = "bilinear",
-    fill: Fill = 0.0,
+    degrees: Angles = 15.0, probability: Probability = 1.0, interpolation: Interpolation = "bilinear", fill: Fill = 0.0
 ) -> Augmentation:
     """Turns by a uniformly drawn angle."""
     return affine(degrees, 0.0, 0.0, (1.0, 1.0), (1.0, 1.0), 0.0, 0.0, probability, interpolation, fill)

@@ -84,9 +84,7 @@ POLICIES = {
         "Müller & Hutter 2021, TrivialAugment, arXiv:2103.10158",
     ),
     "augmix": _row(
-        "chains:augmix",
-        "mixes the image with chains of operations",
-        "Hendrycks et al. 2020, AugMix, arXiv:1912.02781",
+        "chains:augmix", "mixes the image with chains of operations", "Hendrycks et al. 2020, AugMix, arXiv:1912.02781"
     ),
 }
 

@@ -82,11 +82,7 @@ def randaugment(
     return augment
 
 
-def trivialaugment(
-    bins: Bins = 31,
-    interpolation: Interpolation = "nearest",
-    fill: Fill = 0.0,
-) -> Augmentation:
+def trivialaugment(bins: Bins = 31, interpolation: Interpolation = "nearest", fill: Fill = 0.0) -> Augmentation:
     """Applies one of 14 operations with a magnitude drawn from a wide range."""
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:

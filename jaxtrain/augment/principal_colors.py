@@ -28,8 +28,7 @@ class ColorPca(NamedTuple):
 
 
 IMAGENET = ColorPca(
-    (0.2175, 0.0188, 0.0045),
-    ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203)),
+    (0.2175, 0.0188, 0.0045), ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203))
 )
 """Of ImageNet's training images, as Facebook's fb.resnet.torch published them; there the vectors are columns."""
 

@@ -62,11 +62,7 @@ def shake(
 
     even = jnp.full(shape, 0.5, first.dtype)
     alpha = even if forward == "even" else draw(forth)
-    beta = {
-        "shake": lambda: draw(back),
-        "keep": lambda: alpha,
-        "even": lambda: even,
-    }[backward]()
+    beta = {"shake": lambda: draw(back), "keep": lambda: alpha, "even": lambda: even}[backward]()
     return shake_given(alpha, beta, first, second)
 
 

@@ -55,12 +55,7 @@ def polyak(decay: Fraction = 0.995) -> optax.GradientTransformationExtraArgs:
 
 
 def ema(
-    decay: Fraction = 0.999,
-    *,
-    debias: bool = True,
-    warmup: bool = False,
-    start: Steps = 0,
-    every: PositiveInt = 1,
+    decay: Fraction = 0.999, *, debias: bool = True, warmup: bool = False, start: Steps = 0, every: PositiveInt = 1
 ) -> optax.GradientTransformationExtraArgs:
     """Exponential moving average of the parameters: `average = d * average + (1 - d) * x`, with `d = decay`.
 

@@ -56,13 +56,7 @@ def start_bracket(value: jax.Array, slope: jax.Array, initial: jax.Array) -> Bra
 
 
 def next_bracket(
-    old: Bracket,
-    value: jax.Array,
-    slope: jax.Array,
-    phi: jax.Array,
-    rise: jax.Array,
-    finite: jax.Array,
-    c1: float,
+    old: Bracket, value: jax.Array, slope: jax.Array, phi: jax.Array, rise: jax.Array, finite: jax.Array, c1: float
 ) -> tuple[Bracket, jax.Array]:
     """The state after the trial had the value `phi` and the slope `rise`, and whether no better trial is to be had.
 

@@ -43,11 +43,7 @@ def muon(
       weight_decay: decoupled, multiplied by the learning rate; a number, or rules `(regex, value)` by path.
     """
     orthogonal = optax.contrib.scale_by_muon(
-        ns_steps=newton_schulz_steps,
-        beta=momentum,
-        eps=eps,
-        nesterov=nesterov,
-        weight_dimension_numbers=_dimensions,
+        ns_steps=newton_schulz_steps, beta=momentum, eps=eps, nesterov=nesterov, weight_dimension_numbers=_dimensions
     )
     matrices = chain(with_standard_promotion(orthogonal), optax.stateless(_by_shape))
     rest = chain(scale_by_adam(b1, b2, eps), optax.stateless(lambda u, _: _times(adam_scale, u)))

@@ -6,12 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import (
-    InnerOptimizer,
-    Interval,
-    LearningRate,
-    NonNegativeFloat,
-)
+from jaxtrain.config.annotations import InnerOptimizer, Interval, LearningRate, NonNegativeFloat
 from jaxtrain.optim.schedules import as_schedule
 from jaxtrain.optim.trees import is_masked
 
@@ -48,11 +43,7 @@ class ScheduleFreeState(NamedTuple):
 
 
 def schedule_free(
-    inner: InnerOptimizer,
-    *,
-    learning_rate: LearningRate,
-    b1: Inside = 0.9,
-    weight_power: NonNegativeFloat = 2.0,
+    inner: InnerOptimizer, *, learning_rate: LearningRate, b1: Inside = 0.9, weight_power: NonNegativeFloat = 2.0
 ) -> optax.GradientTransformationExtraArgs:
     """Schedule-free learning (Defazio et al. 2024, equations 3 to 5) around an optimizer without momentum.
 

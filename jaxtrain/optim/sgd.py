@@ -12,11 +12,7 @@ from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay, is_zero
 
 
 def sgd(
-    learning_rate: LearningRate,
-    *,
-    momentum: Fraction = 0.0,
-    nesterov: bool = False,
-    weight_decay: WeightDecay = 0.0,
+    learning_rate: LearningRate, *, momentum: Fraction = 0.0, nesterov: bool = False, weight_decay: WeightDecay = 0.0
 ) -> optax.GradientTransformationExtraArgs:
     """Stochastic gradient descent: v = momentum * v + g, x -= learning_rate * v; torch's `SGD` with dampening 0.
 

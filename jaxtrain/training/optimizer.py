@@ -177,7 +177,6 @@ def _momentum(spec: Spec, clock: Clock) -> Callable[[Any], Any]:
     low, high = range_over_run(schedule, clock)
     if not (low >= 0 and high < 1):
         raise ConfigError(
-            f"a momentum must stay in [0, 1), and {spec} goes from {low:g} to {high:g}",
-            "optimizer.momentum",
+            f"a momentum must stay in [0, 1), and {spec} goes from {low:g} to {high:g}", "optimizer.momentum"
         )
     return schedule

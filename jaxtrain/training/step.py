@@ -44,10 +44,7 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Pair]]]
 
 
 def make_train_step(
-    objective: Objective,
-    tx: optax.GradientTransformation,
-    seed: int = 0,
-    devices: ShardedStep = ONE_DEVICE,
+    objective: Objective, tx: optax.GradientTransformation, seed: int = 0, devices: ShardedStep = ONE_DEVICE
 ) -> TrainStep:
     """Return the training step of `objective` under the optimizer `tx`, for `jax.jit`.
 

@@ -60,13 +60,7 @@ def build_tta(
 
 
 def check_tta(
-    spec: ViewsSpec | None,
-    data: DataConfig,
-    clock: Clock,
-    model: nn.Module,
-    model_name: str,
-    shape: Shape,
-    begun: Any,
+    spec: ViewsSpec | None, data: DataConfig, clock: Clock, model: nn.Module, model_name: str, shape: Shape, begun: Any
 ) -> None:
     """Raise `ConfigError` where the views of a run cannot be made, or the model does not take them.
 

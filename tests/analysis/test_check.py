@@ -100,9 +100,4 @@ def test_rules_reach_the_report() -> None:
         parameters=ParametersConfig(learning_rate=[("fc1", 0.1), (".*", 1)]),
     )
     found = {p.path: (p.decay, p.learning_rate) for p in examine(make_plan(config)).parameters}
-    assert found == {
-        "fc1/bias": (0, 0.1),
-        "fc1/kernel": (0.5, 0.1),
-        "logits/bias": (0, 1),
-        "logits/kernel": (0.5, 1),
-    }
+    assert found == {"fc1/bias": (0, 0.1), "fc1/kernel": (0.5, 0.1), "logits/bias": (0, 1), "logits/kernel": (0.5, 1)}

@@ -10,13 +10,7 @@ import numpy as np
 import pytest
 
 from jaxtrain.augment import blur, fancy_pca
-from jaxtrain.augment.color import (
-    brightness_given,
-    contrast_given,
-    hue_given,
-    random_gray_given,
-    saturation_given,
-)
+from jaxtrain.augment.color import brightness_given, contrast_given, hue_given, random_gray_given, saturation_given
 from jaxtrain.augment.jitter import Jitter, color_jitter_given
 from jaxtrain.augment.principal_colors import IMAGENET, ColorPca, fancy_pca_given, fit_color_pca
 from jaxtrain.augment.sharpness import blur_given, sharpen_given

@@ -11,13 +11,7 @@ import pytest
 from jaxtrain.augment import randaugment
 from jaxtrain.augment.autoaugment_tables import POLICIES
 from jaxtrain.augment.chains import Mixture, augmix_given, mixture
-from jaxtrain.augment.magnitudes import (
-    Space,
-    augmix_space,
-    autoaugment_space,
-    randaugment_space,
-    trivialaugment_space,
-)
+from jaxtrain.augment.magnitudes import Space, augmix_space, autoaugment_space, randaugment_space, trivialaugment_space
 from jaxtrain.augment.operations import GEOMETRIC, Operation, operation_given, operations_given
 from jaxtrain.augment.policies import autoaugment_operations, drawn_operations
 from tests.models.torch_port import torchvision

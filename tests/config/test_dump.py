@@ -69,8 +69,7 @@ def test_where_the_data_are_is_no_part_of_what_a_run_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "override",
-    ["seed=1", "devices=2", "model.widths=[9]", "optimizer.learning_rate.peak=0.2", "data.augment="],
+    "override", ["seed=1", "devices=2", "model.widths=[9]", "optimizer.learning_rate.peak=0.2", "data.augment="]
 )
 def test_everything_else_is(override: str) -> None:
     changed = apply_overrides(tiny_config(), [override])

@@ -78,12 +78,7 @@ def test_steps_are_exact(digits: int, places: int, examples: int, batch: int, to
     """The decimal `digits / 10**places` as it is typed, in whole numbers: the least n that covers it."""
     text = f"{digits // 10**places}.{digits % 10**places:0{places}d}" if places else str(digits)
     clock = Clock(examples, batch, total)
-    scales = {
-        "steps": (1, 1),
-        "epochs": (examples, batch),
-        "examples": (1, batch),
-        "%": (total, 100),
-    }
+    scales = {"steps": (1, 1), "epochs": (examples, batch), "examples": (1, batch), "%": (total, 100)}
     for unit, (above, below) in scales.items():
         wanted = -(-digits * above // (below * 10**places))
         assert Duration.parse(f"{text} {unit}").steps(clock) == wanted

@@ -85,8 +85,7 @@ def test_without_validation_the_whole_training_split_is_trained_on():
 
 
 @pytest.mark.parametrize(
-    ("names", "expected"),
-    [(("test",), ["test"]), (("validation",), ["train"]), (("train", "validation"), ["train"])],
+    ("names", "expected"), [(("test",), ["test"]), (("validation",), ["train"]), (("train", "validation"), ["train"])]
 )
 def test_only_what_is_asked_for_is_read(names: tuple[str, ...], expected: list[str]):
     read: list[str] = []

@@ -135,13 +135,7 @@ def test_groups_share_statistics_wherever_they_are(params: Any, overrides: str) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "overrides",
-    [
-        "",
-        "devices=4",
-        "devices=2 parallel.axis_types=explicit",
-        "devices=2 parallel.backend=pmap",
-    ],
+    "overrides", ["", "devices=4", "devices=2 parallel.axis_types=explicit", "devices=2 parallel.backend=pmap"]
 )
 def test_micro_batches_with_whole_groups_train_as_one(params: Any, overrides: str) -> None:
     whole, parts = "parallel.batch_norm=2", f"parallel.batch_norm=2 data.micro_batch=4 {overrides}"

@@ -148,12 +148,7 @@ def test_feature_maps_have_the_published_shapes() -> None:
     assert channels == [256, 480, 512, 512, 512, 528, 832, 832, 1024]
     assert [goog[f"inception_{m}"][0] for m in ("3b", "4e", "5b")] == [28, 14, 7]
     res = shapes("resnet50", 224)
-    assert [res[f"stage{i}"] for i in range(1, 5)] == [
-        (56, 56, 256),
-        (28, 28, 512),
-        (14, 14, 1024),
-        (7, 7, 2048),
-    ]
+    assert [res[f"stage{i}"] for i in range(1, 5)] == [(56, 56, 256), (28, 28, 512), (14, 14, 1024), (7, 7, 2048)]
 
 
 REFUSED = {

@@ -170,8 +170,7 @@ def test_masked_and_frozen_leaves_stay_bitwise(name: str):
     wrapped = {
         "masked": optax.masked(create(name), ONE_OF_TWO),
         "partition": optax.partition(
-            {"a": create(name), "b": optax.set_to_zero()},
-            jax.tree.map(lambda seen: "a" if seen else "b", ONE_OF_TWO),
+            {"a": create(name), "b": optax.set_to_zero()}, jax.tree.map(lambda seen: "a" if seen else "b", ONE_OF_TWO)
         ),
         "frozen": with_rules(create(name), ((".*", 1.0),), (("^b/1$", 1.0), (".*", 0.0))),
     }

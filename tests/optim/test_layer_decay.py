@@ -73,9 +73,7 @@ def test_a_model_without_parameters_has_no_layers():
 def test_multipliers_of_a_whole_model():
     """Worked by hand: a layer has half the rate of the next, whatever its depth within; the rest has all of it."""
     model = Nested()
-    params = jax.eval_shape(
-        lambda: model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)), train=False),
-    )["params"]
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)), train=False))["params"]
     rules = layer_decay_rules(call_order(model, (4, 4, 1)), 0.5)
     values = values_by_path(rules, params, "here", all_used=True)
     found = {path_name(path): value for path, value in jax.tree_util.tree_leaves_with_path(values)}

@@ -23,8 +23,7 @@ def test_views_are_stored_and_count_once_they_are_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "views",
-    ["flips", "ten_crop(4)", "draws(2)", "augmented(2)", "dense(scales=[4, 6])", "multi_scale([5, 6], size=4)"],
+    "views", ["flips", "ten_crop(4)", "draws(2)", "augmented(2)", "dense(scales=[4, 6])", "multi_scale([5, 6], size=4)"]
 )
 def test_what_fits_is_planned(views: str) -> None:
     assert make_plan(with_views(views)).total_steps == 12

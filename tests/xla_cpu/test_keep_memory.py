@@ -94,10 +94,7 @@ def test_the_switch_turns_it_off(mallopt: list[tuple[int, int]], monkeypatch: py
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
-    [
-        ("MALLOC_ARENA_MAX", "4", "MALLOC_ARENA_MAX"),
-        ("GLIBC_TUNABLES", "glibc.malloc.check=3", "GLIBC_TUNABLES"),
-    ],
+    [("MALLOC_ARENA_MAX", "4", "MALLOC_ARENA_MAX"), ("GLIBC_TUNABLES", "glibc.malloc.check=3", "GLIBC_TUNABLES")],
 )
 def test_settings_of_malloc_in_the_environment_win(
     mallopt: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str

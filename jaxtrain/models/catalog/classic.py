@@ -12,10 +12,7 @@ _LENET = "LeCun et al. 1998, Gradient-based learning applied to document recogni
 
 SMALL = {
     "linear": row(
-        "perceptron:linear",
-        "softmax regression: one dense layer on the pixels",
-        "",
-        facts(7_850, 7_840, 28, 1, 10),
+        "perceptron:linear", "softmax regression: one dense layer on the pixels", "", facts(7_850, 7_840, 28, 1, 10)
     ),
     "mlp": row(
         "perceptron:mlp",
@@ -136,5 +133,5 @@ SPEEDRUN = {
         "CIFAR-10 speedruns: a whitening layer, three groups of two convolutions, a scaled head",
         "Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU, arXiv:2404.00498",
         cifar(1_972_792, 118_147_360),
-    ),
+    )
 }

@@ -16,12 +16,7 @@ _VARIANCE = "variance"
 
 
 def lsuv(
-    model: nn.Module,
-    key: jax.Array,
-    images: Any,
-    *,
-    tolerance: PositiveFloat = 0.1,
-    max_iterations: PositiveInt = 10,
+    model: nn.Module, key: jax.Array, images: Any, *, tolerance: PositiveFloat = 0.1, max_iterations: PositiveInt = 10
 ) -> dict[str, Any]:
     """Variables with orthonormal kernels, each divided by the deviation of what its layer gives on a batch.
 

@@ -93,12 +93,7 @@ def linear(peak: NonNegativeFloat, *, total: Steps, warmup: Steps = 0, end: NonN
 
 
 def polynomial(
-    peak: NonNegativeFloat,
-    *,
-    total: Steps,
-    power: PositiveFloat = 1.0,
-    warmup: Steps = 0,
-    end: NonNegativeFloat = 0.0,
+    peak: NonNegativeFloat, *, total: Steps, power: PositiveFloat = 1.0, warmup: Steps = 0, end: NonNegativeFloat = 0.0
 ) -> Schedule:
     """`end + (peak - end) * (1 - t / T) ** power`, t and T counted from the end of the warm-up.
 

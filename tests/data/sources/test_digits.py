@@ -20,10 +20,7 @@ def test_equals_scikit_learns_own_reader_up_to_the_split():
     values = np.round(images / 255 * 16)  # the inverse that the docstring promises
     order, expected_order = (
         np.lexsort(np.c_[a, b].T)
-        for a, b in (
-            (values.reshape(-1, 64), labels),
-            (original.images.reshape(-1, 64), original.target),
-        )
+        for a, b in ((values.reshape(-1, 64), labels), (original.images.reshape(-1, 64), original.target))
     )
     np.testing.assert_array_equal(values[order], original.images[expected_order])
     np.testing.assert_array_equal(labels[order], original.target[expected_order])

@@ -235,10 +235,7 @@ TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 @pytest.mark.parametrize(
     ("name", "train_counts", "test_counts", "mean", "std"),
-    [
-        ("mnist", TRAIN_COUNTS, TEST_COUNTS, 0.1307, 0.3081),
-        ("fashion_mnist", [6000] * 10, [1000] * 10, 0.2860, 0.3530),
-    ],
+    [("mnist", TRAIN_COUNTS, TEST_COUNTS, 0.1307, 0.3081), ("fashion_mnist", [6000] * 10, [1000] * 10, 0.2860, 0.3530)],
 )
 def test_the_real_files(
     real_data: Callable[[str], Path],

@@ -38,11 +38,7 @@ def test_arrays_and_plain_containers_of_every_protocol(protocol: int):
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 @pytest.mark.parametrize(
     "array",
-    [
-        np.arange(6, dtype=">i2").reshape(2, 3),
-        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        np.array(7, np.int64),
-    ],
+    [np.arange(6, dtype=">i2").reshape(2, 3), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array(7, np.int64)],
 )
 def test_byte_order_memory_order_and_shape(array: np.ndarray, protocol: int):
     np.testing.assert_array_equal(load_pickle(pickle.dumps({"a": array}, protocol=protocol), "f")["a"], array)
