@@ -41,6 +41,7 @@ _HOMES = {
 
 
 _PACKAGES = ("augment", "config", "data", "models", "nn", "optim")
+__all__ = ["__version__", *_HOMES, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
@@ -52,4 +53,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_PACKAGES})
+    return sorted({*globals(), *__all__})
