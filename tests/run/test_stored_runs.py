@@ -149,7 +149,7 @@ def test_check_says_how_images_are_read(folder: Path, tmp_path: Path, capsys: py
     assert main(["check", str(path), "--data-dir", str(folder)]) == 0
     printed = capsys.readouterr().out
     assert "23 train, 5 validation, 10 test; 8x8x3 images read ahead of each step, 2 classes" in printed
-    assert f"data {2 * 8 * (8 * 8 * 3 + 4) / 1024:.1f} KiB" in printed
+    assert f"{3 * 8 * (8 * 8 * 3 + 4) / 1024:.1f} KiB" in printed  # one batch in use, two ahead
 
 
 def test_full_batch_methods_are_refused(folder: Path) -> None:

@@ -201,7 +201,7 @@ def test_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["check", str(path), "--data-dir", str(folder), "data.host=random_crop(6)"]) == 0
     printed = capsys.readouterr().out
     assert "24 train, 4 validation, 10 test; 6x6x3 images decoded ahead of each step, 2 classes" in printed
-    assert f"data {2 * 8 * (6 * 6 * 3 + 4) / 1024:.1f} KiB" in printed
+    assert f"{3 * 8 * (6 * 6 * 3 + 4) / 1024:.1f} KiB" in printed  # one batch in use, two ahead
     code = main(["train", str(path), "--data-dir", str(folder), "data.host=flip_lr", "--workdir", str(tmp_path / "r")])
     assert code == 2
     assert "data.host: the images that come out of it differ in size; end it with" in capsys.readouterr().err
