@@ -30,7 +30,7 @@ def test_what_fits_is_planned(views: str) -> None:
 
 
 FLAT = "mlp for images of 4x4 does not take views of 3x3 from ten_crop: "
-AS_IT_IS = "draws averages over what a model draws in training, and mlp as it is set draws nothing"
+AS_IT_IS = "draws averages over what a model draws in training, and the model as it is set draws nothing"
 VIT = "vit(patch=2, width=4, depth=1, heads=1, mlp_width=4)"
 
 
