@@ -45,7 +45,7 @@ def build_tta(
         return ()
     if table(spec.kind)[spec.name].needs == "randomness" and not draws_at_random(model, abstract_images(1, shape)):
         raise ConfigError(
-            f"{spec.name} averages over what a model draws in training, and {model_name} as it is set draws "
+            f"{spec.name} averages over what a model draws in training, and the model as it is set draws "
             "nothing (no dropout, stochastic depth or fractional pooling): all views would be the same",
             PATH,
         )
