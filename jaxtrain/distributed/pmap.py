@@ -79,21 +79,22 @@ class PmapStep(ShardedStep):
         assert not counted  # see `needs_single_steps`
         layout, count = self.mesh_layout, self.mesh_layout.shares
         mapped = jax.pmap(
-            dispatch,
+            lambda state, totals, order, arrays, _: dispatch(state, totals, order, arrays),
             axis_name=DATA,
-            in_axes=(None, None, None, 0 if streamed else None),
+            in_axes=(None, None, None, 0 if streamed else None, 0),
             out_axes=None,
             axis_size=count,
             devices=layout.mesh.devices.flatten().tolist(),
             donate_argnums=(0, 1),
         )
+        numbers = jax.device_put(np.arange(count, dtype=np.uint32), layout.batch)  # pmap needs a mapped argument
         cut = jax.jit(
             lambda arrays: jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), arrays),
             out_shardings=layout.batch,
         )
 
         def call(state: Any, totals: Any, order: EpochOrder, arrays: Arrays) -> Any:
-            return mapped(state, totals, order, cut(arrays) if streamed else arrays)
+            return mapped(state, totals, order, cut(arrays) if streamed else arrays, numbers)
 
         return call
 

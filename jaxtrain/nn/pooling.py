@@ -25,11 +25,13 @@ def pool(x: jax.Array, kind: Pooling = "max", window: int = 2) -> jax.Array:
 
     Rows and columns that do not fill a tile are left out, as unpadded pooling does.
     """
-    _, h, w, c = x.shape
+    n, h, w, c = x.shape
     rows, columns = output_size(h, window, stride=window), output_size(w, window, stride=window)
-    # an image at a time, so that a batch that is sharded over an explicit mesh stays so
-    tiles = jax.vmap(lambda image: image.reshape(rows, window, columns, window, c))(
-        x[:, : rows * window, : columns * window]
+    axis = jax.typeof(x).sharding.spec[0]  # of an explicit mesh, over which the images stay sharded
+    tiles = jax.lax.reshape(
+        x[:, : rows * window, : columns * window],
+        (n, rows, window, columns, window, c),
+        out_sharding=None if axis is None else jax.P(axis),
     )
     return tiles.max(axis=(2, 4)) if kind == "max" else tiles.mean(axis=(2, 4))
 
