@@ -18,7 +18,6 @@ from flax import linen as nn
 from jaxtrain.analysis.memory import state_bytes, sum_bytes
 from jaxtrain.config import ParallelConfig, apply_overrides
 from jaxtrain.data.splits import fit_normalization, load_splits
-from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, WorkdirError
 from jaxtrain.nn.dropout import Dropout
 from jaxtrain.nn.normalization import BatchNorm
@@ -205,7 +204,7 @@ def test_the_state_stays_divided() -> None:
 )
 def test_what_does_not_go_together(settings: dict[str, Any], path: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
-        make_layout(8, 16, ParallelConfig(**settings))
+        make_plan(tiny_config(devices=8, parallel=ParallelConfig(**settings)))
     assert raised.value.path == path
 
 
@@ -230,7 +229,7 @@ def test_rules_that_do_not_fit(rules: dict[str, str], message: str) -> None:
 @pytest.mark.parametrize("optimizer", ["sam(inner='sgd(learning_rate=0.1)')"])
 def test_pmap_refuses_what_looks_at_the_objective(optimizer: str) -> None:
     config = tiny_config(optimizer=optimizer, devices=2, parallel=ParallelConfig(backend="pmap"))
-    with pytest.raises(ConfigError, match=r"cannot give for the whole batch; set parallel\.backend=jit"):
+    with pytest.raises(ConfigError, match=r"cannot do for the whole batch; set parallel\.backend=jit"):
         make_plan(config)
 
 
