@@ -16,7 +16,7 @@ os.environ["JAXTRAIN_KEEP_MEMORY"] = "off"  # one process of the suite trains ma
 os.environ.pop("JAXTRAIN_DATA", None)
 # Nets here are tiny and run a few steps: most of the time would go to optimizations that they never repay. With --all
 # and --exhaustive, programs are compiled more as users have them.
-_COMPILE_FAST = "--xla_backend_optimization_level=0"
+_COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if version("jaxlib") < "0.11":  # later ones end the process over a flag that they have no more
     _COMPILE_FAST += " --xla_cpu_use_fusion_emitters=false"
 _COMPILE_FULLY = "--xla_backend_optimization_level=1"
@@ -27,6 +27,7 @@ from hypothesis import settings
 
 from jaxtrain.config import Config, DataConfig
 from jaxtrain.run.compilation_cache import enable_compilation_cache
+from tests.levels import mark_slow_cases
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
@@ -58,8 +59,10 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile(f"jaxtrain {level}")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is marked slow or exhaustive, unless an option, a node id or `-m` asks for it."""
+    mark_slow_cases(items)
     if config.option.exhaustive or config.option.markexpr:
         return
     markers = {"exhaustive"} if config.option.all else {"slow", "exhaustive"}

@@ -20,6 +20,18 @@ def test_of_a_minute(case): pass
 @pytest.mark.exhaustive
 def test_of_an_hour(): pass
 """
+CASES = """
+import pytest
+
+@pytest.mark.quick_cases("adam*", "sgd-2")
+@pytest.mark.parametrize("case", ["adam", "adamw", "sgd-1", "sgd-2"])
+def test_named_are_quick(case): pass
+
+@pytest.mark.slow_cases("adamw")
+@pytest.mark.parametrize("case", ["adam", "adamw", "sgd"])
+def test_named_are_slow(case): pass
+"""
+MARKERS = "[pytest]\nmarkers =\n    slow\n    exhaustive\n    quick_cases(*ids)\n    slow_cases(*ids)\n"
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +59,23 @@ def test_slow_tests_run_only_when_they_are_asked_for(
     pytester: pytest.Pytester, arguments: list[str], run: int, left_out: int
 ) -> None:
     pytester.makepyfile(test_three=TESTS)
-    pytester.makeini("[pytest]\nmarkers =\n    slow\n    exhaustive\n")
+    pytester.makeini(MARKERS)
+    done = pytester.inline_run(*arguments, plugins=[conftest])
+    done.assertoutcome(passed=run)
+    assert sum(len(call.items) for call in done.getcalls("pytest_deselected")) == left_out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "run", "left_out"),
+    [
+        (["test_cases.py"], 5, 2),
+        (["test_cases.py", "--all"], 7, 0),
+        (["test_cases.py::test_named_are_slow[adamw]"], 1, 0),
+    ],
+)
+def test_cases_are_slow_by_their_ids(pytester: pytest.Pytester, arguments: list[str], run: int, left_out: int) -> None:
+    pytester.makepyfile(test_cases=CASES)
+    pytester.makeini(MARKERS)
     done = pytester.inline_run(*arguments, plugins=[conftest])
     done.assertoutcome(passed=run)
     assert sum(len(call.items) for call in done.getcalls("pytest_deselected")) == left_out

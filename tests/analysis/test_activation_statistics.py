@@ -62,6 +62,7 @@ def test_numbers_are_those_of_numpy() -> None:
     assert [s.dead for s in found] == [0, 0.5, 0]
 
 
+@pytest.mark.quick_cases("sigmoid-*")
 @pytest.mark.parametrize(("activation", "bound"), [("tanh", np.arctanh(np.sqrt(0.99))), ("sigmoid", 4.5849675)])
 def test_saturated_is_where_the_slope_is_below_a_hundredth(activation: Any, bound: float) -> None:
     model = models.linear(num_classes=4)
@@ -73,6 +74,7 @@ def test_saturated_is_where_the_slope_is_below_a_hundredth(activation: Any, boun
     assert s.std == pytest.approx((6 * X[:, :4]).std(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_channels_of_images_are_units() -> None:
     model = models.lenet5(num_classes=3)
     images = jnp.ones((2, 32, 32, 1))
@@ -123,6 +125,7 @@ def test_the_lectures_numbers(activation: Any, tolerance: float) -> None:
         np.testing.assert_allclose(found[0], expected, rtol=tolerance)
 
 
+@pytest.mark.slow
 def test_initializations_on_a_batch_keep_the_values_alive() -> None:
     inits = ["xavier", "lsuv", "within_layer", "orthogonal(1.0)", "constant(0)"]
     found = deviations(inits, activation="tanh", width=64, layers=4, batch_size=64)

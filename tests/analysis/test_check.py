@@ -27,6 +27,7 @@ def compiles() -> Iterator[list[str]]:
     jax.monitoring.clear_event_listeners()
 
 
+@pytest.mark.slow
 def test_the_size_of_resnet50_takes_seconds_and_no_compile(compiles: list[str]) -> None:
     data = "synthetic(height=224, width=224, channels=3, num_classes=1000, train_examples=256, test_examples=8)"
     config = Config(

@@ -24,6 +24,7 @@ def test_counts_need_no_compile() -> None:
     assert [r.measured for r in rows] == [None, None]
 
 
+@pytest.mark.slow
 def test_times_and_memory_are_measured() -> None:
     small, large = (candidate(f"mlp(widths=[{w}], dropout_rate=0.5)", (8, 8, 1)) for w in (8, 4096))
     rows = compare([small, large], batch_size=4, seconds=0.1)

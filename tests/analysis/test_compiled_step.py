@@ -41,6 +41,7 @@ def written(tmp_path: Path, config: Config) -> str:
     return str(path)
 
 
+@pytest.mark.quick_cases("one device")
 @pytest.mark.parametrize(
     ("config", "step"),
     [
@@ -67,6 +68,7 @@ def test_training_after_it_compiles_no_step(
     assert not new & names
 
 
+@pytest.mark.quick_cases("fsdp")
 @pytest.mark.parametrize(
     "config",
     [tiny_config(), tiny_config(devices=4, parallel=FSDP), tiny_config(data=STREAMED)],

@@ -82,6 +82,7 @@ def test_the_trace_has_the_steps_and_the_operations_of_a_program(tmp_path: Path)
         read_trace(file, "jit_other")
 
 
+@pytest.mark.slow
 def test_a_profile_of_a_run(found: Profile) -> None:
     # 16 images of 16 values through 8 hidden units to 3 classes; twice the products again backward, the first
     # layer's gradient of its input left out.

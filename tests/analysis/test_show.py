@@ -61,6 +61,7 @@ def trained_on(tmp_path_factory: pytest.TempPathFactory) -> Batches:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 4, 11])  # the first, one that spans two epochs, the last
 def test_what_is_shown_is_what_the_step_was_given(step: int, trained_on: Batches) -> None:
     found = look(plan_of(), "train", step)

@@ -123,6 +123,7 @@ plain18 resnet20 plain20 wrn_16_4 wrn_40_1 resnext29_8x64d vit_s_16 fractalnet
 """.split()  # noqa: SIM905
 
 
+@pytest.mark.quick_cases("mlp", "resnet20")
 @pytest.mark.parametrize(
     "name", slow_except(ROWS, "mlp", "lenet5_1998", "zfnet", "plain20", "resnet20", "vit_s_16", "fractalnet")
 )
@@ -138,6 +139,7 @@ def test_counts_are_those_of_the_table_of_models(name: str) -> None:
     assert len({x.name for x in found.layers}) == len(found.layers)
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_are_there_in_training() -> None:
     tested, trained = of("googlenet"), of("googlenet", train=True)
     assert tested.unused == {"auxiliary_4a": 3_188_840, "auxiliary_4d": 3_190_888}
@@ -292,6 +294,7 @@ def test_modules_of_any_kind() -> None:
     assert next(x.name for x in found.folded() if x.field.whole) == "global_average_pool"
 
 
+@pytest.mark.quick_cases("True-batch", "False-layer")
 @pytest.mark.parametrize("norm", ["batch", "layer", "instance", "group"])
 @pytest.mark.parametrize("train", [False, True])
 def test_normalizations_are_one_layer_and_see_no_more_than_their_input(norm: str, train: bool) -> None:

@@ -119,6 +119,7 @@ def test_nothing_is_exactly_nothing() -> None:
         np.testing.assert_array_equal(result, x)
 
 
+@pytest.mark.slow
 def test_constant_images_stay() -> None:
     x = jnp.full((20, 20, 3), 77, jnp.uint8)
     np.testing.assert_array_equal(autocontrast_given(x), x)

@@ -76,6 +76,7 @@ def test_default_crop_reaches_every_offset_of_four_pixels():
     assert set(crops[:, 4, 4, 0].tolist()) == set(range(1, 82))  # one of 81 missed: a chance of 81 exp(-37)
 
 
+@pytest.mark.quick_cases("shape0-uint8-*")
 @pytest.mark.parametrize("name", ["flip_lr", "flip_ud", "pad_crop"])
 @pytest.mark.parametrize(("shape", "dtype"), [((4, 6, 3), np.uint8), ((1, 1, 1), np.uint8), ((6, 4, 1), np.float32)])
 def test_contract_to_the_bit(name: str, shape: tuple[int, int, int], dtype: Any):
@@ -119,6 +120,7 @@ def test_pipeline_gives_each_example_and_place_a_key_of_its_own():
     np.testing.assert_array_equal(np.asarray(fewer)[:, :, 0, 0], drawn[:3])
 
 
+@pytest.mark.quick_cases("2")
 @pytest.mark.parametrize("devices", [8, 2])
 def test_pipeline_does_not_depend_on_the_sharding_of_the_batch(devices: int):
     images = np.random.default_rng(0).integers(0, 256, (16, 5, 4, 3), np.uint8)

@@ -75,6 +75,7 @@ _mixed = jax.jit(mix_given)
 _cutmix = jax.jit(lambda share, center: Weights(*(w[None] for w in cutmix_weights(share, center, H, W))))
 
 
+@pytest.mark.slow
 def test_shares_are_beta_distributed() -> None:
     """Mean 1/2 and variance 1 / (8 alpha + 4), within six standard errors of 20,000 draws."""
     for alpha in (0.2, 1.0, 3.0):
@@ -87,6 +88,7 @@ def test_shares_are_beta_distributed() -> None:
         assert shares.max() <= 1
 
 
+@pytest.mark.quick_cases("cutmix-example")
 @pytest.mark.parametrize(
     ("factory", "per"),
     [
@@ -105,6 +107,7 @@ def test_draws_are_for_the_batch_or_for_each_pair(factory: Any, per: Any) -> Non
     np.testing.assert_allclose(mixed.targets.sum(axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_choice_between_the_two_is_made_by_its_share() -> None:
     """Out of 300 draws; a mixup has no pixel that is one image's alone."""
     images = jnp.zeros((2, H, W, 1)).at[0].set(1)
@@ -123,6 +126,7 @@ def test_label_smoothing_is_that_of_the_loss() -> None:
         np.testing.assert_allclose(loss()(logits, smoothed.targets), loss(0.1)(logits, LABELS), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_probability_zero_and_steps_past_the_end_leave_all_as_it_is() -> None:
     for mixing in (mixup(1.0, 0.0), cutmix(until=3), mixup_or_cutmix(until=3, per="example"), label_smoothing(until=3)):
         mixed = jax.jit(mixing)(KEY(), np.int32(3), soft())
@@ -151,6 +155,7 @@ def test_places_in_a_list_have_keys_of_their_own_and_a_key_gives_the_same() -> N
     assert not np.array_equal(compiled(jax.random.key(4), STEP, IMAGES, LABELS)[0], once[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per", [slow("batch"), "example"])
 def test_eight_devices_mix_what_one_does(per: Any) -> None:
     mix = jax.jit(mixings([mixup_or_cutmix(per=per), label_smoothing()], K))
@@ -193,6 +198,7 @@ def test_in_a_config(config: Config) -> None:
     assert make_plan(config).mix is None
 
 
+@pytest.mark.slow
 def test_all_rows_are_built_by_their_defaults() -> None:
     for name in MIXINGS.names():
         mixed = jax.jit(MIXINGS.create(name))(KEY(), STEP, soft())

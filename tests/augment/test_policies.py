@@ -76,6 +76,7 @@ def photo() -> np.ndarray:
     return (20 + 200 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
 
 
+@pytest.mark.quick_cases("AutoAugment-nearest")
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 @pytest.mark.parametrize("name", ["AutoAugment", "TrivialAugmentWide"])
 def test_each_operation_equals_torchvisions(name: str, interpolation: Any) -> None:
@@ -177,6 +178,7 @@ def drawn_mixtures(space: Space, depth: int | None, alpha: float) -> Mixture:
     return jax.tree.map(np.asarray, draw(jax.random.split(jax.random.key(2), 3000)))
 
 
+@pytest.mark.slow
 def test_mixtures_have_the_papers_distributions() -> None:
     """Chains of one to three steps, weak magnitudes; weights from Dirichlet(1, 1, 1) and Beta(1, 1)."""
     space = SPACES["AugMix"][0]

@@ -86,6 +86,7 @@ def test_aspect_stretches_the_axes_at_the_same_area() -> None:
     np.testing.assert_allclose(np.array(matrix, float), np.diag([1 / 4, 1.0, 1.0]), atol=1e-6)
 
 
+@pytest.mark.quick_cases("bilinear-uint8")
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 def test_nothing_is_exactly_nothing(interpolation: Any, dtype: Any) -> None:
@@ -155,6 +156,7 @@ def test_lens_equals_scipy() -> None:
         np.testing.assert_allclose(run(k1, k2), np.stack(expected, axis=-1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_beyond_the_horizon_is_outside() -> None:
     tilted = jnp.array([[1, 0, 0], [0, 1, 0], [0, 1, 0.0]], jnp.float32)  # the upper half lies behind the viewer
     result = warp_given(tilted, jnp.ones((8, 8, 1)), "bilinear", 0.0)

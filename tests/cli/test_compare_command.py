@@ -36,6 +36,7 @@ def test_json_holds_every_published_error(capsys: pytest.CaptureFixture[str]) ->
     assert "step_ms" not in first
 
 
+@pytest.mark.slow
 def test_a_chart_is_drawn_of_those_with_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="a picture takes matplotlib, the `docs` extra")
     target = tmp_path / "models.png"

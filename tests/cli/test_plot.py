@@ -86,6 +86,7 @@ def test_activations_as_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert first["layers"][0]["std"] > second["layers"][0]["std"] > 0
 
 
+@pytest.mark.slow
 def test_activations_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(SMALL) == 0
     printed = capsys.readouterr().out
@@ -94,6 +95,7 @@ def test_activations_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "normal(0.05)" in printed
 
 
+@pytest.mark.slow
 def test_activations_as_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="a picture takes matplotlib, the `docs` extra")
     target = tmp_path / "activations.png"

@@ -56,6 +56,7 @@ def test_json_holds_every_layer(capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_heads_of_training_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary", "googlenet", "--depth", "1"]) == 0
     assert "auxiliary_4a (3,188,840), auxiliary_4d (3,190,888); --train shows them" in capsys.readouterr().out

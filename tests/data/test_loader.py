@@ -113,6 +113,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
     assert len(set(orders)) == len(orders)
 
 
+@pytest.mark.slow
 def test_permutations_are_uniform():
     """Counts of (place, example) over 1,000 epochs of 8. For uniform permutations (n-1)/n of the chi-square statistic
     has (n-1)^2 = 49 degrees of freedom: above 117 with a chance of 1e-7.
@@ -195,6 +196,7 @@ def drawn_shades(step: int, batch_size: int) -> list[Any]:
     return [np.asarray(jax.random.bits(jax.random.fold_in(key, 0), dtype=jnp.uint8)) for key in examples]
 
 
+@pytest.mark.slow
 def test_normalizing_first_pads_with_the_mean():
     """The paper's order: what pad_crop adds is 0 after the mean is subtracted, and not a black pixel less the mean."""
     images = np.random.default_rng(0).integers(1, 256, (6, 3, 3, 1)).astype(np.uint8)

@@ -64,6 +64,7 @@ def test_indices_are_a_matter_of_the_seed_and_stay_so():
     assert len(drawn) == 20
 
 
+@pytest.mark.slow
 def test_every_example_has_an_equal_chance_to_be_held_out():
     """2,000 seeds, 3 of 10: each count within six standard deviations, a chance of 2e-8 over all ten."""
     counts = np.bincount(np.concatenate([validation_indices(10, 3, seed)[1] for seed in range(2000)]), minlength=10)

@@ -228,6 +228,7 @@ def test_an_index_shuffle_of_more_than_fits_in_memory() -> None:
     assert abs(found.mean() / count - 0.5) < 0.02
 
 
+@pytest.mark.slow
 def test_an_index_shuffle_is_as_random_as_a_permutation() -> None:
     """Chi-square of where examples fall, and of which two fall beside each other, over many epochs: within 5 sigma."""
     n, epochs = 12, 2_000

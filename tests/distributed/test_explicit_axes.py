@@ -37,12 +37,14 @@ KINDS = [
 ]
 
 
+@pytest.mark.quick_cases("*maxout*")
 @pytest.mark.parametrize("model", slow_except(KINDS, "cifar_resnet(depth=8)", VIT, "maxout_mlp(widths=[8])"))
 @pytest.mark.parametrize("fsdp", slow_except(["parallel.fsdp=false", FSDP], FSDP))
 def test_models_of_every_kind_are_planned_on_explicit_axes(model: str, fsdp: str) -> None:
     make_plan(recipe(model, "parallel.axis_types=explicit", *fsdp.split()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", slow_except(["mlp(widths=[8])", "lenet5", VIT], "mlp(widths=[8])"))
 def test_a_run_is_that_on_automatic_axes(model: str, tmp_path: Path) -> None:
     losses = {}

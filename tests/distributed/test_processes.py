@@ -124,6 +124,7 @@ def test_two_processes_train_as_one_in_double_precision(tmp_path: Path) -> None:
     assert distance(jax.tree.map(np.asarray, alone), two) < 1e-10
 
 
+@pytest.mark.slow
 def test_two_processes_that_read_a_share_each_train_and_evaluate_as_one(tmp_path: Path) -> None:
     """Of the 7 to validate with, by 4, neither the number nor the last chunk divides among two."""
     draw = np.random.RandomState(0)
@@ -173,6 +174,7 @@ def test_killed_and_restarted_with_two_processes_and_with_one(recipe: Path, undi
     assert distance(params(tmp_path / "other", config()), params(undisturbed, config())) < 1e-5
 
 
+@pytest.mark.quick_cases("0-2-130")
 @pytest.mark.parametrize(("who", "signum", "code"), [(1, signal.SIGTERM, 143), (0, signal.SIGINT, 130)])
 def test_a_signal_to_one_process_stops_both_after_the_same_step_and_saves(
     tmp_path: Path, who: int, signum: signal.Signals, code: int
@@ -253,6 +255,7 @@ def test_a_process_that_fails_ends_at_once_and_so_does_the_other(who: int, kind:
     assert "a broken thing" in said[1 - who]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", slow_except([0, 1], 1))
 def test_a_process_killed_within_a_collective_is_named_by_the_other(who: int) -> None:
     """The collective fails in the other, too."""

@@ -107,6 +107,7 @@ LAYOUTS = [
 ]
 
 
+@pytest.mark.quick_cases("*fsdp*", "*pmap*")
 @pytest.mark.parametrize(
     "overrides", slow_except(LAYOUTS, "devices=4", f"devices=8 {FSDP}", "devices=8 parallel.backend=pmap")
 )

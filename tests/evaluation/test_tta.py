@@ -81,6 +81,7 @@ def metrics_of(p: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"loss": -np.log(p[np.arange(len(p)), labels]).mean(), "accuracy": (p.argmax(axis=1) == labels).mean()}
 
 
+@pytest.mark.quick_cases("19-5-8")
 @pytest.mark.parametrize(
     ("count", "batch_size", "devices"),
     [(7, 3, 1), (19, 5, 8), *(pytest.param(*x, marks=pytest.mark.slow) for x in ((7, 500, 1), (3, 8, 8)))],
@@ -152,6 +153,7 @@ def examples(places: list[int]) -> Examples:
     return Examples(pixels, NORMALIZATION.apply(pixels), jax.vmap(KEY)(jnp.asarray(places)))
 
 
+@pytest.mark.quick_cases("True")
 @pytest.mark.parametrize("first", [False, True])
 def test_augmented_views_are_drawn_by_example_and_view_alone(first: bool) -> None:
     data = tiny_config().data.replace(normalize_first=first)
@@ -173,6 +175,7 @@ def test_augmented_views_are_drawn_by_example_and_view_alone(first: bool) -> Non
     assert np.isclose(whole, black, atol=1e-6).any()
 
 
+@pytest.mark.slow
 def test_a_part_of_a_split_is_shown_as_it_is_in_the_whole() -> None:
     """Where pictures are streamed, a chunk is evaluated at a time."""
     source = split(10)
@@ -229,6 +232,7 @@ def test_draws_are_those_of_marginalize_whatever_the_batch() -> None:
         assert evaluator(groups, batch_size, devices, Normed())(variables, source) == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_regions_of_pooling_are_drawn_alone() -> None:
     """Without the dropout that training has too: views differ with the regions, and come out as by hand."""
     model = fractional_cnn(num_classes=CLASSES, width=2, blocks=1, dropout_rate=0.5)
@@ -247,6 +251,7 @@ def test_regions_of_pooling_are_drawn_alone() -> None:
         np.testing.assert_allclose(found[1][place], wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_all_places_with_normalization_folded() -> None:
     groups, source = groups_of("dense(scales=[4, 6])", Normed()), split(9)
     plain = evaluator(groups, 500, 1, Normed())(normed(), source)
@@ -256,6 +261,7 @@ def test_all_places_with_normalization_folded() -> None:
     assert evaluator(groups, 3, 8, folded)(theirs, source) == pytest.approx(plain, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_its_views(tmp_path: Any) -> None:
     """The validation and test split of the result; not the training split, nor what is measured on the way."""
     config = tiny_config(

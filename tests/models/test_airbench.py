@@ -72,6 +72,7 @@ def small_recipe(*more: str) -> Config:
     ])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_a_whitening_layer_and_leaves_it_alone(tmp_path: Path) -> None:
     config = small_recipe()
     plan = make_plan(config)

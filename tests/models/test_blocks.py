@@ -72,6 +72,7 @@ def joined(x: jax.Array, p: Any, s: Any) -> jax.Array:
     return nn.relu(normed(conv(y, p["conv3"]["kernel"]), p["norm3"], s["norm3"]) + x)
 
 
+@pytest.mark.quick_cases("joined")
 @pytest.mark.parametrize("form", [summed, joined])
 def test_the_three_forms_of_resnext_are_one(form: Any) -> None:
     """Xie et al. 2017, figure 3: form (c), a grouped convolution, is the block of the package."""

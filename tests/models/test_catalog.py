@@ -36,6 +36,7 @@ DEEP = ("densenet", "cifar_densenet", "preact_resnet")
 FAMILIES = [name for name, info in MODELS.items() if not info.preset]
 
 
+@pytest.mark.slow_cases("cifar_resnext", "fractalnet", "fractional_cnn", "googlenet", "vit", "wide_resnet")
 @pytest.mark.parametrize("name", slow_except(MODELS.names(), *(f for f in FAMILIES if f not in DEEP)))
 def test_every_row_has_its_published_counts(name: str) -> None:
     facts = MODELS[name].facts
@@ -93,6 +94,7 @@ def test_the_stride_in_the_1x1_is_the_papers_count(depth: int, multiply_adds: in
     assert counted(model, (224, 224, 3))[1] == multiply_adds
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_count_in_training_and_are_gone_after_it() -> None:
     model = models.googlenet(num_classes=3)
     images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
@@ -111,6 +113,7 @@ def test_auxiliary_heads_count_in_training_and_are_gone_after_it() -> None:
     np.testing.assert_allclose(found, each[0] + 0.3 * (each[1] + each[2]), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_feature_maps_have_the_published_shapes() -> None:
     def shapes(name: str, side: int, channels: int = 3) -> dict[str, tuple[int, ...]]:
         model = MODELS.create(name, num_classes=10 if channels == 1 else 1000)
@@ -190,5 +193,6 @@ def test_models_refuse_images_that_are_too_small() -> None:
             counted(ModelSpec.parse(spec).build(num_classes=10), (side, side, 3))
 
 
+@pytest.mark.slow
 def test_resnext_takes_any_cardinality_and_width() -> None:
     counted(ModelSpec.parse("cifar_resnext(groups=3, group_width=5)").build(num_classes=10), (32, 32, 3))

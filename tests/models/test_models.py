@@ -168,6 +168,7 @@ def torch_mlp(torch: Any, p: Any, x: Any, activation: str) -> Any:
     return torch.nn.functional.linear(x, p["logits"]["weight"], p["logits"]["bias"])
 
 
+@pytest.mark.quick_cases("lenet5", "mlp")
 @pytest.mark.parametrize(
     ("model", "shape", "flattened", "net"),
     [

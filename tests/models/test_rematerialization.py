@@ -39,6 +39,7 @@ def kept(family: str, remat: Any, capsys: pytest.CaptureFixture[str]) -> int:
     return sum("from the argument" not in line and "from a constant" not in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", slow_except(FAMILIES, "cifar_resnet(depth=8)"))
 def test_less_is_kept_the_more_is_made_again(family: str, capsys: pytest.CaptureFixture[str]) -> None:
     everything, convs, dots, nothing = (kept(family, remat, capsys) for remat in (False, "convs", "dots", "full"))
@@ -49,6 +50,7 @@ def test_less_is_kept_the_more_is_made_again(family: str, capsys: pytest.Capture
     assert kept(family, True, capsys) == nothing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", slow_except(["full", "convs"], "full"))
 def test_rematerialization_leaves_the_gradient_as_it_is(remat: str) -> None:
     family = "vit(patch=4, width=16, depth=2, heads=2, mlp_width=32)"

@@ -130,6 +130,7 @@ def test_half_precision_stays() -> None:
     assert "bf16[2,2,2,120]" in jaxpr
 
 
+@pytest.mark.quick_cases("lenet5-8-*")
 @pytest.mark.parametrize(
     ("name", "side", "message"),
     [

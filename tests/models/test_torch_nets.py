@@ -155,6 +155,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int, tuple[int, int], Callable[[Weig
 """The row, its options, the side of the images, the size of the map that the logits see, and the net."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_except(CASES, "cifar-A", "fractalnet"))
 def test_equals_a_net_in_plain_torch(name: str) -> None:
     """In float64: rounding does not decide maxima, and 1e-9 is a match."""

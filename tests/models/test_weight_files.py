@@ -149,6 +149,7 @@ def test_a_flattened_map_of_another_size() -> None:
     np.testing.assert_array_equal(variables["params"]["logits"]["kernel"], wanted)
 
 
+@pytest.mark.quick_cases("bfloat16-.safetensors", "float16-.npz")
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
 def test_other_floating_point_numbers_are_cast(dtype: Any, suffix: str, tmp_path: Any) -> None:

@@ -92,6 +92,7 @@ TORCHVISION: dict[str, tuple[Any, int, Any, Any, bool]] = {
 }
 
 
+@pytest.mark.quick_cases("densenet")
 @pytest.mark.parametrize("case", slow_except(TORCHVISION, "resnet", "densenet", "vit"))
 def test_a_file_of_torchvision(case: str, tmp_path: Any) -> None:
     """Each array where the tests' own port puts it, the logits torchvision's, and back into a strict torchvision."""
@@ -201,6 +202,7 @@ def cifar_net(torch: Any, state: dict[str, np.ndarray], images: np.ndarray) -> n
     return f.linear(x.mean((2, 3)), s["linear.weight"], s["linear.bias"]).numpy()
 
 
+@pytest.mark.slow
 def test_a_file_of_pytorch_resnet_cifar10() -> None:
     """Its shortcuts pad channels on both sides, ours after them: the same function all the same."""
     torch = pytest.importorskip("torch", reason="the oracle is a hand-written torch net")
@@ -292,6 +294,7 @@ ROWS: dict[str, tuple[tuple[int, int, int], dict[str, Any], set[str]]] = {
 }
 
 
+@pytest.mark.quick_cases("lenet5", "mlp")
 @pytest.mark.parametrize("row", slow_except(ROWS, "mlp", "lenet5", "cifar_resnet", "vit"))
 def test_there_and_back_is_bitwise_the_same(row: str, tmp_path: Any) -> None:
     """In each naming that the model has."""

@@ -89,6 +89,7 @@ def assert_close(ours: Any, expected: Any, rtol: float) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-6), ours, expected)
 
 
+@pytest.mark.quick_cases("0.9")
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.99, 0.999])
 def test_statistics_of_a_batch_at_any_momentum(momentum: float):
     """Momenta that differ within a model are told apart; what ran before is of no account."""

@@ -60,6 +60,7 @@ def test_moments_are_those_of_all_masks() -> None:
     np.testing.assert_allclose(probabilities @ outputs**2 - (probabilities @ outputs) ** 2, variance[0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_masks_do_not_depend_on_how_many_are_made_at_a_time_or_on_other_examples() -> None:
     key, ones = jax.random.key(1), jnp.ones((6, 5))
     counting = jnp.asarray(2.0 ** np.arange(5, dtype=np.float32)[:, None] * np.ones((1, 7), np.float32))
@@ -82,6 +83,7 @@ def test_masks_keep_with_probability_1_minus_rate() -> None:
     assert abs(share - 0.8) < 6 * math.sqrt(0.2 * 0.8 / (64 * 50 * 41))
 
 
+@pytest.mark.slow
 def test_gradients_are_the_same_in_parts() -> None:
     def gradients(some: int | None) -> list[np.ndarray]:
         run = lambda *a: jnp.square(dropconnect(jax.random.key(3), *a, 0.5, at_a_time=some)).sum()  # noqa: E731
@@ -91,6 +93,7 @@ def test_gradients_are_the_same_in_parts() -> None:
         np.testing.assert_allclose(part, whole, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_mean_of_a_relu_is_its_closed_form() -> None:
     """Against a fine Riemann sum over the density; at a variance of 0 it is the ReLU itself."""
     mean, deviation = np.meshgrid(np.linspace(-3, 3, 7), [0.3, 1.0, 2.5])
@@ -116,6 +119,7 @@ def test_the_papers_samples_tend_to_what_is_computed_without_any(name: Activatio
     np.testing.assert_allclose(sampled, mean_activation(mean, variance, name), atol=6 * spread / math.sqrt(20_000))
 
 
+@pytest.mark.slow
 def test_the_layer_at_test_is_the_mean_and_moments_are_nearer_to_the_masks_mean() -> None:
     layer = {kind: DropConnect(False, 7, 0.5, "relu", kind) for kind in ("mean", "moments")}
     x = jnp.asarray(RNG.normal(size=(3, 40)), jnp.float32)
@@ -131,6 +135,7 @@ def test_the_layer_at_test_is_the_mean_and_moments_are_nearer_to_the_masks_mean(
     assert error["moments"] < 0.02 < 0.05 < error["mean"]  # a deviation of 0.5 / sqrt(4000) = 0.008 at most
 
 
+@pytest.mark.slow
 def test_the_option_of_the_perceptron_keeps_parameters_and_their_names() -> None:
     images = jnp.asarray(RNG.normal(size=(4, 3, 3, 1)), jnp.float32)
     plain, dropped, moments = (

@@ -35,6 +35,7 @@ def numpy_pool(x: np.ndarray, rows: list[range], columns: list[range]) -> np.nda
     return np.array(tiles).transpose(2, 0, 1, 3)
 
 
+@pytest.mark.quick_cases("7-12-*")
 @pytest.mark.parametrize(("h", "w", "places", "window"), [(25, 17, (17, 12), 2), (7, 12, (1, 5), 3)])
 def test_torchs_samples_give_torchs_values_and_gradients(h: int, w: int, places: tuple[int, int], window: int) -> None:
     """Bit by bit, with many equal values, of which the first gets the gradient, and with a NaN."""
@@ -73,6 +74,7 @@ def test_torchs_starts_for_many_samples(size: int) -> None:
         assert (np.asarray(found[:, -1]) == size - 2).all()
 
 
+@pytest.mark.quick_cases("windows-random")
 @pytest.mark.parametrize(("regions", "sequence"), KINDS)
 def test_sequences_have_steps_of_one_and_two_and_cover_the_axis(regions: Regions, sequence: Sequence) -> None:
     """The regions begin at 0 and end at the end, leave nothing out, and are as long as their kind says."""
@@ -138,6 +140,7 @@ def test_regions_given_by_hand() -> None:
     assert values == [[2, 4, 4], [1, 3, 4]]
 
 
+@pytest.mark.quick_cases("windows-random", "disjoint-random", "disjoint-pseudorandom")
 @pytest.mark.parametrize(("regions", "sequence"), KINDS)
 def test_maxima_are_those_of_a_loop(regions: Regions, sequence: Sequence) -> None:
     x = RNG.permutation(2 * 9 * 7 * 3).reshape(2, 9, 7, 3).astype(np.float32)
@@ -152,6 +155,7 @@ def test_maxima_are_those_of_a_loop(regions: Regions, sequence: Sequence) -> Non
         np.testing.assert_array_equal(found[n : n + 1], numpy_pool(x[n : n + 1], *ranges))
 
 
+@pytest.mark.quick_cases("batch-*")
 @pytest.mark.parametrize(
     ("shared", "different"), [("batch", (False, False)), ("example", (True, False)), ("channel", (True, True))]
 )
@@ -162,6 +166,7 @@ def test_what_shares_a_draw_has_the_same_regions(shared: Shared, different: tupl
     assert not np.array_equal(found, fractional_max_pool(jax.random.key(1), x, (14, 14), shared=shared))
 
 
+@pytest.mark.slow
 def test_at_test_the_layer_draws_only_where_it_is_given_a_stream() -> None:
     x = jnp.asarray(RNG.normal(size=(2, 10, 10, 3)), jnp.float32)
     layer, key = FractionalMaxPool(train=False), jax.random.key(0)

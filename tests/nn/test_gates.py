@@ -22,6 +22,7 @@ def test_they_are_true_with_their_probability_and_independent(probability: float
         assert abs(product) <= 6 * variance / math.sqrt(gates.size) + 1e-9
 
 
+@pytest.mark.quick_cases("0.625-4")
 @pytest.mark.parametrize(("probability", "bits"), [(0.5, 1), (0.25, 2), (0.625, 4), (1 - 2**-8, 8), (2**-16, 16)])
 def test_they_are_the_fields_of_as_many_words_as_are_needed(probability: float, bits: int) -> None:
     """Read bit by bit in Python, the lowest first, and compared in whole numbers."""

@@ -81,6 +81,7 @@ def test_a_models_draws_use_running_statistics_and_leave_them() -> None:
     np.testing.assert_allclose(found[kept], 2 * tested[kept], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_monte_carlo_dropout_of_a_linear_model_tends_to_its_logits() -> None:
     """2,000 draws, six of the standard deviations that they have themselves."""
     model = mlp(num_classes=3, widths=(6,), activation="identity", dropout_rate=0.5)

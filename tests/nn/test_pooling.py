@@ -76,6 +76,7 @@ def test_dtype_is_kept(kind: Pooling, dtype: Any):
 WINDOWS = [(3, 2, 0, False), (3, 2, 0, True), (3, 2, 1, False), (3, 1, 1, False), (2, 2, 0, True), (5, 3, 0, False)]
 
 
+@pytest.mark.quick_cases("3-2-1-False-14", "3-2-0-True-13", "5-3-0-False-27")
 @pytest.mark.parametrize("size", [13, 14, 27])
 @pytest.mark.parametrize(("window", "stride", "padding", "ceil"), WINDOWS)
 def test_windows_that_overlap_equal_torch(size: int, window: int, stride: int, padding: int, ceil: bool) -> None:

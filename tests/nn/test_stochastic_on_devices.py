@@ -64,6 +64,7 @@ def alone() -> Any:
     return jax.device_get(jax.jit(lambda k, x: values(Everything(), k, x))(jax.random.key(0), IMAGES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [slow(AxisType.Auto), AxisType.Explicit])
 def test_eight_devices_draw_what_one_does(alone: Any, kind: AxisType) -> None:
     mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
@@ -89,6 +90,7 @@ def test_a_part_of_a_batch_draws_what_it_does_in_the_whole(alone: Any) -> None:
         part(jax.random.key(0), IMAGES)
 
 
+@pytest.mark.slow
 def test_a_rematerialized_one_draws_the_same(alone: Any) -> None:
     remat = nn.remat(Everything)
     same(jax.device_get(jax.jit(lambda k, x: values(remat(), k, x))(jax.random.key(0), IMAGES)), alone)

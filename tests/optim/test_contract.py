@@ -119,6 +119,7 @@ def advance(name: str, params: Any, state: Any) -> tuple[Any, Any]:
     return optax.apply_updates(params, updates), state
 
 
+@pytest.mark.slow_cases("bfgs", "hessian_free", "newton", "nonlinear_cg")
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_dtypes_and_structure_are_kept_inside_jit(name: str):
     tx, compiled_update = compiled(name)
@@ -137,6 +138,7 @@ def test_shapes_dtypes_and_structure_are_kept_inside_jit(name: str):
     assert all(np.isfinite(np.asarray(x, np.float32)).all() for x in jax.tree.leaves(params))
 
 
+@pytest.mark.quick_cases("adam", "lbfgs", "sgd")
 @pytest.mark.parametrize("name", NAMES)
 def test_float64_stays_float64(name: str):
     with jax.enable_x64(True):
@@ -149,6 +151,7 @@ def test_float64_stays_float64(name: str):
     assert not any(x.dtype == jnp.float32 and x.ndim for x in jax.tree.leaves(after))
 
 
+@pytest.mark.quick_cases("adam", "muon")
 @pytest.mark.parametrize("name", slow_where_long(NAMES))
 def test_vmap_is_a_run_for_each(name: str):
     tx = create(name)
@@ -163,6 +166,7 @@ def test_vmap_is_a_run_for_each(name: str):
 ONE_OF_TWO = {"a": {"kernel": True}, "b": (True, False)}
 
 
+@pytest.mark.quick_cases("adam", "lookahead", "muon")
 @pytest.mark.parametrize("name", slow_where_long(NAMES))
 def test_masked_and_frozen_leaves_stay_bitwise(name: str):
     """Under optax.masked and optax.partition the objective is of what is seen; under the rules it is whole."""
@@ -216,6 +220,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     return before, restored(tmp_path_factory.mktemp("zoo"), before)
 
 
+@pytest.mark.quick_cases("adam", "kfac", "lbfgs", "prodigy", "schedule_free")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_state_continues_bitwise_after_a_checkpoint(saved: tuple[Any, Any], name: str):
     before, after = saved[0][name], saved[1][name]
@@ -224,6 +229,7 @@ def test_the_state_continues_bitwise_after_a_checkpoint(saved: tuple[Any, Any], 
     assert raw(advance(name, *before)) == raw(advance(name, *after))
 
 
+@pytest.mark.quick_cases("adam", "kfac")
 @pytest.mark.parametrize("name", slow_where_long(NAMES))
 def test_the_sharding_of_parameters_and_state_is_kept(name: str):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
@@ -243,6 +249,7 @@ def test_the_sharding_of_parameters_and_state_is_kept(name: str):
     assert all(x.sharding.is_equivalent_to(cut, 2) for x in like_kernel)
 
 
+@pytest.mark.slow
 def test_kfac_with_factors_keeps_them_in_a_checkpoint_and_its_parameters_where_they_are(tmp_path: Path):
     """The tree of the other tests is of no model, and K-FAC has no factors for it."""
     net, inputs = nn.Dense(4), jnp.asarray(np.random.default_rng(0).normal(size=(16, 8)), jnp.float32)
@@ -288,6 +295,7 @@ VALLEY = dict.fromkeys(_SMALL, 5e-4) | {
 }
 
 
+@pytest.mark.quick_cases("adam", "adamw", "lion", "muon", "nesterov", "sgd", "schedule_free")
 @pytest.mark.parametrize("name", NAMES)
 def test_descends_a_bowl_and_a_valley(name: str):
     start = {"kernel": jnp.full((2, 2), 1.5), "bias": jnp.ones(2)}
@@ -298,6 +306,7 @@ def test_descends_a_bowl_and_a_valley(name: str):
     assert half_squares(rosenbrock(end)) < half_squares(rosenbrock(valley)) / 2  # of 24.2, most is in the first steps
 
 
+@pytest.mark.quick_cases("adam", "muon")
 @pytest.mark.parametrize("name", slow_where_long(NAMES))
 def test_works_in_a_chain(name: str):
     params = mixed()
@@ -331,6 +340,7 @@ def injected(name: str, static: bool) -> tuple[Any, Any]:
     return before, after
 
 
+@pytest.mark.quick_cases("adam-True", "nesterov-True")
 @pytest.mark.parametrize("static", [True, slow(False)])
 @pytest.mark.parametrize("name", WITH_RATE)
 def test_the_learning_rate_can_be_injected(name: str, static: bool):

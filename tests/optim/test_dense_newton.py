@@ -82,6 +82,7 @@ def test_the_damping_follows_nielsen_step_by_step():
     np.testing.assert_allclose(trace.state.damping, dampings[17], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_is_sat_out():
     x, tx = jnp.asarray(VALLEY_START, jnp.float32), newton()
     compiled = jax.jit(lambda g, s: tx.update(g, s, x, value_fn=rosenbrock))
@@ -116,6 +117,7 @@ def _rises(tx: Any, value_fn: Any, start: jax.Array, steps: int) -> jax.Array:
     return jax.lax.scan(body, (start, tx.init(start)), None, length=steps)[1]
 
 
+@pytest.mark.quick_cases("False")
 @pytest.mark.parametrize("levenberg_marquardt", [True, False])
 def test_nothing_to_train_is_no_trouble(levenberg_marquardt: bool):
     tx, tree = newton(levenberg_marquardt=levenberg_marquardt), {"a": optax.MaskedNode(), "b": ()}

@@ -100,6 +100,7 @@ CASES = {
 }
 
 
+@pytest.mark.quick_cases("period")
 @pytest.mark.parametrize("case", CASES)
 def test_trajectory_equals_numpy(case: str):
     for actual, expected in zip(path_of(*CASES[case]), by_hand(*CASES[case]), strict=True):
@@ -173,6 +174,7 @@ def test_several_dtypes_and_the_size_of_the_state():
         assert shapes(after) == shapes(state)
 
 
+@pytest.mark.slow
 def test_frozen_parameters_are_no_copies_of_a_worker():
     """The objective still sees them, once for each worker."""
     params = tree(jnp.asarray(START, jnp.float32))

@@ -187,6 +187,7 @@ def test_noise_has_the_variance_of_the_paper():
     assert np.abs(together - np.eye(10)).max() < 0.1  # each step draws anew
 
 
+@pytest.mark.slow
 def test_noise_depends_on_seed_step_and_path_alone():
     """A run that goes on from a state draws what it would have drawn, and other parameters beside change nothing."""
     tree = {"a": jnp.zeros(8), "b": {"c": jnp.zeros(8)}}

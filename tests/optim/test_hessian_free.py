@@ -102,6 +102,7 @@ def hessian_free_by_hand(function: Any, x: np.ndarray, decay: float, steps: int)
 VALLEY, HILL = (rosenbrock, rosenbrock_by_hand, VALLEY_START, 16), (waves, waves_by_hand, np.array([-0.3, 1.8]), 8)
 
 
+@pytest.mark.quick_cases("valley-0.95", "hill-0.0")
 @pytest.mark.parametrize("decay", [0.0, 0.95])
 @pytest.mark.parametrize("problem", [VALLEY, HILL], ids=["valley", "hill"])
 def test_updates_are_those_of_a_loop_in_numpy(problem: Any, decay: float):

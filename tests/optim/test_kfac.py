@@ -162,6 +162,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.quick_cases("defaults")
 @pytest.mark.parametrize("case", CASES)
 def test_is_the_loop_that_solves_the_whole_system(case: str):
     options = CASES[case]
@@ -213,6 +214,7 @@ class Mixed(nn.Module):
         return nn.Dense(3, name="logits")(x)
 
 
+@pytest.mark.slow
 def test_what_has_no_factors_takes_momentum_steps():
     rng = np.random.default_rng(2)
     batch = jnp.asarray(rng.normal(size=(5, 8)), jnp.float32), jnp.arange(5) % 3
@@ -233,6 +235,7 @@ def test_what_has_no_factors_takes_momentum_steps():
     assert np.abs(found["logits"]["kernel"] - expected["logits"]["kernel"]).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_draws_are_a_function_of_seed_and_step():
     x, labels = jnp.asarray(BATCHES[0]), jnp.asarray(LABELS[0])
     tx = kfac(0.1, seed=7)
@@ -262,6 +265,7 @@ def test_draws_are_a_function_of_seed_and_step():
         assert np.abs(mean.outputs - other[name].outputs).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_frozen_leaves():
     """A frozen layer changes nothing for the others; without its bias a layer is preconditioned as if it had none."""
     batch = jnp.asarray(BATCHES[0]), jnp.asarray(LABELS[0])
@@ -288,6 +292,7 @@ def test_frozen_leaves():
     np.testing.assert_allclose(no_kernel["fc"]["bias"], -0.1 * gradients[0][-1], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_scan_is_donated_steps_and_a_vmap_is_a_run_for_each():
     tx = kfac(0.05, inverse_every=3, factors_every=2, seed=1)
     starts = jax.tree.map(lambda x: jnp.stack([x, x / 2]), jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), START))
@@ -317,6 +322,7 @@ def test_matrices_are_inverted_one_at_a_time_under_vmap():
     assert set(re.findall(r":f32\[([\d,]+)\] = triangular_solve", text)) == set(shapes)
 
 
+@pytest.mark.slow
 def test_bfloat16_parameters_have_a_state_in_float32():
     tx = kfac(0.1, fisher="exact", seed=0)
 

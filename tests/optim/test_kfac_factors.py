@@ -102,6 +102,7 @@ def test_the_product_is_the_fisher_matrix_where_all_logits_are_equal():
         close(np.kron(*found), exact_fisher(model, params, x)[""])
 
 
+@pytest.mark.quick_cases("dense")
 @pytest.mark.parametrize("kind", ["dense", "convolution"])
 def test_the_product_is_the_fisher_matrix_of_one_example(kind: str):
     """At any depth; for a convolution where it has one position."""
@@ -150,6 +151,7 @@ CONVOLUTIONS: dict[str, tuple[dict[str, Any], tuple[Any, Any, Any]]] = {
 }
 
 
+@pytest.mark.quick_cases("same", "one pad")
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 def test_a_convolution_is_made_of_patches(case: str):
     options, geometry = CONVOLUTIONS[case]
@@ -192,6 +194,7 @@ class Pointwise(nn.Module):
         return nn.Dense(4, name="logits")(jnp.tanh(hidden).mean(axis=(1, 2)))
 
 
+@pytest.mark.quick_cases("1")
 @pytest.mark.parametrize("side", [1, 2])
 def test_a_convolution_of_size_1_is_a_dense_layer(side: int):
     x = normal(3, side, side, 2)
@@ -205,6 +208,7 @@ def test_a_convolution_of_size_1_is_a_dense_layer(side: int):
     jax.tree.map(close, convolution, dense)
 
 
+@pytest.mark.slow
 def test_drawn_labels_give_the_expectation_on_average():
     model, x = Nested(), normal(6, 5)
     with jax.enable_x64(True):
@@ -240,6 +244,7 @@ def test_empirical_takes_the_labels_of_the_data():
         factors_of(model, {"kernel": jnp.zeros((4, 3)), "bias": jnp.zeros(3)}, np.float32(x), fisher="empirical")
 
 
+@pytest.mark.slow
 def test_a_model_in_bfloat16_has_factors_in_float32():
     x = np.float32(normal(4, 5, 4, 2))
     model, half = (OneConv({"dtype": dtype}) for dtype in (jnp.float32, jnp.bfloat16))

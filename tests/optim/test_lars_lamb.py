@@ -89,6 +89,7 @@ def assert_same(path: list[dict[str, np.ndarray]], expected: list[dict[str, np.n
     assert max(np.abs(expected[-1][k] - START[k]).max() for k in START) > 0.05  # there was something to get wrong
 
 
+@pytest.mark.quick_cases("*-decay-decaying")
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("rules", [False, True], ids=["plain", "decay"])
 @pytest.mark.parametrize("name", OPTIONS)
@@ -130,6 +131,7 @@ def test_parameters_and_gradients_of_zero_are_no_trouble(factory: Any):
     np.testing.assert_array_equal(updates["flat"], 0.0)
 
 
+@pytest.mark.slow
 def test_trust_makes_the_step_of_a_layer_a_share_of_its_norm():
     """One step of LAMB moves each matrix by the rate times its norm, whatever the scale of its gradient."""
     tx = lamb(0.01)

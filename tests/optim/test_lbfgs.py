@@ -35,6 +35,7 @@ first_rule = pytest.mark.parametrize("rule", ["lbfgs", *(slow(rule) for rule in 
 """What is the same code for all, in a plain run for one."""
 
 
+@pytest.mark.quick_cases("lbfgs")
 @rules
 def test_rosenbrock_in_hardly_more_iterations_than_scipy(rule: str):
     optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy")
@@ -54,6 +55,7 @@ def test_rosenbrock_in_hardly_more_iterations_than_scipy(rule: str):
     assert np.all(np.diff(trace.values) <= 0)
 
 
+@pytest.mark.quick_cases("lbfgs-strong_wolfe")
 @rules_and_searches
 def test_never_climbs_where_the_function_is_not_convex(rule: str, search: Any):
     """1000 updates: 25 from each of 40 random points, each on a random function of its own."""
@@ -105,6 +107,7 @@ def logistic() -> tuple[Any, float]:
     return value_fn, float(value_fn(best))
 
 
+@pytest.mark.slow
 def test_logistic_regression_ends_where_scikit_learn_does_in_no_more_evaluations_than_scipy():
     optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy's L-BFGS-B")
     with jax.enable_x64(True):
@@ -145,6 +148,7 @@ def test_the_evaluations_are_counted_as_they_are_made(search: Any):
     assert len(made) == int(state.evaluations) >= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["lbfgs", slow("bfgs"), slow("polak_ribiere")])
 def test_optax_finds_value_and_gradient_in_the_state(rule: str):
     """`optax.value_and_grad_from_state` takes what the line search ended with, instead of evaluating again."""
@@ -184,6 +188,7 @@ def inverse_by_hand(steps: list[np.ndarray], changes: list[np.ndarray]) -> np.nd
     return inverse
 
 
+@pytest.mark.quick_cases("3")
 @pytest.mark.parametrize("memory", [slow(1), 3, 20])
 def test_directions_are_those_of_the_dense_formula(memory: int):
     value_fn, start, count = wavy(7, 5), 2 * np.random.default_rng(3).normal(size=5), 10
@@ -201,6 +206,7 @@ def test_directions_are_those_of_the_dense_formula(memory: int):
     assert np.isclose(lengths, 1, rtol=0, atol=1e-10).sum() >= 3  # where the first trial was taken, as it often is
 
 
+@pytest.mark.slow
 def test_a_search_that_finds_nothing_clears_the_memory():
     """No point is as low as it is told the start is: no step, and the next is along the gradient."""
     tx = lbfgs()
@@ -220,6 +226,7 @@ def test_a_search_that_finds_nothing_clears_the_memory():
     assert np.abs(usual / np.linalg.norm(usual) - downhill).max() > 0.1
 
 
+@pytest.mark.quick_cases("lbfgs-strong_wolfe")
 @rules_and_searches
 def test_what_is_not_finite_makes_no_step_and_is_forgotten(rule: str, search: Any):
     tx = RULES[rule][0](line_search=search)
@@ -233,6 +240,7 @@ def test_what_is_not_finite_makes_no_step_and_is_forgotten(rule: str, search: An
         assert rosenbrock(start + update) < value
 
 
+@pytest.mark.quick_cases("lbfgs")
 @rules
 def test_at_the_optimum_it_stays(rule: str):
     tx, x = RULES[rule][0](), jnp.ones(2)

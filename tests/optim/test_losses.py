@@ -134,6 +134,7 @@ def test_focal_is_exact_where_the_probability_rounds_to_one(gamma: float, lead: 
     np.testing.assert_allclose(grad, [[slope, -slope]], rtol=1e-5)
 
 
+@pytest.mark.slow
 @examples(50)
 @given(
     logits=st.lists(st.floats(-80, 80, width=32), min_size=4, max_size=4),
@@ -160,6 +161,7 @@ def _focal_and_derivatives(gamma: float) -> Callable[[jax.Array, jax.Array], Any
 _focal_at = {gamma: _focal_and_derivatives(gamma) for gamma in (0.25, 2.0)}
 
 
+@pytest.mark.quick_cases("10-0.1")
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("classes", [10, 1000])
 def test_equal_logits_cost_log_k(classes: int, smoothing: float):

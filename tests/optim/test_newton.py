@@ -42,6 +42,7 @@ def test_pure_newton_on_rosenbrock_goes_the_known_way():
     assert values[5] < 1e-18
 
 
+@pytest.mark.slow
 def test_a_great_damping_is_gradient_descent():
     with jax.enable_x64(True):
         start = jnp.ones(5)
@@ -109,6 +110,7 @@ def dense(product: Any, like: Any) -> np.ndarray:
     return np.stack([flat(product(restored(row))) for row in np.eye(vector.size)], axis=1)
 
 
+@pytest.mark.slow
 def test_gauss_newton_products_are_those_of_the_explicit_matrix():
     with jax.enable_x64(True):
         params = weights(jnp.float64)

@@ -38,6 +38,7 @@ def linear_cg(matrix: np.ndarray, right: np.ndarray, steps: int) -> np.ndarray:
     return np.array(points)
 
 
+@pytest.mark.quick_cases("polak_ribiere")
 @methods
 def test_a_quadratic_ends_in_as_many_steps_as_it_has_dimensions(method: Any):
     """With searches that are all but exact, both methods are linear conjugate gradients."""
@@ -72,6 +73,7 @@ def directions_by_hand(method: str, grads: np.ndarray) -> tuple[np.ndarray, list
     return np.array(directions), betas
 
 
+@pytest.mark.quick_cases("polak_ribiere")
 @methods
 def test_directions_are_those_of_the_formula(method: Any):
     """Where the function is not convex: some begin anew, some do not."""
@@ -102,6 +104,7 @@ def test_conditions_that_cannot_hold_are_refused(options: Any, says: str):
         nonlinear_cg(**options)
 
 
+@pytest.mark.slow
 def test_c2_can_be_injected():
     """As an array in the state of `optax.inject_hyperparams`; a looser search takes fewer evaluations."""
     static = ("method", "line_search", "max_evaluations")

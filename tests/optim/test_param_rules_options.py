@@ -173,6 +173,7 @@ def test_state_may_be_donated(form: str):
     assert len(set(arrays)) == len(arrays)
 
 
+@pytest.mark.quick_cases("adam", "nesterov")
 @forms
 def test_half_precision_follows_single_precision(form: str):
     """In bfloat16 0.999 is 1: a second moment kept there would never forget. Constant parameters, 40 gradients."""
@@ -330,6 +331,7 @@ def test_nadam_without_warm_up_is_optax_nadam_also_where_0_is_an_array():
             np.testing.assert_allclose(others, plain, rtol=1e-12)
 
 
+@pytest.mark.slow
 @given(steps=st.integers(1, 8))
 @examples(8)
 def test_the_internal_decay_runs_from_1_to_0_and_stays_there(steps: int):

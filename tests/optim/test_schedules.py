@@ -133,6 +133,7 @@ CASES: dict[str, tuple[Callable[[], Schedule], list[float]]] = {
 }
 
 
+@pytest.mark.slow_cases("per-epoch", "sutskever")
 @pytest.mark.parametrize("case", CASES)
 def test_closed_form(case: str):
     make, expected = CASES[case]
@@ -144,6 +145,7 @@ def test_closed_form(case: str):
     np.testing.assert_allclose(single, expected, rtol=0, atol=2.5e-7 * peak)
 
 
+@pytest.mark.quick_cases("cosine-warmup", "multistep", "inverse-sqrt-warmup")
 @pytest.mark.parametrize("case", CASES)
 def test_a_scalar_step_inside_jit_equals_the_eager_value(case: str):
     schedule = CASES[case][0]()

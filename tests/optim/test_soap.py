@@ -49,6 +49,7 @@ class Soap:
 SOAP_OPTIONS = {"b1": 0.9, "b2": 0.95, "eps": 1e-6}
 
 
+@pytest.mark.quick_cases("every-1")
 @pytest.mark.parametrize(("every", "max_side"), [(1, 100), (3, 100), (3, 3)], ids=["every-1", "every-3", "one-side"])
 def test_soap_equals_numpy(every: int, max_side: int):
     """With `max_side` 3 only the columns are rotated."""
@@ -94,6 +95,7 @@ def test_soap_keeps_orthonormal_bases_that_come_to_diagonalize_the_means():
     assert (np.diff(values) < 0).all()  # greatest first, so that V keeps belonging to its directions
 
 
+@pytest.mark.slow
 def test_soap_refreshes_bases_when_it_is_time():
     """The first step finds the bases; with `precondition_every` 2 the third and the fifth refresh them."""
     bases = [soap_state(n).right.basis for n in (1, 2, 3, 4)]
@@ -102,6 +104,7 @@ def test_soap_refreshes_bases_when_it_is_time():
     np.testing.assert_array_equal(bases[2], bases[3])
 
 
+@pytest.mark.slow
 def test_soap_takes_any_tree():
     """Empty arrays, empty containers and kernels of rank 3."""
     params = {"none": optax.MaskedNode(), "empty": jnp.zeros((0, 3)), "rank3": jnp.ones((2, 3, 2)), "pair": ()}

@@ -179,6 +179,7 @@ def test_oracle_gradients_by_hand_are_those_of_the_functions(problem: str):
         assert np.linalg.eigvalsh(np.asarray(hessian)).min() < 0
 
 
+@pytest.mark.quick_cases("nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw", "lion", "lamb")
 @pytest.mark.parametrize("case", CASES)
 def test_optimizer_equals_a_loop_in_numpy(case: str):
     name, options, oracle, told = CASES[case]
@@ -243,6 +244,7 @@ def torch_path(case: str, problem: str, rate: str) -> np.ndarray:
     return np.array(path)
 
 
+@pytest.mark.quick_cases("sgd-nesterov", "adam")
 @pytest.mark.parametrize("case", IN_TORCH)
 def test_optimizer_equals_torch(case: str):
     for problem, rate in each_problem_and_rate:

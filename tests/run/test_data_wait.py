@@ -83,6 +83,7 @@ def test_what_counts_is_the_time_without_a_step_that_was_spent_on_a_batch(
     assert meter.seconds_waited == pytest.approx(4 * idle)
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_for_data_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call, notes = TrainingStream.__call__, Notes()
 
@@ -117,6 +118,7 @@ def test_the_advice_is_for_what_is_read(workers: int, decoded: bool, said: str) 
     assert ("data.stream" in text) is not decoded
 
 
+@pytest.mark.slow
 def test_data_in_memory_is_not_waited_for(tmp_path: Path) -> None:
     notes = Notes()
     jaxtrain.fit(tiny_config(), tmp_path / "run", reporter=Reporter(notes))

@@ -12,6 +12,7 @@ from tests.conftest import tiny_config
 from tests.kill_and_resume import Command, kill_after, kill_during_save, outcome
 
 
+@pytest.mark.slow
 def test_a_run_killed_during_a_save_ends_as_one_of_another_process_that_was_not(tmp_path: Path) -> None:
     """The undisturbed run has one of this process's eight devices, the killed one all of a process that has one."""
     config = tiny_config(

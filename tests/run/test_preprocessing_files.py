@@ -172,6 +172,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> jaxtrain.Result:
     return jaxtrain.fit(whitened(8), tmp_path_factory.mktemp("whitened") / "run")
 
 
+@pytest.mark.slow
 def test_a_run_that_whitens_keeps_what_it_fitted(run: jaxtrain.Result) -> None:
     kept = read_preprocessing(run.workdir / "preprocessing.json")
     assert vars(kept)["matrix"].shape == (16, 16)

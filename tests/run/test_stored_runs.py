@@ -82,6 +82,7 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> jaxtrain
     return jaxtrain.fit(config(workers=0), tmp_path_factory.mktemp("fit") / "run", data_dir=folder)
 
 
+@pytest.mark.slow
 def test_a_streamed_run_ends_in_the_parameters_of_a_run_in_memory(
     finished: jaxtrain.Result, folder: Path, tmp_path: Path
 ) -> None:

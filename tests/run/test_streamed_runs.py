@@ -84,6 +84,7 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> jaxtrain
     return jaxtrain.fit(config(), tmp_path_factory.mktemp("fit") / "run", data_dir=folder)
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_twice_ends_the_same_with_other_threads(
     finished: jaxtrain.Result, folder: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +162,7 @@ class Normed(nn.Module):
         return nn.Dense(2, name="logits")(x.reshape(x.shape[0], -1))
 
 
+@pytest.mark.slow
 def test_statistics_of_averaged_parameters_are_those_of_the_split_in_memory(folder: Path) -> None:
     found = []
     for data, read in (({"host": "fit(6, 6)"}, stream_splits), ({"host": "", "workers": None}, load_splits)):

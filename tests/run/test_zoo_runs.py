@@ -73,6 +73,7 @@ def lines(run: jaxtrain.Result, split: str) -> list[dict[str, Any]]:
     return [r for r in records if r["split"] == split]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_except(CONFIGS, "ema"))
 def test_an_interrupted_run_ends_bitwise_the_same(runs: Runs, name: str, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
@@ -99,6 +100,7 @@ def test_micro_batches_follow_the_whole_batch(runs: Runs) -> None:
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_plateau_follows_the_validation_metric(runs: Runs) -> None:
     """An improvement by nine tenths does not come: the first evaluation is the best, each later one halves the rate."""
     rates = [r["learning_rate"] for r in lines(runs("plateau"), "train")]
@@ -106,6 +108,7 @@ def test_a_plateau_follows_the_validation_metric(runs: Runs) -> None:
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_except(["ema", "lookahead"], "ema"))
 def test_the_average_is_what_is_evaluated(runs: Runs, name: str) -> None:
     run = runs(name)

@@ -105,6 +105,7 @@ def test_every_benchmark_is_listed_and_an_unknown_one_refused() -> None:
     assert "there is no benchmark 'nothing'" in error.value.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contender", ["jaxtrain", slow("bare jax")])
 def test_a_measurement_in_a_process_of_its_own(measuring: ModuleType, contender: str) -> None:
     assert measuring.in_process("frameworks", contender, net="tiny", batch=32, seconds=0.05)() > 1

@@ -18,6 +18,7 @@ def trace_step(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return trace_step
 
 
+@pytest.mark.slow
 def test_the_files_of_a_step_are_those_of_its_parts_though_traces_are_kept(trace_step: ModuleType) -> None:
     trace = trace_step.prepare_step(tiny_config(), None)
     found = []

@@ -53,6 +53,7 @@ def test_the_gradient_is_that_of_optax_microbatch(form: str) -> None:
     close(grads, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", slow_except([4, 21, 22], 4))
 def test_the_gradient_is_that_of_the_whole_batch_where_parts_are_uneven_too(size: int, form: str) -> None:
     params = variables()["params"]
@@ -80,6 +81,7 @@ def test_a_gradient_that_is_lost_stays_lost(form: str) -> None:
     assert np.isnan(grads["logits"]["kernel"]).any()
 
 
+@pytest.mark.slow
 def test_what_comes_of_the_other_examples_is_theirs_where_the_gradient_is_lost(form: str) -> None:
     params = variables()["params"]
     lost = Batch(BATCH.images.at[0].set(jnp.nan), BATCH.labels)

@@ -58,6 +58,7 @@ def test_devices_and_accumulation_change_nothing(changes: tuple[str, ...], augme
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_devices_mix_the_same() -> None:
     """But for the last bit, where the compiler joins one of two products and their sum."""
     for found, expected in zip(batch(7, "devices=8"), batch(7), strict=True):

@@ -67,6 +67,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> jaxtrain.Result:
     return jaxtrain.fit(run_of(1), tmp_path_factory.mktemp("alone") / "run")
 
 
+@pytest.mark.quick_cases("4-steps1")
 @pytest.mark.parametrize(
     ("together", "steps"),
     [
@@ -85,6 +86,7 @@ def test_a_run_is_the_same_whatever_is_dispatched(
     assert display.seen[-1] == 12
 
 
+@pytest.mark.slow
 def test_a_signal_is_granted_between_two_dispatches_and_the_run_continues_to_the_same_end(
     alone: jaxtrain.Result, tmp_path: Path
 ) -> None:
@@ -95,6 +97,7 @@ def test_a_signal_is_granted_between_two_dispatches_and_the_run_continues_to_the
     assert (result.params_sha256, result.final) == (alone.params_sha256, alone.final)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parallel",
     [
@@ -108,6 +111,7 @@ def test_eight_devices(tmp_path: Path, parallel: ParallelConfig) -> None:
     assert outcome(some) == outcome(one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", slow_except([1, 8], 8))
 def test_batch_normalization_over_the_ends_of_epochs(devices: int) -> None:
     """23 steps, an epoch of 40 examples by 16: parameters, running statistics, momenta and totals, to the bit."""

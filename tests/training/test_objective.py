@@ -109,6 +109,7 @@ def test_statistics_are_carried_from_one_micro_batch_to_the_next() -> None:
     np.testing.assert_allclose(after["batch_stats"]["mean"], mean, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_workers_share_the_batch_and_have_parameters_of_their_own() -> None:
     params = variables()["params"]
     stacked = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), params)

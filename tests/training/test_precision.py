@@ -69,6 +69,7 @@ def test_products_of_a_step_are_made_at_the_level_asked_for(level: str, found: s
     assert jax.config.jax_default_matmul_precision is None
 
 
+@pytest.mark.slow
 def test_the_table_of_dtypes_is_that_of_the_step() -> None:
     data = tiny_config().data.replace(dataset="synthetic(height=16, width=16, channels=3, train_examples=64)")
     config = tiny_config(model=NORMED, data=data.replace(validation=None, batch_size=8), precision="float16")
@@ -145,6 +146,7 @@ def float16(tmp_path_factory: pytest.TempPathFactory) -> jaxtrain.Result:
     return jaxtrain.fit(scaled(), tmp_path_factory.mktemp("float16") / "run")
 
 
+@pytest.mark.slow
 def test_a_run_in_float16_logs_its_scale_and_resumes_to_the_same_bits(float16: jaxtrain.Result, tmp_path: Path) -> None:
     records = (float16.workdir / "metrics.jsonl").read_text().splitlines()
     assert [r for r in records if '"loss_scale": 4.0' in r]
@@ -166,6 +168,7 @@ def test_eight_devices_train_in_float16_as_one(float16: jaxtrain.Result, tmp_pat
     assert float(scale_of(eight.state).scale) == float(scale_of(float16.state).scale) == 16
 
 
+@pytest.mark.slow
 def test_a_run_whose_scale_is_used_up_says_so(tmp_path: Any) -> None:
     config = half(loss_scale=2.0).replace(optimizer="sgd(1e30)", model="mlp(widths=[8])")
     with pytest.raises(Diverged, match="precision=bfloat16: the scale of the loss is as small as it gets"):

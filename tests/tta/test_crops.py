@@ -102,6 +102,7 @@ def test_flips() -> None:
     assert group.shares == (0.5, 0.5)
 
 
+@pytest.mark.quick_cases("12-20-30", "29-21-34")
 @pytest.mark.parametrize(("height", "width"), [(20, 30), (30, 20), (24, 24), (21, 34)])
 @pytest.mark.parametrize("side", [12, 29])
 def test_resizing_is_pillows(height: int, width: int, side: int) -> None:
@@ -169,6 +170,7 @@ def test_googlenets_views_have_their_published_number_and_places() -> None:
     assert sum(sum(group.shares) for group in square) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_every_scale_counts_the_same() -> None:
     examples = batch(6, 9, channels=1)
     groups = groups_of(multi_scale((8, 10, 12), size=8), examples)

@@ -90,6 +90,7 @@ def lowered(call, *operands, **settings) -> tuple[int, int]:
     return text.count("@jaxtrain_"), text.count("stablehlo.convolution")
 
 
+@pytest.mark.quick_cases("image0-kernel0-1-VALID", "image3-kernel3-2-padding3", "image7-kernel7-2-SAME")
 @needs_kernels
 @pytest.mark.parametrize(
     ("image", "kernel", "stride", "padding"),
@@ -108,6 +109,7 @@ def test_the_convolution_and_its_derivatives_are_those_of_lax(image, kernel, str
     assert_alike(stride, padding, *arrays(image, kernel))
 
 
+@pytest.mark.slow
 @needs_kernels
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(st.data())
@@ -130,6 +132,7 @@ def test_no_convolution_of_a_derivative_is_left_to_xla() -> None:
     assert others == 0
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_many_sums_lose_no_digits() -> None:
     x, w = arrays((64, 32, 32, 3), (3, 3, 3, 16))
@@ -299,6 +302,7 @@ def test_where_kernels_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert native.kernel_directory() is None
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_a_narrower_processor(tmp_path: Path) -> None:
     """The kernels compile for vectors of eight as well."""

@@ -171,6 +171,7 @@ def test_importing_jaxtrain_leaves_malloc_alone() -> None:
     assert last_line(NOTED + imports) == "[]"
 
 
+@pytest.mark.slow
 def test_a_command_configures_malloc_before_it_loads_jax() -> None:
     command = """
 from jaxtrain.cli.main import main
@@ -192,6 +193,7 @@ print(json.dumps([digest, keep_memory.describe_freed_memory(), calls]))
 """
 
 
+@pytest.mark.slow
 @needs_glibc
 def test_fit_keeps_memory_from_before_the_backend_on_and_trains_the_same_parameters() -> None:
     digest, said, calls = json.loads(last_line(NOTED + FIT))

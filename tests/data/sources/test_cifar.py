@@ -281,6 +281,7 @@ def test_an_archive_that_lacks_a_batch_or_has_a_link_for_it(tmp_path: Path):
         cifar10(directory=tmp_path).load("train")
 
 
+@pytest.mark.slow
 def test_the_real_test_batch(real_data: Callable[[str], Path], tmp_path: Path):
     folder = real_data("cifar10") / "cifar10"
     for path in folder.iterdir():

@@ -96,6 +96,7 @@ def by_content(images: np.ndarray, labels: np.ndarray) -> set[tuple[bytes, int]]
     return {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
 
 
+@pytest.mark.slow
 def test_encoded_images_of_one_shape(prepared: Path):
     data = tfds(builder="plain", directory=prepared)
     assert (data.image_shape, data.num_classes, data.class_names) == ((6, 8, 3), 3, tuple(CLASSES))

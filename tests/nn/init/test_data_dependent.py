@@ -23,6 +23,7 @@ def made(filters: Any) -> Any:
     return within_layer(Small(), key(), IMAGES, filters=filters, mean=0.3, patches=200)
 
 
+@pytest.mark.quick_cases("pca")
 @pytest.mark.parametrize("filters", ["gaussian", "pca"])
 def test_every_channel_has_the_mean_and_the_deviation(filters: Any) -> None:
     variables = made(filters)
@@ -68,6 +69,7 @@ def test_a_group_has_components_of_its_own_inputs() -> None:
         np.testing.assert_allclose(np.cov(outer.T, bias=True), np.eye(2), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_centroids_of_each_group_are_scaled_as_any_kernel() -> None:
     variables = within_layer(Grouped(), key(), IMAGES, filters="kmeans", patches=50)
     rows = outputs(Grouped(), variables, IMAGES)["conv"].reshape(-1, 4)
@@ -86,6 +88,7 @@ def test_fewer_components_than_channels_are_filled_with_random_numbers() -> None
     np.testing.assert_allclose(found[:, :2].T @ found[:, :2], np.eye(2), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_kmeans_finds_the_clusters() -> None:
     """Four directions with a little noise, equal in number and of opposite pairs, so that whitening keeps angles."""
     rng = np.random.default_rng(0)
@@ -115,6 +118,7 @@ def measured_rates(model: nn.Module, variables: Any, names: tuple[str, ...], dra
     return np.array(rates)
 
 
+@pytest.mark.slow
 def test_rates_of_change_are_what_jacobians_say() -> None:
     """Over many random losses; a draw an example differs from their mean."""
     model = models.mlp(num_classes=4, widths=(8, 6))
@@ -137,6 +141,7 @@ def test_rates_of_change_are_what_jacobians_say() -> None:
         assert float(found[name]) == pytest.approx(rate, rel=0.05), name
 
 
+@pytest.mark.slow
 def test_rates_become_equal_and_the_net_stays_as_it_computes() -> None:
     class Plain(nn.Module):
         """Homogeneous, with biases."""
@@ -158,6 +163,7 @@ def test_rates_become_equal_and_the_net_stays_as_it_computes() -> None:
     np.testing.assert_allclose(run(after), run(before), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_both_algorithms_together() -> None:
     model = models.mlp(num_classes=10, widths=(30, 20))
     variables = between_layers(model, key(0), IMAGES, tolerance=0.02)
@@ -167,6 +173,7 @@ def test_both_algorithms_together() -> None:
     np.testing.assert_allclose(rows.std(axis=0), 1, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_balanced_is_named() -> None:
     keys = jax.random.split(key(0), 6)
     with pytest.raises(ValueError, match="this one has 1 example"):
@@ -185,6 +192,7 @@ def test_what_cannot_be_balanced_is_named() -> None:
         between_layers(model, keys[5], IMAGES, dead)
 
 
+@pytest.mark.slow
 def test_projections_of_attention_have_heads_of_channels() -> None:
     class Attention(nn.Module):
         """Kernels `[inputs, heads, size]` and `[heads, size, outputs]`."""

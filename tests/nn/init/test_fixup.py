@@ -61,6 +61,7 @@ def block(kind: Any, stride: int, features: int = 4) -> FixupBlock:
     return FixupBlock(Layers(norm="none", bias=True), Residual(kind=kind), place)
 
 
+@pytest.mark.quick_cases("basic-2")
 @pytest.mark.parametrize(("kind", "layers"), [("basic", 2), ("bottleneck", 3)])
 def test_the_block_has_the_papers_scalars(kind: Any, layers: int) -> None:
     module = block(kind, 2)
@@ -97,6 +98,7 @@ def test_the_block_computes_the_papers_figure() -> None:
     np.testing.assert_allclose(module.apply(variables, IMAGES), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_deep_net_of_blocks_begins_as_its_stem_and_trains() -> None:
     class Deep(nn.Module):
         """8 blocks without normalization."""
@@ -147,6 +149,7 @@ def test_what_is_no_net_for_it_is_refused() -> None:
             FixupBlock(layers, residual, Place(features=4)).init(key(), IMAGES)
 
 
+@pytest.mark.slow
 def test_the_option_of_residual_nets() -> None:
     """No normalization, whatever `norm` says; scalars everywhere; all logits 0 at first, and the stem goes through."""
     model = models.cifar_resnet(num_classes=5, depth=8, fixup=True)

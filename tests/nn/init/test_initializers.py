@@ -63,6 +63,7 @@ def test_deviations_are_torchs(name: KernelInit, torch_name: str, options: dict[
         assert np.abs(ours).max() == pytest.approx(np.abs(theirs).max(), rel=0.001)
 
 
+@pytest.mark.quick_cases("shape0")
 @pytest.mark.parametrize("shape", [(3, 3, 4, 10), (6, 20), (1, 1, 7, 7)])
 def test_orthogonal_columns_or_rows(shape: tuple[int, ...]) -> None:
     matrix = drawn(orthogonal(1.5), *shape).reshape(-1, shape[-1]) / 1.5
@@ -108,6 +109,7 @@ def walk(init: Any, width: int, layers: int, relu: bool) -> np.ndarray:
     return (np.log(np.linalg.norm(gradients, axis=1)) - begin) / layers
 
 
+@pytest.mark.quick_cases("linear-10")
 @pytest.mark.parametrize(("follows", "width"), [("linear", 10), slow("linear", 30), ("relu", 20)])
 def test_a_random_walk_does_not_drift(follows: Any, width: int) -> None:
     """The gain is that of the width: without it a linear net of width 10 loses 5 % a layer, one with ReLU more."""

@@ -68,6 +68,7 @@ class Two(nn.Module):
         return dense(3, name="logits", **kinds)(x)
 
 
+@pytest.mark.slow
 def test_low_precision() -> None:
     model = Small(jnp.bfloat16, jnp.bfloat16)
     variables = lsuv(model, key(), IMAGES)
@@ -77,6 +78,7 @@ def test_low_precision() -> None:
         assert given[name].var() == pytest.approx(1, abs=0.1), name
 
 
+@pytest.mark.slow
 def test_in_double_precision_and_under_jit() -> None:
     with jax.enable_x64(True):
         model, images = Two(jnp.float64), IMAGES.astype(np.float64)
@@ -87,6 +89,7 @@ def test_in_double_precision_and_under_jit() -> None:
         assert float(logits.var()) == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_layers_that_are_made_again_for_their_gradient() -> None:
     variables = lsuv(Two(remat=True), key(), IMAGES, tolerance=0.01)
     given = outputs(Two(), variables, IMAGES)
@@ -94,6 +97,7 @@ def test_layers_that_are_made_again_for_their_gradient() -> None:
     assert given["logits"].var() == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_scaled_is_named() -> None:
     with pytest.raises(ValueError, match="this one has 1 example"):
         lsuv(Small(), key(9), IMAGES[:1])

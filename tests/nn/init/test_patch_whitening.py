@@ -44,6 +44,7 @@ def test_outputs_on_the_images_are_white(epsilon: float) -> None:
     np.testing.assert_allclose(moments, np.diag(eigenvalues / (eigenvalues + epsilon)), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_all_else_is_as_the_model_begins_with_it() -> None:
     model = net()
     found = whiten_first_layer(model, jax.random.key(0), SMOOTH)
@@ -54,6 +55,7 @@ def test_all_else_is_as_the_model_begins_with_it() -> None:
     ]
 
 
+@pytest.mark.quick_cases("9-2")
 @pytest.mark.parametrize(("features", "stride"), [(5, 1), (9, 2), (15, 1)])
 def test_any_first_convolution(features: int, stride: int) -> None:
     class Net(nn.Module):
@@ -103,6 +105,7 @@ def test_what_is_refused(model: Any, images: Any, says: str) -> None:
         whiten_first_layer(model, jax.random.key(0), images)
 
 
+@pytest.mark.quick_cases("shape0")
 @pytest.mark.parametrize("shape", [(3, 3, 4, 7), (3, 3, 5, 5), (2, 2, 6, 4), (1, 1, 2, 3)])
 def test_dirac_against_torch(shape: tuple[int, int, int, int]) -> None:
     torch = pytest.importorskip("torch")
