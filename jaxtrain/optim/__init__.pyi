@@ -1,6 +1,4 @@
-# The factories that `publish_factories` makes attributes of the package, for editors and type checkers.
-from typing import Any
-
+# Written by scripts/write_stubs.py: what the package offers, for editors and type checkers.
 from jaxtrain.optim.adagrad import adadelta as adadelta
 from jaxtrain.optim.adagrad import adagrad as adagrad
 from jaxtrain.optim.adam import adam as adam
@@ -44,6 +42,7 @@ from jaxtrain.optim.sgd import momentum as momentum
 from jaxtrain.optim.sgd import nesterov as nesterov
 from jaxtrain.optim.sgd import sgd as sgd
 from jaxtrain.optim.soap import soap as soap
+from typing import Any
 
 def create(name: str, /, **options: Any) -> Any: ...
 def names() -> list[str]: ...

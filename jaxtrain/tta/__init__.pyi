@@ -1,0 +1,15 @@
+# Written by scripts/write_stubs.py: what the package offers, for editors and type checkers.
+from jaxtrain.registry import Table
+from jaxtrain.tta.crops import flips as flips
+from jaxtrain.tta.crops import shifted_flips as shifted_flips
+from jaxtrain.tta.crops import ten_crop as ten_crop
+from jaxtrain.tta.drawn import augmented as augmented
+from jaxtrain.tta.drawn import draws as draws
+from jaxtrain.tta.googlenet import googlenet_crops as googlenet_crops
+from jaxtrain.tta.scales import dense as dense
+from jaxtrain.tta.scales import multi_scale as multi_scale
+from typing import Any
+
+VIEWS: Table
+def create(name: str, /, **options: Any) -> Any: ...
+def names() -> list[str]: ...
