@@ -74,7 +74,7 @@ def test_what_cannot_be_drawn_is_refused_before_it_is_measured(
     target = str(tmp_path / "x.png")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["compare", "resnet20", "--output", target]) == 2
-    assert "takes matplotlib: install jaxtrain[docs]" in capsys.readouterr().err
+    assert "needs matplotlib: install jaxtrain[docs]" in capsys.readouterr().err
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert main(["compare", "linear", "--output", target]) == 2
     assert "none of the models has a published top-1 error" in capsys.readouterr().err
