@@ -127,4 +127,4 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
 
 def with_article(noun: str) -> str:
     """Return the noun with its article, for messages: `an optimizer`."""
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+    return f"an {noun}" if noun[0] in "aeiouAEIOU" else f"a {noun}"
