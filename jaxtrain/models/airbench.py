@@ -78,7 +78,8 @@ def _dtypes(layers: Layers) -> dict[str, Any]:
 def _max_pool(x: jax.Array, window: int) -> jax.Array:
     if min(x.shape[1:3]) < window:
         raise ValueError(
-            f"airbench needs images of at least 25x25: a {window}x{window} pooling got a feature map of {x.shape[1]}x{x.shape[2]}; set data.resize or data.pad"
+            f"airbench needs images of at least 25x25: the feature map before a {window}x{window} pooling is only "
+            f"{x.shape[1]}x{x.shape[2]}; set data.resize or data.pad"
         )
     return pool(x, window=window)
 
