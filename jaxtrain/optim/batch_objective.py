@@ -28,8 +28,8 @@ class BatchObjective:
       >>> params = jnp.ones(3)
       >>> updates, state = tx.update(params, tx.init(params), params, objective=objective)
       >>> jax.device_get(state.workers).round(3)
-    array([[0.8, 0.8, 0.8],
-           [0.8, 0.8, 0.8]], dtype=float32)
+      array([[0.8, 0.8, 0.8],
+             [0.8, 0.8, 0.8]], dtype=float32)
     """
 
     value: Callable[[Any], jax.Array] | None = None

@@ -27,10 +27,10 @@ def layer_decay_rules(layers: Sequence[str], decay: float) -> ByPath:
       >>> from jaxtrain.optim.layer_decay import layer_decay_rules
       >>> for rule in layer_decay_rules(["stem", "body", "head"], 0.5):
       ...     print(rule)
-    ('^stem(/|$)', 0.25)
-    ('^body(/|$)', 0.5)
-    ('^head(/|$)', 1.0)
-    ('.*', 1.0)
+      ('^stem(/|$)', 0.25)
+      ('^body(/|$)', 0.5)
+      ('^head(/|$)', 1.0)
+      ('.*', 1.0)
     """
     last = len(layers) - 1
     return (*((f"^{re.escape(name)}(/|$)", decay ** (last - i)) for i, name in enumerate(layers)), (".*", 1.0))

@@ -117,10 +117,10 @@ def slow_weights(
       ...     updates, state = tx.update(jnp.float32(-1), state, x)
       ...     x = optax.apply_updates(x, updates)
       ...     print(x)
-    1.0
-    1.875
-    2.875
-    2.875
+      1.0
+      1.875
+      2.875
+      2.875
     """
     if isinstance(total, int) and total < 1:
         raise ValueError(f"slow_weights: total={total} is no valid length of a run; it must be at least 1 step")

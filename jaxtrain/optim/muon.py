@@ -55,9 +55,9 @@ def muon(
       >>> import jax, jax.numpy as jnp, jaxtrain, optax
       >>> tx = jaxtrain.optim.muon(0.1)
       >>> x = jnp.eye(2)
-      >>> state = tx.init(x)
+      >>> state, update = tx.init(x), jax.jit(tx.update)
       >>> for _ in range(1):
-      ...     updates, state = tx.update(jnp.array([[1.0, 3.0]] * 2) * x, state, x)
+      ...     updates, state = update(jnp.array([[1.0, 3.0]] * 2) * x, state, x)
       ...     x = optax.apply_updates(x, updates)
       ...     print(jax.device_get(x).round(3))
       [[0.887 0.   ]

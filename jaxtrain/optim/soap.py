@@ -84,9 +84,9 @@ def soap(
       >>> import jax, jax.numpy as jnp, jaxtrain, optax
       >>> tx = jaxtrain.optim.soap(0.1)
       >>> x = jnp.array([[1.0, 1.0]])
-      >>> state = tx.init(x)
+      >>> state, update = tx.init(x), jax.jit(tx.update)
       >>> for _ in range(3):
-      ...     updates, state = tx.update(jnp.array([[1.0, 3.0]]) * x, state, x)
+      ...     updates, state = update(jnp.array([[1.0, 3.0]]) * x, state, x)
       ...     x = optax.apply_updates(x, updates)
       ...     print(jax.device_get(x).round(3))
       [[0.9 0.9]]
