@@ -21,7 +21,7 @@ from jaxtrain.errors import ConfigError, did_you_mean
 _SUFFIXES = (".py", ".json")
 
 
-def shipped_directory() -> Path:
+def recipe_directory() -> Path:
     """Return the directory of the shipped recipes: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "configs"
@@ -31,7 +31,7 @@ def shipped_directory() -> Path:
 def shipped() -> dict[str, Path]:
     """Return the files of the shipped recipes by name; a variant has the name `RECIPE:VARIANT`."""
     found = {}
-    for recipe, path in _recipes().items():
+    for recipe, path in _recipe_files().items():
         found[recipe] = path
         found |= {f"{recipe}:{variant}": path for variant in variants(path)}
     return found
@@ -93,8 +93,8 @@ def config_name(config: str | Path | Config) -> str:
     return stem if argument is None else stem + "-" + re.sub(r"[^\w.+-]", "-", argument)
 
 
-def _recipes() -> dict[str, Path]:
-    return {p.stem: p for p in sorted(shipped_directory().glob("*.py")) if not p.stem.startswith("_")}
+def _recipe_files() -> dict[str, Path]:
+    return {p.stem: p for p in sorted(recipe_directory().glob("*.py")) if not p.stem.startswith("_")}
 
 
 def _find_file(name: str) -> Path | None:
@@ -106,7 +106,7 @@ def _find_file(name: str) -> Path | None:
         is_file = path.is_file()
     except OSError as error:  # no permission, or a name that is too long
         raise ConfigError(f"cannot read {name}: {error.strerror}") from error
-    return path if is_file and path.suffix in _SUFFIXES else _recipes().get(name)
+    return path if is_file and path.suffix in _SUFFIXES else _recipe_files().get(name)
 
 
 def _load_file(path: Path, argument: str | None) -> Config:

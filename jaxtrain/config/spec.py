@@ -18,7 +18,7 @@ class Spec:
     """The name and the options of a component of one kind; immutable, compared by content.
 
     `ModelSpec("mlp", widths=[256])`, `ModelSpec.parse("mlp(widths=[256])")` and `{"name": "mlp", "widths": [256]}`
-    in JSON are equal. Omitted options get the factory's defaults. The spec records them, so that a stored spec keeps its
+    in JSON are equal. Omitted options get the factory's defaults. The spec records them, so a stored spec keeps its
     meaning if a default changes.
 
     Raises:
