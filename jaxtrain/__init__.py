@@ -1,6 +1,6 @@
 """jaxtrain: config-driven training of image classifiers in JAX, with exact resume.
 
-`import jaxtrain` is light: parts are imported when they are first used.
+`import jaxtrain` is light: each public name is imported at its first use.
 """
 
 import importlib
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "Config": "jaxtrain.config",
     "JaxtrainError": "jaxtrain.errors",
     "Result": "jaxtrain.run.result",
@@ -41,12 +41,12 @@ _HOMES = {
 
 
 _PACKAGES = ("augment", "config", "data", "models", "nn", "optim")
-__all__ = ["__version__", *_HOMES, *_PACKAGES]
+__all__ = ["__version__", *_MODULES, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     if name in _PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`python -m jaxtrain`."""
+"""The entry point of `python -m jaxtrain`."""
 
 from jaxtrain.cli.main import run
 

@@ -1,6 +1,6 @@
-"""Everything a user can get wrong, as exceptions whose message says what, where and what to do.
+"""Exceptions for errors that a user can cause; each message says what is wrong, where, and what to do.
 
-The command line prints the message without a traceback and ends with the exception's `exit_code`.
+The command line prints the message without a traceback and exits with the exception's `exit_code`.
 """
 
 import difflib
@@ -8,13 +8,27 @@ from collections.abc import Iterable
 
 
 class JaxtrainError(Exception):
-    """Base of every error that a user can cause or cure; `str(error)` is a finished sentence."""
+    """The base class of all errors that a user can cause or fix; `str(error)` is a complete sentence.
+
+    Example:
+      >>> import jaxtrain
+      >>> try:
+      ...     jaxtrain.models.create("resnet57", num_classes=10)
+      ... except jaxtrain.JaxtrainError as error:
+      ...     print(error)
+      model: unknown model 'resnet57'; did you mean 'resnet56' or 'resnet50' or 'resnet'?
+    """
 
     exit_code = 2
 
 
 class ConfigError(JaxtrainError):
-    """A config, an override or a component's option is wrong. `path` names the place, such as `optimizer.momentum`."""
+    """An error in a config, an override or an option of a component.
+
+    Attributes:
+      message: the text without the path.
+      path: the path of the wrong setting, such as `optimizer.momentum`; empty if there is none.
+    """
 
     def __init__(self, message: str, path: str = ""):
         super().__init__(message)
@@ -25,24 +39,24 @@ class ConfigError(JaxtrainError):
         return f"{self.path}: {self.message}" if self.path else self.message
 
     def under(self, prefix: str) -> "ConfigError":
-        """The same error seen from a level above: `momentum` becomes `optimizer.momentum`."""
+        """Return the same error with `prefix` before its path: `momentum` becomes `optimizer.momentum`."""
         return ConfigError(self.message, f"{prefix}.{self.path}" if self.path else prefix)
 
 
 class DataError(JaxtrainError):
-    """A data set is missing, damaged or does not fit the config."""
+    """A data set that is missing, damaged or incompatible with the config."""
 
 
 class CheckpointError(JaxtrainError):
-    """A checkpoint is damaged, of another model, or could not be written."""
+    """A checkpoint that is damaged, belongs to another model, or could not be written."""
 
 
 class WeightsError(JaxtrainError):
-    """A file of weights is damaged, is of another network, or could not be read or written.
+    """A weights file that is damaged, belongs to another network, or could not be read or written.
 
     Attributes:
-      missing: variables of the model that the file lacks.
-      unexpected: names of the file that the model lacks.
+      missing: the model's variables that are not in the file.
+      unexpected: names in the file that the model does not have.
       mismatched: variables whose array in the file has another shape or kind.
     """
 
@@ -58,15 +72,15 @@ class WeightsError(JaxtrainError):
 
 
 class WorkdirError(JaxtrainError):
-    """The run directory cannot be used: it holds another run, or is not readable or writable."""
+    """A run directory that cannot be used: it holds another run, or is not readable or writable."""
 
 
 class OutOfMemory(JaxtrainError):
-    """The memory of a device or of the host does not suffice; the message says which settings need less."""
+    """A lack of memory on a device or the host; the message names settings that reduce memory use."""
 
 
 class Diverged(JaxtrainError):
-    """The loss or the parameters are no longer finite; `step` is the first step at which they were not."""
+    """A loss or parameters that are no longer finite; `step` is the first step with such values."""
 
     exit_code = 3
 
@@ -76,7 +90,7 @@ class Diverged(JaxtrainError):
 
 
 class Interrupted(JaxtrainError):
-    """A signal ended the run after its state was saved; the exit code is the shell's 128 + signal."""
+    """A run that a signal ended after its state was saved; the exit code is the shell's 128 + signal."""
 
     def __init__(self, message: str, signum: int):
         super().__init__(message)
@@ -84,19 +98,23 @@ class Interrupted(JaxtrainError):
 
 
 class PeerDied(JaxtrainError):
-    """Another process of the run has ended, or cannot be reached."""
+    """Another process of the run that has ended or cannot be reached."""
 
     exit_code = 4
 
 
 MOST_NAMES = 40
-"""That a message lists beside the one that was meant."""
+"""The largest number of known names that a message lists in addition to its suggestions."""
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """A hint such as `; did you mean 'momentum'? Known: ...`, or the known names alone when none is near.
+    """Return a hint such as `; did you mean 'momentum'? Known: ...`, or only the known names if none is similar.
 
-    Where something is near, more names than `MOST_NAMES` are left out.
+    With a similar name, the list of known names is omitted if it is longer than `MOST_NAMES`.
+
+    Example:
+      >>> did_you_mean("momentun", ["momentum", "nesterov"])
+      "; did you mean 'momentum'? Known: momentum, nesterov"
     """
     names = sorted(choices)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
@@ -109,4 +127,4 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
 
 def with_article(noun: str) -> str:
     """Return the noun with its article, for messages: `an optimizer`."""
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+    return f"an {noun}" if noun[0] in "aeiouAEIOU" else f"a {noun}"

@@ -1,7 +1,8 @@
-"""Tables of components: one a kind, `name -> Info`, each written out in the package that owns the kind.
+"""The registry of each kind of component: an immutable mapping from names to entries that name a factory.
 
-A row names its factory as `"module:function"`, so that listing names and refusing a misspelled one imports
-neither jax nor the component; the factory is imported when its signature or its result is wanted.
+The package that owns a kind defines its registry. An entry names its factory as `"module:function"`. Listing names and
+rejecting a misspelled one therefore import neither jax nor the component. The factory is imported when its signature is
+read or when it is called.
 """
 
 import dataclasses
@@ -19,27 +20,27 @@ from jaxtrain.errors import ConfigError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Default:
-    """Marks the default of an option that several factories take through one TypedDict, which itself has none."""
+    """The default of an option in a TypedDict that several factories share; a TypedDict itself has no defaults."""
 
     value: Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """One row of a table.
+    """An entry of a registry.
 
     Attributes:
-      factory: where the factory lives, as `"package.module:function"`.
+      factory: the import path of the factory, as `"package.module:function"`.
       description: one line for `jaxtrain list`.
-      paper: the source (author, year, title or identifier), empty where there is none.
-      preset: options of the factory that this row has chosen: a variant of a family.
-      supplied: parameters of the factory that the run fills in when a config leaves them out (`num_classes`, say).
-      needs: what a run must have for it: "full batch" (the same objective at every evaluation), "softmax" (a loss over
+      paper: the source (author, year, title or identifier); empty if there is none.
+      preset: values that this entry fixes for options of the factory, as for a variant of a model family.
+      supplied: parameters of the factory that the run supplies if a config omits them, such as `num_classes`.
+      needs: a requirement on the run: "full batch" (the same objective at every evaluation), "softmax" (a loss over
         softmax probabilities), "validation" (a validation split), "randomness" (a model that draws at random), "two
-        examples" (in a batch) or "sightings" (how often an example was seen).
-      couples: whether an optimizer's update of a parameter depends on the others, or is no plain step, so that it
-        cannot be multiplied by path.
-      facts: published figures of the component that a test holds it to (parameter counts, input shapes).
+        examples" (at least two in a batch) or "sightings" (the number of epochs in which an example was seen).
+      couples: whether an optimizer's update of one parameter depends on other parameters, or is not a plain step. Such
+        an update cannot be scaled by parameter path.
+      facts: published reference values that tests compare with the component (parameter counts, input shapes).
     """
 
     factory: str
@@ -53,76 +54,82 @@ class Info:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def load(self) -> Callable[..., Any]:
-        """Imports and returns the factory, with what is preset; the same object each time."""
+        """Import the factory and return it with `preset` applied; the same object at each call."""
         return _load(self.factory, tuple(self.preset.items()))
 
     def parameters(self) -> dict[str, inspect.Parameter]:
-        """The factory's parameters by name, with annotations resolved to types (`Annotated` kept).
+        """Return the factory's parameters by name, with annotations resolved to types (`Annotated` kept).
 
-        Options that it takes as `**options: Unpack[TypedDict]` are among them, one by one.
+        Options that it takes as `**options: Unpack[TypedDict]` are listed individually.
         """
         factory = _load(self.factory)
         hints = typing.get_type_hints(factory, include_extras=True)
-        found: dict[str, inspect.Parameter] = {}
+        parameters: dict[str, inspect.Parameter] = {}
         for name, p in inspect.signature(factory).parameters.items():
             if p.kind is inspect.Parameter.VAR_KEYWORD:
-                found |= _unpacked(hints[name])
+                parameters |= _unpack_parameters(hints[name])
             else:
-                found[name] = p.replace(annotation=hints.get(name, Any))
-        return {name: p for name, p in found.items() if name not in self.preset}
+                parameters[name] = p.replace(annotation=hints.get(name, Any))
+        return {name: p for name, p in parameters.items() if name not in self.preset}
 
 
-def _unpacked(hint: Any) -> dict[str, inspect.Parameter]:
-    """The keys of the TypedDict in an `Unpack`, as parameters; `Default` marks their defaults."""
-    found = {}
-    for key, marked in typing.get_type_hints(typing.get_args(hint)[0], include_extras=True).items():
-        (default,) = (mark.value for mark in marked.__metadata__ if isinstance(mark, Default))
-        others = tuple(mark for mark in marked.__metadata__ if not isinstance(mark, Default))
-        kept = typing.Annotated[(marked.__origin__, *others)] if others else marked.__origin__
-        found[key] = inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kept)
-    return found
+def _unpack_parameters(hint: Any) -> dict[str, inspect.Parameter]:
+    """Return the keys of the TypedDict in `hint`, an `Unpack[...]`, as parameters; `Default` holds their defaults."""
+    parameters = {}
+    for key, annotated in typing.get_type_hints(typing.get_args(hint)[0], include_extras=True).items():
+        (default,) = (item.value for item in annotated.__metadata__ if isinstance(item, Default))
+        others = tuple(item for item in annotated.__metadata__ if not isinstance(item, Default))
+        hint = typing.Annotated[(annotated.__origin__, *others)] if others else annotated.__origin__
+        parameters[key] = inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+    return parameters
 
 
 @functools.cache
 def _load(factory: str, preset: tuple[tuple[str, Any], ...] = ()) -> Callable[..., Any]:
     module, _, function = factory.partition(":")
-    found = typing.cast(Callable[..., Any], getattr(importlib.import_module(module), function))
+    base = typing.cast(Callable[..., Any], getattr(importlib.import_module(module), function))
     if not preset:
-        return found
-    variant = functools.partial(found, **dict(preset))
-    functools.update_wrapper(variant, found)
-    del variant.__wrapped__  # type: ignore[attr-defined]  # whose signature has no preset
+        return base
+    variant = functools.partial(base, **dict(preset))
+    functools.update_wrapper(variant, base)
+    del variant.__wrapped__  # type: ignore[attr-defined]  # its signature includes the preset parameters
     return variant
 
 
 class Table(Mapping[str, Info]):
-    """An immutable mapping from a component's name to its row, with `create` and `names`."""
+    """An immutable mapping from component names to entries, with `create` and `names`."""
 
-    def __init__(self, kind: str, rows: Mapping[str, Info]):
+    def __init__(self, kind: str, entries: Mapping[str, Info]):
         self.kind = kind
-        self._rows = dict(rows)
+        self._entries = dict(entries)
 
     def __getitem__(self, name: str) -> Info:
         try:
-            return self._rows[name]
+            return self._entries[name]
         except KeyError:
-            raise ConfigError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._rows)}", self.kind) from None
+            raise ConfigError(f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}", self.kind) from None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._rows
+        return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._entries)
 
     def names(self) -> list[str]:
-        """The names in the table, sorted."""
-        return sorted(self._rows)
+        """Return the names in the registry, sorted."""
+        return sorted(self._entries)
 
     def create(self, name: str, /, **options: Any) -> Any:
-        """Calls the factory named `name` with `options`, as its Python signature has them."""
+        """Call the factory of the entry `name` with `options`, the keyword arguments of its Python signature.
+
+        Example:
+          >>> from jaxtrain.data import DATASETS
+          >>> DATASETS.create("synthetic", height=8, width=8).image_shape
+          (8, 8, 3)
+        """
         return self[name].load()(**options)
 
 
@@ -142,46 +149,51 @@ KINDS: Mapping[str, str] = {
     "host_augmentation": "jaxtrain.augment.decode:HOST_AUGMENTATIONS",
     "initialization": "jaxtrain.nn.init:INITIALIZATIONS",
 }
-"""Where the table of each kind stands; named, not imported, since the tables' packages depend on this module."""
+"""The import path of each kind's registry; a path, since the packages with registries import this module."""
 
 
 def table(kind: str) -> Table:
-    """The table of `kind`, one of `KINDS`."""
+    """Return the registry of `kind`, one of `KINDS`."""
     module, _, name = KINDS[kind].partition(":")
     return typing.cast(Table, getattr(importlib.import_module(module), name))
 
 
 def suggest_names(kind: str) -> str:
-    """Return two or three names of a kind, for messages."""
+    """Return the first three names of a kind as text, for messages."""
     return ", ".join(repr(name) for name in table(kind).names()[:3])
 
 
 class _FactoryPackage(types.ModuleType):
-    """A package whose attributes are the factories of its tables: `jaxtrain.optim.sgd` without an early import.
+    """A package whose attributes are the factories of its registries, imported at first use: `jaxtrain.optim.sgd`.
 
     A factory may live in a submodule of its own name (`jaxtrain/optim/lbfgs.py`). Importing that submodule would bind
-    the module under the factory's name; this class leaves the name to the factory.
+    the module to the factory's name; this class prevents that.
     """
 
-    _tables: tuple[Table, ...]
+    _registries: tuple[Table, ...]
 
     def __getattr__(self, name: str) -> Any:
-        for rows in self._tables:
-            if name in rows:
-                return rows[name].load()
+        for registry in self._registries:
+            if name in registry:
+                return registry[name].load()
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, types.ModuleType) and any(name in rows for rows in self._tables):
+        if isinstance(value, types.ModuleType) and any(name in registry for registry in self._registries):
             return
         super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *(name for rows in self._tables for name in rows)})
+        return sorted({*super().__dir__(), *(name for registry in self._registries for name in registry)})
 
 
-def publish_factories(package: str, *tables: Table) -> None:
-    """Make the factories of `tables` attributes of `package`, the `__name__` of the caller; the first table wins."""
+def publish_factories(package: str, *registries: Table) -> None:
+    """Make the factories of `registries` attributes of `package`.
+
+    Args:
+      package: the caller's `__name__`.
+      *registries: the registries; for a name in several of them, the first one is used.
+    """
     module = sys.modules[package]
-    module.__dict__["_tables"] = tables
+    module.__dict__["_registries"] = registries
     module.__class__ = _FactoryPackage

@@ -1,4 +1,4 @@
-"""Where an array lies: put on devices from the host, constrained inside a compiled function, on any kind of mesh."""
+"""Functions that put arrays on devices and constrain their sharding, on meshes with auto or explicit axes."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from jax.sharding import AxisType, NamedSharding, Sharding
 
 
 def put(tree: Any, sharding: Sharding) -> Any:
-    """Put arrays of the host, the same in every process, on devices as `sharding` says; each copies its own part."""
+    """Put host arrays, equal in all processes, on devices with `sharding`; each process copies its own part."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), tree)
 
 
 def put_process_parts(tree: Any, sharding: Sharding, processes: int) -> Any:
-    """Put arrays of which each process holds an equal part, in the order of the processes, as `put` does."""
+    """Put arrays on devices, where each of `processes` processes passes an equal part of axis 0, in process order."""
     if processes == 1:
         return put(tree, sharding)
     return jax.tree.map(
@@ -24,27 +24,27 @@ def put_process_parts(tree: Any, sharding: Sharding, processes: int) -> Any:
 
 
 def process_part(sharding: Sharding, size: int) -> tuple[int, int]:
-    """Return which part of a batch of `size` lies on this process's devices: the `index`-th of `count` equal parts.
+    """Return `(index, count)`: this process's devices hold part `index` of `count` equal parts of a batch of `size`.
 
-    `(0, 1)`, the whole batch, where it is no such part: where the devices of several processes lie in turns.
+    Return `(0, 1)`, the whole batch, if they do not hold one contiguous part, as with interleaved processes.
     """
-    mine = sharding.addressable_devices_indices_map((size,)).values()
-    places = (slices[0].indices(size) for slices in mine if slices)
-    parts = {(start, stop) for start, stop, _ in places}
+    local = sharding.addressable_devices_indices_map((size,)).values()
+    ranges = (slices[0].indices(size) for slices in local if slices)
+    parts = {(start, stop) for start, stop, _ in ranges}
     first, last = min(start for start, _ in parts), max(stop for _, stop in parts)
-    held = last - first
-    if held != sum(stop - start for start, stop in parts) or size % held or first % held:
+    length = last - first
+    if length != sum(stop - start for start, stop in parts) or size % length or first % length:
         return 0, 1
-    return first // held, size // held
+    return first // length, size // length
 
 
 def reshape(x: jax.Array, *shape: int) -> jax.Array:
-    """Reshape `x`; where its first axis is sharded over an explicit mesh, so is the result's."""
+    """Reshape `x`; on an explicit mesh, the result's first axis keeps the sharding of the first axis of `x`."""
     return jax.lax.reshape(x, shape, out_sharding=_first_axis(x))
 
 
 def repeat_for(x: jax.Array, value: jax.Array) -> jax.Array:
-    """Repeat `value[1, ...]` along the first axis of `x`, sharded as that is."""
+    """Broadcast `value[1, ...]` to the length of the first axis of `x`, sharded like that axis."""
     return jnp.broadcast_to(value, (x.shape[0], *value.shape[1:]), out_sharding=_first_axis(x))
 
 
@@ -54,9 +54,14 @@ def _first_axis(x: jax.Array) -> jax.P | None:
 
 
 def constrain(tree: Any, sharding: Sharding | Any) -> Any:
-    """Constrain `tree` to `sharding`, one for all arrays or a tree of them, inside a compiled function.
+    """Constrain the arrays of `tree` to `sharding` inside a compiled function.
 
-    On a mesh of explicit axes the layout is part of an array's type; on others it is a constraint for the compiler.
+    On a mesh with explicit axes this reshards, since the sharding is part of an array's type. On other meshes it is a
+    constraint for the compiler.
+
+    Args:
+      tree: the arrays.
+      sharding: one sharding for all arrays, or a tree of shardings.
     """
     first = jax.tree.leaves(sharding)[0]
     if isinstance(first, NamedSharding) and AxisType.Explicit in first.mesh.axis_types:

@@ -1,12 +1,13 @@
-"""What the code inside a training step must know of its batch beyond the arrays.
+"""The context of a training step: information about the batch that is not in its arrays.
 
-Linen modules hand each other arrays and nothing else, so the rest is one frozen `StepContext` in one context variable.
-`training/step.py` sets it, in one line, for each step that it traces. Code that goes on with a part of the batch
-narrows it: `training/accumulation.py` to the examples of a micro-batch, `augment/pipeline.py` to one example. Who reads
-it: `random.example_keys` the indices, `nn/normalization.py` the scope of the statistics, `augment/geometry.py` how
-often an example was seen.
+Linen modules pass only arrays to each other, so the rest is one frozen `StepContext` in one context variable.
+`training/step.py` sets it in one line for each step that it traces. Code that processes a part of the batch narrows it:
+`training/accumulation.py` to a micro-batch, `augment/pipeline.py` to one example.
 
-Outside of a step every field has its default, which means: this is the whole batch.
+The readers are `random.example_keys` (indices), `nn/normalization.py` (scope of the statistics) and
+`augment/geometry.py` (number of epochs in which an example was seen).
+
+Outside of a step every field has its default, which means that the arrays are the whole batch.
 """
 
 import dataclasses
@@ -24,8 +25,8 @@ class BatchNormScope:
 
     Attributes:
       groups: the number of equal, consecutive parts of the batch with statistics of their own; 1 for the whole batch.
-      size: the number of examples in a part, instead of `groups`: ghost batches (Hoffer et al. 2017).
-      axis_name: the mapped axis over whose devices the statistics are averaged; None for each device by itself.
+      size: the number of examples in a part, instead of `groups`, for ghost batches (Hoffer et al. 2017).
+      axis_name: the mapped axis over which the statistics are averaged; None for separate statistics on each device.
     """
 
     groups: int = 1
@@ -33,14 +34,14 @@ class BatchNormScope:
     axis_name: str | None = None
 
     def count_groups(self, examples: int) -> int:
-        """Return the number of parts in a batch of `examples`; `ValueError` where they do not divide evenly."""
+        """Return the number of parts in a batch of `examples`; raise `ValueError` if they do not divide evenly."""
         if self.size is None:
             count, rest = self.groups, examples % self.groups
         else:
             count, rest = max(examples // self.size, 1), examples % self.size
         if rest:
             kind = f"groups of {self.size}" if self.size is not None else f"{self.groups} groups"
-            raise ValueError(f"{examples} examples do not divide into {kind} for batch normalization")
+            raise ValueError(f"{examples} examples cannot be divided evenly into {kind} for batch normalization")
         return count
 
 
@@ -48,10 +49,10 @@ WHOLE_BATCH = BatchNormScope()
 
 
 class ExampleEpochs(NamedTuple):
-    """How often training examples have been seen: of a batch along a first axis, or of one example.
+    """The number of earlier epochs of training examples: for a batch along a first axis, or for one example.
 
     Attributes:
-      key: a typed key of the example, the same in every epoch.
+      key: a typed key of each example, the same in every epoch.
       epoch: int32, the number of epochs in which the example has been seen before.
     """
 
@@ -61,12 +62,12 @@ class ExampleEpochs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StepContext:
-    """What a training step knows of the examples that are being processed.
+    """Information about the examples that a training step is processing.
 
     Attributes:
-      indices: uint32[N], their indices in the batch of the step, over all devices; None for 0 to N - 1.
+      indices: the examples' indices uint32[N] in the batch of the step, over all devices; None for 0 to N - 1.
       batch_norm: the examples that share statistics.
-      epochs: how often each has been seen; None where no augmentation asks for it.
+      epochs: the number of epochs in which each example was seen; None if no augmentation requires it.
     """
 
     indices: jax.Array | None = None
@@ -78,13 +79,13 @@ _context: ContextVar[StepContext] = ContextVar("step_context", default=StepConte
 
 
 def current_context() -> StepContext:
-    """Return the context of the step that is being traced."""
+    """Return the context of the step that is being traced, or the default outside of a step."""
     return _context.get()
 
 
 @contextmanager
 def step_context(context: StepContext) -> Iterator[None]:
-    """Make `context` the current one."""
+    """Set `context` as the current context inside a `with` block."""
     token = _context.set(context)
     try:
         yield
@@ -93,5 +94,5 @@ def step_context(context: StepContext) -> Iterator[None]:
 
 
 def narrow_context(**changes: Any) -> AbstractContextManager[None]:
-    """Make the current context, with `changes` of its fields, the current one."""
+    """Set the current context, with some fields changed, inside a `with` block."""
     return step_context(dataclasses.replace(current_context(), **changes))

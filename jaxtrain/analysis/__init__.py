@@ -1,1 +1,1 @@
-"""What a model or a run costs and does: check, summary, compare, profile, receptive fields, activation statistics."""
+"""Analysis of models and runs: check, summary, compare, profile, receptive fields, activation statistics."""

@@ -1,7 +1,7 @@
-"""What becomes of random numbers on their way through a deep net: one net an initialization, all of equal layers.
+"""Activation statistics of a deep network on random inputs, for several initializations.
 
-The experiment of Stanford's CS231n: 6 layers of 4096 units, a batch of 16 from N(0, 1). Too small an initialization
-lets the values of deep layers vanish, too large a one saturates them.
+This is the experiment of Stanford's CS231n: 6 layers of 4096 units and a batch of 16 examples from N(0, 1). With a
+small initialization the values of deep layers vanish; with a large one they saturate.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from jaxtrain.nn.init.between_layer import between_layers
 from jaxtrain.nn.init.lsuv import lsuv
 from jaxtrain.nn.init.within_layer import within_layer
 
-KERNELS: dict[str, Callable[..., initializers.Initializer]] = {
+KERNEL_INITS: dict[str, Callable[..., initializers.Initializer]] = {
     "normal": initializers.normal,
     "constant": initializers.constant,
     "xavier": initializers.xavier,
@@ -33,24 +33,24 @@ KERNELS: dict[str, Callable[..., initializers.Initializer]] = {
     "orthogonal": initializers.orthogonal,
     "random_walk": initializers.random_walk,
 }
-"""Initializations that know the shape of a kernel alone. The first two take a number, and so does "orthogonal"."""
-ON_A_BATCH: dict[str, Callable[..., Any]] = {
+"""Initializers that depend on the shape of a kernel only. "normal", "constant" and "orthogonal" take a number."""
+DATA_DEPENDENT_INITS: dict[str, Callable[..., Any]] = {
     "lsuv": lsuv,
     "within_layer": within_layer,
     "between_layers": between_layers,
 }
-"""Initializations that look at the batch."""
-_TAKE_A_NUMBER = ("normal", "constant", "orthogonal")
+"""Data-dependent initializations, which use the batch."""
+_WITH_NUMBER = ("normal", "constant", "orthogonal")
 
 
 class DeepNet(nn.Module):
-    """Dense layers `fc1 ... fcN` of equal width, with an activation after each, the last too.
+    """A network of dense layers `fc1 ... fcN` of equal width, with an activation after each layer, including the last.
 
     Attributes:
-      layers: how many.
-      width: units of each.
-      activation: after each.
-      kernel_init: of kernels.
+      layers: number of layers.
+      width: units of each layer.
+      activation: activation after each layer.
+      kernel_init: initializer of the kernels.
     """
 
     layers: int
@@ -60,7 +60,7 @@ class DeepNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """f[N, C] -> f[N, width]; training changes nothing."""
+        """Apply the layers: f[N, C] -> f[N, width]; `train` has no effect."""
         x = images
         for i in range(1, self.layers + 1):
             x = nn.Dense(self.width, kernel_init=self.kernel_init, name=f"fc{i}")(x)
@@ -69,12 +69,12 @@ class DeepNet(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    """One net's.
+class InitResult:
+    """The statistics of one network.
 
     Attributes:
-      init: as it was asked for.
-      layers: statistics of each, in order.
+      init: name of the initialization, as in the arguments of `activation_experiment`.
+      layers: statistics of each layer, in order.
     """
 
     init: str
@@ -89,53 +89,53 @@ def activation_experiment(
     width: int = 4096,
     batch_size: int = 16,
     seed: int = 0,
-) -> list[Outcome]:
-    """The statistics of each layer, by initialization; all nets get the same batch.
+) -> list[InitResult]:
+    """Return the statistics of each layer, by initialization; all networks get the same batch.
 
     Args:
-      inits: names in `KERNELS` or `ON_A_BATCH`; a number in brackets after "normal", "constant" and "orthogonal" is the
-        deviation, the value or the gain: "normal(0.05)".
-      activation: after each layer.
-      layers: of each net.
-      width: of the input and each layer.
-      batch_size: examples.
-      seed: of the batch and the kernels.
+      inits: names in `KERNEL_INITS` or `DATA_DEPENDENT_INITS`. "normal", "constant" and "orthogonal" take a number in
+        parentheses, the standard deviation, the value or the gain: "normal(0.05)".
+      activation: activation after each layer.
+      layers: number of layers of each network.
+      width: width of the input and of each layer.
+      batch_size: number of examples.
+      seed: seed of the batch and the kernels.
 
     Raises:
-      ConfigError: for an initialization that is not known or cannot be.
+      ConfigError: an initialization is unknown or not possible with these settings.
     """
-    asked = [(text, *_parsed(text)) for text in inits]
+    requests = [(text, *_parse_init(text)) for text in inits]
     data_key, key = jax.random.split(jax.random.key(seed))
     images = jax.random.normal(data_key, (batch_size, width))
-    outcomes = []
-    for i, (text, name, numbers) in enumerate(asked):
+    results = []
+    for i, (text, name, numbers) in enumerate(requests):
         net_key = jax.random.fold_in(key, i)
         net = DeepNet(layers, width, activation)
         try:
-            if name in ON_A_BATCH:
-                variables = ON_A_BATCH[name](net, net_key, images)
+            if name in DATA_DEPENDENT_INITS:
+                variables = DATA_DEPENDENT_INITS[name](net, net_key, images)
             else:
-                net = net.clone(kernel_init=KERNELS[name](*numbers))
+                net = net.clone(kernel_init=KERNEL_INITS[name](*numbers))
                 variables = jax.jit(lambda k, net=net: net.init(k, images, train=False))(net_key)
         except ValueError as error:
             raise ConfigError(str(error), text) from error
-        found = activation_statistics(net, variables, images, activation=activation, head_is_linear=False)
-        outcomes.append(Outcome(text, found))
-    return outcomes
+        layer_statistics = activation_statistics(net, variables, images, activation=activation, head_is_linear=False)
+        results.append(InitResult(text, layer_statistics))
+    return results
 
 
-def _parsed(text: str) -> tuple[str, tuple[float, ...]]:
-    """`normal(0.05)` as a name and its numbers."""
-    found = re.fullmatch(r"\s*(\w+)\s*(?:\(([^()]*)\))?\s*", text)
-    name, inside = found.groups() if found else (text, None)
-    known = [*KERNELS, *ON_A_BATCH]
+def _parse_init(text: str) -> tuple[str, tuple[float, ...]]:
+    """Split `normal(0.05)` into its name and its numbers."""
+    match = re.fullmatch(r"\s*(\w+)\s*(?:\(([^()]*)\))?\s*", text)
+    name, argument = match.groups() if match else (text, None)
+    known = [*KERNEL_INITS, *DATA_DEPENDENT_INITS]
     if name not in known:
         raise ConfigError(f"unknown initialization {text!r}{did_you_mean(name, known)}")
-    if not inside:
+    if not argument:
         return name, ()
-    if name not in _TAKE_A_NUMBER:
-        raise ConfigError(f"{name} takes no number; those that do are {', '.join(_TAKE_A_NUMBER)}", text)
+    if name not in _WITH_NUMBER:
+        raise ConfigError(f"{name} takes no number; only these do: {', '.join(_WITH_NUMBER)}", text)
     try:
-        return name, (float(inside),)
+        return name, (float(argument),)
     except ValueError:
-        raise ConfigError(f"{inside!r} is no number; write {name}(0.05), say", text) from None
+        raise ConfigError(f"{argument!r} is not a number; write, for example, {name}(0.05)", text) from None

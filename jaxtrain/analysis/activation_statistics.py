@@ -1,4 +1,4 @@
-"""What the layers of a model give on a batch: mean, deviation, saturated values, dead units, a histogram."""
+"""Activation statistics of a model's layers on a batch: mean, standard deviation, saturation, dead units, histogram."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -20,17 +20,17 @@ _COLLECTION = "activation_statistics"
 
 @dataclasses.dataclass(frozen=True)
 class LayerStatistics:
-    """Of one layer, after its activation.
+    """The statistics of one layer's values, after its activation.
 
     Attributes:
-      layer: its path: "block/conv1".
-      mean: of all values.
+      layer: path of the layer, such as "block/conv1".
+      mean: mean of all values.
       std: standard deviation of all values.
-      saturated: fraction of the values at which the activation's slope is next to nothing: zeros of a ReLU, the flat
+      saturated: fraction of the values at which the activation's slope is almost zero: the zeros of a ReLU, the flat
         ends of a tanh.
-      dead: fraction of the units (channels) that are saturated for every example, at every place.
-      low, high: the least and the greatest value.
-      counts: of values in equal bins from the least to the greatest.
+      dead: fraction of the units (channels) that are saturated for every example, at every position.
+      low, high: least and greatest value.
+      counts: number of values in each of several equal bins from the least value to the greatest.
     """
 
     layer: str
@@ -53,60 +53,63 @@ def activation_statistics(
     least_slope: float = 0.01,
     bins: int = 50,
 ) -> list[LayerStatistics]:
-    """Statistics of each convolution and dense layer of any Linen module, in the order in which it calls them.
+    """Return the statistics of each convolution and dense layer of a Linen module, in the order of the calls.
 
-    A layer's values are its outputs, those of the normalization instead where one gets just these, through the
-    activation. The model is called as in evaluation.
+    A layer's values are its outputs after the activation. Where a normalization follows the layer directly, its
+    outputs take the place of the layer's. The model is called with `train=False`.
 
     Args:
-      model: a Linen module, `(images, *, train)`.
-      variables: all that it has.
+      model: a Linen module, called as `(images, *, train)`.
+      variables: all variables of the model.
       images: f[N, ...], a batch.
-      activation: what the model has after its layers. The model does not tell, since activations are no modules; with
-        "identity" nothing is saturated.
-      head_is_linear: whether the last layer that is called is a classifier, which no activation follows.
-      least_slope: a value is saturated where the activation's derivative is below it: |tanh| above 0.995 for 0.01.
-      bins: of the histograms.
+      activation: the activation after the model's layers. It must be given, because activations are functions and no
+        modules, so that it cannot be read off the model. With "identity" nothing is saturated.
+      head_is_linear: whether the layer that is called last is a classifier, without an activation after it.
+      least_slope: threshold of saturation: a value is saturated where the absolute slope of the activation is below
+        it. 0.01 means |tanh| above 0.995.
+      bins: number of bins of the histograms.
 
     Raises:
-      ConfigError: for "prelu", whose slopes are parameters; for a model without layers.
+      ConfigError: the activation is "prelu", whose slopes are parameters, or the model has no layers.
     """
     if activation == "prelu":
-        raise ConfigError("prelu learns its slopes, which statistics do not know; take relu or leaky_relu for them")
+        raise ConfigError("prelu learns its slopes, which are not known here; use relu or leaky_relu instead")
     act = activations.activation(activation)
-    places: dict[str, tuple[str, ...]] = {}
+    paths: dict[str, tuple[str, ...]] = {}
 
     def run(variables: Any, images: jax.Array) -> Any:
-        with nn.intercept_methods(_recorder(places, lambda y: _described(y, act, least_slope, bins))):
-            _, found = model.apply(variables, images, train=False, mutable=[_COLLECTION])
-        return found
+        with nn.intercept_methods(_make_interceptor(paths, lambda y: _describe(y, act, least_slope, bins))):
+            _, state = model.apply(variables, images, train=False, mutable=[_COLLECTION])
+        return state
 
-    found = jax.device_get(jax.jit(run)(dict(variables), jnp.asarray(images)))
-    if not places:
-        raise ConfigError(f"{type(model).__name__} calls no nn.Conv or nn.Dense, so there is nothing to measure")
-    flat = traverse_util.flatten_dict(found[_COLLECTION])
-    head = [*places][-1] if head_is_linear else None
+    state = jax.device_get(jax.jit(run)(dict(variables), jnp.asarray(images)))
+    if not paths:
+        raise ConfigError(f"{type(model).__name__} calls no nn.Conv or nn.Dense; statistics need at least one of them")
+    flat = traverse_util.flatten_dict(state[_COLLECTION])
+    head = [*paths][-1] if head_is_linear else None
     statistics = []
-    for layer, path in places.items():
+    for layer, path in paths.items():
         prefix = (*path, "linear" if layer == head else "active")
-        statistics.append(_statistics(layer, {key[-1]: value for key, value in flat.items() if key[:-1] == prefix}))
+        statistics.append(
+            _layer_statistics(layer, {key[-1]: value for key, value in flat.items() if key[:-1] == prefix})
+        )
     return statistics
 
 
-def _recorder(places: dict[str, tuple[str, ...]], describe: Callable[[jax.Array], Any]) -> Any:
-    """Keeps the description of each layer's values where the model can hold it, and in `places` its path."""
-    made: dict[int, tuple[str, Any]] = {}  # the output is kept, so that its id stays its own
+def _make_interceptor(paths: dict[str, tuple[str, ...]], describe: Callable[[jax.Array], Any]) -> Any:
+    """Return an interceptor that stores each layer's statistics in a collection, and its path in `paths`."""
+    outputs: dict[int, tuple[str, Any]] = {}  # by id; keeping the output alive keeps its id unique
 
     def intercept(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         module: Any = context.module
         result = call(*args, **kwargs)
         layer = "/".join(module.path) or WHOLE
-        if is_normalization(context) and id(args[0]) in made:
-            layer, _ = made[id(args[0])]
-        elif not is_layer(context) or layer in places:
+        if is_normalization(context) and id(args[0]) in outputs:
+            layer, _ = outputs[id(args[0])]
+        elif not is_layer(context) or layer in paths:
             return result
-        made[id(result)] = (layer, result)
-        places[layer] = module.path
+        outputs[id(result)] = (layer, result)
+        paths[layer] = module.path
         for name, value in describe(result).items():
             module.put_variable(_COLLECTION, name, value)
         return result
@@ -114,16 +117,16 @@ def _recorder(places: dict[str, tuple[str, ...]], describe: Callable[[jax.Array]
     return intercept
 
 
-def _described(y: jax.Array, act: Callable[[jax.Array], jax.Array], least_slope: float, bins: int) -> dict[str, Any]:
-    wide = y.astype(np.promote_types(y.dtype, np.float32))
-    values, slopes = jax.jvp(act, (wide,), (jnp.ones_like(wide),))
+def _describe(y: jax.Array, act: Callable[[jax.Array], jax.Array], least_slope: float, bins: int) -> dict[str, Any]:
+    pre_activations = y.astype(np.promote_types(y.dtype, np.float32))
+    values, slopes = jax.jvp(act, (pre_activations,), (jnp.ones_like(pre_activations),))
     return {
-        "active": _numbers(values, jnp.abs(slopes) < least_slope, bins),
-        "linear": _numbers(wide, jnp.zeros(wide.shape, bool), bins),
+        "active": _summarize(values, jnp.abs(slopes) < least_slope, bins),
+        "linear": _summarize(pre_activations, jnp.zeros(pre_activations.shape, bool), bins),
     }
 
 
-def _numbers(values: jax.Array, saturated: jax.Array, bins: int) -> Any:
+def _summarize(values: jax.Array, saturated: jax.Array, bins: int) -> Any:
     counts, edges = jnp.histogram(values, bins)
     dead = saturated.all(axis=tuple(range(values.ndim - 1)))
     return {
@@ -137,7 +140,7 @@ def _numbers(values: jax.Array, saturated: jax.Array, bins: int) -> Any:
     }
 
 
-def _statistics(layer: str, numbers: Mapping[str, Any]) -> LayerStatistics:
+def _layer_statistics(layer: str, numbers: Mapping[str, Any]) -> LayerStatistics:
     scalars = {name: float(value) for name, value in numbers.items() if name != "counts"}
     counts = tuple(int(n) for n in np.asarray(numbers["counts"]))
     return LayerStatistics(layer=layer, counts=counts, **scalars)

@@ -1,4 +1,4 @@
-"""A batch before and after what is done to it, by the code that training and evaluation run."""
+"""A batch before and after augmentation and preprocessing, computed by the code of training and evaluation."""
 
 import contextlib
 import functools
@@ -16,12 +16,12 @@ from jaxtrain.training.plan import Plan
 
 
 class BatchView(NamedTuple):
-    """Examples as they are loaded, and as a model is given them.
+    """Examples as loaded, and as the model's inputs.
 
     Attributes:
-      before: uint8[N, H, W, C], resized and padded as the config says.
-      seen: f32[N, H, W, C], augmented (in training) and preprocessed.
-      labels: int32[N], or f32[N, K], the weights of K classes, where examples are mixed.
+      before: images uint8[N, H, W, C], resized and padded as in the config.
+      seen: model inputs f32[N, H, W, C], augmented (in training) and preprocessed.
+      labels: labels int32[N], or f32[N, K], the weights of K classes, where examples are mixed.
     """
 
     before: np.ndarray
@@ -30,35 +30,41 @@ class BatchView(NamedTuple):
 
 
 def training_view(plan: Plan, normalization: Preprocessing, train: Split, step: int) -> BatchView:
-    """The batch of a training step; `train` is padded. The same for any number of devices, as draws are.
+    """Return the batch of a training step, which is the same for any number of devices.
 
-    Of images that are decoded on the way, what evaluation would see of them is shown as that before augmentation.
+    For images that are decoded during training, `before` holds them as evaluation would decode them.
+
+    Args:
+      plan: the run's plan.
+      normalization: the fitted preprocessing.
+      train: the training split, already padded.
+      step: number of the training step, from 0.
     """
-    size, examples = plan.clock.batch_size, plan.clock.examples
-    if size == examples:
-        chosen = np.arange(examples)
+    batch_size, examples = plan.clock.batch_size, plan.clock.examples
+    if batch_size == examples:
+        indices = np.arange(examples)
     else:
         order = example_order(plan.config.data.shuffle, plan.config.seed, examples)
-        chosen = order.at(range(step * size, (step + 1) * size))
+        indices = order.at(range(step * batch_size, (step + 1) * batch_size))
     batches = train.place(plan.layout).training_batches(functools.partial(make_stream, plan))
     with contextlib.closing(batches):
         number = jax.device_put(np.int32(step), plan.layout.replicated)
         batch = jax.jit(make_loader(plan, normalization))(batches(step), make_order(plan).order(step), number)
-    return BatchView(_in_memory(train.take(chosen)).images, np.asarray(batch.images), np.asarray(batch.labels))
+    return BatchView(_read_arrays(train.take(indices)).images, np.asarray(batch.images), np.asarray(batch.labels))
 
 
-def _in_memory(split: Split) -> ArraySource:
+def _read_arrays(split: Split) -> ArraySource:
     return next(split.chunks(len(split)))
 
 
 def evaluation_view(normalization: Preprocessing, source: Split, examples: int) -> BatchView:
-    """Examples spread evenly over a split, as an evaluation sees them; `source` is padded."""
-    chosen = _in_memory(source.take(np.arange(examples) * len(source) // examples))
-    seen = jax.jit(functools.partial(normalize, normalization=normalization))(chosen.images)
-    return BatchView(chosen.images, np.asarray(seen), chosen.labels)
+    """Return `examples` evenly spaced examples of a split, as evaluation sees them; `source` is already padded."""
+    arrays = _read_arrays(source.take(np.arange(examples) * len(source) // examples))
+    seen = jax.jit(functools.partial(normalize, normalization=normalization))(arrays.images)
+    return BatchView(arrays.images, np.asarray(seen), arrays.labels)
 
 
 def pixels(seen: np.ndarray, normalization: Preprocessing) -> np.ndarray:
-    """What a model is given, `seen` f32[N, H, W, C], brought back to pixels uint8[N, H, W, C]; what is NaN is black."""
+    """Invert the preprocessing: model inputs f32[N, H, W, C] become pixels uint8[N, H, W, C]; NaN becomes black."""
     shown = np.asarray(jax.jit(normalization.inverse)(seen))
     return np.rint(255 * np.nan_to_num(shown)).astype(np.uint8)

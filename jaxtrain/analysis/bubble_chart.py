@@ -1,4 +1,4 @@
-"""Models as bubbles: accuracy against operations, the area in proportion to the parameters."""
+"""A bubble chart of models: accuracy against multiply-adds; the area of a bubble is proportional to the parameters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 from jaxtrain.analysis.compare import Candidate, Comparison
 from jaxtrain.analysis.layer_table import count_short
 
-_LARGEST = 50.0
+_MAX_WIDTH = 50.0
 """Width of the largest bubble, in points."""
 
 
 def charted(candidates: Sequence[Candidate]) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """Accuracies in percent by test set and model, and the names of models without a published top-1 error."""
+    """Return accuracies in percent by test set and model, and the models without a published top-1 error."""
     panels: dict[str, dict[str, float]] = {}
     left_out = []
     for c in candidates:
@@ -24,16 +24,16 @@ def charted(candidates: Sequence[Candidate]) -> tuple[dict[str, dict[str, float]
 
 
 def draw(rows: Sequence[Comparison], path: str) -> None:
-    """Writes a picture with one set of axes for each test set.
+    """Draw a figure with one panel per test set, and write it to `path`.
 
     Args:
-      rows: models, of which those without a published top-1 error are left out.
-      path: of the file.
+      rows: models to draw; those without a published top-1 error are left out.
+      path: file to write.
 
     Raises:
-      ImportError: without matplotlib.
-      OSError: where the file cannot be written.
-      ValueError: for a format that matplotlib does not know.
+      ImportError: matplotlib is not installed.
+      OSError: the file cannot be written.
+      ValueError: matplotlib does not know the file's format.
     """
     import matplotlib
 
@@ -42,8 +42,8 @@ def draw(rows: Sequence[Comparison], path: str) -> None:
 
     panels, _ = charted([r.candidate for r in rows])
     points = {
-        data: sorted(((r, at[r.candidate.name]) for r in rows if r.candidate.name in at), key=_largest_first)
-        for data, at in panels.items()
+        data: sorted(((r, panel[r.candidate.name]) for r in rows if r.candidate.name in panel), key=_negative_size)
+        for data, panel in panels.items()
     }
     figure, axes = plt.subplots(
         1, len(panels), figsize=(8 * len(panels), 6), dpi=110, squeeze=False, layout="constrained"
@@ -51,23 +51,23 @@ def draw(rows: Sequence[Comparison], path: str) -> None:
     try:
         for axis, data in zip(axes[0], panels, strict=True):
             _draw_panel(axis, data, points[data])
-        figure.canvas.draw()  # which settles where things are
+        figure.canvas.draw()  # computes the layout, on which the positions of labels depend
         for axis, data in zip(axes[0], panels, strict=True):
-            _label(axis, points[data])
+            _draw_labels(axis, points[data])
         figure.savefig(path, dpi=figure.dpi)
     finally:
         plt.close(figure)
 
 
-def _largest_first(point: tuple[Comparison, float]) -> int:
+def _negative_size(point: tuple[Comparison, float]) -> int:
     return -point[0].parameters
 
 
 def _draw_panel(axis: Any, data: str, points: Sequence[tuple[Comparison, float]]) -> None:
-    """The largest bubbles first, so that small ones lie on top."""
+    """Draw the bubbles of one test set; `points` are sorted by size, so that small bubbles lie on large ones."""
     operations = [r.multiply_adds / 1e9 for r, _ in points]
     most = max(r.parameters for r, _ in points)
-    sides = [_LARGEST * (r.parameters / most) ** 0.5 for r, _ in points]
+    sides = [_MAX_WIDTH * (r.parameters / most) ** 0.5 for r, _ in points]
     axis.scatter(
         operations,
         [accuracy for _, accuracy in points],
@@ -81,29 +81,29 @@ def _draw_panel(axis: Any, data: str, points: Sequence[tuple[Comparison, float]]
         axis.set_xscale("log")
     axis.margins(0.15)
     axis.set(xlabel="multiply-adds for one image, billions", ylabel="top-1 accuracy, %")
-    axis.set_title(f"{data}; the area of a bubble is in proportion to the parameters", fontsize=10)
+    axis.set_title(f"{data}; the area of a bubble is proportional to the parameters", fontsize=10)
     axis.grid(alpha=0.3)
 
 
-def _label(axis: Any, points: Sequence[tuple[Comparison, float]]) -> None:
-    """Writes each model's name and parameters beside its bubble, where there is room."""
+def _draw_labels(axis: Any, points: Sequence[tuple[Comparison, float]]) -> None:
+    """Write each model's name and number of parameters beside its bubble, on a side where there is room."""
     most = max(r.parameters for r, _ in points)
-    taken: list[Any] = []
+    occupied: list[Any] = []
     for r, accuracy in points:
-        gap = _LARGEST * (r.parameters / most) ** 0.5 / 2 + 3
-        places = [(gap, 0, "left", "center"), (-gap, 0, "right", "center")]
-        places += [(0, gap, "center", "bottom"), (0, -gap, "center", "top")]
+        gap = _MAX_WIDTH * (r.parameters / most) ** 0.5 / 2 + 3
+        positions = [(gap, 0, "left", "center"), (-gap, 0, "right", "center")]
+        positions += [(0, gap, "center", "bottom"), (0, -gap, "center", "top")]
         text = axis.annotate(
             f"{r.candidate.name} ({count_short(r.parameters)})",
             (r.multiply_adds / 1e9, accuracy),
-            places[0][:2],
+            positions[0][:2],
             textcoords="offset points",
             fontsize=8,
         )
-        for x, y, horizontal, vertical in (*places, places[0]):  # the first one after all, where none is free
+        for x, y, horizontal, vertical in (*positions, positions[0]):  # the first position again, if none is free
             text.set(position=(x, y), ha=horizontal, va=vertical)
             box = text.get_window_extent()
             inside = axis.bbox.x0 < box.x0 and box.x1 < axis.bbox.x1
-            if inside and not any(box.overlaps(other) for other in taken):
+            if inside and not any(box.overlaps(other) for other in occupied):
                 break
-        taken.append(box)
+        occupied.append(box)

@@ -1,4 +1,4 @@
-"""What is known of a run before it starts, without a compile: every parameter, FLOPs of a step, memory, dtypes."""
+"""The report of `jaxtrain check` on a run, made without compiling: parameters, FLOPs of a step, memory, dtypes."""
 
 import dataclasses
 
@@ -14,17 +14,17 @@ from jaxtrain.training.plan import Plan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
-    """What `jaxtrain check` prints.
+class CheckReport:
+    """The report that `jaxtrain check` prints.
 
     Attributes:
-      parameters: every parameter of the model.
-      flops: floating-point operations of a training step in matrix multiplications and convolutions, two a
+      parameters: all parameters of the model.
+      flops: floating-point operations of a training step in matrix multiplications and convolutions, two per
         multiply-add.
       state: bytes of the state, by kind.
       data: bytes of the data on the devices.
       description: lines on data, length and devices.
-      dtypes: what is in which dtype.
+      dtypes: rows `(what, its dtypes)`.
     """
 
     parameters: tuple[ParameterInfo, ...]
@@ -35,10 +35,10 @@ class Report:
     dtypes: tuple[tuple[str, str], ...]
 
     def lines(self) -> list[str]:
-        """Return the report below the tables."""
+        """Return the lines that follow the tables."""
         return [
             *self.description,
-            f"FLOPs of a step: {self.flops:,} (matrix multiplications and convolutions, 2 a multiply-add)",
+            f"FLOPs of a step: {self.flops:,} (matrix multiplications and convolutions, 2 per multiply-add)",
         ]
 
     def memory_rows(self) -> list[tuple[str, int, int]]:
@@ -47,9 +47,9 @@ class Report:
         return [(item.name, item.total, item.per_device) for item in (*self.state, state, *self.data, data)]
 
 
-def examine(plan: Plan) -> Report:
-    """Work the report out by abstract evaluation; nothing is compiled and no image read."""
-    return Report(
+def examine(plan: Plan) -> CheckReport:
+    """Make the report by abstract evaluation: nothing is compiled, and no image is read."""
+    return CheckReport(
         parameters=parameters(plan),
         flops=flops(plan.jaxpr.jaxpr),
         state=state_bytes(plan),
@@ -60,7 +60,7 @@ def examine(plan: Plan) -> Report:
 
 
 def parameters(plan: Plan) -> tuple[ParameterInfo, ...]:
-    """Return every parameter in path order, with the decay, multiplier and freezing that the rules give it."""
+    """Return all parameters in path order, each with its weight decay, learning-rate multiplier and frozen flag."""
     params, config = plan.abstract.params, plan.config
     rules = {
         "decay": weight_decay(config.optimizer),
@@ -87,24 +87,24 @@ def _describe(plan: Plan) -> list[str]:
     h, w, c = plan.splits.image_shape
     sizes = ", ".join(f"{n:,} {split}" for split, n in plan.splits.sizes.items())
     devices = plan.layout.mesh.devices.flat
-    how = "read" if plan.splits.host is None else "decoded"
-    how = f" {how} ahead of each step" if plan.splits.streamed else ""
+    action = "read" if plan.splits.host is None else "decoded"
+    streaming = f" {action} ahead of each step" if plan.splits.streamed else ""
     return [
-        f"data: {plan.splits.dataset.name}, {sizes}; {h}x{w}x{c} images{how}, "
+        f"data: {plan.splits.dataset.name}, {sizes}; {h}x{w}x{c} images{streaming}, "
         f"{plan.splits.dataset.num_classes} classes",
         f"length: {plan.config.train_for} = {plan.total_steps:,} steps of {plan.clock.batch_size} "
         f"({plan.clock.epoch(plan.total_steps):.2f} epochs)",
-        f"devices: {len(devices)} x {devices[0].device_kind}{_sharing(plan)}",
+        f"devices: {len(devices)} x {devices[0].device_kind}{_describe_parallelism(plan)}",
     ]
 
 
-def _sharing(plan: Plan) -> str:
-    """Return how devices share the work, where there are several and it is not the usual way."""
+def _describe_parallelism(plan: Plan) -> str:
+    """Return a note on the settings of `parallel` that are not the defaults, or ""."""
     parallel = plan.config.parallel
-    ways = [f"backend {parallel.backend}"] * (parallel.backend != "jit")
-    ways += [f"a model axis of {parallel.model}"] * (parallel.model > 1)
-    ways += ["a sharded state"] * plan.layout.partition.divides
+    settings = [f"backend {parallel.backend}"] * (parallel.backend != "jit")
+    settings += [f"a model axis of {parallel.model}"] * (parallel.model > 1)
+    settings += ["a sharded state"] * plan.layout.partition.divides
     if parallel.batch_norm != "global":
-        of = "each device" if parallel.batch_norm == "device" else f"{parallel.batch_norm} examples"
-        ways.append(f"batch normalization over {of}")
-    return f" ({', '.join(ways)})" if ways else ""
+        scope = "each device" if parallel.batch_norm == "device" else f"{parallel.batch_norm} examples"
+        settings.append(f"batch normalization over {scope}")
+    return f" ({', '.join(settings)})" if settings else ""

@@ -1,7 +1,8 @@
 """Check a run before it starts and print it: the resolved config, every parameter, FLOPs of a step and memory.
 
-State and data are counted by shapes alone, in seconds. With --compile the training step is compiled too, and XLA says
-what it takes besides; the program stays in the compilation cache, where `train` finds it. No run directory is written.
+The memory of state and data is computed from shapes alone, in seconds. --compile also compiles the training step and
+prints the memory that XLA needs for it. The compiled program stays in the compilation cache, where `train` finds it. No
+run directory is written.
 """
 
 import argparse
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from jaxtrain.training.plan import Plan
 
 NAME = "check"
-HELP = "resolve and check a config in seconds; with --compile, what XLA says of its step"
+HELP = "resolve and check a config in seconds; with --compile, print the memory of the compiled step"
 EXAMPLES = """\
   jaxtrain check digits_lenet5
   jaxtrain check my_config.py model=mlp data.batch_size=256
@@ -25,7 +26,7 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Add the command's arguments to `parser`."""
     add_config(parser)
     parser.add_argument(
         "--compile", action="store_true", help="compile the training step and print XLA's analysis of its memory"
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; 1 where the step was to be compiled and cannot be without a run."""
+    """Run the command; return 1 where --compile is given but the step cannot be compiled without a run, else 0."""
     from jaxtrain.config import load_config
 
     config = load_config(args.config, args.overrides)

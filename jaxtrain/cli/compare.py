@@ -1,7 +1,7 @@
-"""Compare models: parameters, multiply-adds, time of a batch, memory of a training step, published errors.
+"""Compare models: parameters, multiply-adds, time per batch, memory of a training step, published errors.
 
-Times are medians after a warm-up, the models taking turns. A training step is forward, backward, and an update by SGD
-with momentum. Its memory is what the compiler says: parameters, momentum, the batch and what is between.
+Times are medians after a warm-up; the models run in turns. A training step is forward, backward, and an update by SGD
+with momentum. The compiler states its memory: parameters, momentum, the batch and intermediate values.
 """
 
 import argparse
@@ -22,27 +22,37 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
-    parser.add_argument("models", metavar="MODEL", nargs="+", help="rows of `jaxtrain list models`, or calls")
-    parser.add_argument("--input", metavar="HxWxC", help="an image (default: each model's published one)")
-    parser.add_argument("--classes", type=int, metavar="N", help="of the data (default: each model's published ones)")
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="of what is measured (default: 8)")
-    parser.add_argument("--no-time", action="store_true", help="count only; nothing is compiled or measured")
+    """Add the command's arguments to `parser`."""
     parser.add_argument(
-        "--error", metavar="MODEL=PERCENT", action="append", default=[], help="an error of your own, in its stead"
+        "models", metavar="MODEL", nargs="+", help="names in `jaxtrain list models`, or calls: resnet(depth=34)"
     )
-    parser.add_argument("--output", metavar="FILE.png", help="also draw a chart (needs the extra `docs`)")
-    parser.add_argument("--json", action="store_true", help="print an array")
+    parser.add_argument("--input", metavar="HxWxC", help="shape of an image (default: the published one of each model)")
+    parser.add_argument(
+        "--classes", type=int, metavar="N", help="number of classes (default: the published one of each model)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="batch size of the measurements (default: 8)"
+    )
+    parser.add_argument("--no-time", action="store_true", help="only count; compile and measure nothing")
+    parser.add_argument(
+        "--error",
+        metavar="MODEL=PERCENT",
+        action="append",
+        default=[],
+        help="a top-1 error of your own, shown instead of the published one",
+    )
+    parser.add_argument("--output", metavar="FILE.png", help="also draw a bubble chart (needs the extra `docs`)")
+    parser.add_argument("--json", action="store_true", help="print a JSON array")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command and return its exit code."""
     from jaxtrain.errors import ConfigError
 
     if args.batch_size < 1:
         raise ConfigError(f"{args.batch_size} is out of range; it must be >= 1", "--batch-size")
-    given = _given(args.error, args.models)
-    candidates = [_candidate(call, args, given) for call in dict.fromkeys(args.models)]
+    own_errors = _parse_errors(args.error, args.models)
+    candidates = [_candidate(call, args, own_errors) for call in dict.fromkeys(args.models)]
     if args.output:
         _check_chart(candidates, args.output)
 
@@ -59,11 +69,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print_table(rows, args)
     if args.output:
-        _write(rows, args.output)
+        _write_chart(rows, args.output)
     return 0
 
 
-def _candidate(call: str, args: argparse.Namespace, given: dict[str, float]) -> "Candidate":
+def _candidate(call: str, args: argparse.Namespace, own_errors: dict[str, float]) -> "Candidate":
     from jaxtrain.cli.models import images_of, model_spec
 
     spec = model_spec(call, [])
@@ -72,15 +82,21 @@ def _candidate(call: str, args: argparse.Namespace, given: dict[str, float]) -> 
     from jaxtrain.analysis.compare import Candidate, published
 
     errors: tuple[Any, ...] = published(spec)
-    if call in given:
-        own = {"data": "errors as given", "metric": "top-1", "error": given[call], "protocol": "", "source": "--error"}
+    if call in own_errors:
+        own = {
+            "data": "errors as given",
+            "metric": "top-1",
+            "error": own_errors[call],
+            "protocol": "",
+            "source": "--error",
+        }
         errors = (own, *errors)
     model = spec.build(num_classes=classes)
     return Candidate(name=call, model=model, shape=shape, num_classes=classes, published=errors)
 
 
-def _given(options: Sequence[str], models: Sequence[str]) -> dict[str, float]:
-    """Errors in percent by model."""
+def _parse_errors(options: Sequence[str], models: Sequence[str]) -> dict[str, float]:
+    """Return the errors in percent that `options` such as `lenet5=0.87` give, by model."""
     from jaxtrain.errors import ConfigError, did_you_mean
 
     found = {}
@@ -91,15 +107,17 @@ def _given(options: Sequence[str], models: Sequence[str]) -> dict[str, float]:
         except ValueError:
             error = -1.0
         if not sign or not 0 <= error <= 100:
-            raise ConfigError(f"{option!r} is no error; write MODEL=PERCENT, such as lenet5=0.87", "--error")
+            raise ConfigError(
+                f"{option!r} is not an error in percent; write MODEL=PERCENT, such as lenet5=0.87", "--error"
+            )
         if name not in models:
-            raise ConfigError(f"{name!r} is not compared{did_you_mean(name, models)}", "--error")
+            raise ConfigError(f"{name!r} is not among the models to compare{did_you_mean(name, models)}", "--error")
         found[name] = error
     return found
 
 
 def _check_chart(candidates: "Sequence[Candidate]", path: str) -> None:
-    """Refuses what cannot be drawn before anything is measured in vain."""
+    """Raise `ConfigError` where the chart cannot be drawn, before anything is measured."""
     import os
     from importlib.util import find_spec
 
@@ -107,12 +125,12 @@ def _check_chart(candidates: "Sequence[Candidate]", path: str) -> None:
     from jaxtrain.errors import ConfigError
 
     if find_spec("matplotlib") is None:
-        raise ConfigError("a picture takes matplotlib: install jaxtrain[docs], or leave --output out")
+        raise ConfigError("--output needs matplotlib: install jaxtrain[docs], or omit --output")
     directory = os.path.dirname(path) or "."
     if not os.access(directory, os.W_OK) or os.path.isdir(path):
         raise ConfigError(f"cannot write {path}: there is no such directory, or it is not writable", "--output")
     if not charted(candidates)[0]:
-        raise ConfigError("none of the models has a published top-1 error to draw; give some with --error", "--output")
+        raise ConfigError("none of the models has a published top-1 error to draw; add one with --error", "--output")
 
 
 def _print_json(rows: Sequence["Comparison"], args: argparse.Namespace) -> None:
@@ -145,7 +163,7 @@ def _print_table(rows: Sequence["Comparison"], args: argparse.Namespace) -> None
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _write(rows: Sequence["Comparison"], path: str) -> None:
+def _write_chart(rows: Sequence["Comparison"], path: str) -> None:
     import sys
 
     from jaxtrain.analysis.bubble_chart import charted, draw
@@ -157,5 +175,5 @@ def _write(rows: Sequence["Comparison"], path: str) -> None:
         raise ConfigError(f"cannot write {path}: {error}", "--output") from error
     _, left_out = charted([r.candidate for r in rows])
     if left_out:
-        print(f"not in the chart, for want of a published error: {', '.join(left_out)}", file=sys.stderr)
+        print(f"not in the chart, because they have no published top-1 error: {', '.join(left_out)}", file=sys.stderr)
     print(path, file=sys.stderr)

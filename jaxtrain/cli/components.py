@@ -1,4 +1,4 @@
-"""A component as a command names it: a row of its table or a call, and options, checked as in a config."""
+"""Parsing of components on the command line: a registered name or a call, and options, checked as in a config."""
 
 from typing import TYPE_CHECKING
 
@@ -7,16 +7,16 @@ if TYPE_CHECKING:
 
 
 def component(kind: str, call: str, options: list[str], example: str) -> "Spec":
-    """The spec that `call` and `options` such as `depth=34` name.
+    """Return the spec of the component that `call`, with `options` such as `depth=34`, names.
 
     Args:
-      kind: of `jaxtrain list`, in the singular.
-      call: a name, or a call with some of the options.
-      options: the others.
-      example: of an option, for a message.
+      kind: kind of component, such as "model" or "schedule".
+      call: registered name, or a call with some of the options.
+      options: further options, as `OPTION=VALUE`.
+      example: an example of an option, for error messages.
 
     Raises:
-      ConfigError: for names, options and values that there are not.
+      ConfigError: the name or an option does not exist, or a value is invalid.
     """
     from jaxtrain.config.calls import parse_call
     from jaxtrain.config.overrides import read

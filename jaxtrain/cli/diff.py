@@ -1,4 +1,4 @@
-"""Show how two configs or run directories differ: settings path by path, and results side by side."""
+"""Show how two configs or run directories differ: their settings and results, side by side."""
 
 import argparse
 
@@ -12,13 +12,13 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
-    parser.add_argument("a", metavar="A", help="a config, a recipe or a run directory")
-    parser.add_argument("b", metavar="B", help="another")
+    """Add the command's arguments to `parser`."""
+    parser.add_argument("a", metavar="A", help="a config file, a recipe or a run directory")
+    parser.add_argument("b", metavar="B", help="another one, to compare with A")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command and return its exit code."""
     from pathlib import Path
 
     from rich.console import Console

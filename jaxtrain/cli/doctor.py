@@ -1,4 +1,4 @@
-"""Print what a run depends on: versions, devices, caches and data directories, and what is amiss with them."""
+"""Print what runs depend on: versions, devices, caches and data directories, and problems with them."""
 
 import argparse
 
@@ -13,12 +13,12 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Add the command's arguments to `parser`."""
     add_data_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command and return its exit code."""
     from jaxtrain.analysis.doctor import diagnose
 
     for title, rows in diagnose(args.data_dir).items():

@@ -16,25 +16,28 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Add the command's arguments to `parser`."""
     parser.add_argument("workdir", metavar="WORKDIR", help="a run directory")
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
-    parser.add_argument("--checkpoint", default="best", help="best, last or a step (default: best, else last)")
+    parser.add_argument(
+        "--checkpoint", default="best", help="best, last or a step (default: best, or last where there is no best)"
+    )
     parser.add_argument(
         "--fold-batchnorm", action="store_true", help="fold batch normalization into the layers before it"
     )
     parser.add_argument(
         "--views",
         default="own",
-        help="average probabilities over views, such as flips or 'ten_crop(size=28)' (jaxtrain list views); own for "
-        "those of the run's config, none for the image as it is (default: own)",
+        help="test-time augmentation: average the probabilities over views of each image, such as flips or "
+        "'ten_crop(size=28)' (jaxtrain list views); own: the setting of the run's config; none: the unchanged image "
+        "(default: own)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_data_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command and return its exit code."""
     import json
     from pathlib import Path
 

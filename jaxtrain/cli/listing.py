@@ -1,4 +1,4 @@
-"""List the components that a config can name, or the shipped recipes."""
+"""List the components that a config can name, or the recipes that are shipped."""
 
 import argparse
 
@@ -28,13 +28,13 @@ _KINDS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Add the command's arguments to `parser`."""
     parser.add_argument("kind", metavar="KIND", choices=[*_KINDS, "configs"], help=", ".join([*_KINDS, "configs"]))
     parser.add_argument("--json", action="store_true", help="print a JSON array")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command and return its exit code."""
     import json
 
     rows = _configs() if args.kind == "configs" else _components(_KINDS[args.kind])
@@ -56,7 +56,7 @@ def _components(kind: str) -> list[dict[str, str]]:
 
 
 def _configs() -> list[dict[str, str]]:
-    """Return the recipes with the first line of their headers, and their variants, read without running them."""
+    """Return the recipes and their variants with their descriptions, read from the files without running them."""
     import ast
 
     from jaxtrain.config.load import shipped, variants
@@ -64,7 +64,7 @@ def _configs() -> list[dict[str, str]]:
     rows = []
     for name, path in shipped().items():
         _, colon, variant = name.partition(":")
-        header = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        description = variants(path)[variant] if colon else header.split("\n")[0]
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        description = variants(path)[variant] if colon else docstring.split("\n")[0]
         rows.append({"name": name, "description": description, "path": str(path)})
     return rows

@@ -1,4 +1,4 @@
-"""The `jaxtrain` command: finds the subcommand, and turns errors of the user into a sentence and an exit code."""
+"""The `jaxtrain` command: it runs the subcommand, and turns user errors into a message and an exit code."""
 
 import argparse
 import sys
@@ -16,19 +16,19 @@ _EPILOG = """\
 examples:
   jaxtrain train digits_lenet5                     train a shipped recipe; run again to continue
   jaxtrain train digits_lenet5 optimizer.momentum=0.95 train_for="5 epochs"
-  jaxtrain check my_config.py                      refuse a wrong config in seconds, without compiling
-  jaxtrain check my_config.py --compile            compile its step: the memory that it takes, by XLA
+  jaxtrain check my_config.py                      check a config in seconds, without compiling
+  jaxtrain check my_config.py --compile            compile the training step and print its memory
   jaxtrain eval runs/digits_lenet5-1a2b3c4d        evaluate a run's best checkpoint
-  jaxtrain list configs                            the shipped recipes
-  jaxtrain summary resnet50                        a model layer by layer
+  jaxtrain list configs                            list the shipped recipes
+  jaxtrain summary resnet50                        print a model layer by layer
 
-exit codes: 0 done, 1 a part could not be done, 2 bad usage, config or data, 3 diverged,
-4 another process of the run died, 130 or 143 interrupted after saving
+exit codes: 0 done, 1 a part of the work could not be done, 2 bad usage, config or data, 3 diverged,
+4 another process of the run died, 130 or 143 interrupted after saving a checkpoint
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """Return the parser of the whole command line."""
     main = argparse.ArgumentParser(
         prog="jaxtrain",
         description="Config-driven training of image classifiers in JAX, with exact resume.",
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parses, with overrides allowed anywhere among the options."""
+    """Parse `arguments`; overrides may stand anywhere among the options."""
     main = parser()
     namespace, rest = main.parse_known_args(arguments)
     overrides = getattr(namespace, "overrides", None)
@@ -64,7 +64,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line `arguments` (those of the process for None) and returns the exit code."""
+    """Run the command line `arguments` (None: those of the process) and return the exit code."""
     namespace = _parse(arguments)
     keep_freed_memory()  # before the command imports jax
     try:
@@ -75,16 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"jaxtrain: {kind}: {error}", file=sys.stderr)
         return error.exit_code
     except MemoryError as error:
-        print(f"jaxtrain: error: there is not enough memory: {error}", file=sys.stderr)
+        print(f"jaxtrain: error: out of memory: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("jaxtrain: interrupted before training began", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+    except BrokenPipeError:  # the reader of the pipe, such as head, has closed it
         sys.stderr.close()
         return 0
 
 
 def run() -> NoReturn:
-    """Entry point of the console script."""
+    """Run the command line of the process and exit; the entry point of the console script."""
     sys.exit(main())

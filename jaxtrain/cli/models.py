@@ -1,4 +1,4 @@
-"""Models as commands about them name them: a row or a call, options, and the images that they are for."""
+"""Parsing of models on the command line: a name or a call, its options, the image shape and the number of classes."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ Shape = tuple[int, int, int]
 
 
 def model_spec(call: str, options: list[str]) -> "ModelSpec":
-    """The model that `call` and `options` such as `depth=34` name, checked as in a config."""
+    """Return the spec of the model that `call`, with `options` such as `depth=34`, names, checked as in a config."""
     import typing
 
     from jaxtrain.cli.components import component
@@ -18,24 +18,24 @@ def model_spec(call: str, options: list[str]) -> "ModelSpec":
 
 
 def images_of(spec: "ModelSpec", size: str | None, classes: int | None) -> tuple[Shape, int]:
-    """Shape of an image and number of classes: as asked for, else those the model is published for."""
+    """Return the image shape and the number of classes: those given, else those the model was published with."""
     from jaxtrain.errors import ConfigError
     from jaxtrain.registry import table
 
     facts = table("model")[spec.name].facts
     if classes is not None and classes < 1:
         raise ConfigError(f"{classes} is out of range; it must be >= 1", "--classes")
-    shape = _shape(size) if size is not None else facts["input"]
+    shape = _parse_shape(size) if size is not None else facts["input"]
     return shape, classes or spec.options.get("num_classes") or facts["num_classes"]
 
 
-def _shape(text: str) -> Shape:
+def _parse_shape(text: str) -> Shape:
     from jaxtrain.errors import ConfigError
 
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(p.strip().isdecimal() and int(p) for p in parts):
         raise ConfigError(
-            f"{text!r} is not the size of an image; write HEIGHTxWIDTHxCHANNELS, such as 224x224x3", "--input"
+            f"{text!r} is not the shape of an image; write HEIGHTxWIDTHxCHANNELS, such as 224x224x3", "--input"
         )
     height, width, channels = map(int, parts)
     return height, width, channels

@@ -1,19 +1,19 @@
-"""Draw a schedule over a run, or what initializations make of a deep net's activations."""
+"""Draw a schedule over a run, or the activations of a deep network under several initializations."""
 
 import argparse
 
 from jaxtrain.cli import plot_activations, plot_schedule
 
 NAME = "plot"
-HELP = "draw a schedule, or the activations of a deep net by initialization"
+HELP = "draw a schedule, or the activations of a deep network by initialization"
 EXAMPLES = plot_schedule.EXAMPLES + plot_activations.EXAMPLES
-_WHAT = (plot_schedule, plot_activations)
+_PLOTS = (plot_schedule, plot_activations)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Add the command's arguments to `parser`."""
     commands = parser.add_subparsers(title="what to draw", metavar="WHAT", required=True)
-    for module in _WHAT:
+    for module in _PLOTS:
         sub = commands.add_parser(
             module.NAME,
             help=module.HELP,
@@ -26,6 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command and return its exit code."""
     code: int = args.draw(args)
     return code

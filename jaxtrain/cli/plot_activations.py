@@ -1,10 +1,10 @@
-"""Show what becomes of a batch in a deep net, by initialization: as a table, as numbers, or as histograms in a PNG."""
+"""Show the activations of a deep network, by initialization: as a table, as JSON, or as histograms in a PNG."""
 
 import argparse
 from typing import Any
 
 NAME = "activations"
-HELP = "mean, deviation and histogram of each layer of a deep net, by initialization"
+HELP = "mean, standard deviation and histogram of each layer of a deep network, by initialization"
 EXAMPLES = """\
   jaxtrain plot activations
   jaxtrain plot activations --activation relu --init xavier --init he --init "orthogonal(1.414)" --output relu.png
@@ -14,28 +14,34 @@ _INITS = ("normal(0.01)", "normal(0.05)", "xavier", "he")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
-    parser.add_argument("--activation", default="tanh", metavar="NAME", help="after each layer (default: tanh)")
+    """Add the command's arguments to `parser`."""
+    parser.add_argument(
+        "--activation", default="tanh", metavar="NAME", help="activation after each layer (default: tanh)"
+    )
     parser.add_argument(
         "--init",
         action="append",
         metavar="NAME",
-        help=f"an initialization, or NAME(NUMBER); once for each net (default: {', '.join(_INITS)})",
+        help=f"an initialization, or NAME(NUMBER); repeat it for more networks (default: {', '.join(_INITS)})",
     )
-    parser.add_argument("--layers", type=int, default=6, metavar="N", help="of each net (default: 6)")
-    parser.add_argument("--width", type=int, default=4096, metavar="N", help="units a layer (default: 4096)")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="examples (default: 16)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of data and kernels (default: 0)")
-    parser.add_argument("--output", metavar="FILE.png", help="write histograms instead (needs the extra `docs`)")
-    parser.add_argument("--json", action="store_true", help="print the statistics and histograms")
+    parser.add_argument("--layers", type=int, default=6, metavar="N", help="number of layers (default: 6)")
+    parser.add_argument("--width", type=int, default=4096, metavar="N", help="units per layer (default: 4096)")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="number of examples (default: 16)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the data and the kernels (default: 0)"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE.png", help="write histograms instead of a table (needs the extra `docs`)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the statistics and histograms as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command and return its exit code."""
     import dataclasses
     import json
 
-    outcomes = _outcomes(args)
+    outcomes = _run_experiment(args)
     title = f"{args.activation}, {args.layers} layers of {args.width} units, a batch of {args.batch_size}"
     if args.json:
         print(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes]))
@@ -60,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _outcomes(args: argparse.Namespace) -> Any:
+def _run_experiment(args: argparse.Namespace) -> Any:
     import typing
 
     from jaxtrain.config.annotations import Seed

@@ -1,8 +1,8 @@
 """Trace some training steps: which operations take the time, the gap between steps, FLOP/s and bandwidth.
 
-A step is warmed up, timed, and then traced by jax's profiler; the trace is left in a directory for TensorBoard and
-Perfetto. Nothing is evaluated or saved. MFU is what the step's products and convolutions reach of the FLOP/s that one
-large product was measured to reach on the same device.
+The step is warmed up, timed, and then traced by jax's profiler. The trace is written to a directory, for TensorBoard
+and Perfetto. Nothing is evaluated or saved. MFU (model FLOPs utilization) is the FLOP/s of the step's matrix
+multiplications and convolutions, relative to those measured for one large matrix multiplication on the same device.
 """
 
 import argparse
@@ -18,16 +18,18 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Add the command's arguments to `parser`."""
     add_config(parser)
-    parser.add_argument("--steps", type=int, default=10, metavar="N", help="that are traced, one a dispatch (10)")
-    parser.add_argument("--out", metavar="DIR", help="where the trace goes (default: profiles/NAME-DIGEST)")
-    parser.add_argument("--top", type=int, default=15, metavar="N", help="operations in the table (15)")
+    parser.add_argument(
+        "--steps", type=int, default=10, metavar="N", help="steps to trace, one per dispatch (default: 10)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="directory of the trace (default: profiles/NAME-DIGEST)")
+    parser.add_argument("--top", type=int, default=15, metavar="N", help="operations in the table (default: 15)")
     add_data_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command and return its exit code."""
     from pathlib import Path
 
     from jaxtrain.config import config_name, digest, load_config

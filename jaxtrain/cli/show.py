@@ -1,8 +1,8 @@
-"""Draw a batch as the model sees it, before and after augmentation, and how the classes are spread over the splits.
+"""Draw a batch before and after augmentation, as the model sees it, and the balance of the classes in the splits.
 
-The batch of a training step is made by the code, the keys and the order of training itself, and does not depend on the
-number of devices. Steps are counted from 0. Of the validation and test splits, which are not shuffled, examples are
-shown that are spread evenly over them. What the preprocessing takes away comes back by its inverse.
+The batch of a training step is the one that training uses: same code, random keys and order of examples, for any
+number of devices. Steps are counted from 0. The validation and test splits are not shuffled: the examples shown are
+evenly spaced in them. The inverse of the preprocessing turns the model's inputs back into pixels.
 """
 
 import argparse
@@ -23,18 +23,24 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Add the command's arguments to `parser`."""
     add_config(parser)
-    parser.add_argument("--output", metavar="FILE.png", help="the picture (default: show-NAME.png, replaced if there)")
+    parser.add_argument(
+        "--output", metavar="FILE.png", help="image to write, replaced if it exists (default: show-NAME.png)"
+    )
     parser.add_argument("--split", default="train", help="train, validation or test (default: train)")
-    parser.add_argument("--step", type=int, default=0, metavar="N", help="of training, from 0 (default: 0)")
-    parser.add_argument("--examples", type=int, metavar="N", help="of the batch (default: 24, or all where fewer)")
-    parser.add_argument("--columns", type=int, metavar="N", help="pairs side by side (default: what makes 1000 pixels)")
+    parser.add_argument("--step", type=int, default=0, metavar="N", help="training step, from 0 (default: 0)")
+    parser.add_argument(
+        "--examples", type=int, metavar="N", help="number of examples to show (default: 24, or all if there are fewer)"
+    )
+    parser.add_argument(
+        "--columns", type=int, metavar="N", help="pairs side by side (default: as many as fit in 1000 pixels)"
+    )
     add_data_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command and return its exit code."""
     from jaxtrain.config import load_config
     from jaxtrain.errors import ConfigError
 
@@ -43,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         number = getattr(args, option)
         if number is not None and number < 1:
             raise ConfigError(f"{number} is out of range; it must be >= 1", f"--{option}")
-    path = _target(args)
+    path = _output_path(args)
 
     from rich.console import Console
 
@@ -61,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         sheet = contact_sheet(found.before, found.after, found.captions, found.title, args.columns)
     except ValueError as error:
-        raise ConfigError(f"{error}; show fewer", "--examples") from error
+        raise ConfigError(f"{error}; show fewer examples", "--examples") from error
     try:
         stacked(sheet, class_chart(*balance)).save(path)
     except (OSError, ValueError) as error:
@@ -78,16 +84,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _target(args: argparse.Namespace) -> Path:
-    """Where the picture goes, refused before any work where it cannot."""
+def _output_path(args: argparse.Namespace) -> Path:
+    """Return the file to write; raise `ConfigError` where it cannot be written, before any work is done."""
     from jaxtrain.config import config_name
     from jaxtrain.errors import ConfigError
 
-    path = Path(args.output or f"show-{config_name(args.config)}.png")  # os.path takes names that the system does not
+    # os.path.isdir is False for a name that is too long for the system, where Path.is_dir raises an error
+    path = Path(args.output or f"show-{config_name(args.config)}.png")
     if path.suffix.lower() not in _SUFFIXES:
-        raise ConfigError(f"{str(path)!r} is not named as a picture; it must end in {', '.join(_SUFFIXES)}", "--output")
+        raise ConfigError(
+            f"{str(path)!r} is not the name of an image file; it must end in {', '.join(_SUFFIXES)}", "--output"
+        )
     if not os.path.isdir(path.parent):
-        raise ConfigError(f"there is no folder {str(path.parent)!r} to write into; make it first", "--output")
+        raise ConfigError(f"there is no directory {str(path.parent)!r} to write to; create it first", "--output")
     if os.path.isdir(path):
-        raise ConfigError(f"{str(path)!r} is a folder; name a file", "--output")
+        raise ConfigError(f"{str(path)!r} is a directory; name a file", "--output")
     return path

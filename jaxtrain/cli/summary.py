@@ -1,9 +1,9 @@
 """Print a model layer by layer: outputs, parameters, multiply-adds, memory and receptive fields.
 
 MACs are the multiply-adds of convolutions, dense layers and attention, for one image. Elements and memory are those of
-a layer's output. A field of 11/4 is a receptive field of 11 pixels a side, and 4 from one to the next; "all" is the
-whole image. Weights are kernels and the like; biases are what there is one of a channel, scales of normalizations among
-them. Nothing is computed or compiled.
+a layer's output. A field of 11/4 is a receptive field of 11 pixels a side, with 4 pixels between neighbors; "all" is
+the whole image. Weights are parameters with two axes or more, such as kernels; biases are the others, such as biases
+and the scales of normalizations. Nothing is computed or compiled.
 """
 
 import argparse
@@ -25,27 +25,29 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
-    parser.add_argument("model", metavar="MODEL", help="a row of `jaxtrain list models`, or a call: resnet(depth=34)")
+    """Add the command's arguments to `parser`."""
+    parser.add_argument("model", metavar="MODEL", help="a name in `jaxtrain list models`, or a call: resnet(depth=34)")
     parser.add_argument("overrides", metavar="OPTION=VALUE", nargs="*", help="options of the model")
-    parser.add_argument("--input", metavar="HxWxC", help="an image (default: the published one)")
-    parser.add_argument("--classes", type=int, metavar="N", help="of the data (default: the published ones)")
-    parser.add_argument("--train", action="store_true", help="as in training, with dropout and auxiliary heads")
-    parser.add_argument("--all", action="store_true", help="activations and normalizations in rows of their own")
-    parser.add_argument("--depth", type=int, metavar="N", help="modules at this depth in one row each")
-    parser.add_argument("--json", action="store_true", help="print an object with every layer")
+    parser.add_argument("--input", metavar="HxWxC", help="shape of an image (default: the published one)")
+    parser.add_argument("--classes", type=int, metavar="N", help="number of classes (default: the published one)")
+    parser.add_argument(
+        "--train", action="store_true", help="show the model in training mode, with dropout and auxiliary heads"
+    )
+    parser.add_argument("--all", action="store_true", help="show activations and normalizations in rows of their own")
+    parser.add_argument("--depth", type=int, metavar="N", help="show each module at this depth as one row")
+    parser.add_argument("--json", action="store_true", help="print a JSON object with every layer")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command and return its exit code."""
     from jaxtrain.cli.models import images_of, model_spec
     from jaxtrain.errors import ConfigError
 
     spec = model_spec(args.model, args.overrides)
     shape, classes = images_of(spec, args.input, args.classes)
     if args.depth is not None and (args.depth < 1 or args.all):
-        told = "leave --all or --depth out: one shows more, one less" if args.all else "it must be >= 1"
-        raise ConfigError(f"--depth {args.depth}: {told}")
+        advice = "it cannot be combined with --all; omit one of them" if args.all else "it must be >= 1"
+        raise ConfigError(f"--depth {args.depth}: {advice}")
 
     from jaxtrain.analysis.summary import summary
 

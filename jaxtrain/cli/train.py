@@ -1,4 +1,4 @@
-"""Train a config, or continue the run that its directory holds, to bitwise the same end."""
+"""Train a config, or continue the run in its directory: the result is bitwise that of an uninterrupted run."""
 
 import argparse
 
@@ -15,16 +15,16 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Add the command's arguments to `parser`."""
     add_config(parser)
     parser.add_argument("--workdir", metavar="DIR", help="run directory (default: runs/NAME-DIGEST)")
     add_data_dir(parser)
     add_hosts(parser)
-    parser.add_argument("--quiet", action="store_true", help="show nothing but the result and errors")
+    parser.add_argument("--quiet", action="store_true", help="show only the result and errors")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command and return its exit code."""
     from jaxtrain.config import load_config
 
     config = load_config(args.config, args.overrides)
@@ -37,12 +37,12 @@ def run(args: argparse.Namespace) -> int:
     from jaxtrain.run.fit import default_workdir, fit
 
     processes.join(args.coordinator, args.processes, args.process_id)
-    logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of failures that end in a message of ours
+    logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of failures that we report ourselves
     console = Console()
     display = Quiet() if args.quiet or not processes.is_process_0() else make_display(console)
     result = fit(
         config,
-        args.workdir or default_workdir(args.config, config),  # named for the recipe, which the config does not know
+        args.workdir or default_workdir(args.config, config),  # named after the recipe, which is not part of the config
         data_dir=args.data_dir,
         reporter=Reporter(display),
     )

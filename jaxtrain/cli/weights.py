@@ -1,10 +1,10 @@
-"""List what a file of weights holds, or say how it fits a model; nothing is trained or written."""
+"""List the arrays of a weights file, or report how it matches a model; nothing is trained or written."""
 
 import argparse
 from typing import Any
 
 NAME = "weights"
-HELP = "list the arrays of a .safetensors or .npz file, or say how it fits a model"
+HELP = "list the arrays of a .safetensors or .npz file, or report how it matches a model"
 EXAMPLES = """\
   jaxtrain weights resnet50.safetensors
   jaxtrain weights resnet50.safetensors --model resnet50
@@ -13,18 +13,24 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Add the command's arguments to `parser`."""
     parser.add_argument("file", metavar="FILE", help="a .safetensors or .npz file")
-    parser.add_argument("--model", metavar="MODEL", help='of the table, such as "resnet50" or "vit(depth=6)"')
-    parser.add_argument("--input", metavar="HxWxC", help="an image (default: the published one)")
-    parser.add_argument("--classes", type=int, metavar="N", help="of the data (default: the published ones)")
     parser.add_argument(
-        "--adapt", action="store_true", help="a new head, and first layers and positions changed where they do not fit"
+        "--model",
+        metavar="MODEL",
+        help='a name in `jaxtrain list models`, such as "resnet50", or a call: "vit(depth=6)"',
+    )
+    parser.add_argument("--input", metavar="HxWxC", help="shape of an image (default: the published one)")
+    parser.add_argument("--classes", type=int, metavar="N", help="number of classes (default: the published one)")
+    parser.add_argument(
+        "--adapt",
+        action="store_true",
+        help="make a new head, and adapt first layers and position embeddings where they do not fit",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command and return its exit code."""
     from jaxtrain.models.weights import load_weights, networks, read_arrays
 
     if args.model is None:

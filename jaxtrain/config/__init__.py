@@ -1,4 +1,4 @@
-"""Configs of runs: sections, specs of components, durations, overrides, loading and dumping."""
+"""Configs of runs: their sections, component specs, durations, overrides, loading and dumping."""
 
 from jaxtrain.config.dump import difference, digest, dumps, flatten, loads
 from jaxtrain.config.duration import Clock, Duration

@@ -1,7 +1,7 @@
-"""Types for the options of components and the fields of the config, with the limits that are checked at load time.
+"""Annotated types for component options and config fields, with the limits that are checked at load time.
 
-A factory annotates its parameters with these, and every spec that names the factory is held to them.
-To Python, `PositiveInt` is `int` and `Steps` is `int`: calling the factory by hand needs nothing from here.
+A factory annotates its parameters with these types, and every spec that names the factory is checked against them.
+In Python, `PositiveInt` and `Steps` are plain `int`, so calling a factory directly requires nothing from this module.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from jaxtrain.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """Limits of a number: `above` and `below` are strict, `least` and `most` are allowed values."""
+    """Limits of a number: `above` and `below` are exclusive, `least` and `most` inclusive."""
 
     above: float = -math.inf
     least: float = -math.inf
@@ -22,7 +22,7 @@ class Interval:
     below: float = math.inf
 
     def check(self, value: float, path: str) -> None:
-        """Raises `ConfigError` naming `path` when `value` lies outside."""
+        """Raise `ConfigError` with `path` if `value` is out of range."""
         if not (self.above < value < self.below and self.least <= value <= self.most):
             raise ConfigError(f"{value!r} is out of range; it must be {self}", path)
 
@@ -38,13 +38,14 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class StepCount:
-    """Marks a number of steps: an int for Python callers, a duration with a unit in a config."""
+    """A mark for a number of steps: an int for Python callers, a duration with a unit in a config."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Component:
-    """Marks a parameter that takes another component: in a config, a spec of `kind`; a plain number too where there
-    is an `Interval` for it.
+    """A mark for a parameter that takes another component: in a config, a spec of `kind`.
+
+    With an `Interval` beside it, the parameter also takes a plain number.
     """
 
     kind: str
@@ -52,7 +53,7 @@ class Component:
 
 @dataclasses.dataclass(frozen=True)
 class NonEmpty:
-    """Marks a string or sequence that must hold something."""
+    """A mark for a string or sequence that must not be empty."""
 
 
 PositiveInt = Annotated[int, Interval(least=1)]
@@ -63,22 +64,22 @@ Fraction = Annotated[float, Interval(least=0, below=1)]
 """A number in [0, 1): momentum, decay rates, label smoothing."""
 Probability = Annotated[float, Interval(least=0, most=1)]
 LayerDecay = Annotated[float, Interval(above=0, most=1)]
-"""What a layer's learning rate is of the next layer's."""
+"""A layer's learning rate as a fraction of the next layer's."""
 LossScale = Annotated[float, Interval(least=1, most=2**24)]
-"""What a loss is multiplied by so that gradients in float16 do not vanish."""
+"""The factor of the loss that keeps float16 gradients from underflowing."""
 Seed = Annotated[int, Interval(least=0, below=2**32)]
-"""Keys are made of 32 bits of a seed: one beyond them would repeat the draws of another."""
+"""A seed of a run. Keys use 32 bits of it, so a larger seed would repeat the draws of another one."""
 Side = Annotated[int, Interval(least=1, most=65_535)]
-"""Height or width of an image in pixels, up to what image formats allow."""
+"""The height or width of an image in pixels, up to the limit of common image formats."""
 Margin = Annotated[int, Interval(least=0, most=65_535)]
-"""Pixels added on a side of an image."""
+"""The number of pixels that are added on each side of an image."""
 Steps = Annotated[int, Interval(least=0), StepCount()]
 InnerOptimizer = Annotated[Any, Component("optimizer")]
-"""Another optimizer: an optax transformation, in a config a spec."""
+"""Another optimizer: an optax transformation in Python, a spec in a config."""
 InnerSchedule = Annotated[Any, Component("schedule")]
-"""Another schedule `step -> number`."""
+"""Another schedule, a function `step -> number`."""
 Momentum = Annotated[float | Callable[[Any], Any], Interval(least=0, below=1), Component("schedule")]
-"""A number in [0, 1), or a schedule of them."""
+"""A number in [0, 1), or a schedule of such numbers."""
 LearningRate = Annotated[float | Callable[[Any], Any], Interval(least=0), Component("schedule")]
 """A number, or a schedule `step -> number`."""
 ByPath = tuple[tuple[str, NonNegativeFloat], ...]

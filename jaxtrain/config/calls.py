@@ -1,4 +1,4 @@
-"""Components written as calls, `name(option=value, ...)`: read as Python, and never run."""
+"""The parser of components that are written as calls, `name(option=value, ...)`; no code is executed."""
 
 import ast
 import warnings
@@ -8,17 +8,20 @@ from jaxtrain.errors import ConfigError, with_article
 from jaxtrain.registry import suggest_names
 
 NOT_PYTHON = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
-"""What `expression` and `ast.literal_eval` raise for a text that is no literal."""
+"""The exceptions that `expression` and `ast.literal_eval` raise for a string that is not a Python literal."""
 
 
 def expression(text: str) -> ast.expr:
-    """`text` parsed as Python, without the warning that the backslash in the regex of a rule would give."""
+    """Parse `text` as a Python expression, without Python's warning about backslashes (of regexes) in strings."""
     with warnings.catch_warnings(action="ignore"):
         return ast.parse(text.strip(), mode="eval").body
 
 
 def parse_call(text: str, kind: str) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    """Splits `"name(1, key=[2, 3], other=nested(x=4))"`; a nested call stays text for its own parse."""
+    """Split `"name(1, key=[2, 3], other=nested(x=4))"` into `(name, positional options, named options)`.
+
+    A nested call stays a string, which the nested component parses itself.
+    """
     try:
         node = expression(text)
         if isinstance(node, ast.Name):
@@ -27,7 +30,7 @@ def parse_call(text: str, kind: str) -> tuple[str, tuple[Any, ...], dict[str, An
             names = [k.arg for k in node.keywords if k.arg is not None]
             twice = next((n for n in names if names.count(n) > 1), None)
             if twice is not None:
-                raise ConfigError(f"{node.func.id} got the option {twice!r} twice", f"{kind}.{twice}")
+                raise ConfigError(f"{node.func.id} got the option {twice!r} twice; remove one", f"{kind}.{twice}")
             options = {str(k.arg): _argument(k.value) for k in node.keywords if k.arg is not None}
             if len(options) == len(node.keywords):
                 return node.func.id, tuple(_argument(value) for value in node.args), options

@@ -1,4 +1,4 @@
-"""Holds a value from a config file, an override or JSON to a type annotation, with a sentence when it does not fit."""
+"""Coercion of a value from a config file, an override or JSON to a type annotation, with clear errors."""
 
 import dataclasses
 import sys
@@ -15,7 +15,7 @@ from jaxtrain.registry import suggest_names
 
 
 def annotation_marks(hint: Any) -> tuple[Any, ...]:
-    """The marks of an `Annotated` type, through a union with None."""
+    """Return the metadata of an `Annotated` type, also inside a union with None."""
     if get_origin(hint) is Annotated:
         return tuple(hint.__metadata__)
     if get_origin(hint) in (Union, types.UnionType):
@@ -24,14 +24,23 @@ def annotation_marks(hint: Any) -> tuple[Any, ...]:
 
 
 SPECS: dict[str, Any] = {}
-"""The Spec class of each kind of component, which `jaxtrain.config.spec` puts here."""
+"""The Spec class of each kind of component; `jaxtrain.config.spec` fills this dict."""
 
 
 def coerce(value: Any, hint: Any, path: str) -> Any:
-    """`value` as the type `hint` has it, immutable; `ConfigError` naming `path` when it does not fit.
+    """Convert `value` to the type `hint`, immutable; raise `ConfigError` with `path` if it has another type.
 
-    Lists become tuples, whole numbers become floats where a float is wanted, `"5 epochs"` a `Duration`,
-    `"cosine(peak=0.1)"` a spec; nothing else is converted, and `True` is not a number.
+    Lists become tuples, and integers become floats if `hint` is float. `"5 epochs"` becomes a `Duration`,
+    `"cosine(peak=0.1)"` a spec. Nothing else is converted, and `True` is not a number.
+
+    Example:
+      >>> coerce([1, 2], tuple[float, ...], "optimizer.betas")
+      (1.0, 2.0)
+      >>> try:
+      ...     coerce(True, float, "optimizer.momentum")
+      ... except ConfigError as error:
+      ...     print(error)
+      optimizer.momentum: expected a number, got True (bool)
     """
     try:
         return _coerce(value, hint)
@@ -44,7 +53,7 @@ def coerce(value: Any, hint: Any, path: str) -> Any:
 def _coerce(value: Any, hint: Any) -> Any:
     origin = get_origin(hint)
     if origin is Annotated:
-        return _annotated(value, hint)
+        return _coerce_annotated(value, hint)
     if hint is Any:
         return value
     if origin in (Union, types.UnionType):
@@ -57,20 +66,26 @@ def _coerce(value: Any, hint: Any) -> Any:
         return Duration.parse(value)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return section(value, hint)
-    if hasattr(hint, "parse"):  # a Spec class; named so, since specs themselves are checked by this module
-        return _parsed(value, hint)
+    if hasattr(hint, "parse"):  # a Spec class; not imported, since the spec module imports this one
+        return _parse_spec(value, hint)
     return _scalar(value, hint)
 
 
 def section(value: Any, cls: type) -> Any:
-    """A section of the config from itself, a mapping of its fields, or a text where one field stands for all."""
+    """Convert `value` to the config section `cls`.
+
+    Args:
+      value: a section, a mapping of its fields, or a string for the section's `shorthand` field.
+      cls: the class of the section.
+    """
     if isinstance(value, cls):
         return value
     shorthand: str = getattr(cls, "shorthand", "")
     if isinstance(value, str) and shorthand:
         return cls(**{shorthand: value})
     if not isinstance(value, Mapping):
-        raise ConfigError(f"expected a {cls.__name__}, got {_shown(value)}")
+        expected = f"{with_article(cls.__name__)} or a mapping of its fields"
+        raise ConfigError(f"expected {expected}, got {_format_value(value)}")
     fields = {f.name for f in dataclasses.fields(cls)}
     for key in value:
         if key not in fields:
@@ -78,7 +93,7 @@ def section(value: Any, cls: type) -> Any:
     return cls(**value)
 
 
-def _annotated(value: Any, hint: Any) -> Any:
+def _coerce_annotated(value: Any, hint: Any) -> Any:
     marks = hint.__metadata__
     component = next((m for m in marks if isinstance(m, Component)), None)
     number = component is None or any(isinstance(m, Interval) for m in marks)
@@ -98,16 +113,16 @@ def _annotated(value: Any, hint: Any) -> Any:
 def _component(value: Any, mark: Component, number: bool) -> Any:
     if isinstance(value, int | float) or value is None or (callable(value) and not isinstance(value, type)):
         expected = f"a number or {with_article(mark.kind)}" if number else with_article(mark.kind)
-        raise ConfigError(f"expected {expected} such as {suggest_names(mark.kind)}, got {_shown(value)}")
-    return _parsed(value, SPECS[mark.kind])
+        raise ConfigError(f"expected {expected} such as {suggest_names(mark.kind)}, got {_format_value(value)}")
+    return _parse_spec(value, SPECS[mark.kind])
 
 
-def _parsed(value: Any, spec: Any) -> Any:
+def _parse_spec(value: Any, spec: Any) -> Any:
     parse: Callable[[Any], Any] = spec.parse
     try:
         return parse(value)
     except ConfigError as error:
-        # The spec knows itself as `model.widths`; the place where it is used knows its own path.
+        # The path in the error begins with the kind, as `model.widths`; the caller prepends its own path instead.
         kind: str = spec.kind
         inner = error.path.removeprefix(kind).removeprefix(".") if error.path.startswith(kind) else error.path
         raise ConfigError(error.message, inner) from None
@@ -130,7 +145,7 @@ def _union(value: Any, arms: tuple[Any, ...]) -> Any:
 
 
 def _literal(value: Any, choices: tuple[Any, ...]) -> Any:
-    if value is None and "none" in choices:  # as `norm=none` is read inside a call
+    if value is None and "none" in choices:  # `norm=none` inside a call is parsed as None
         return "none"
     for choice in choices:
         if value == choice and type(value) is type(choice):
@@ -144,7 +159,7 @@ def _tuple(value: Any, arms: tuple[Any, ...]) -> tuple[Any, ...]:
     if isinstance(value, Mapping):
         value = list(value.items())
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"expected a list, got {_shown(value)}")
+        raise ConfigError(f"expected a list, got {_format_value(value)}")
     if len(arms) == 2 and arms[1] is Ellipsis:
         return tuple(coerce(v, arms[0], str(i)) for i, v in enumerate(value))
     if len(value) != len(arms):
@@ -153,19 +168,21 @@ def _tuple(value: Any, arms: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _scalar(value: Any, hint: Any) -> Any:
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not -sys.float_info.max <= value <= sys.float_info.max:  # nan, infinities, and whole numbers too long
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # nan, infinities, too large integers
             raise ConfigError(f"expected a finite number, got {value!r}")
         return float(value)
     if hint in names and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     if hint is Path:
-        raise ConfigError("data files are looked for in data.directory, --data-dir or JAXTRAIN_DATA; set one of them")
+        raise ConfigError(
+            "a data set has no option for its directory; set data.directory, --data-dir or JAXTRAIN_DATA instead"
+        )
     if hint not in names:
-        raise TypeError(f"{hint!r} is not a type that a config can hold; see jaxtrain.config.annotations")
-    raise ConfigError(f"expected {names[typing.cast(type, hint)]}, got {_shown(value)}")
+        raise TypeError(f"{hint!r} is not a type that a config supports; use one of jaxtrain.config.annotations")
+    raise ConfigError(f"expected {names[typing.cast(type, hint)]}, got {_format_value(value)}")
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     return "none" if value is None else f"{value!r} ({type(value).__name__})"

@@ -1,4 +1,4 @@
-"""A config as JSON and back, equal; and the difference of two configs, path by path."""
+"""Functions that write a config as JSON, load an equal config back, and compare two configs path by path."""
 
 import dataclasses
 import hashlib
@@ -13,17 +13,17 @@ from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
 
 VERSION = 1
-"""Version of config.json. Raise it with a change that gives a stored config another meaning."""
+"""The version of config.json. Increase it with each change that alters the meaning of a stored config."""
 
 MISSING = "(not there)"
-"""Value of a leaf that only the other config has, in `difference`."""
+"""The value in `difference` for a path that only the other config has."""
 
 _NOT_COMPARED = ("data.directory", "data.workers")
-"""Settings that say where the data are and how fast they are read: no number of a run depends on them."""
+"""Settings for the location and reading speed of the data; no result of a run depends on them."""
 
 
 def to_json(value: Any) -> Any:
-    """Return a config, or any part of one, as plain dicts, lists, texts and numbers."""
+    """Return a config, or any part of one, as plain dicts, lists, strings and numbers."""
     if isinstance(value, Spec):
         return {"name": value.name, **{k: to_json(v) for k, v in value.options.items()}}
     if isinstance(value, Duration):
@@ -41,21 +41,29 @@ def dumps(config: Config) -> str:
 
 
 def loads(text: str, where: str = "config") -> Config:
-    """Return the config that `dumps` wrote; `ConfigError` names `where` when it is not one, or of another version."""
+    """Return the config that `dumps` wrote.
+
+    Args:
+      text: the JSON text.
+      where: the file's name for messages.
+
+    Raises:
+      ConfigError: the text is not JSON, is not a config, or has another version.
+    """
     try:
         data = json.loads(text)
-    except (ValueError, RecursionError) as error:  # of a number too long or brackets too deep as well
+    except (ValueError, RecursionError) as error:  # also for too many digits or too deep nesting
         raise ConfigError(f"{where} is not JSON: {error}") from error
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{where} holds no config, but {type(data).__name__}")
+        raise ConfigError(f"{where} holds a JSON {type(data).__name__}, not a config, which is a JSON object")
     if "version" not in data:
         raise ConfigError(
-            f"{where} has no version: a jaxtrain that was never released wrote it; train again, "
-            f'or, where it was written by hand, add "version": {VERSION}'
+            f"{where} has no version: an unreleased jaxtrain wrote it; train again, "
+            f'or, if you wrote it by hand, add "version": {VERSION}'
         )
     if data["version"] != VERSION:
         raise ConfigError(
-            f"{where} has version {json.dumps(data['version'])}, and this jaxtrain reads version {VERSION}; "
+            f"{where} has version {json.dumps(data['version'])}, but this jaxtrain reads version {VERSION}; "
             "use a newer jaxtrain, or train again"
         )
     config: Config = section({key: value for key, value in data.items() if key != "version"}, Config)
@@ -63,12 +71,12 @@ def loads(text: str, where: str = "config") -> Config:
 
 
 def digest(config: Config) -> str:
-    """Return eight hexadecimal digits of a hash of every leaf that `flatten` returns."""
+    """Return the first eight hexadecimal digits of a hash over all leaves that `flatten` returns."""
     return hashlib.sha256(json.dumps(flatten(config), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """Return every leaf by its path, as JSON values, without `data.directory` and `data.workers`."""
+    """Return all leaves by path, as JSON values, without `data.directory` and `data.workers`."""
     leaves: dict[str, Any] = {}
     _flatten(to_json(config), "", leaves)
     for path in _NOT_COMPARED:

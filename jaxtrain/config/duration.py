@@ -1,4 +1,4 @@
-"""Lengths of training with their unit: `"30 epochs"`, `"1000 steps"`, `"50000 examples"`, `"10%"`."""
+"""Durations with a unit (`"30 epochs"`, `"1000 steps"`, `"50000 examples"`, `"10%"`) and schedules of events."""
 
 import dataclasses
 import math
@@ -21,18 +21,18 @@ _UNITS: dict[str, Unit] = {
 }
 _PATTERN = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([a-zA-Z%]+)\s*")
 MOST_STEPS = 2**31 - 1
-"""The step counter is an int32."""
+"""The largest number of steps of a run; the step counter is an int32."""
 _HELP = "write a number and a unit, such as '30 epochs', '1000 steps', '50000 examples' or '10%'"
 
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """What turns a duration into steps.
+    """The sizes of a run, by which durations convert to steps.
 
     Attributes:
-      examples: examples in an epoch (of the training split).
-      batch_size: examples in a step.
-      total_steps: steps of the whole run, which `%` refers to; None where that is what is being worked out.
+      examples: the number of examples in an epoch (of the training split).
+      batch_size: the number of examples in a step.
+      total_steps: the number of steps of the whole run, the base of `%`; None while it is being computed.
     """
 
     examples: int
@@ -40,20 +40,27 @@ class Clock:
     total_steps: int | None = None
 
     def epoch(self, step: int) -> float:
-        """Epochs completed after `step` steps; batches follow each other without a gap, so this is a plain ratio."""
+        """Return the epochs completed after `step` steps, as a ratio; batches cross epoch boundaries without a gap."""
         return step * self.batch_size / self.examples
 
 
 @dataclasses.dataclass(frozen=True)
 class Duration:
-    """An amount of training, `value` of `unit`. `Duration.parse("5 epochs") == Duration(5.0, "epochs")`."""
+    """An amount of training: `value` times `unit`.
+
+    Example:
+      >>> Duration.parse("5 epochs")
+      Duration(value=5.0, unit='epochs')
+      >>> Duration.parse("5 epochs").steps(Clock(examples=1000, batch_size=128))
+      40
+    """
 
     value: float
     unit: Unit
 
     @classmethod
     def parse(cls, text: object) -> "Duration":
-        """Reads `"5 epochs"`; raises `ConfigError` when the unit is missing or unknown, or the value negative."""
+        """Parse `"5 epochs"`; raise `ConfigError` if the unit is missing or unknown, or the value is negative."""
         if isinstance(text, Duration):
             return text
         if not isinstance(text, str):
@@ -74,8 +81,8 @@ class Duration:
         return f"{number}%" if self.unit == "%" else f"{number} {self.unit}"
 
     def exact_steps(self, clock: Clock) -> Fraction:
-        """The duration in optimizer steps, as the ratio it is: an epoch of 100 examples by 64 is 25/16 steps."""
-        value = Fraction(repr(self.value))  # of the decimal as written: 0.1 is a tenth
+        """Return the exact number of optimizer steps; an epoch of 100 examples with batch size 64 is 25/16 steps."""
+        value = Fraction(repr(self.value))  # from the decimal text, so that 0.1 is exactly 1/10
         if self.unit == "steps":
             return value
         if self.unit == "examples":
@@ -83,22 +90,26 @@ class Duration:
         if self.unit == "epochs":
             return value * clock.examples / clock.batch_size
         if clock.total_steps is None:
-            raise ConfigError(f"'{self}' refers to the length of the run itself; use epochs, steps or examples here")
+            raise ConfigError(
+                f"'{self}' is a part of the run, whose length is not known here; use epochs, steps or examples"
+            )
         return value * clock.total_steps / 100
 
     def steps(self, clock: Clock) -> int:
-        """The first step at which the duration has passed: `exact_steps`, rounded up."""
+        """Return the first step at which the duration has passed: `exact_steps`, rounded up."""
         return math.ceil(self.exact_steps(clock))
 
     def counted_steps(self, clock: Clock, path: str) -> int:
-        """`steps`, held to what the step counter of a run can reach; `ConfigError` names `path`."""
+        """Return `steps(clock)`; raise `ConfigError` with `path` if it exceeds `MOST_STEPS`."""
         steps = self.steps(clock)
         if steps > MOST_STEPS:
-            raise ConfigError(f"'{self}' is {steps:,} steps, and a run counts {MOST_STEPS:,} at the most", path)
+            raise ConfigError(
+                f"'{self}' is {steps:,} steps, but a run has at most {MOST_STEPS:,}; make it shorter", path
+            )
         return steps
 
     def examples(self, available: int) -> int:
-        """The duration as a number of examples out of `available`: `examples` as they are, `%` of them."""
+        """Return the number of examples, for a duration in `examples` or in `%` of the `available` ones."""
         if self.unit == "examples":
             return round(self.value)
         if self.unit == "%":
@@ -108,21 +119,21 @@ class Duration:
 
 @dataclasses.dataclass(frozen=True)
 class Every:
-    """Something that is due each time `interval` steps have passed, a ratio: so "1 epoch" does not drift."""
+    """An event that is due every `interval` steps; the interval is an exact ratio, so that "1 epoch" does not drift."""
 
     interval: Fraction
 
     def after(self, step: int) -> int:
-        """The first step after `step` at which it is due."""
-        steps, times = self.interval.numerator, self.interval.denominator  # the training loop asks: no fractions here
+        """Return the first step after `step` at which the event is due."""
+        steps, times = self.interval.numerator, self.interval.denominator  # integers: the training loop calls this
         count = step * times // steps + 1
-        while (due := -(-count * steps // times)) <= step:  # an interval below one step has several a step
+        while (due := -(-count * steps // times)) <= step:  # an interval below one step has several events in a step
             count += 1
         return due
 
 
 class Events(NamedTuple):
-    """What is done after a step, in this order."""
+    """The actions after a step, in this order."""
 
     log: bool
     evaluate: bool
@@ -131,9 +142,10 @@ class Events(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EventSchedule:
-    """When metrics are logged, the validation split is evaluated and the state is saved; all three at the end.
+    """The steps at which metrics are logged, the validation split is evaluated and the state is saved.
 
-    It is a function of the step alone, so that a continued run does what an undisturbed one does.
+    All three are due at the last step. The schedule depends only on the step, so that a resumed run does the same as an
+    uninterrupted one.
     """
 
     log: Every
@@ -142,11 +154,11 @@ class EventSchedule:
     total: int
 
     def after(self, step: int) -> int:
-        """The first step after `step` at which anything is due."""
+        """Return the first step after `step` at which any event is due."""
         return min(self.log.after(step), self.evaluate.after(step), self.save.after(step), self.total)
 
     def at(self, step: int) -> Events:
-        """What is due at `step`. Metrics are logged before an evaluation or a save too, to leave none behind."""
+        """Return the actions due at `step`; an evaluation or a save also logs the metrics up to that step."""
         last = step == self.total
         evaluate = last or self.evaluate.after(step - 1) == step
         save = last or self.save.after(step - 1) == step

@@ -1,7 +1,7 @@
-"""Finding and loading configs: a Python file with `get_config()`, a dumped JSON, or the name of a shipped recipe.
+"""Functions that find and load configs: Python files with `get_config()`, JSON files and shipped recipes.
 
-`get_config` may take an argument, a text: `NAME:ARGUMENT` or `FILE.py:ARGUMENT` gives it. A module-level `VARIANTS`, a
-dict of literals `argument -> one line that says what it stands for`, declares which there are.
+`get_config` may take one string argument, which `NAME:ARGUMENT` or `FILE.py:ARGUMENT` passes. A module-level literal
+dict `VARIANTS`, `argument -> one-line description`, declares the valid arguments.
 """
 
 import ast
@@ -21,8 +21,8 @@ from jaxtrain.errors import ConfigError, did_you_mean
 _SUFFIXES = (".py", ".json")
 
 
-def shipped_directory() -> Path:
-    """Return where the shipped recipes are: inside the installed package, or beside it in a checkout."""
+def recipe_directory() -> Path:
+    """Return the directory of the shipped recipes: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
@@ -31,14 +31,14 @@ def shipped_directory() -> Path:
 def shipped() -> dict[str, Path]:
     """Return the files of the shipped recipes by name; a variant has the name `RECIPE:VARIANT`."""
     found = {}
-    for recipe, path in _recipes().items():
+    for recipe, path in _recipe_files().items():
         found[recipe] = path
         found |= {f"{recipe}:{variant}": path for variant in variants(path)}
     return found
 
 
 def variants(path: Path) -> dict[str, str]:
-    """Return the `VARIANTS` of a config file, read without running it; none where it declares none."""
+    """Return the `VARIANTS` of a config file without running it; empty if it declares none."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["VARIANTS"]:
             found: dict[str, str] = ast.literal_eval(node.value)
@@ -50,8 +50,14 @@ def load_config(config: str | Path | Config, overrides: Iterable[str] = ()) -> C
     """Return the config that `config` names, with `overrides` applied.
 
     Args:
-      config: a path, a shipped recipe's name, either with `:ARGUMENT` after it, or a config.
-      overrides: texts `path=value`.
+      config: a path or the name of a shipped recipe, optionally followed by `:ARGUMENT`; or a config.
+      overrides: strings `path=value`.
+
+    Example:
+      >>> import jaxtrain
+      >>> config = jaxtrain.load_config("digits_mlp", ["train_for=5 epochs", "optimizer.learning_rate=0.05"])
+      >>> print(config.train_for, config.optimizer.options["learning_rate"])
+      5 epochs 0.05
     """
     if isinstance(config, Config):
         return apply_overrides(config, overrides)
@@ -59,10 +65,10 @@ def load_config(config: str | Path | Config, overrides: Iterable[str] = ()) -> C
 
 
 def find_config(name: str | Path) -> tuple[Path, str | None]:
-    """Return the file that `name` means, and the argument after its last colon; None where it has none.
+    """Return the config file that `name` refers to, and the argument after its last colon, or None without one.
 
     Raises:
-      ConfigError: there is no such file or recipe; the message says which recipes there are.
+      ConfigError: there is no such file or recipe; the message lists the recipes.
     """
     whole = str(name)
     file = _find_file(whole)
@@ -79,7 +85,7 @@ def find_config(name: str | Path) -> tuple[Path, str | None]:
 
 
 def config_name(config: str | Path | Config) -> str:
-    """Return a short name for run directories: the file's stem and argument, or `run` for a config made in Python."""
+    """Return a short name for run directories: the file's stem and argument, or `run` for a config object."""
     if isinstance(config, Config):
         return "run"
     path, argument = find_config(config)
@@ -87,8 +93,8 @@ def config_name(config: str | Path | Config) -> str:
     return stem if argument is None else stem + "-" + re.sub(r"[^\w.+-]", "-", argument)
 
 
-def _recipes() -> dict[str, Path]:
-    return {p.stem: p for p in sorted(shipped_directory().glob("*.py")) if not p.stem.startswith("_")}
+def _recipe_files() -> dict[str, Path]:
+    return {p.stem: p for p in sorted(recipe_directory().glob("*.py")) if not p.stem.startswith("_")}
 
 
 def _find_file(name: str) -> Path | None:
@@ -98,15 +104,15 @@ def _find_file(name: str) -> Path | None:
         if path.is_dir() and (path / "config.json").is_file():
             return path / "config.json"
         is_file = path.is_file()
-    except OSError as error:  # no permission to look there, or a name too long
+    except OSError as error:  # no permission, or a name that is too long
         raise ConfigError(f"cannot read {name}: {error.strerror}") from error
-    return path if is_file and path.suffix in _SUFFIXES else _recipes().get(name)
+    return path if is_file and path.suffix in _SUFFIXES else _recipe_files().get(name)
 
 
 def _load_file(path: Path, argument: str | None) -> Config:
     if path.suffix == ".json":
         if argument is not None:
-            raise ConfigError(f"{path} takes no argument, since it is no Python file; leave ':{argument}' out")
+            raise ConfigError(f"{path} takes no argument, since it is not a Python file; remove ':{argument}'")
         try:
             return loads(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
@@ -114,7 +120,7 @@ def _load_file(path: Path, argument: str | None) -> Config:
     try:
         namespace = runpy.run_path(str(path), run_name="jaxtrain_config")
         if not callable(namespace.get("get_config")):
-            raise ConfigError(f"{path} defines no function get_config() that returns a Config")
+            raise ConfigError(f"{path} defines no function get_config(); add one that returns a jaxtrain.config.Config")
         config = namespace["get_config"](*_arguments(namespace, path, argument))
     except ConfigError as error:
         line = _line_in(error, path)
@@ -129,7 +135,7 @@ def _load_file(path: Path, argument: str | None) -> Config:
 
 
 def _arguments(namespace: Mapping[str, Any], path: Path, argument: str | None) -> tuple[str, ...]:
-    """Return what `get_config` is called with, held to its signature and to `VARIANTS`."""
+    """Return the arguments for `get_config`, after a check against its signature and `VARIANTS`."""
     declared: Iterable[str] = namespace.get("VARIANTS", ())
     arguments = () if argument is None else (argument,)
     try:
@@ -138,13 +144,13 @@ def _arguments(namespace: Mapping[str, Any], path: Path, argument: str | None) -
         if argument is None:
             known = did_you_mean("", declared) if declared else ""
             raise ConfigError(f"{path} needs an argument: write {path.name}:ARGUMENT{known}") from None
-        raise ConfigError(f"get_config() in {path} takes no argument; leave ':{argument}' out") from None
+        raise ConfigError(f"get_config() in {path} takes no argument; remove ':{argument}'") from None
     if argument is not None and declared and argument not in declared:
         raise ConfigError(f"{path} has no variant {argument!r}{did_you_mean(argument, declared)}")
     return arguments
 
 
 def _line_in(error: BaseException, path: Path) -> int | None:
-    """Return the line of the config file in which `error` arose, if it arose there."""
+    """Return the line of the config file that raised `error`, or None if another file did."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
     return frames[-1].lineno if frames else None

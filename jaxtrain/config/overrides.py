@@ -1,4 +1,4 @@
-"""Overrides `path=value` as typed on a command line: `optimizer.momentum=0.95 model=mlp train_for="5 epochs"`."""
+"""The overrides `path=value` of a command line: `optimizer.momentum=0.95 model=mlp train_for="5 epochs"`."""
 
 import ast
 import contextlib
@@ -18,7 +18,14 @@ _WORDS = {"none": None, "null": None, "true": True, "false": False}
 
 
 def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
-    """Apply each `path=value` to `config` in turn; `ConfigError` names the path that is wrong."""
+    """Return `config` after applying each `path=value` in turn; raise `ConfigError` with the path that is wrong.
+
+    Example:
+      >>> from jaxtrain.config import load_config
+      >>> config = apply_overrides(load_config("digits_mlp"), ["data.batch_size=32", "optimizer=adam(0.001)"])
+      >>> config.data.batch_size, config.optimizer.name
+      (32, 'adam')
+    """
     for override in overrides:
         path, sign, text = override.partition("=")
         path = path.strip()
@@ -29,7 +36,7 @@ def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
 
 
 def _set(node: Any, keys: list[str], text: str, path: str) -> Any:
-    """Return `node` with the leaf below it at `keys` replaced by the value of `text`."""
+    """Return `node` with the leaf at `keys` below it replaced by the value that `text` represents."""
     key, rest = keys[0], keys[1:]
     if isinstance(node, tuple):
         return _set_item(node, key, rest, text, path)
@@ -55,13 +62,13 @@ def _set_item(node: tuple[Any, ...], key: str, rest: list[str], text: str, path:
 
 
 def _member(node: Section | Spec, key: str, path: str) -> tuple[Any, Any]:
-    """Return the annotation and the value of a section's field or a spec's option."""
+    """Return the annotation and the current value of a section's field or a spec's option."""
     if isinstance(node, Spec):
         parameters = table(node.kind)[node.name].parameters()
         if key in parameters:
             return parameters[key].annotation, node.options.get(key)
         if key == "name":
-            raise ConfigError(f"a {node.kind} is replaced whole: write {path.removesuffix('.name')}=NAME", path)
+            raise ConfigError(f"the name alone cannot be set; write {path.removesuffix('.name')}=NAME", path)
         raise ConfigError(f"{node.kind} {node.name} has no option {key!r}{did_you_mean(key, parameters)}", path)
     hints = typing.get_type_hints(type(node), include_extras=True)
     fields = [f.name for f in dataclasses.fields(typing.cast(Any, node))]
@@ -78,7 +85,7 @@ def _replace(node: Section | Spec, key: str, value: Any, path: str) -> Any:
 
 
 def read(text: str, hint: Any, path: str) -> Any:
-    """Return the value of `text` for the annotation `hint`: a Python literal where one fits, else the text itself."""
+    """Return the value of `text` for the annotation `hint`: a Python literal if it fits, else the string itself."""
     text = text.strip()
     if text.lower() in _WORDS:
         return coerce(_WORDS[text.lower()], hint, path)
@@ -90,7 +97,7 @@ def read(text: str, hint: Any, path: str) -> Any:
         return coerce(literal, hint, path)
     except ConfigError:
         with contextlib.suppress(ConfigError):
-            return coerce(text, hint, path)  # a text such as 123 where a text is wanted
+            return coerce(text, hint, path)  # for a string option with a text such as 123
         raise
 
 

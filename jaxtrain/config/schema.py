@@ -1,4 +1,4 @@
-"""The config of a run: frozen, typed sections whose every field is checked when it is written."""
+"""The config of a run: frozen, typed sections whose fields are checked at construction."""
 
 import dataclasses
 import typing
@@ -28,79 +28,84 @@ _EVERY_PARAMETER: ByPath = ((".*", 1.0),)
 
 
 class Section:
-    """Base of the sections: fields are coerced to their annotations, and unknown ones refused with a hint."""
+    """The base class of config sections; fields are coerced to their annotations, and unknown ones are rejected."""
 
     path: ClassVar[str] = ""
     shorthand: ClassVar[str] = ""
-    """The setting that a text stands for where a section is expected: `precision=bfloat16`; empty for none."""
+    """The field that a string sets in place of a whole section, as in `precision=bfloat16`; empty for none."""
 
     def __new__(cls, *args: Any, **settings: Any) -> Self:
-        """Refuses settings that there are not, or that are missing, in words better than a TypeError's."""
+        """Reject unknown or missing settings with clearer messages than those of a TypeError."""
         fields = {f.name for f in dataclasses.fields(typing.cast(Any, cls))}
         for key in settings:
             if key not in fields:
-                raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, fields)}", _join(cls.path, key))
-        missing = [f.name for f in dataclasses.fields(typing.cast(Any, cls)) if _required(f) and f.name not in settings]
+                raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, fields)}", _join_path(cls.path, key))
+        missing = [
+            f.name for f in dataclasses.fields(typing.cast(Any, cls)) if _is_required(f) and f.name not in settings
+        ]
         if missing:
-            raise ConfigError(f"the setting {missing[0]!r} is needed and has no default", _join(cls.path, missing[0]))
+            raise ConfigError(f"the setting {missing[0]!r} is required", _join_path(cls.path, missing[0]))
         return super().__new__(cls)
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
-        """What `__new__` is given when a copy is made or a pickle read."""
+        """Return the arguments of `__new__` for copies and pickles."""
         return (), {f.name: getattr(self, f.name) for f in dataclasses.fields(typing.cast(Any, self))}
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self), include_extras=True)
         for field in dataclasses.fields(typing.cast(Any, self)):
-            path = _join(self.path, field.name)
+            path = _join_path(self.path, field.name)
             object.__setattr__(self, field.name, coerce(getattr(self, field.name), hints[field.name], path))
 
     def replace(self, **changes: Any) -> Self:
-        """The same section with some settings changed."""
+        """Return the same section with some settings changed."""
         return dataclasses.replace(typing.cast(Any, self), **changes)
 
 
-def _join(prefix: str, name: str) -> str:
+def _join_path(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _required(field: dataclasses.Field[Any]) -> bool:
+def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig(Section):
-    """What is trained on, and how it reaches the model.
+    """The data set, its splits, and its path to the model: preprocessing, augmentation, mixing and streaming.
 
     Attributes:
-      dataset: the source, a row of `jaxtrain list datasets`.
-      batch_size: examples in a training step, over all devices; "all" for the whole training split, in a fixed order.
-      micro_batch: examples that go through the model at a time, where a batch is too large for the memory; the step
-        is the same but for rounding, statistics of a batch (BatchNorm) aside. None for the whole batch at once. With
-        `parallel.backend=pmap` of the share of each device.
-      directory: where the data set's files are; none for `--data-dir`, then the variable JAXTRAIN_DATA.
-      validation: what a seeded permutation takes off the training split for validation: "5000 examples", "10%".
-      resize: height and width to which images are resampled (bilinear) when they are loaded; none to leave them.
-      pad: pixels of 0 added on each side when they are loaded (28x28 to 32x32 is 2).
-      normalize: a row of `jaxtrain list preprocessings`, fitted on the training split: "mean_std" (of a channel),
-        "scale" (to [0, 1] alone), "mean_image", "zca(epsilon=0.01)".
-      augment: what is done to each image of a training batch inside the step: "pad_crop(4)|flip_lr".
-      augment_until: when it ends: "90%", "270 epochs"; none for never.
-      augment_after: what is done from then on.
-      mix: what is done to the whole batch after that, with probabilities for labels: "mixup(0.2)|label_smoothing(0.1)".
-      normalize_first: normalizes a training batch before it is augmented, so that `pad_crop` pads with 0 after the mean
-        is subtracted, as He et al. 2015 do; for augmentations that move pixels and leave their values alone.
-      host: what is made of a training picture of any size while it is decoded, rows of `jaxtrain list
-        host_augmentations`: "random_resized_crop(224)|flip_lr". With it pictures are not decoded at load but ahead of
-        the step that needs them. Empty to hold the data set in memory.
-      host_eval: the same for validation and test; without a draw. Empty for what goes with `host`:
-        "resize_short(256)|center_crop(224)", say.
-      workers: threads that read for `host` or `stream`; 0 for none but the main one. None for one a core. It changes
-        no number.
-      stream: reads each batch from the files ahead of its step, where the data set is larger than the memory of the
-        devices or of the host; the steps are those of a run in memory. With `host` it says nothing more.
-      shuffle: how the order of an epoch is drawn: "permutation", 4 bytes an example; "index", computed where it is
-        looked at, and keeps nothing where examples are streamed. They are different orders.
+      dataset: the data set, one of `jaxtrain list datasets`.
+      batch_size: the number of examples in a training step, over all devices; "all" for the whole training split, in a
+        fixed order.
+      micro_batch: the number of examples in one forward and backward pass, if a whole batch does not fit in memory. The
+        step is the same except for rounding and for batch statistics (BatchNorm). None for the whole batch at once.
+        With `parallel.backend=pmap` it counts examples of one device.
+      directory: the directory of the data set's files; none for `--data-dir`, then the variable JAXTRAIN_DATA.
+      validation: the part of the training split that a seeded permutation reserves for validation: "5000 examples",
+        "10%".
+      resize: the height and width to which images are resampled (bilinear) at loading; none for the original size.
+      pad: the number of zero pixels added on each side at loading (2 for 28x28 to 32x32).
+      normalize: the preprocessing, one of `jaxtrain list preprocessings`, fitted on the training split: "mean_std" (per
+        channel), "scale" (only to [0, 1]), "mean_image", "zca(epsilon=0.01)".
+      augment: the augmentations of each image of a training batch, inside the step: "pad_crop(4)|flip_lr".
+      augment_until: the time at which `augment` ends: "90%", "270 epochs"; none for the end of the run.
+      augment_after: the augmentations after `augment_until`.
+      mix: the mixing of the whole batch after augmentation, with probabilities as labels:
+        "mixup(0.2)|label_smoothing(0.1)".
+      normalize_first: whether a training batch is normalized before augmentation, so that `pad_crop` pads with 0 after
+        the mean is subtracted, as in He et al. 2015. It suits augmentations that move pixels and keep their values.
+      host: the transforms of training images of any size at decoding, from `jaxtrain list host_augmentations`:
+        "random_resized_crop(224)|flip_lr". Images are then decoded ahead of each step and not at loading. Empty to hold
+        the data set in memory.
+      host_eval: the decode transforms for validation and test, without random draws. Empty for the counterpart of
+        `host`, such as "resize_short(256)|center_crop(224)".
+      workers: the number of threads that read for `host` or `stream`; 0 for only the main thread, None for one per
+        core. It does not change any result.
+      stream: whether each batch is read from the files ahead of its step, for data sets larger than the memory of the
+        devices or of the host. The steps are the same as with data in memory. It has no effect with `host`.
+      shuffle: the method that draws the order of an epoch: "permutation" stores 4 bytes per example; "index" computes
+        each index when it is needed and stores nothing if examples are streamed. The two orders differ.
     """
 
     path: ClassVar[str] = "data"
@@ -134,18 +139,18 @@ class DataConfig(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Section):
-    """When the validation split is evaluated, and which of its metrics says what "best" is.
+    """The evaluation of the validation split and the metric that selects the best checkpoint.
 
     Attributes:
-      every: time between two evaluations.
-      batch_size: examples in an evaluation step (forward only).
-      best: the metric of the validation split by which the best checkpoint is kept, and which a plateau watches.
-      statistics_batches: batches of training images, spread over the split, from which batch statistics (BatchNorm)
-        are computed anew for averaged parameters.
-      views: a row of `jaxtrain list views`, over which probabilities are averaged when training has ended: for the
-        numbers of the validation and test split in result.json, and of the test split in metrics.jsonl. What is
-        measured during training, by which the best checkpoint is kept, and the training split are without. None for
-        the image as it is.
+      every: the time between two evaluations.
+      batch_size: the number of examples in an evaluation step (forward only).
+      best: the metric of the validation split that selects the best checkpoint and that a plateau schedule monitors.
+      statistics_batches: the number of batches of training images, spread over the split, from which the BatchNorm
+        statistics of averaged parameters are recomputed.
+      views: the test-time augmentation, one of `jaxtrain list views`, over which probabilities are averaged after
+        training. It applies to the validation and test metrics in result.json and to the test metrics in metrics.jsonl.
+        It does not apply to evaluations during training, which select the best checkpoint, or to the training split.
+        None for the unchanged image.
     """
 
     path: ClassVar[str] = "evaluation"
@@ -158,7 +163,7 @@ class EvaluationConfig(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointConfig(Section):
-    """When the state is saved, and how many saved states are kept besides the best one."""
+    """The interval of checkpoints, and the number of checkpoints that are kept besides the best one."""
 
     path: ClassVar[str] = "checkpoint"
     every: Duration = Duration(1.0, "epochs")
@@ -167,7 +172,7 @@ class CheckpointConfig(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoggingConfig(Section):
-    """When training metrics are written, and whether TensorBoard events are."""
+    """The interval at which training metrics are written, and whether TensorBoard events are written too."""
 
     path: ClassVar[str] = "logging"
     every: Duration = Duration(50.0, "steps")
@@ -176,14 +181,15 @@ class LoggingConfig(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParametersConfig(Section):
-    """Ordered rules `regex -> value` over parameter paths (`Conv_0/kernel`): the first match wins, and every
-    parameter must be matched.
+    """Ordered rules `regex -> value` over parameter paths (`Conv_0/kernel`).
+
+    The first matching rule applies, and every parameter must match one.
 
     Attributes:
-      learning_rate: multiplier of the learning rate.
-      layer_decay: a layer's learning rate as a fraction of that of the layer after it (Clark et al. 2020); it
-        multiplies `learning_rate`. None for no decay.
-      frozen: 1 for parameters that stay as initialized, 0 for those that train.
+      learning_rate: the multipliers of the learning rate.
+      layer_decay: a layer's learning rate as a fraction of the next layer's (Clark et al. 2020); it multiplies
+        `learning_rate`. None for no decay.
+      frozen: 1 for parameters that keep their initial values, 0 for trained ones.
     """
 
     path: ClassVar[str] = "parameters"
@@ -194,16 +200,18 @@ class ParametersConfig(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PrecisionConfig(Section):
-    """What a run computes in; its policy may stand for it: `precision=bfloat16`; docs/precision_and_memory.md.
+    """The numeric precision of a run; a policy alone may replace the section: `precision=bfloat16`.
+
+    See docs/precision_and_memory.md.
 
     Attributes:
-      policy: of products, convolutions and what lies between: "float32" (or what the model's `dtype` says), "bfloat16",
-        or "float16" with a loss scale that follows the gradients. Parameters, the optimizer's state, statistics of
-        normalizations, logits and losses are float32 all the same.
-      matmul: how exactly a device multiplies float32 (`jax.default_matmul_precision`): "default" is what is fastest
-        there (TF32 on a GPU, one pass of bfloat16 on a TPU), "highest" float32 itself.
-      loss_scale: what "float16" begins to multiply the loss by.
-      loss_scale_interval: steps with finite gradients after which it is doubled.
+      policy: the dtype of matrix multiplications, convolutions and the operations between them: "float32" (or the
+        model's own `dtype`), "bfloat16", or "float16" with a dynamic loss scale. Parameters, the optimizer's state,
+        normalization statistics, logits and losses are always float32.
+      matmul: the precision of float32 multiplications (`jax.default_matmul_precision`). "default" is the device's
+        fastest one (TF32 on a GPU, one pass of bfloat16 on a TPU), "highest" is full float32.
+      loss_scale: the initial loss scale of "float16".
+      loss_scale_interval: the number of steps with finite gradients after which the loss scale doubles.
     """
 
     path: ClassVar[str] = "precision"
@@ -216,23 +224,24 @@ class PrecisionConfig(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParallelConfig(Section):
-    """How a step is divided among devices. But for `batch_norm`, none of it changes more than rounding.
+    """The sharding of a step over devices. Except for `batch_norm`, these settings change only rounding.
 
     Attributes:
-      backend: "jit", the engine: one program for all devices, laid out over a mesh; or "pmap", the classic path, where
-        each device runs the step on its share of the batch and gradients are averaged.
-      fsdp: divides parameters and optimizer state among the devices (fully sharded data parallelism, Rajbhandari et al.
-        2020, ZeRO stage 3): a step gathers each parameter where it is used.
-      fsdp_min_size: numbers in the smallest array that is divided; smaller ones are on every device.
-      model: devices along the model axis, among which wide layers are divided by their outputs; the rest of the devices
-        share the batch.
-      model_min_width: outputs of the narrowest layer that is divided so.
-      rules: ordered rules `regex -> axes` over the paths of the state that come before the automatic choice; one word
-        a dimension, "data", "model" or "-" for none: {"fc1/kernel": "- model"}. "" keeps an array whole.
-      axis_types: of the mesh: "auto", where the compiler works layouts out, or "explicit", where they are part of an
-        array's type and what does not fit is an error.
-      batch_norm: what batch normalization takes mean and variance of: the "global" batch; the share of each "device";
-        or groups of so many examples (ghost batches, Hoffer et al. 2017).
+      backend: "jit", one program for all devices, sharded over a mesh; or "pmap", where each device runs the step on
+        its share of the batch and gradients are averaged.
+      fsdp: whether parameters and optimizer state are sharded over the devices (fully sharded data parallelism,
+        Rajbhandari et al. 2020, ZeRO stage 3). A step gathers each parameter at its use.
+      fsdp_min_size: the number of elements of the smallest array that `fsdp` shards; smaller arrays are replicated.
+      model: the number of devices along the model axis, over which wide layers are sharded by their outputs. The
+        batch is sharded over the remaining factor of the device count.
+      model_min_width: the number of outputs of the narrowest layer that the model axis shards.
+      rules: ordered rules `regex -> axes` over the paths of the state, with priority over the automatic choice. The
+        axes are one word per dimension, "data", "model" or "-" for none: {"fc1/kernel": "- model"}. "" replicates an
+        array.
+      axis_types: the type of the mesh axes: "auto", where the compiler chooses shardings, or "explicit", where a
+        sharding is part of an array's type and a mismatch is an error.
+      batch_norm: the examples over which batch normalization takes mean and variance: the "global" batch, the share of
+        each "device", or groups of this many examples (ghost batches, Hoffer et al. 2017).
     """
 
     path: ClassVar[str] = "parallel"
@@ -248,28 +257,44 @@ class ParallelConfig(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Section):
-    """A training run. Two runs of equal configs on the same machine end in bitwise the same parameters.
+    """The config of a training run. Two runs of equal configs on one machine end with bitwise equal parameters.
 
     Attributes:
-      model: a row of `jaxtrain list models`.
-      data: what is trained on.
-      optimizer: a row of `jaxtrain list optimizers`.
-      train_for: length of the run: "30 epochs", "64000 steps".
-      loss: a row of `jaxtrain list losses`.
-      penalties: rows of `jaxtrain list penalties`, added to the loss that is minimized: "l2(1e-4)|l1(1e-5)".
-      gradients: rows of `jaxtrain list gradient_transforms`, applied in order before the optimizer.
-      average: a row of `jaxtrain list averages`: evaluation uses the averaged parameters.
-      base_batch_size: the batch size for which the learning rate is written; it is multiplied by
-        `data.batch_size / base_batch_size` (the linear scaling rule, Goyal et al. 2017). None to take it as it is.
-      initialize: a row of `jaxtrain list initializations`, which makes the initial parameters after a look at training
-        images, as in "whiten_patches". None for what the model itself begins with.
-      seed: what every random draw of the run is derived from.
-      devices: how many devices share the work; none for all there are, on all hosts.
-      parallel: how they share it.
-      steps_per_dispatch: training steps in one call of the compiled program, where nothing is due earlier; no number
-        depends on it (convolutions on a CPU, which are rounded otherwise in a loop, aside). None for as many as small
-        steps need, and for one where a loop would slow the step (convolutions on a CPU) or batches are streamed.
-      precision: what is computed in: "bfloat16", "float16".
+      model: the model, one of `jaxtrain list models`.
+      data: the data set and its path to the model.
+      optimizer: the optimizer, one of `jaxtrain list optimizers`.
+      train_for: the length of the run: "30 epochs", "64000 steps".
+      loss: the loss, one of `jaxtrain list losses`.
+      penalties: the penalties added to the loss, from `jaxtrain list penalties`: "l2(1e-4)|l1(1e-5)".
+      gradients: the gradient transforms before the optimizer, in order, from `jaxtrain list gradient_transforms`.
+      average: the average of parameters that evaluation uses, one of `jaxtrain list averages`; None for no average.
+      base_batch_size: the batch size that the learning rate is meant for. The learning rate is multiplied by
+        `data.batch_size / base_batch_size` (the linear scaling rule, Goyal et al. 2017). None for no scaling.
+      initialize: the data-dependent initialization, one of `jaxtrain list initializations`, such as "whiten_patches",
+        which computes initial parameters from training images. None for the model's own initialization.
+      seed: the seed of all random draws of the run.
+      devices: the number of devices; none for all devices of all hosts.
+      parallel: the sharding over the devices.
+      steps_per_dispatch: the number of training steps in one call of the compiled program, unless an event is due
+        earlier. Results do not depend on it, except that convolutions on a CPU round differently in a loop. None for an
+        automatic choice: as many as small steps need; one for convolutions on a CPU, which a loop slows down, and for
+        streamed batches.
+      parameters: the learning-rate multipliers and frozen parameters, by parameter path.
+      evaluation: the settings of evaluations.
+      checkpoint: the settings of checkpoints.
+      logging: the settings of metrics logging.
+      precision: the numeric precision: "bfloat16", "float16".
+
+    Example:
+      >>> import jaxtrain
+      >>> config = jaxtrain.Config(
+      ...     model="mlp(widths=[32])",
+      ...     data={"dataset": "digits", "batch_size": 64},
+      ...     optimizer="sgd(0.1, momentum=0.9)",
+      ...     train_for="5 epochs",
+      ... )
+      >>> print(config.optimizer)
+      sgd(learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
     """
 
     model: ModelSpec

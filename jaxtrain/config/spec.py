@@ -1,4 +1,4 @@
-"""A component in a config: the name of a table's row and the options for its factory, checked when it is written."""
+"""Component specs: the name of a registry entry and the options of its factory, checked at construction."""
 
 import inspect
 import types
@@ -15,12 +15,19 @@ from jaxtrain.registry import Info, suggest_names, table
 
 
 class Spec:
-    """`name` and `options` of a component of one kind; immutable, equal by content.
+    """The name and the options of a component of one kind; immutable, compared by content.
 
     `ModelSpec("mlp", widths=[256])`, `ModelSpec.parse("mlp(widths=[256])")` and `{"name": "mlp", "widths": [256]}`
-    in JSON are the same. Options left out take the factory's defaults, which are recorded: a stored spec keeps
-    its meaning when a default changes. Raises `ConfigError` for an unknown name, an unknown or missing option,
-    a wrong type or a value out of range.
+    in JSON are equal. Omitted options get the factory's defaults. The spec records them, so a stored spec keeps its
+    meaning if a default changes.
+
+    Raises:
+      ConfigError: the name is unknown, an option is unknown or missing, or a value has a wrong type or is out of range.
+
+    Example:
+      >>> from jaxtrain.config import ScheduleSpec
+      >>> print(ScheduleSpec.parse("step(0.1, every='30 epochs')"))
+      step(peak=0.1, every='30 epochs', factor=0.1, warmup='0 steps')
     """
 
     kind: ClassVar[str]
@@ -36,7 +43,7 @@ class Spec:
     def __init__(self, name: str, /, *args: Any, **options: Any):
         info = table(self.kind)[name]
         object.__setattr__(self, "name", name)
-        checked = _checked_options(self.kind, name, info, args, options)
+        checked = _check_options(self.kind, name, info, args, options)
         object.__setattr__(self, "options", types.MappingProxyType(checked))
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -51,7 +58,7 @@ class Spec:
         return hash((self.kind, self.name, tuple(sorted(self.options.items(), key=lambda item: item[0]))))
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(f'{k}={_written(v)}' for k, v in self.options.items())})"
+        return f"{self.name}({', '.join(f'{k}={_format_value(v)}' for k, v in self.options.items())})"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}.parse({str(self)!r})"
@@ -60,12 +67,12 @@ class Spec:
         return _rebuild, (type(self), self.name, dict(self.options))
 
     def replace(self, **changes: Any) -> Self:
-        """The same component with some options changed."""
+        """Return the same component with some options changed."""
         return type(self)(self.name, **{**self.options, **changes})
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """A spec from itself, from `"name"` or `"name(option=value, ...)"`, or from its JSON form."""
+        """Return a spec from a spec, from `"name"` or `"name(option=value, ...)"`, or from its JSON form."""
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
@@ -74,13 +81,19 @@ class Spec:
         if isinstance(value, Mapping) and isinstance(value.get("name"), str):
             return cls(value["name"], **{k: v for k, v in value.items() if k != "name"})
         raise ConfigError(
-            f"expected the name of {with_article(cls.kind)}, such as {suggest_names(cls.kind)}, and not {value!r}"
+            f"expected the name of {with_article(cls.kind)}, such as {suggest_names(cls.kind)}, got {value!r}"
         )
 
     def build(self, *, clock: Clock | None = None, built: Mapping[str, Any] | None = None, **supplied: Any) -> Any:
-        """Calls the factory. Durations become steps by `clock`; `supplied` fills the parameters the row says the run
-        fills in, where the options leave them out; `built` are options whose value is there already. A `ValueError`
-        of the factory becomes a `ConfigError`.
+        """Call the factory with the options and return its result.
+
+        Args:
+          clock: the sizes of the run, by which durations convert to steps; None if there is no run.
+          built: values that replace options of the same name and are passed as they are.
+          **supplied: values for the parameters that the entry lists as `supplied`, where the options omit them.
+
+        Raises:
+          ConfigError: the factory raised a `ValueError`, or a duration needs a `clock`.
         """
         info = table(self.kind)[self.name]
         arguments = {k: v for k, v in supplied.items() if k in info.supplied}
@@ -90,7 +103,7 @@ class Spec:
             elif isinstance(value, Spec):
                 arguments[key] = value.build(clock=clock, **supplied)
             else:
-                arguments[key] = _in_steps(value, clock, f"{self.kind}.{key}")
+                arguments[key] = _convert_durations(value, clock, f"{self.kind}.{key}")
         try:
             return info.load()(**arguments)
         except ValueError as error:
@@ -98,73 +111,73 @@ class Spec:
 
 
 class ModelSpec(Spec, kind="model"):
-    """A row of `jaxtrain.models`."""
+    """A model of `jaxtrain.models` with its options."""
 
 
 class OptimizerSpec(Spec, kind="optimizer"):
-    """A row of `jaxtrain.optim`."""
+    """An optimizer of `jaxtrain.optim` with its options."""
 
 
 class ScheduleSpec(Spec, kind="schedule"):
-    """A row of the schedules in `jaxtrain.optim`."""
+    """A schedule of `jaxtrain.optim` with its options."""
 
 
 class LossSpec(Spec, kind="loss"):
-    """A row of the losses in `jaxtrain.optim`."""
+    """A loss of `jaxtrain.optim` with its options."""
 
 
 class PenaltySpec(Spec, kind="penalty"):
-    """A row of the penalties in `jaxtrain.optim`."""
+    """A penalty of `jaxtrain.optim` with its options."""
 
 
 class GradientTransformSpec(Spec, kind="gradient_transform"):
-    """A row of the transforms of gradients in `jaxtrain.optim`."""
+    """A gradient transform of `jaxtrain.optim` with its options."""
 
 
 class AverageSpec(Spec, kind="average"):
-    """A row of the averages of parameters in `jaxtrain.optim`."""
+    """An average of parameters of `jaxtrain.optim` with its options."""
 
 
 class DatasetSpec(Spec, kind="dataset"):
-    """A row of `jaxtrain.data`."""
+    """A data set of `jaxtrain.data` with its options."""
 
 
 class AugmentationSpec(Spec, kind="augmentation"):
-    """A row of `jaxtrain.augment`."""
+    """An augmentation of `jaxtrain.augment` with its options."""
 
 
 class MixingSpec(Spec, kind="mixing"):
-    """A row of `jaxtrain.augment.mixing`."""
+    """A mixing of `jaxtrain.augment.mixing` with its options."""
 
 
 class PreprocessingSpec(Spec, kind="preprocessing"):
-    """A row of `jaxtrain.data.preprocessing`."""
+    """A preprocessing of `jaxtrain.data.preprocessing` with its options."""
 
 
 class ViewsSpec(Spec, kind="view"):
-    """A row of `jaxtrain.tta`."""
+    """A test-time augmentation of `jaxtrain.tta` with its options."""
 
 
 class HostAugmentationSpec(Spec, kind="host_augmentation"):
-    """A row of `jaxtrain.augment.decode`."""
+    """A decode transform of `jaxtrain.augment.decode` with its options."""
 
 
 class InitializationSpec(Spec, kind="initialization"):
-    """A row of `jaxtrain.nn.init`."""
+    """A data-dependent initialization of `jaxtrain.nn.init` with its options."""
 
 
-def _checked_options(
+def _check_options(
     kind: str, name: str, info: Info, args: tuple[Any, ...], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     parameters = info.parameters()
     positional = [p for p in parameters.values() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     if len(args) > len(positional):
         takes = ", ".join(p.name for p in positional) or "only named options"
-        raise ConfigError(f"{name} got {len(args)} unnamed options, but takes {takes}", kind)
+        raise ConfigError(f"{name} got {len(args)} positional options, but takes {takes}", kind)
     given = {p.name: value for p, value in zip(positional, args, strict=False)}
     for key, value in options.items():
         if key in given:
-            raise ConfigError(f"{name} got the option {key!r} twice", f"{kind}.{key}")
+            raise ConfigError(f"{name} got the option {key!r} twice; remove one", f"{kind}.{key}")
         given[key] = value
     checked: dict[str, Any] = {}
     for key, parameter in parameters.items():
@@ -172,7 +185,7 @@ def _checked_options(
             checked[key] = coerce(given.pop(key), parameter.annotation, f"{kind}.{key}")
         elif key not in info.supplied:
             if parameter.default is inspect.Parameter.empty:
-                raise ConfigError(f"{kind} {name} needs the option {key!r}, which has no default", f"{kind}.{key}")
+                raise ConfigError(f"{kind} {name} requires the option {key!r}", f"{kind}.{key}")
             checked[key] = _default(parameter)
     if given:
         key = next(iter(given))
@@ -181,29 +194,29 @@ def _checked_options(
 
 
 def _default(parameter: inspect.Parameter) -> Any:
-    """A default as a config would write it: a number of steps becomes a duration."""
+    """Return the default of a parameter in its config form: a number of steps becomes a duration."""
     if parameter.default is not None and any(isinstance(m, StepCount) for m in annotation_marks(parameter.annotation)):
         return Duration(float(parameter.default), "steps")
     return coerce(parameter.default, parameter.annotation, parameter.name)
 
 
-def _in_steps(value: Any, clock: Clock | None, path: str) -> Any:
+def _convert_durations(value: Any, clock: Clock | None, path: str) -> Any:
     if isinstance(value, Duration):
         if clock is None:
-            raise ConfigError(f"'{value}' needs a training run to be turned into steps", path)
+            raise ConfigError(f"'{value}' needs a training run to be converted to steps; pass clock to build()", path)
         return value.counted_steps(clock, path)
     if isinstance(value, tuple):
-        return tuple(_in_steps(v, clock, path) for v in value)
+        return tuple(_convert_durations(v, clock, path) for v in value)
     return value
 
 
-def _written(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, Spec):
         return str(value)
     if isinstance(value, Duration):
         return repr(str(value))
     if isinstance(value, tuple):
-        return "[" + ", ".join(_written(v) for v in value) + "]"
+        return "[" + ", ".join(_format_value(v) for v in value) + "]"
     return repr(value)
 
 

@@ -1,55 +1,55 @@
-"""Data: sources with random access, the split into training and validation, and the loader inside the step."""
+"""Data: the registry of data sets; the package holds sources, splits, preprocessing and loaders."""
 
 from jaxtrain.registry import Info, Table, publish_factories
 
-_GREY_28 = {"image_shape": (28, 28, 1), "num_classes": 10, "sizes": {"train": 60_000, "test": 10_000}}
+_GRAY_28 = {"image_shape": (28, 28, 1), "num_classes": 10, "sizes": {"train": 60_000, "test": 10_000}}
 
 DATASETS = Table(
     "dataset",
     {
         "digits": Info(
             "jaxtrain.data.sources.digits:digits",
-            "1,797 handwritten digits, 8x8 grey, embedded in scikit-learn: nothing to download",
+            "1,797 handwritten digits, 8x8 gray, included in scikit-learn: no download",
             "Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
             facts={"image_shape": (8, 8, 1), "num_classes": 10, "sizes": {"train": 1437, "test": 360}},
         ),
         "mnist": Info(
             "jaxtrain.data.sources.idx:mnist",
-            "70,000 handwritten digits, 28x28 grey, from the four IDX files (plain or .gz)",
+            "70,000 handwritten digits, 28x28 gray, from the four IDX files (plain or .gz)",
             "LeCun et al. 1998, Gradient-based learning applied to document recognition",
             supplied=("directory",),
-            facts=_GREY_28,
+            facts=_GRAY_28,
         ),
         "fashion_mnist": Info(
             "jaxtrain.data.sources.idx:fashion_mnist",
-            "70,000 pictures of clothing, 28x28 grey, from the four IDX files (plain or .gz)",
+            "70,000 images of clothing, 28x28 gray, from the four IDX files (plain or .gz)",
             "Xiao et al. 2017, arXiv:1708.07747",
             supplied=("directory",),
-            facts=_GREY_28,
+            facts=_GRAY_28,
         ),
         "idx": Info(
             "jaxtrain.data.sources.idx:idx",
-            "any images and labels in the IDX format, named as MNIST's files are",
+            "images and labels in IDX files with the names of MNIST's files",
             "LeCun et al. 1998",
             supplied=("directory",),
         ),
         "cifar10": Info(
             "jaxtrain.data.sources.cifar:cifar10",
-            "60,000 photographs, 32x32 RGB, 10 classes; binary or pickle batches, .tar.gz, .xz or unpacked",
+            "60,000 photographs, 32x32 RGB, 10 classes, from binary or pickle batches (.tar.gz, .xz or unpacked)",
             "Krizhevsky 2009, Learning multiple layers of features from tiny images",
             supplied=("directory",),
             facts={"image_shape": (32, 32, 3), "num_classes": 10, "sizes": {"train": 50_000, "test": 10_000}},
         ),
         "cifar100": Info(
             "jaxtrain.data.sources.cifar:cifar100",
-            "60,000 photographs, 32x32 RGB, 100 fine or 20 coarse classes; the forms that cifar10 takes",
+            "60,000 photographs, 32x32 RGB, 100 fine or 20 coarse classes, from the same kinds of files as cifar10",
             "Krizhevsky 2009, Learning multiple layers of features from tiny images",
             supplied=("directory",),
             facts={"image_shape": (32, 32, 3), "num_classes": 100, "sizes": {"train": 50_000, "test": 10_000}},
         ),
         "image_folder": Info(
             "jaxtrain.data.sources.image_folder:image_folder",
-            "a folder of images by class: SPLIT/CLASS/*.jpg, resized and center-cropped when loaded",
+            "image files in folders SPLIT/CLASS/*.jpg, resized and center-cropped at loading",
             supplied=("directory",),
         ),
         "npz": Info(
@@ -59,16 +59,16 @@ DATASETS = Table(
         ),
         "shards": Info(
             "jaxtrain.data.sources.shards:shards",
-            "arrays in numbered files: train-00000.npz or .npy pairs; mapped, not loaded, when streamed",
+            "arrays in numbered files, train-00000.npz or .npy pairs, memory-mapped with data.stream",
             supplied=("directory",),
         ),
         "synthetic": Info(
             "jaxtrain.data.sources.synthetic:synthetic",
-            "random images with learnable labels, shaped like any data set: for benchmarks and trials",
+            "random images with learnable labels in any shape, for benchmarks and tests",
         ),
         "tfds": Info(
             "jaxtrain.data.sources.tfds:tfds",
-            "any prepared data set of TensorFlow Datasets with image and label, read without TensorFlow",
+            "image classification data sets prepared by TensorFlow Datasets, read without TensorFlow",
             "tensorflow.org/datasets",
             supplied=("directory",),
         ),

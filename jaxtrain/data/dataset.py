@@ -1,4 +1,4 @@
-"""What every source of data gives: splits with random access, and the facts that a model needs before any is read."""
+"""The `Dataset` that every source returns: image shape, classes and sizes first, splits on demand."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,19 +13,25 @@ from jaxtrain.errors import DataError, did_you_mean
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """A data set whose files were found, though not read: facts first, arrays on demand.
+    """A data set whose files have been found but not yet read.
 
     Attributes:
-      name: for messages.
-      num_classes: labels lie in [0, num_classes).
-      image_shape: height, width, channels of every image.
-      sizes: number of examples by split; "train" is always there, "test" nearly always.
-      class_names: one a class, in the order of the labels.
-      read: reads a split; call `load`, which checks what it gives.
-      encoded: gives a split without decoding it, every picture of its own size; None where arrays are all there is.
-        Call `stream`.
-      stored: gives a split whose images lie in files as arrays of one size, to be read a few at a time; None where
-        they do not. Call `store`.
+      name: the data set's name for messages.
+      num_classes: the number of classes; labels lie in [0, num_classes).
+      image_shape: the height, width and channels of every image.
+      sizes: the number of examples by split; "train" always exists, "test" nearly always.
+      class_names: one name per class, in the order of the labels.
+      read: a function that reads a split without checks; call `load` instead.
+      encoded: a function that opens a split of encoded images, each with its own size; None if the data set has no
+        encoded images. Call `stream` instead.
+      stored: a function that opens a split of same-size arrays in files, read a few at a time; None if the data set has
+        no such files. Call `store` instead.
+
+    Example:
+      >>> import jaxtrain
+      >>> dataset = jaxtrain.data.synthetic(like="mnist")
+      >>> dataset.image_shape, dataset.num_classes, dataset.sizes["train"]
+      ((28, 28, 1), 10, 60000)
     """
 
     name: str
@@ -38,7 +44,7 @@ class Dataset:
     stored: Callable[[str], StoredSource] | None = None
 
     def load(self, split: str) -> ArraySource:
-        """Reads a split and holds it to what the data set says of itself; `DataError` names what does not fit."""
+        """Read a split into memory; raise `DataError` if its arrays do not match the attributes of the data set."""
         if split not in self.sizes:
             raise DataError(f"{self.name} has no split {split!r}{did_you_mean(split, self.sizes)}")
         source = self.read(split)
@@ -59,13 +65,16 @@ class Dataset:
         return source
 
     def stream(self, split: str) -> EncodedSource:
-        """The pictures of a split, decoded as they are wanted; where they are arrays, these are read."""
+        """Open a split as images that are decoded on demand; a data set without encoded images is read into memory."""
         if self.encoded is None or split not in self.sizes:
             return encoded_arrays(f"{self.name}, split {split}", self.load(split))
         return self.encoded(split)
 
     def store(self, split: str) -> StoredSource:
-        """The images of a split, read many at a time as they are wanted; held in the host's memory where need be."""
+        """Open a split as same-size arrays that are read on demand, many at a time.
+
+        A data set without such files is read into the host's memory.
+        """
         if self.stored is None or split not in self.sizes:
             return stored_arrays(self.load(split))
         return self.stored(split)

@@ -1,4 +1,4 @@
-"""From `data.host` to what is done to pictures while they are decoded: in training, and when the split is looked at."""
+"""The decode transforms of a run, from `data.host` and `data.host_eval`: for training and for evaluation."""
 
 from typing import NamedTuple
 
@@ -10,23 +10,24 @@ from jaxtrain.errors import ConfigError
 
 
 class HostChains(NamedTuple):
-    """`training`, for the batches of steps, and `evaluation`, for everything else; of one size."""
+    """The decode transforms for training batches and for all other reads; both produce images of one size."""
 
     training: Chain
     evaluation: Chain
 
 
 def host_chains(config: DataConfig, image_shape: tuple[int, int, int], *, encoded: bool = False) -> HostChains | None:
-    """What `data.host` and `data.host_eval` say; None where nothing is to be done to pictures on the host.
+    """Build the decode transforms of `data.host` and `data.host_eval`; return None if images need none.
 
     Args:
-      config: as it was written.
-      image_shape: of the data set, of which the channels count where `data.host` is set.
-      encoded: whether the images are files of pictures, which `data.stream` alone fits to `image_shape`.
+      config: the data config.
+      image_shape: the data set's image shape. With `data.host`, only the channels matter.
+      encoded: whether the images are encoded files. With `data.stream` and no `data.host`, they are resized and cropped
+        to `image_shape`.
 
     Raises:
-      ConfigError: the images would not be of one size, evaluation would draw, or other settings ask for what only
-        a data set in memory has.
+      ConfigError: the images would differ in size, evaluation would draw at random, or another setting requires a data
+        set in memory.
     """
     if not config.host:
         _check_without(config)
@@ -36,51 +37,54 @@ def host_chains(config: DataConfig, image_shape: tuple[int, int, int], *, encode
         return None
     for name, value, instead in (
         ("resize", config.resize, "add resize(HEIGHT, WIDTH) to data.host"),
-        ("pad", config.pad or None, "leave it out, or pad in data.augment, as pad_crop does"),
+        ("pad", config.pad or None, "remove data.pad, or pad in data.augment, as pad_crop does"),
     ):
         if value is not None:
-            raise ConfigError(f"images are not held in memory, since data.host is set; {instead}", f"data.{name}")
+            raise ConfigError(f"data.host decodes images during training, not into memory; {instead}", f"data.{name}")
     if config.batch_size == "all":
-        raise ConfigError("a batch of the whole training split is held in memory: set data.host=[]", "data.batch_size")
+        raise ConfigError("a batch of the whole training split must be in memory; set data.host=[]", "data.batch_size")
     if image_shape[2] not in (1, 3, 4):
-        raise ConfigError(f"images of {image_shape[2]} channels are no pictures; set data.host=[]", "data.host")
-    training = _chain(config.host, "data.host")
-    evaluation = _chain(config.host_eval, "data.host_eval") if config.host_eval else evaluation_chain(training)
+        raise ConfigError(
+            f"images have {image_shape[2]} channels, but data.host needs 1, 3 or 4; set data.host=[]", "data.host"
+        )
+    training = _build_chain(config.host, "data.host")
+    evaluation = _build_chain(config.host_eval, "data.host_eval") if config.host_eval else evaluation_chain(training)
     if evaluation.random():
         name = next(s.name for s, part in zip(config.host_eval, evaluation.parts, strict=True) if part.random())
-        raise ConfigError(f"{name} draws at random, and evaluation must not; center_crop does not", "data.host_eval")
+        raise ConfigError(f"{name} draws at random, and evaluation must not; use center_crop instead", "data.host_eval")
     if evaluation.size != training.size:
         raise ConfigError(
-            f"it gives images of {_text(evaluation)}, and data.host gives {_text(training)}; make them equal",
+            f"it produces images of {_format_size(evaluation)}, but data.host of {_format_size(training)}; "
+            "make them equal",
             "data.host_eval",
         )
     return HostChains(training, evaluation)
 
 
 def _check_without(config: DataConfig) -> None:
-    """Refuses what is for `data.host`, or for it and for `data.stream`, where they are not set."""
+    """Reject settings that apply only with `data.host`, or only with `data.host` or `data.stream`."""
     workers = None if config.stream else config.workers
     for name, value in (("host_eval", config.host_eval or None), ("workers", workers)):
         if value is not None:
             raise ConfigError(
-                "it is for images that are decoded while training goes on; set data.host too, as in "
+                "it applies only to images that are decoded during training; set data.host too, as in "
                 "data.host='random_resized_crop(224)|flip_lr'" + (", or data.stream=true" if name == "workers" else ""),
                 f"data.{name}",
             )
 
 
-def _chain(specs: tuple[HostAugmentationSpec, ...], path: str) -> Chain:
+def _build_chain(specs: tuple[HostAugmentationSpec, ...], path: str) -> Chain:
     parts = []
-    for place, spec in enumerate(specs):
+    for index, spec in enumerate(specs):
         try:
             parts.append(spec.build())
         except ConfigError as error:
-            raise ConfigError(error.message, f"{path}.{place}") from None
+            raise ConfigError(error.message, f"{path}.{index}") from None
     try:
         return chain(parts)
     except ValueError as error:
         raise ConfigError(str(error), path) from None
 
 
-def _text(made: Chain) -> str:
-    return f"{made.size[1]}x{made.size[0]}"
+def _format_size(decode: Chain) -> str:
+    return f"{decode.size[1]}x{decode.size[0]}"

@@ -1,4 +1,4 @@
-"""Streamed examples on their way to the devices: the batches of the steps, and the parts of an evaluation."""
+"""Transfer of streamed examples to the devices: the batches of training steps and the chunks of an evaluation."""
 
 import collections
 import functools
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from jaxtrain.distributed.mesh import Layout
 
 PLACED_AHEAD = 2
-"""Batches on their way to the device before a step asks for them."""
+"""The number of batches that are copied to the devices before a step asks for them."""
 _NO_DRAWS = np.random.RandomState(0)
 
 
 class DeviceStream:
-    """A streamed split as evaluation reads it: in parts, each put on the devices when it is wanted.
+    """A streamed split for evaluation; it copies one chunk at a time to the devices.
 
     Args:
-      split: the split, padded.
-      layout: the devices.
+      split: the split, after padding.
+      layout: the devices and shardings.
     """
 
     def __init__(self, split: "StreamedSplit", layout: "Layout"):
@@ -39,9 +39,9 @@ class DeviceStream:
         return len(self.split)
 
     def chunks(self, size: int) -> Iterator[Arrays]:
-        """Yield the split in its order, `size` examples at a time, whole on every device.
+        """Yield the split in order, `size` examples at a time, replicated on every device.
 
-        Of every part a process reads what its devices are given, and the devices exchange it.
+        Each process reads only the part for its own devices, and the devices gather the rest.
         """
         layout = self._layout
         whole = -(-size // layout.shares) * layout.shares
@@ -54,12 +54,12 @@ class DeviceStream:
             yield self._all_gather(arrays, min(whole, len(self) - number * whole))
 
     def select(self, indices: np.ndarray) -> tuple[Arrays, np.ndarray]:
-        """Read the examples at `indices`; return them, and their indices among themselves."""
+        """Read the examples at `indices`; return them and the indices 0 to n - 1 of these arrays."""
         chosen = next(self.split.take(indices).chunks(len(indices)))
         return put_split(chosen, self._layout.replicated), np.arange(len(indices))
 
     def training_batches(self, stream: "Callable[[StreamedSplit], TrainingBatches]") -> TrainingBatches:
-        """Return what `stream` makes of the split."""
+        """Return `stream(split)`."""
         return stream(self.split)
 
     @functools.cached_property
@@ -73,16 +73,15 @@ class DeviceStream:
 
 
 class TrainingStream(TrainingBatches):
-    """Gives the batch of a step, laid out over the devices; those of the next steps are being made meanwhile.
+    """The batches of training steps, sharded over the devices; threads prepare the next ones in the meantime.
 
-    A batch that is ready is put on the device one or two steps before its own, so that it is copied while another is
-    computed with.
+    A batch that is ready is sent to the devices one or two steps early, so that its copy overlaps with computation.
 
     Args:
       split: the training split.
       chain: the transforms of its images at decoding; None for arrays.
-      draws: from a step and the index in its batch to the random numbers of that example.
-      order: the sequence of the examples of the run.
+      draws: a function from a step and an index in its batch to the random generator of that example.
+      order: the order of the examples over the run.
       batch_size: the number of examples in a step, over all processes; each process reads its own part of a batch.
       total_steps: the length of the run; nothing is read beyond it.
       sharding: the sharding of a batch.
@@ -105,47 +104,48 @@ class TrainingStream(TrainingBatches):
         self._groups = Groups(batch_size * total_steps, batch_size, split.at_a_time, part)
         self._sharding = sharding
         self._next_step = -1
-        self._ahead: Ahead | None = None
-        self._placed: collections.deque[Arrays] = collections.deque()
+        self._prefetcher: Ahead | None = None
+        self._on_devices: collections.deque[Arrays] = collections.deque()
 
     def __call__(self, step: int) -> Arrays:
-        """The batch of `step`; fast where steps are asked for one after the other."""
-        ahead = self._from(step)
-        batch = self._placed.popleft() if self._placed else self._place(next(ahead))
-        while len(self._placed) < PLACED_AHEAD and ahead.is_ready:
-            self._placed.append(self._place(next(ahead)))
+        """Return the batch of `step`; fast if steps are requested in sequence."""
+        ahead = self._prefetch_from(step)
+        batch = self._on_devices.popleft() if self._on_devices else self._put(next(ahead))
+        while len(self._on_devices) < PLACED_AHEAD and ahead.is_ready:
+            self._on_devices.append(self._put(next(ahead)))
         return batch
 
     def on_host(self, step: int) -> ArraySource:
-        """This process's share of the batch of `step`, in its memory."""
+        """Return this process's share of the batch of `step` as host arrays."""
         self.close()
-        with self._ahead_of(step) as ahead:
+        with self._prefetch(step) as ahead:
             return next(ahead)
 
     def close(self) -> None:
-        """Ends the work on later batches."""
-        self._placed.clear()
-        if self._ahead is not None:
-            self._ahead.close()
-            self._ahead = None
+        """Stop the work on later batches."""
+        self._on_devices.clear()
+        if self._prefetcher is not None:
+            self._prefetcher.close()
+            self._prefetcher = None
 
-    def _from(self, step: int) -> Ahead:
-        """What makes the batches from that of `step` on, less those that are placed."""
-        if self._ahead is None or step != self._next_step:
+    def _prefetch_from(self, step: int) -> Ahead:
+        """Return the prefetcher of the batches from `step` on; batches on the devices are not among them."""
+        if self._prefetcher is None or step != self._next_step:
             self.close()
-            self._ahead = self._ahead_of(step)
+            self._prefetcher = self._prefetch(step)
         self._next_step = step + 1
-        return self._ahead
+        return self._prefetcher
 
-    def _ahead_of(self, step: int) -> Ahead:
+    def _prefetch(self, step: int) -> Ahead:
         return Ahead(self._fill, self._split.image_shape, self._groups, step, self._split.workers)
 
-    def _place(self, batch: ArraySource) -> Arrays:
+    def _put(self, batch: ArraySource) -> Arrays:
         return Arrays(*put_process_parts((batch.images, batch.labels), self._sharding, self._groups.share[1]))
 
     def _fill(self, positions: range, images: np.ndarray) -> np.ndarray:
         step, first = divmod(positions.start, self._groups.size)
         indices = self._order.at(positions)
-        if self._chain is None or not self._chain.random():  # a generator costs as much as decoding a small picture
+        # Creating a generator costs as much as decoding a small image.
+        if self._chain is None or not self._chain.random():
             return self._split.fill(indices, images, self._chain, lambda _: _NO_DRAWS)
-        return self._split.fill(indices, images, self._chain, lambda place: self._draws(step, first + place))
+        return self._split.fill(indices, images, self._chain, lambda offset: self._draws(step, first + offset))

@@ -1,4 +1,4 @@
-"""Splits whose pictures stay encoded, each of its own size, until they are wanted."""
+"""Splits whose images stay encoded, each in its own size, until an example is requested."""
 
 import dataclasses
 import io
@@ -13,9 +13,12 @@ from jaxtrain.data.source import ArraySource, Example
 
 
 class Encoded(NamedTuple):
-    """One picture as it is stored.
+    """One stored image.
 
-    `content` is a file, its bytes, or uint8[H, W, C]; `label` is that of its class; `name` is for messages.
+    Attributes:
+      content: the file's path, its bytes, or an array uint8[H, W, C].
+      label: the label of its class.
+      name: the image's name for messages.
     """
 
     content: Path | bytes | np.ndarray
@@ -25,14 +28,14 @@ class Encoded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedSource:
-    """Random access to the pictures of a split, from any thread.
+    """Random access to the encoded images of a split, from any thread.
 
     Attributes:
-      count: how many there are.
-      read: the stored picture at an index; `DataError` where it cannot be got at.
-      channels: 1, 3 or 4 of the images that are made of them.
-      upright: whether they are turned as their EXIF data says.
-      number: what a picture is called in messages, by its index: its place in the whole split.
+      count: the number of images.
+      read: a function that returns the stored image at an index; it raises `DataError` if it cannot read the image.
+      channels: the number of channels of decoded images: 1, 3 or 4.
+      upright: whether images are rotated according to their EXIF data.
+      number: a function from an index to the image's index in the whole split, for messages.
     """
 
     count: int
@@ -45,7 +48,7 @@ class EncodedSource:
         return self.count
 
     def take(self, indices: np.ndarray) -> "EncodedSource":
-        """The pictures at `indices`, in that order."""
+        """Return the images at `indices`, in that order."""
         return dataclasses.replace(
             self,
             count=len(indices),
@@ -54,7 +57,12 @@ class EncodedSource:
         )
 
     def example(self, index: int, window: Callable[[Size], Window]) -> Example:
-        """What the window for its size shows of the picture at `index`; `DataError` where it does not decode."""
+        """Decode the image at `index` and apply a window; raise `DataError` if it does not decode.
+
+        Args:
+          index: the index of the image.
+          window: a function from an image's size to the window.
+        """
         from jaxtrain.data.sources.images import decode_part, part_of
 
         content, label, name = self.read(index)
@@ -65,7 +73,7 @@ class EncodedSource:
 
 
 def encoded_arrays(name: str, source: ArraySource) -> EncodedSource:
-    """A split held in the host's memory as pictures, so that it can be streamed as others are."""
+    """Wrap a split in the host's memory as an `EncodedSource`, so that it can be streamed like encoded images."""
 
     def read(index: int) -> Encoded:
         return Encoded(source.images[index], int(source.labels[index]), f"{name}, example {index},")

@@ -1,8 +1,8 @@
-"""The order of the examples on the devices: a permutation an epoch, made on the host and sliced in the step.
+"""The order of examples on the devices: one permutation per epoch, drawn on the host and sliced in the step.
 
-The examples form one endless sequence, a fresh permutation of the training split for each epoch, one after the other;
-batch t is the t-th run of `batch_size` examples of it. So every example of an epoch is seen once, no batch is short,
-and resuming is starting at a step. A batch may span two epochs.
+The examples form one endless sequence: a new permutation of the training split for each epoch, one after the other.
+Batch t is the t-th block of `batch_size` examples of the sequence. Every example of an epoch is therefore seen once, no
+batch is short, and a run can resume at any step. A batch may span two epochs.
 """
 
 import functools
@@ -19,7 +19,7 @@ from jaxtrain.sharding import put
 
 
 class EpochOrder(NamedTuple):
-    """The order of an epoch and of the next: `indices` int32[2N]; the batch of `first_step` starts at `offset`."""
+    """The order of an epoch and of the next one: `indices` int32[2N]; the batch of `first_step` starts at `offset`."""
 
     indices: jax.Array
     first_step: jax.Array
@@ -27,20 +27,20 @@ class EpochOrder(NamedTuple):
 
 
 class EpochShuffle:
-    """A permutation an epoch, drawn on the host: 2 ms for 60,000 examples, where XLA's sort on a CPU takes 60.
+    """One permutation per epoch, drawn on the host: 2 ms for 60,000 examples; XLA's sort on a CPU takes 60 ms.
 
     Args:
-      draw: from an epoch to what permutes its examples.
+      draw: a function from an epoch to the generator of its permutation.
       examples: the number of examples in an epoch.
       batch_size: the number of examples in a step.
-      everywhere: the sharding of an array that is whole on every device.
+      everywhere: the sharding that replicates an array on every device.
     """
 
     def __init__(self, draw: Callable[[int], Permutes], examples: int, batch_size: int, everywhere: Sharding):
         self._examples, self._batch_size = examples, batch_size
         self._everywhere = everywhere
 
-        @functools.lru_cache(maxsize=2)  # an epoch is the next one first
+        @functools.lru_cache(maxsize=2)  # each epoch is first used as the next epoch
         def permutation(epoch: int) -> np.ndarray:
             return draw(epoch).permutation(examples).astype(np.int32)
 
@@ -49,7 +49,7 @@ class EpochShuffle:
         self._order: EpochOrder | None = None
 
     def order(self, step: int) -> EpochOrder:
-        """Return the order for `step`; it is made anew when `step` begins in another epoch than the one before."""
+        """Return the order for `step`; it changes if `step` begins in another epoch than the last call's step."""
         if self._order is None or step not in self._steps:
             n, b = self._examples, self._batch_size
             epoch = step * b // n
@@ -62,12 +62,12 @@ class EpochShuffle:
 
     @property
     def until(self) -> int:
-        """The first step after that of the latest order that needs another one."""
+        """The first later step that needs a new order."""
         return self._steps.stop
 
 
 class FullBatchOrder:
-    """The order where every batch is the whole split, or is streamed in order: nothing is picked in the step."""
+    """A placeholder order for batches that need no selection in the step: full batches and streamed batches."""
 
     until = sys.maxsize
 
@@ -75,6 +75,6 @@ class FullBatchOrder:
         self._order = EpochOrder(*put((np.zeros(2, np.int32), *(np.zeros((), np.int32),) * 2), everywhere))
 
     def order(self, step: int) -> EpochOrder:
-        """Return the same for every step."""
+        """Return the same order for every step."""
         del step
         return self._order

@@ -1,7 +1,8 @@
-"""Which example stands at each position of a run: one endless sequence, every example once an epoch.
+"""The order of examples over a run: one endless sequence with every example once per epoch.
 
-Both orders are functions of the seed and the position, the same in memory and streamed. A permutation is drawn for each
-epoch and kept, 4 bytes an example; an index shuffle is computed at the positions that are asked for, and keeps nothing.
+Both orders are functions of the seed and the position, and are the same for data in memory and streamed data. The
+permutation order stores one permutation per epoch, 4 bytes per example. The index order computes each index on demand
+and stores nothing.
 """
 
 import functools
@@ -19,80 +20,80 @@ _SHIFT = np.uint64(33)
 
 
 class Permutes(Protocol):
-    """What draws the order of an epoch: `numpy.random.RandomState` does, and `IndexShuffle`."""
+    """A generator of the order of an epoch, such as `numpy.random.RandomState` or `IndexShuffle`."""
 
     def permutation(self, count: int, /) -> np.ndarray:
-        """The numbers below `count` in some order, whole numbers of [count]."""
+        """Return a permutation of 0 to count - 1, integers of shape [count]."""
         ...
 
 
 class ExampleOrder(Protocol):
-    """The sequence of the examples of a run."""
+    """The order of the examples over a run."""
 
     def at(self, positions: range) -> np.ndarray:
-        """Which examples stand at some positions, int64 of [len(positions)]."""
+        """Return the indices of the examples at `positions`, int64[len(positions)]."""
         ...
 
 
 class PermutationOrder:
-    """A permutation an epoch: the order of `epoch_shuffle.EpochShuffle`."""
+    """One stored permutation per epoch; the same order as `epoch_shuffle.EpochShuffle`."""
 
     def __init__(self, draw: Callable[[int], Permutes], examples: int):
         self._examples = examples
 
-        @functools.lru_cache(maxsize=2)  # of a batch that spans two epochs
+        @functools.lru_cache(maxsize=2)  # two, for a batch that spans two epochs
         def permutation(epoch: int) -> np.ndarray:
             return draw(epoch).permutation(examples).astype(np.int32 if examples < 2**31 else np.int64)
 
         self._permutation = permutation
-        self._lock = threading.Lock()  # else each thread that comes to a new epoch would draw it
+        self._lock = threading.Lock()  # otherwise each thread that reaches a new epoch would draw it
 
     def at(self, positions: range) -> np.ndarray:
-        """int64[len(positions)]."""
+        """Return the indices of the examples at `positions`, int64[len(positions)]."""
         with self._lock:
-            drawn = [(self._permutation(epoch), places) for epoch, places in _by_epoch(positions, self._examples)]
-        return np.concatenate([permutation[places] for permutation, places in drawn]).astype(np.int64)
+            drawn = [(self._permutation(epoch), part) for epoch, part in _split_by_epoch(positions, self._examples)]
+        return np.concatenate([permutation[part] for permutation, part in drawn]).astype(np.int64)
 
 
 class IndexShuffle:
-    """A permutation of the numbers below any `count` that is computed where it is looked at, in constant memory.
+    """A permutation of 0 to count - 1 for any `count`, computed on demand in constant memory.
 
     A balanced Feistel network (Luby & Rackoff 1988, "How to construct pseudorandom permutations from pseudorandom
-    functions") permutes the numbers of an even count of bits; what falls at `count` or above goes through it again
-    until it does not (cycle walking: Black & Rogaway 2002, "Ciphers with arbitrary finite domains", section 3). The
-    domain has at most 4 `count` numbers, so that a number goes through it four times on average at the most.
+    functions") permutes all numbers with an even number of bits. A result of `count` or above goes through the network
+    again until it is below (cycle walking: Black & Rogaway 2002, "Ciphers with arbitrary finite domains", section 3).
+    The domain has at most 4 `count` numbers, so a number takes at most four passes on average.
 
     Args:
-      draw: gives the keys of the rounds, and is used for nothing else.
+      draw: the generator of the round keys; nothing else is drawn from it.
     """
 
     def __init__(self, draw: np.random.RandomState):
         self._keys = draw.randint(0, 2**63, _ROUNDS, np.uint64)
 
     def at(self, places: np.ndarray, count: int) -> np.ndarray:
-        """Where the numbers `places` int64[...] below `count` go, int64[...]."""
+        """Return the images int64[...] of the numbers `places` int64[...] under the permutation of 0 to count - 1."""
         half = max(-(-(count - 1).bit_length() // 2), 1)
-        found = self._once(places.astype(np.uint64), half)
-        outside = found >= count
+        result = self._encrypt(places.astype(np.uint64), half)
+        outside = result >= count
         while outside.any():
-            found[outside] = self._once(found[outside], half)
-            outside = found >= count
-        return found.astype(np.int64)
+            result[outside] = self._encrypt(result[outside], half)
+            outside = result >= count
+        return result.astype(np.int64)
 
     def permutation(self, count: int, /) -> np.ndarray:
-        """The whole of it, int64[count]."""
+        """Return the whole permutation, int64[count]."""
         return self.at(np.arange(count), count)
 
-    def _once(self, numbers: np.ndarray, half: int) -> np.ndarray:
+    def _encrypt(self, numbers: np.ndarray, half: int) -> np.ndarray:
         bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
         left, right = numbers >> bits, numbers & mask
         for key in self._keys:
-            left, right = right, left ^ (_mixed(right ^ key) & mask)
+            left, right = right, left ^ (_mix_bits(right ^ key) & mask)
         return left << bits | right
 
 
-def _mixed(x: np.ndarray) -> np.ndarray:
-    """uint64[...], every bit of which depends on all bits of `x`: the finalizer of Appleby's MurmurHash3."""
+def _mix_bits(x: np.ndarray) -> np.ndarray:
+    """Return MurmurHash3's finalizer (Appleby) of `x`, uint64[...]: each bit depends on all bits of `x`."""
     x = x ^ (x >> _SHIFT)
     for multiplier in _MULTIPLIERS:
         x = x * multiplier
@@ -101,11 +102,11 @@ def _mixed(x: np.ndarray) -> np.ndarray:
 
 
 class IndexOrder:
-    """An index shuffle an epoch, in constant memory.
+    """One index shuffle per epoch, in constant memory.
 
     Args:
-      draw: the shuffle of an epoch.
-      examples: in an epoch.
+      draw: a function from an epoch to its shuffle.
+      examples: the number of examples in an epoch.
     """
 
     def __init__(self, draw: Callable[[int], IndexShuffle], examples: int):
@@ -113,37 +114,37 @@ class IndexOrder:
         self._draw = functools.lru_cache(maxsize=2)(draw)
 
     def at(self, positions: range) -> np.ndarray:
-        """int64[len(positions)]."""
-        parts = _by_epoch(positions, self._examples)
-        numbers = [np.arange(places.start, places.stop) for _, places in parts]
+        """Return the indices of the examples at `positions`, int64[len(positions)]."""
+        parts = _split_by_epoch(positions, self._examples)
+        numbers = [np.arange(part.start, part.stop) for _, part in parts]
         shuffles = [self._draw(epoch) for epoch, _ in parts]
-        return np.concatenate([s.at(places, self._examples) for s, places in zip(shuffles, numbers, strict=True)])
+        return np.concatenate([s.at(part, self._examples) for s, part in zip(shuffles, numbers, strict=True)])
 
 
-def _by_epoch(positions: range, examples: int) -> list[tuple[int, slice]]:
-    """The epochs in which positions lie, and their places in each."""
-    found = []
+def _split_by_epoch(positions: range, examples: int) -> list[tuple[int, slice]]:
+    """Split positions by epoch: return each epoch and the slice of positions within it."""
+    parts = []
     start = positions.start
     while start < positions.stop:
-        epoch, place = divmod(start, examples)
+        epoch, offset = divmod(start, examples)
         stop = min(positions.stop, (epoch + 1) * examples)
-        found.append((epoch, slice(place, place + stop - start)))
+        parts.append((epoch, slice(offset, offset + stop - start)))
         start = stop
-    return found
+    return parts
 
 
 Shuffle = Literal["permutation", "index"]
 
 
 def epoch_permutation(shuffle: Shuffle, seed: int) -> Callable[[int], Permutes]:
-    """Return a function from an epoch to what permutes its examples, as `data.shuffle` says."""
+    """Return a function from an epoch to the generator of its permutation, for the method `data.shuffle`."""
     if shuffle == "index":
         return functools.partial(_index_shuffle, seed)
     return functools.partial(host_stream, seed, SHUFFLE)
 
 
 def example_order(shuffle: Shuffle, seed: int, examples: int) -> ExampleOrder:
-    """Return the sequence of the examples of a run, which `epoch_shuffle.EpochShuffle` follows too."""
+    """Return the order of the examples over a run; `epoch_shuffle.EpochShuffle` has the same order."""
     if shuffle == "index":
         return IndexOrder(functools.partial(_index_shuffle, seed), examples)
     return PermutationOrder(epoch_permutation(shuffle, seed), examples)

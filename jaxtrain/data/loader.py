@@ -1,5 +1,6 @@
-"""The batch of a step, made inside the compiled step: picked among images that stay uint8 on the device, augmented,
-normalized and mixed. It is a function of `(seed, step)`.
+"""The loader inside the compiled step. The batch is a function of `(seed, step)`.
+
+It selects a batch from uint8 images on the device, then augments, normalizes and mixes it.
 """
 
 import dataclasses
@@ -18,14 +19,26 @@ from jaxtrain.step_context import ExampleEpochs, narrow_context
 
 
 class Batch(NamedTuple):
-    """`images` f32[B, H, W, C], normalized, and `labels` int32[B], or f32[B, K] where examples are mixed."""
+    """A batch as the model sees it.
+
+    Attributes:
+      images: the normalized images f32[B, H, W, C].
+      labels: the labels int32[B], or class probabilities f32[B, K] if examples are mixed.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxtrain
+      >>> batch = jaxtrain.Batch(images=jnp.zeros((4, 8, 8, 1)), labels=jnp.zeros(4, jnp.int32))
+      >>> batch.images.shape
+      (4, 8, 8, 1)
+    """
 
     images: jax.Array
     labels: jax.Array
 
 
 class AugmentSwitch(NamedTuple):
-    """Another augmentation, for the steps from `first_step` on."""
+    """The augmentation that applies from the step `first_step` on."""
 
     first_step: int
     augment: BatchAugmentation
@@ -34,26 +47,26 @@ class AugmentSwitch(NamedTuple):
 Mix = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """`(step, images, labels int32[B]) -> (images, labels f32[B, K])`."""
 CountEpochs = Callable[[jax.Array, jax.Array], ExampleEpochs]
-"""`(images uint8[B, H, W, C] as loaded, step) -> how often each has been seen`."""
+"""`(images uint8[B, H, W, C] as loaded, step) -> number of earlier epochs of each example`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingLoader:
-    """`(arrays, order, step) -> batch`, to be called inside `jax.jit`.
+    """The function `(arrays, order, step) -> batch`, to be called inside `jax.jit`.
 
-    A batch of all examples is the split as it lies: another order would be another rounding of the same sums, and a
-    line search compares values of one objective.
+    A batch of all examples keeps the order of the split. Another order would round the same sums differently, and a
+    line search must compare values of one objective.
 
     Attributes:
-      normalization: the preprocessing, fitted.
+      normalization: the fitted preprocessing.
       augment: the augmentation of a batch; None for none.
-      key: from a step to the key of its augmentation.
+      key: a function from a step to the key of its augmentation.
       batch_size: the number of examples in a batch.
       sharding: the sharding of a batch; None to leave it to the compiler.
       switch: the augmentation that replaces `augment` late in the run.
-      mix: what is done to the whole batch after that.
+      mix: the mixing of the whole batch after augmentation; None for none.
       normalize_first: whether a batch is normalized before it is augmented.
-      count_epochs: how often each example has been seen, where an augmentation asks for it.
+      count_epochs: a function that counts the earlier epochs of each example; None if no augmentation requires it.
     """
 
     normalization: Preprocessing
@@ -67,7 +80,7 @@ class TrainingLoader:
     count_epochs: CountEpochs | None = None
 
     def __call__(self, arrays: Arrays, order: EpochOrder, step: jax.Array) -> Batch:
-        """Pick, augment, normalize and mix the batch of `step`."""
+        """Select, augment, normalize and mix the batch of `step`."""
         if self.batch_size == arrays.labels.shape[0]:
             images, labels = arrays if self.sharding is None else constrain(arrays, self.sharding)
         else:
@@ -76,7 +89,7 @@ class TrainingLoader:
         return Batch(*self.mix(step, images, labels)) if self.mix is not None else Batch(images, labels)
 
     def prepare(self, step: jax.Array, images: jax.Array) -> jax.Array:
-        """Augment and normalize `images` uint8[N, H, W, C], the batch or the part of it that the context speaks of."""
+        """Augment and normalize `images` uint8[N, H, W, C], the batch or the part of it in the current step context."""
         with narrow_context(epochs=None if self.count_epochs is None else self.count_epochs(images, step)):
             if self.normalize_first:
                 return self._augment(step, normalize(images, self.normalization))
@@ -97,9 +110,9 @@ def normalize(images: jax.Array, normalization: Preprocessing) -> jax.Array:
 
 
 def take(arrays: Arrays, indices: jax.Array, sharding: Sharding | None) -> Arrays:
-    """Return the examples at `indices`, all of them in range, laid out as `sharding` says where there is one."""
-    found = Arrays(*(a.at[indices].get(mode="promise_in_bounds") for a in arrays))
-    return found if sharding is None else constrain(found, sharding)
+    """Return the examples at `indices`, which must be in range, with `sharding` unless it is None."""
+    examples = Arrays(*(a.at[indices].get(mode="promise_in_bounds") for a in arrays))
+    return examples if sharding is None else constrain(examples, sharding)
 
 
 def batch_indices(order: EpochOrder, step: jax.Array, batch_size: int) -> jax.Array:

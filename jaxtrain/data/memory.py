@@ -1,4 +1,4 @@
-"""A split held in memory: on the host as it was loaded, and on the devices as the step and evaluation read it."""
+"""Splits in memory: on the host after loading, and on the devices for training steps and evaluation."""
 
 import abc
 import dataclasses
@@ -25,18 +25,18 @@ class Arrays(NamedTuple):
 
 
 class TrainingBatches(abc.ABC):
-    """From a step to the arrays among which its examples are."""
+    """A function from a step to arrays on the devices that contain the step's examples."""
 
     @abc.abstractmethod
     def __call__(self, step: int) -> Arrays:
-        """Return the arrays that hold the examples of `step`."""
+        """Return arrays that contain the examples of `step`."""
 
     def dispatched(self, tick: jax.Array) -> None:  # noqa: B027
         """Call right after dispatching the step that consumes the last batch; `tick` is any of its outputs."""
 
     @property
     def seconds_waited(self) -> float | None:
-        """How long the devices have waited for batches; None where that is not measured."""
+        """The time in seconds that the devices have waited for batches; None if it is not measured."""
         return None
 
     def close(self) -> None:  # noqa: B027
@@ -44,31 +44,31 @@ class TrainingBatches(abc.ABC):
 
 
 class DeviceSplit(Protocol):
-    """A split as evaluation reads it: padded, on the devices or on the way to them."""
+    """A padded split for evaluation, on the devices or streamed to them."""
 
     def __len__(self) -> int: ...
 
     def chunks(self, size: int) -> Iterator[Arrays]:
-        """Yield the split in its order, in the largest parts that fit the devices; streamed ones of `size` examples."""
+        """Yield the split in order: as a whole if it is on the devices, else in chunks of `size` examples."""
         ...
 
     def select(self, indices: np.ndarray) -> tuple[Arrays, np.ndarray]:
-        """Return arrays that hold the examples at `indices`, and the indices of these examples in the arrays."""
+        """Return arrays that contain the examples at `indices`, and the examples' indices in these arrays."""
         ...
 
     def training_batches(self, stream: Callable[..., TrainingBatches]) -> TrainingBatches:
-        """Return the batches of the steps; `stream` makes them of a `StreamedSplit`."""
+        """Return the batches of the training steps; for a `StreamedSplit` these are `stream(split)`."""
         ...
 
 
 class MemorySplit(ArraySource):
-    """A split in the host's memory: an `ArraySource` with what a run asks of its splits."""
+    """A split in the host's memory: an `ArraySource` with the methods of the protocol `Split`."""
 
     streamed: ClassVar[bool] = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of every image."""
+        """The height, width and channels of every image."""
         height, width, channels = self.images.shape[1:]
         return height, width, channels
 
@@ -81,18 +81,18 @@ class MemorySplit(ArraySource):
         return MemorySplit(pad_images(self.images, margin), self.labels)
 
     def chunks(self, size: int) -> Iterator[ArraySource]:
-        """Yield the whole split in its order, `size` examples at a time; the last chunk may be smaller."""
+        """Yield the whole split in order, `size` examples at a time; the last chunk may be smaller."""
         for start in range(0, len(self), size):
             yield ArraySource(self.images[start : start + size], self.labels[start : start + size])
 
     def place(self, layout: "Layout") -> "HeldSplit":
-        """Copy the split whole to every device."""
+        """Copy the whole split to every device."""
         return HeldSplit(put_split(self, layout.replicated))
 
 
 @dataclasses.dataclass(frozen=True)
 class HeldSplit(TrainingBatches):
-    """A split that lies whole on every device; the step itself picks its examples."""
+    """A split that is replicated on every device; the step itself selects its examples."""
 
     arrays: Arrays
 
@@ -104,18 +104,18 @@ class HeldSplit(TrainingBatches):
         return self.arrays
 
     def chunks(self, size: int) -> Iterator[Arrays]:
-        """Yield all of it; a split on the devices needs no chunks."""
+        """Yield the whole split at once; a split on the devices needs no chunks."""
         yield self.arrays
 
     def select(self, indices: np.ndarray) -> tuple[Arrays, np.ndarray]:
-        """Return the whole split, and `indices`."""
+        """Return the whole split and `indices`."""
         return self.arrays, indices
 
     def training_batches(self, stream: Callable[..., TrainingBatches]) -> TrainingBatches:
-        """Return the split itself; nothing is streamed."""
+        """Return the split itself, since nothing is streamed."""
         return self
 
 
 def put_split(source: ArraySource, everywhere: Sharding) -> Arrays:
-    """Copy a split whole to every device of the sharding `everywhere`."""
+    """Copy a whole split to every device of the replicated sharding `everywhere`."""
     return Arrays(*put((source.images, source.labels.astype(np.int32)), everywhere))

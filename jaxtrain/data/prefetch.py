@@ -1,7 +1,7 @@
-"""Batches made ahead of their use: which positions of a run a batch holds, and threads that fill its arrays.
+"""Prefetching of batches: the division of positions into batches and groups, and threads that fill batches ahead.
 
-A thread takes a group of positions at a time, a few pictures that are to be decoded or a whole batch of stored arrays,
-and writes what stands there into the arrays of the batch: per-image work in Python only where decoding needs it.
+A thread processes one group of positions at a time and writes its examples into the arrays of the batch. A group is a
+few images to decode, or a whole batch of stored arrays. Only decoding therefore needs work per image in Python.
 """
 
 import collections
@@ -19,22 +19,25 @@ _BATCHES_AHEAD = 2
 _ALIGNMENT = 64
 
 Fill = Callable[[range, np.ndarray], np.ndarray]
-"""`(positions, images uint8[n, H, W, C] to be written) -> labels int32[n]`, from any thread."""
+"""`(positions, images uint8[n, H, W, C] to write) -> labels int32[n]`, callable from any thread."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """Cuts `count` positions into batches of `size`, and each of these into groups; groups are counted through.
+    """The division of `count` positions into batches of `size`, and of each batch into groups.
+
+    Groups are numbered consecutively over all batches.
 
     Attributes:
-      count: positions, over all batches.
-      size: positions in a batch, over all processes.
-      at_a_time: positions in a group, at the most.
-      share: `(index, count)` of a process among those that share every batch, one stretch of it each: the stretches of
-        all of them, one after the other, are the batch.
+      count: the number of positions over all batches.
+      size: the number of positions in a batch, over all processes.
+      at_a_time: the largest number of positions in a group.
+      share: `(index, count)` of this process among the processes that share every batch. Each process has one
+        contiguous part of a batch, in the order of the processes.
 
     Raises:
-      ValueError: a batch does not divide among the processes. All of them have as many groups, by which these count.
+      ValueError: a batch does not divide evenly among the processes. All processes must have the same number of groups,
+        since groups are numbered by it.
     """
 
     count: int
@@ -50,88 +53,91 @@ class Groups:
 
     @property
     def batches(self) -> int:
-        """How many batches there are, of which the last may be smaller."""
+        """The number of batches; the last one may be smaller."""
         return -(-self.count // self.size)
 
     @property
     def total(self) -> int:
-        """How many groups there are."""
+        """The number of groups over all batches."""
         return (self.batches - 1) * self.of_batch(0) + self.of_batch(self.batches - 1)
 
     def of_batch(self, batch: int) -> int:
-        """How many groups the batch has."""
+        """Return the number of groups in a batch."""
         return -(-self.in_batch(batch) // self.at_a_time)
 
     def in_batch(self, batch: int) -> int:
-        """How many of its positions are this process's."""
+        """Return the number of this process's positions in a batch."""
         return len(self.mine(batch))
 
     def mine(self, batch: int) -> range:
-        """Which they are."""
+        """Return this process's positions in a batch."""
         start = batch * self.size
         whole = min(self.size, self.count - start)
-        index, processes = self.share
-        return range(start + whole * index // processes, start + whole * (index + 1) // processes)
+        process, processes = self.share
+        return range(start + whole * process // processes, start + whole * (process + 1) // processes)
 
     def positions(self, number: int) -> range:
-        """The positions in a group."""
-        batch, place = divmod(number, self.of_batch(0))
-        return self.mine(batch)[place * self.at_a_time : (place + 1) * self.at_a_time]
+        """Return the positions in the group with this number."""
+        batch, index = divmod(number, self.of_batch(0))
+        return self.mine(batch)[index * self.at_a_time : (index + 1) * self.at_a_time]
 
 
 class Ahead:
-    """Batches in order, of which `workers` threads make the next ones while the caller uses one.
+    """An iterator over batches in order; `workers` threads fill the next batches while the caller uses one.
 
-    What `fill` raises is raised by the `next` that would have given its batch.
+    An exception in `fill` is raised by the call of `next` that would have returned its batch.
 
     Args:
-      fill: writes the images at some positions and gives their labels.
-      shape: of every image.
-      groups: how positions make batches.
-      first: the batch to begin with.
-      workers: 0 for none: `next` does the work.
+      fill: a function that writes the images at some positions and returns their labels.
+      shape: the shape of every image.
+      groups: the division of positions into batches and groups.
+      first: the number of the first batch.
+      workers: the number of threads; 0 for none, where `next` does the work.
     """
 
     def __init__(self, fill: Fill, shape: tuple[int, int, int], groups: Groups, first: int, workers: int):
         import grain
 
         self._fill, self._shape, self._groups, self._batch = fill, shape, groups, first
-        self._begun: dict[int, ArraySource] = {}
-        self._filled: collections.Counter[int] = collections.Counter()
+        self._unfinished: dict[int, ArraySource] = {}
+        self._finished_groups: collections.Counter[int] = collections.Counter()
         self._lock = threading.Lock()
         ahead = _BATCHES_AHEAD * groups.of_batch(0) + workers if workers else 0
         options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=ahead)
-        numbers: Any = grain.MapDataset.range(first * groups.of_batch(0), groups.total).map(self._work)
+        numbers: Any = grain.MapDataset.range(first * groups.of_batch(0), groups.total).map(self._fill_group)
         self._done = iter(numbers.to_iter_dataset(options))
 
-    def _work(self, number: int) -> int:
-        """Puts the examples of a group into the arrays of their batch."""
+    def _fill_group(self, number: int) -> int:
+        """Write the examples of a group into the arrays of their batch; return the group's number."""
         groups = self._groups
         batch, positions = number // groups.of_batch(0), groups.positions(number)
         with self._lock:
-            if batch not in self._begun:
+            if batch not in self._unfinished:
                 count = groups.in_batch(batch)
-                self._begun[batch] = ArraySource(_aligned((count, *self._shape)), np.empty(count, np.int32))
-        images, labels = self._begun[batch].images, self._begun[batch].labels
+                empty = _allocate_aligned((count, *self._shape))
+                self._unfinished[batch] = ArraySource(empty, np.empty(count, np.int32))
+        images, labels = self._unfinished[batch].images, self._unfinished[batch].labels
         start = positions.start - groups.mine(batch).start
         part = slice(start, start + len(positions))
         labels[part] = self._fill(positions, images[part])
         with self._lock:
-            self._filled[batch] += 1
+            self._finished_groups[batch] += 1
         return number
 
     @property
     def is_ready(self) -> bool:
-        """Whether the next batch is made, so that `next` gives it at once."""
-        return self._batch < self._groups.batches and self._filled[self._batch] == self._groups.of_batch(self._batch)
+        """Whether the next batch is complete, so that `next` returns at once."""
+        if self._batch >= self._groups.batches:
+            return False
+        return self._finished_groups[self._batch] == self._groups.of_batch(self._batch)
 
     def __next__(self) -> ArraySource:
         for _ in range(self._groups.of_batch(self._batch)):
             next(self._done)
-        made = self._begun.pop(self._batch)
-        del self._filled[self._batch]
+        batch = self._unfinished.pop(self._batch)
+        del self._finished_groups[self._batch]
         self._batch += 1
-        return made
+        return batch
 
     def __enter__(self) -> "Ahead":
         return self
@@ -140,12 +146,12 @@ class Ahead:
         self.close()
 
     def close(self) -> None:
-        """Drops what is not begun; threads end when they have done what they are at."""
+        """Drop the groups that have not begun; each thread ends after its current group."""
         self._done.close()
 
 
-def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """uint8, at an address at which XLA takes it on a CPU without a copy."""
+def _allocate_aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Return an uninitialized uint8 array at an address that XLA:CPU can use without a copy."""
     size = math.prod(shape)
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT

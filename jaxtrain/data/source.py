@@ -1,4 +1,4 @@
-"""Examples of a data set in the host's memory, and the protocol that all splits of a run follow."""
+"""Examples in the host's memory, and the protocol of all splits of a run."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Example(NamedTuple):
-    """One labeled image: `image` uint8[H, W, C], `label` in [0, num_classes)."""
+    """A labeled image: `image` uint8[H, W, C] and `label` in [0, num_classes)."""
 
     image: np.ndarray
     label: int
@@ -20,7 +20,7 @@ class Example(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArraySource:
-    """A split held in memory: `images` uint8[N, H, W, C], `labels` int32[N]."""
+    """A split in the host's memory: `images` uint8[N, H, W, C] and `labels` int32[N]."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -37,21 +37,21 @@ class ArraySource:
 
 
 class Split(Protocol):
-    """The examples of one split of a run, held in memory or read as they are wanted."""
+    """The examples of one split of a run, in memory or read on demand."""
 
     @property
     def streamed(self) -> bool:
-        """Whether the examples are read as they are wanted."""
+        """Whether the examples are read on demand."""
         ...
 
     @property
     def labels(self) -> np.ndarray:
-        """int32[N]; no image is decoded for them."""
+        """The labels int32[N]; they are read without decoding images."""
         ...
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of every image."""
+        """The height, width and channels of every image."""
         ...
 
     def __len__(self) -> int: ...
@@ -65,9 +65,9 @@ class Split(Protocol):
         ...
 
     def chunks(self, size: int) -> Iterator[ArraySource]:
-        """Yield the whole split in its order, `size` examples at a time; the last chunk may be smaller."""
+        """Yield the whole split in order, `size` examples at a time; the last chunk may be smaller."""
         ...
 
     def place(self, layout: "Layout") -> "DeviceSplit":
-        """Copy the split to the devices, or make ready to put its examples there as they are wanted."""
+        """Return the split on the devices; a streamed split copies its examples there on demand."""
         ...

@@ -1,4 +1,4 @@
-"""From a data set and a data config to the splits of a run: validation taken off, resized, padded, normalized."""
+"""The splits of a run from a data set and a data config: validation split, resizing, padding, preprocessing."""
 
 import dataclasses
 import math
@@ -20,14 +20,14 @@ from jaxtrain.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class SplitPlan:
-    """The facts of the splits before any image is read.
+    """The shapes and sizes of the splits, known before any image is read.
 
     Attributes:
-      dataset: where the images come from.
-      config: how they are prepared.
-      image_shape: height, width, channels as the model sees them.
-      sizes: examples by split: "train", then "validation" and "test" where there are such.
-      host: what is done to pictures while they are decoded; None where nothing needs decoding.
+      dataset: the data set.
+      config: the data config.
+      image_shape: the height, width and channels of the model's input.
+      sizes: the number of examples by split: "train", then "validation" and "test" if they exist.
+      host: the decode transforms; None if images are not decoded during training.
     """
 
     dataset: Dataset
@@ -38,39 +38,39 @@ class SplitPlan:
 
     @property
     def batch_size(self) -> int:
-        """Examples in a training step: those of the whole training split where the config says "all"."""
+        """The number of examples in a training step; all of the training split if the config says "all"."""
         return self.sizes["train"] if self.config.batch_size == "all" else self.config.batch_size
 
     @property
     def streamed(self) -> bool:
-        """Whether splits are read as they are wanted, and not held on the devices."""
+        """Whether splits are read on demand instead of stored on the devices."""
         return self.host is not None or self.config.stream
 
     @property
     def needs_single_steps(self) -> str:
-        """Why steps must be dispatched one by one; "" where several can be compiled into one call."""
-        return "batches that are streamed are there one at a time" if self.streamed else ""
+        """The reason for which steps must be dispatched one by one; "" if one call can run several steps."""
+        return "streamed batches arrive one at a time" if self.streamed else ""
 
     @property
     def workers(self) -> int:
-        """The number of threads that read where splits are streamed; 0 for none but the caller's."""
+        """The number of threads that read streamed splits; 0 for only the caller's."""
         return available_cores() if self.config.workers is None else self.config.workers
 
     @property
     def recipe(self) -> Recipe:
-        """Of the preprocessing."""
+        """The preprocessing before fitting."""
         recipe: Recipe = self.config.normalize.build()
         return recipe
 
 
 def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
-    """Finds the data set's files and works out the splits; `ConfigError` where the config asks for too much."""
+    """Find the data set's files and compute the splits; raise `ConfigError` if they cannot satisfy the config."""
     dataset: Dataset = config.dataset.build(directory=directory)
     total = dataset.sizes["train"]
     held_out = config.validation.examples(total) if config.validation is not None else 0
     if config.validation is not None and not 0 < held_out < total:
         raise ConfigError(
-            f"'{config.validation}' takes {held_out} of the {total} training examples; both parts must hold some",
+            f"'{config.validation}' reserves {held_out} of the {total} training examples; both splits must hold some",
             "data.validation",
         )
     sizes = {"train": total - held_out}
@@ -81,7 +81,7 @@ def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
     if config.batch_size != "all" and config.batch_size > sizes["train"]:
         raise ConfigError(
             f"a batch of {config.batch_size} is larger than the training split of {dataset.name}, "
-            f"which has {sizes['train']} examples",
+            f"which has {sizes['train']} examples; choose a smaller one",
             "data.batch_size",
         )
     host = host_chains(config, dataset.image_shape, encoded=dataset.encoded is not None)
@@ -89,7 +89,7 @@ def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
     plan = SplitPlan(dataset, config, resized_shape(dataset.image_shape, size, config.pad), sizes, host)
     if config.stream and plan.batch_size == sizes["train"]:
         raise ConfigError(
-            "a batch of the whole training split is held in memory: set data.stream=false", "data.batch_size"
+            "a batch of the whole training split must be in memory; set data.stream=false", "data.batch_size"
         )
     try:
         plan.recipe.check(plan.image_shape)
@@ -99,16 +99,16 @@ def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
 
 
 def validation_indices(total: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`(training, validation)` indices, each ascending, by a permutation that depends on the seed alone.
+    """Return the indices `(training, validation)`, each ascending, of a permutation that depends only on the seed.
 
-    `RandomState` is used because numpy guarantees its stream for ever; that of newer generators may change.
+    The generator is a `RandomState`, whose stream numpy never changes; the streams of newer generators may change.
     """
     permutation = np.random.RandomState(seed % 2**32).permutation(total)
     return np.sort(permutation[held_out:]), np.sort(permutation[:held_out])
 
 
 def load_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str, MemorySplit]:
-    """Read the splits called `names`, resized and not yet padded; "train" and "validation" never overlap."""
+    """Read the splits `names` into memory, resized but not padded; "train" and "validation" never overlap."""
     loaded: dict[str, ArraySource] = {}
     if "test" in names:
         loaded["test"] = plan.dataset.load("test")
@@ -129,17 +129,17 @@ def load_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str,
 
 
 def stream_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str, StreamedSplit]:
-    """The same splits of the same examples, resized and not yet padded, read as they are wanted."""
+    """Open the splits `names` for reading on demand, resized but not padded, with the examples of `load_splits`."""
     chain, classes = None if plan.host is None else plan.host.evaluation, plan.dataset.num_classes
 
-    def opened(split: str) -> StreamedSplit:
+    def open_split(split: str) -> StreamedSplit:
         source = plan.dataset.store(split) if chain is None else plan.dataset.stream(split)
         name = f"{plan.dataset.name}, split {split}"
         return StreamedSplit(name, source, chain, classes, plan.workers, plan.config.resize)
 
-    streamed = {"test": opened("test")} if "test" in names else {}
+    streamed = {"test": open_split("test")} if "test" in names else {}
     if "train" in names or "validation" in names:
-        split, held_out = opened("train"), plan.sizes.get("validation", 0)
+        split, held_out = open_split("train"), plan.sizes.get("validation", 0)
         parts = {"train": split}
         if held_out:
             training, validation = validation_indices(len(split), held_out, seed)
@@ -151,19 +151,19 @@ def stream_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[st
 def read_splits(
     plan: SplitPlan, names: tuple[str, ...], seed: int
 ) -> Mapping[str, MemorySplit] | Mapping[str, StreamedSplit]:
-    """Return the splits called `names` as the config wants them: in memory, or read as they are wanted."""
+    """Return the splits `names`, in memory or read on demand, as the config says."""
     return stream_splits(plan, names, seed) if plan.streamed else load_splits(plan, names, seed)
 
 
 def fit_normalization(plan: SplitPlan, train: Split) -> Preprocessing:
-    """Fit the preprocessing of the run to the training split as loaded (before padding) and nothing else."""
-    if train.streamed and not plan.recipe.looks:  # decoding a split takes as long as an epoch
+    """Fit the preprocessing of the run to the training split as loaded, before padding."""
+    if train.streamed and not plan.recipe.looks:  # decoding the split takes as long as an epoch
         return plan.recipe.fit([np.zeros((1, *plan.image_shape), np.uint8)])
     return plan.recipe.fit(_batches(plan, train))
 
 
 def fits_normalization(plan: SplitPlan, train: Split, fitted: Preprocessing) -> bool:
-    """Return whether `fitted` came of the training split, as far as its means tell."""
+    """Return whether `fitted` was fitted to this training split, judged by its means."""
     return plan.recipe.fits(fitted, _batches(plan, train))
 
 
@@ -171,7 +171,7 @@ _FEATURES_AT_A_TIME = 2**22
 
 
 def _batches(plan: SplitPlan, split: Split) -> Iterator[np.ndarray]:
-    """Yield the images a few at a time, with their margin where that is a part of what is fitted."""
+    """Yield the images a few at a time, padded if the preprocessing is fitted to padded images."""
     margin = plan.config.pad if plan.recipe.padded else 0
     size = max(_FEATURES_AT_A_TIME // math.prod(plan.image_shape), 1)
     for chunk in split.chunks(size):

@@ -1,4 +1,4 @@
-"""Splits whose images are arrays of one size in files or in the host's memory, read many at a time."""
+"""Splits whose images are same-size arrays in files or in the host's memory, read many at a time."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,15 +10,15 @@ from jaxtrain.data.source import ArraySource
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredSource:
-    """Random access to the images of a split, many at a time and from any thread; nothing needs decoding.
+    """Random access to same-size images of a split, many at a time and from any thread, without decoding.
 
     Attributes:
-      count: how many there are.
-      image_shape: height, width, channels of every image.
-      read: `(indices int64[n], images uint8[n, H, W, C] to be written) -> labels int32[n]`; `DataError` where a file
-        cannot be read. A label that is no class number may be any number outside of the classes.
-      read_labels: `indices int64[n] -> labels int32[n]`.
-      number: what an image is called in messages, by its index: its place in the whole split.
+      count: the number of images.
+      image_shape: the height, width and channels of every image.
+      read: a function `(indices int64[n], images uint8[n, H, W, C] to write) -> labels int32[n]`. It raises `DataError`
+        if a file cannot be read. An invalid label may become any number outside of the classes.
+      read_labels: a function `indices int64[n] -> labels int32[n]`.
+      number: a function from an index to the image's index in the whole split, for messages.
     """
 
     count: int
@@ -31,22 +31,22 @@ class StoredSource:
         return self.count
 
     def take(self, indices: np.ndarray) -> "StoredSource":
-        """The images at `indices`, in that order."""
+        """Return the images at `indices`, in that order."""
         return dataclasses.replace(
             self,
             count=len(indices),
-            read=lambda places, images: self.read(indices[places], images),
-            read_labels=lambda places: self.read_labels(indices[places]),
-            number=lambda place: self.number(indices[place]),
+            read=lambda chosen, images: self.read(indices[chosen], images),
+            read_labels=lambda chosen: self.read_labels(indices[chosen]),
+            number=lambda index: self.number(indices[index]),
         )
 
 
 def stored_arrays(source: ArraySource) -> StoredSource:
-    """A split that lies in the host's memory: for more images than the devices hold."""
+    """Wrap a split in the host's memory as a `StoredSource`, for data sets larger than the devices' memory."""
     images, labels = source.images, source.labels.astype(np.int32)
 
     def read(indices: np.ndarray, out: np.ndarray) -> np.ndarray:
-        np.take(images, indices, axis=0, out=out, mode="clip")  # any other mode goes through a buffer
+        np.take(images, indices, axis=0, out=out, mode="clip")  # other modes copy through a buffer
         return labels[indices]
 
     height, width, channels = images.shape[1:]

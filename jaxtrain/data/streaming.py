@@ -1,13 +1,11 @@
-"""A split that is streamed: threads of the host make a batch ahead of the step that needs it.
+"""Streamed splits: threads of the host prepare each batch ahead of the step that needs it.
 
-if TYPE_CHECKING:
-    from jaxtrain.distributed.mesh import Layout
+A batch is a function of `(seed, step)` alone, as with data in memory. The order of the examples is the same, and random
+draws of an augmentation come from a generator that is keyed by the step and the index in the batch. Threads affect only
+the timing.
 
-What a batch holds is a function of `(seed, step)` alone, as it is in memory: the order of the examples is the same, and
-the numbers of an augmentation come from a generator that is keyed by the step and the place in the batch. Threads only
-decide when. Pictures are decoded and augmented; images that are stored as arrays of one size are gathered as they are.
-Pillow and numpy let go of the interpreter while they work, so threads are as fast as processes are here, and cost
-neither start nor copies.
+Encoded images are decoded and augmented; same-size arrays are gathered unchanged. Pillow and numpy release the GIL
+while they work, so threads are as fast as processes here, without their start-up and copies.
 """
 
 import dataclasses
@@ -34,31 +32,31 @@ if TYPE_CHECKING:
 
 _PICTURES = 8
 _STORED_BYTES = 2**22
-"""What a thread takes at a time: pictures to be decoded, or so much of stored images: a whole batch of small ones."""
+"""The unit of work of a thread: a number of images to decode, or a number of bytes of stored images."""
 NO_DRAWS = np.random.RandomState(0)
 
 Draws = Callable[[int], np.random.RandomState]
-"""From the place of an example, among those that are made together, to its numbers."""
+"""A function from an example's position in the arrays being filled to its random generator."""
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamedSplit:
-    """A split that is read as it is wanted.
+    """A split that is read on demand.
 
     Attributes:
-      name: of the data set and the split, for messages.
-      source: the pictures, or images as arrays of one size.
-      chain: what is made of each picture when the split is looked at, in evaluation and when preprocessing is fitted;
-        it draws nothing. None for arrays.
-      num_classes: labels lie in [0, num_classes).
-      workers: threads that read; 0 for none but the caller's.
-      resize: height and width to which the images are resampled after that.
-      margin: pixels of 0 on each side of what is then there.
+      name: the name of the data set and the split, for messages.
+      source: the encoded images, or images as same-size arrays.
+      chain: the decode transforms for evaluation and for fitting the preprocessing, without random draws. None for
+        arrays.
+      num_classes: the number of classes; labels lie in [0, num_classes).
+      workers: the number of threads that read; 0 for only the caller's.
+      resize: the height and width to which images are resampled after decoding; None for no resampling.
+      margin: the number of zero pixels added on each side after resampling.
     """
 
     streamed: ClassVar[bool] = True
@@ -82,64 +80,64 @@ class StreamedSplit:
         return dataclasses.replace(self, margin=margin)
 
     def place(self, layout: "Layout") -> "DeviceStream":
-        """Return what puts the examples on the devices as they are wanted."""
+        """Return the split for evaluation, which copies its examples to the devices on demand."""
         return DeviceStream(self, layout)
 
     @property
     def labels(self) -> np.ndarray:
-        """int32[N]; no picture is decoded for them."""
+        """The labels int32[N]; they are read without decoding images."""
         if isinstance(self.source, StoredSource):
             return self.source.read_labels(np.arange(len(self)))
         return np.array([self.source.read(index).label for index in range(len(self))], np.int32)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width, channels of what is made of every example."""
+        """The height, width and channels of every image after all transforms."""
         return resized_shape(self._read_shape, self.resize, self.margin)
 
     @property
     def at_a_time(self) -> int:
-        """How many examples a thread makes at a time."""
+        """The number of examples in a thread's unit of work."""
         if isinstance(self.source, EncodedSource):
             return _PICTURES
         return max(_STORED_BYTES // math.prod(self.image_shape), 1)
 
     def fill(self, indices: np.ndarray, images: np.ndarray, chain: Chain | None, draws: Draws) -> np.ndarray:
-        """Writes the images at `indices` int64[n] into `images` uint8[n, H, W, C], and returns their labels int32[n].
+        """Write the images at `indices` into `images` and return their labels int32[n].
 
         Args:
-          indices: of the examples.
-          images: what is written.
-          chain: what is made of pictures; None for arrays.
-          draws: the numbers that the chain may draw from.
+          indices: the indices int64[n] of the examples.
+          images: the output array uint8[n, H, W, C].
+          chain: the decode transforms; None for arrays.
+          draws: the random generators of the examples for the decode transforms.
 
         Raises:
           DataError: an image cannot be read or decoded, or a label is out of range.
         """
-        as_read = self.image_shape == self._read_shape
-        read = images if as_read else np.empty((len(indices), *self._read_shape), np.uint8)
+        final_size = self.image_shape == self._read_shape
+        read = images if final_size else np.empty((len(indices), *self._read_shape), np.uint8)
         if isinstance(self.source, StoredSource):
             labels = self.source.read(indices, read)
-            for place in np.flatnonzero((labels < 0) | (labels >= self.num_classes))[:1]:
-                self._check(int(labels[place]), int(indices[place]))
+            for bad in np.flatnonzero((labels < 0) | (labels >= self.num_classes))[:1]:
+                self._check_label(int(labels[bad]), int(indices[bad]))
         else:
             assert chain is not None
             labels = np.empty(len(indices), np.int32)
-            for place, index in enumerate(indices):
-                read[place], labels[place] = self._example(self.source, int(index), chain, draws(place))
-        if not as_read:
-            sized = read if self.resize is None else resize_images(read, self.resize)
-            images[...] = pad_images(sized, self.margin)
+            for position, index in enumerate(indices):
+                read[position], labels[position] = self._decode(self.source, int(index), chain, draws(position))
+        if not final_size:
+            resized = read if self.resize is None else resize_images(read, self.resize)
+            images[...] = pad_images(resized, self.margin)
         return labels
 
     def chunks(self, size: int, share: tuple[int, int] = (0, 1), multiple: int = 1) -> Iterator[ArraySource]:
-        """The whole split in its order, `size` examples at a time; the last chunk may be smaller.
+        """Yield the whole split in order, `size` examples at a time; the last chunk may be smaller.
 
         Args:
-          size: of a chunk, over all processes.
-          share: `(index, count)` of a process among those that share every chunk: it reads its own stretch of each
-            alone.
-          multiple: the last chunk is filled up to a multiple of this, by more of the last example.
+          size: the number of examples in a chunk, over all processes.
+          share: `(index, count)` of this process among the processes that share every chunk; it reads only its own part
+            of each.
+          multiple: the number whose multiple the last chunk is padded to, by repeating the last example.
         """
         count = -(-len(self) // multiple) * multiple
         groups = Groups(count, size, self.at_a_time, share)
@@ -160,12 +158,12 @@ class StreamedSplit:
         width, height = self.chain.size
         return height, width, self.source.channels
 
-    def _example(self, source: EncodedSource, index: int, chain: Chain, draws: np.random.RandomState) -> Example:
-        found = source.example(index, functools.partial(chain.window, draws))
-        self._check(found.label, index)
-        return found
+    def _decode(self, source: EncodedSource, index: int, chain: Chain, draws: np.random.RandomState) -> Example:
+        example = source.example(index, functools.partial(chain.window, draws))
+        self._check_label(example.label, index)
+        return example
 
-    def _check(self, label: int, index: int) -> None:
+    def _check_label(self, label: int, index: int) -> None:
         if not 0 <= label < self.num_classes:
             raise DataError(
                 f"{self.name}: label {label} of example {self.source.number(index)} is out of range; with "

@@ -1,7 +1,8 @@
-"""The small convolutional net of CIFAR-10 speedruns: Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU".
+"""Airbench, the small convolutional net of CIFAR-10 speedruns (Jordan 2024, arXiv:2404.00498, section 3.1, listing 1).
 
-arXiv:2404.00498, section 3.1 and listing 1, after Page 2019 (ResNet-9, "How to train your ResNet") and T. Balsam's
-hlb-CIFAR10 (2023), from which the whitening layer's size, the wide last pooling and the scaled head come.
+The paper is "94% on CIFAR-10 in 3.29 seconds on a single GPU". It builds on Page 2019 (ResNet-9, "How to train your
+ResNet") and T. Balsam's hlb-CIFAR10 (2023). The latter introduced the size of the whitening layer, the wide last
+pooling and the scaled head.
 """
 
 from typing import Any
@@ -21,22 +22,22 @@ _LAST_POOL = 3
 
 
 class Airbench(nn.Module):
-    """A layer `whiten` over 2x2 places, three groups of two convolutions, a maximum over 3x3 places, scaled `logits`.
+    """Airbench: a 2x2 convolution `whiten`, three groups of two convolutions, a 3x3 max pooling, scaled `logits`.
 
-    A group is a convolution, 2x2 pooling, normalization, activation, and a convolution, normalization, activation.
-    The first layer has twice as many features as inputs, for the components of patches and their negatives
-    (`jaxtrain list initializations`: whiten_patches). The scales of the normalizations are parameters as any other, and
-    stay at 1 in the paper: freeze `norm.*/scale`.
+    A group is convolution, 2x2 pooling, normalization, activation, then convolution, normalization, activation.
+    The first layer has twice as many output channels as inputs, for the principal components of patches and their
+    negatives (`jaxtrain list initializations`: whiten_patches). The scales of the normalizations are ordinary
+    parameters here and constants 1 in the paper: freeze `norm.*/scale` to reproduce it.
 
     Endpoints: "whitened", "group1" to "group3".
 
     Attributes:
       num_classes: number of logits.
-      widths: channels of the groups.
-      window: side of the first layer's window.
-      logit_scale: what the logits are multiplied by.
-      decay: of the normalization's running statistics.
-      layers: how layers are made.
+      widths: channels of each group.
+      window: kernel size of the first layer.
+      logit_scale: factor of the logits.
+      decay: decay of the running statistics of batch normalization.
+      layers: options that all layers share.
     """
 
     num_classes: int
@@ -55,10 +56,10 @@ class Airbench(nn.Module):
         x = endpoint(self, "whitened", layers.act(x))
         for group, features in enumerate(self.widths, 1):
             x = layers.conv(x, features, name=f"group{group}_conv1")
-            x = layers.act(self._normalize(_pooled(x, 2), layers, f"group{group}_norm1"))
+            x = layers.act(self._normalize(_max_pool(x, 2), layers, f"group{group}_norm1"))
             x = layers.conv(x, features, name=f"group{group}_conv2")
             x = endpoint(self, f"group{group}", layers.act(self._normalize(x, layers, f"group{group}_norm2")))
-        x = _pooled(x, _LAST_POOL)
+        x = _max_pool(x, _LAST_POOL)
         x = x.reshape(x.shape[0], -1)
         uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's default
         head = nn.Dense(self.num_classes, use_bias=False, kernel_init=uniform, **_dtypes(layers), name="logits")
@@ -74,9 +75,12 @@ def _dtypes(layers: Layers) -> dict[str, Any]:
     return {"dtype": jnp.dtype(layers.dtype), "param_dtype": jnp.dtype(layers.param_dtype)}
 
 
-def _pooled(x: jax.Array, window: int) -> jax.Array:
+def _max_pool(x: jax.Array, window: int) -> jax.Array:
     if min(x.shape[1:3]) < window:
-        raise ValueError("airbench makes images 24 times smaller and one pixel more: they must be at least 25x25")
+        raise ValueError(
+            f"airbench needs images of at least 25x25: the feature map before a {window}x{window} pooling is only "
+            f"{x.shape[1]}x{x.shape[2]}; set data.resize or data.pad"
+        )
     return pool(x, window=window)
 
 
@@ -92,18 +96,29 @@ def airbench(
     dtype: DType = "float32",
     param_dtype: DType = "float32",
 ) -> Airbench:
-    """The net of CIFAR-10 speedruns (Jordan 2024, listing 1), for images of 25x25 at least.
+    """Build the net of CIFAR-10 speedruns (Jordan 2024, listing 1), for images of at least 25x25.
 
     Args:
       num_classes: number of logits.
-      widths: channels of the groups.
-      window: side of the first layer's window.
-      logit_scale: what the logits are multiplied by.
-      decay: of the normalization's running statistics.
-      activation: after normalizations, and after the first layer.
-      kernel_init: of the convolutions. "dirac" begins every convolution as the identity on its first outputs.
-      dtype: of computation; normalizations are in float32 at least.
-      param_dtype: of parameters.
+      widths: channels of each group.
+      window: kernel size of the first layer.
+      logit_scale: factor of the logits.
+      decay: decay of the running statistics of batch normalization.
+      activation: activation after each normalization and after the first layer.
+      kernel_init: initializer of the convolutions. With "dirac" the first output channels of each convolution start
+        as the identity.
+      dtype: dtype of the computation; normalizations compute in float32 at least.
+      param_dtype: dtype of the parameters.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.airbench94(num_classes=10)
+      >>> images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+      >>> variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+      >>> variables["params"]["whiten"]["kernel"].shape  # 2 * 2 * 2 * 3 filters
+      (2, 2, 3, 24)
+      >>> sum(x.size for x in jax.tree.leaves(variables["params"]))
+      1972792
     """
     layers = Layers(activation=activation, kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype)
     return Airbench(num_classes, widths, window, logit_scale, decay, layers)

@@ -12,12 +12,12 @@ from jaxtrain.nn.normalization import local_response_norm
 from jaxtrain.nn.pooling import max_pool
 
 NormPosition = Literal["before_pool", "after_pool", "none"]
-"""Local response normalization before the first two poolings, as published, after them, or nowhere."""
+"""Position of the local response normalization: before the first two poolings (as published), after them, or none."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """One of the five: its channels, side, stride, padding, groups, and whether a pooling follows."""
+    """Options of one convolution: channels, kernel size, stride, padding, groups, and whether a pooling follows."""
 
     features: int
     window: int
@@ -28,18 +28,18 @@ class Convolution:
 
 
 class AlexNet(nn.Module):
-    """Five convolutions `conv1` to `conv5`, 3x3 poolings with a stride of 2, `fc1`, `fc2` with dropout, `logits`.
+    """AlexNet: convolutions `conv1` to `conv5`, 3x3 poolings of stride 2, `fc1`, `fc2` with dropout, `logits`.
 
     Endpoints: "conv1" to "conv5" after the activation, "pool1", "pool2", "pool5" after pooling and normalization,
     "fc1", "fc2".
 
     Attributes:
       num_classes: number of logits.
-      convolutions: five.
-      norm_position: of the local response normalization.
-      ceil: whether a last pooling window may hang over the end.
-      dropout_rate: after each of the first two dense layers.
-      layers: how layers are made.
+      convolutions: options of the five convolutions.
+      norm_position: position of the local response normalization.
+      ceil: whether the last pooling window may extend past the edge (torch's `ceil_mode`).
+      dropout_rate: dropout rate after each of the first two dense layers.
+      layers: options that all layers share.
     """
 
     num_classes: int
@@ -60,18 +60,18 @@ class AlexNet(nn.Module):
             )
             x = endpoint(self, f"conv{i}", layers.act(x))
             if c.pooled:
-                x = endpoint(self, f"pool{i}", self._pooled(x, normalized=i <= 2))
+                x = endpoint(self, f"pool{i}", self._pool(x, with_norm=i <= 2))
         x = x.reshape(x.shape[0], -1)
         for name in ("fc1", "fc2"):
             x = endpoint(self, name, layers.act(layers.dense(x, 4096, name=name)))
             x = layers.dropout(x, self.dropout_rate)
         return layers.logits(x, self.num_classes)
 
-    def _pooled(self, x: jax.Array, *, normalized: bool) -> jax.Array:
-        if normalized and self.norm_position == "before_pool":
+    def _pool(self, x: jax.Array, *, with_norm: bool) -> jax.Array:
+        if with_norm and self.norm_position == "before_pool":
             x = local_response_norm(x)
         x = max_pool(x, 3, 2, ceil=self.ceil)
-        return local_response_norm(x) if normalized and self.norm_position == "after_pool" else x
+        return local_response_norm(x) if with_norm and self.norm_position == "after_pool" else x
 
 
 def _layers(options: LayerOptions) -> Layers:
@@ -87,16 +87,24 @@ def alexnet(
     dropout_rate: Fraction = 0.5,
     **options: Unpack[LayerOptions],
 ) -> AlexNet:
-    """AlexNet. torchvision's net of that name is another one, of 2014.
+    """Build the AlexNet of 2012. torchvision's `alexnet` is a different network, of 2014.
 
     Args:
       num_classes: number of logits.
-      towers: 2 as published, where the second, fourth and fifth convolution see half of the channels before them
-        (60,965,224 parameters); 1 sees all (62,378,344).
-      image_size: that `conv1` is padded for: 227 not at all, 224 by 2 on every side.
-      norm_position: of the local response normalization.
-      dropout_rate: after each of the first two dense layers.
-      options: see `Layers`.
+      towers: number of groups of the second, fourth and fifth convolutions: 2 as published (60,965,224 parameters), or
+        1 (62,378,344).
+      image_size: height and width of the images; `conv1` has no padding for 227, and a padding of 2 for 224.
+      norm_position: position of the local response normalization.
+      dropout_rate: dropout rate after each of the first two dense layers.
+      options: layer options; see `Layers`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.alexnet(num_classes=1000)
+      >>> images = jax.ShapeDtypeStruct((1, 227, 227, 3), jnp.float32)
+      >>> variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+      >>> sum(x.size for x in jax.tree.leaves(variables))
+      60965224
     """
     return AlexNet(
         num_classes=num_classes,
@@ -121,16 +129,25 @@ def zfnet(
     dropout_rate: Fraction = 0.5,
     **options: Unpack[LayerOptions],
 ) -> AlexNet:
-    """ZFNet, for images of 224: AlexNet with a first convolution of 7x7 and a stride of 2, and one tower.
+    """Build ZFNet for images of 224: AlexNet with one tower and a first convolution of 7x7 and stride 2.
 
-    The paper's contrast normalization is the local response normalization here.
+    Local response normalization stands in for the paper's contrast normalization.
 
     Args:
       num_classes: number of logits.
-      wide: 512, 1,024 and 512 channels in the last three convolutions (table 2) for 384, 384 and 256 (figure 3).
-      norm_position: of the normalization.
-      dropout_rate: after each of the first two dense layers.
-      options: see `Layers`.
+      wide: whether the last three convolutions have 512, 1,024 and 512 channels (table 2) instead of 384, 384 and 256
+        (figure 3).
+      norm_position: position of the local response normalization.
+      dropout_rate: dropout rate after each of the first two dense layers.
+      options: layer options; see `Layers`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.zfnet(num_classes=1000)
+      >>> images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+      >>> variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+      >>> sum(x.size for x in jax.tree.leaves(variables))
+      62357608
     """
     third, fourth, fifth = (512, 1024, 512) if wide else (384, 384, 256)
     return AlexNet(

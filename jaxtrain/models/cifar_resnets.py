@@ -1,4 +1,4 @@
-"""Residual networks for images of 32x32: He et al. 2015, section 4.2, and ResNeXt (Xie et al. 2017, section 5.3)."""
+"""Residual networks for images of 32x32: ResNet (He et al. 2015, section 4.2) and ResNeXt (Xie et al. 2017)."""
 
 from typing import Unpack
 
@@ -21,21 +21,30 @@ def cifar_resnet(
     fixup: bool = False,
     **options: Unpack[BlockOptions],
 ) -> ResNet:
-    """The residual network for images of 32x32 (section 4.2): three stages of n basic blocks, 16, 32 and 64 channels.
+    """Build a ResNet for images of 32x32 (section 4.2): three stages of n basic blocks, 16, 32 and 64 channels.
 
     Args:
       num_classes: number of logits.
-      depth: 6 n + 2: 20, 32, 44, 56, 110, 1202.
-      shortcut: "A" as published; "none" for the plain net, which has the same parameters.
-      zero_init: see `resnet`, as for all that follow.
-      last_survival: 0.5 is the published stochastic depth.
-      scaling: the convention of stochastic depth.
-      per_example: whether each example's branches are drawn on their own.
-      fixup: scalars and an initialization in the place of normalization.
-      options: see `Layers`.
+      depth: number of layers with weights, 6 n + 2: 20, 32, 44, 56, 110 and 1202 are published.
+      shortcut: kind of shortcut: "A" as published; "none" for the plain net, which has the same parameters.
+      zero_init: whether the last normalization scale of each block starts at 0.
+      last_survival: survival probability of the last block's branch (stochastic depth), linear from 1; the paper of
+        stochastic depth uses 0.5.
+      scaling: convention of stochastic depth.
+      per_example: whether stochastic depth draws separately for each example.
+      fixup: whether to replace normalization by Fixup's scalars and initialization, whatever `norm` says.
+      options: layer options; see `Layers`.
 
     Raises:
-      ValueError: for a depth that is not 6 n + 2.
+      ValueError: if the depth is not 6 n + 2.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.cifar_resnet(num_classes=10, depth=8, norm="group")
+      >>> images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+      >>> variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+      >>> sum(x.size for x in jax.tree.leaves(variables))
+      75290
     """
     return ResNet(
         num_classes=num_classes,
@@ -62,17 +71,23 @@ def cifar_resnext(
     group_width: PositiveInt = 64,
     **options: Unpack[BlockOptions],
 ) -> ResNet:
-    """ResNeXt for images of 32x32 (Xie et al. 2017, section 5.3): three stages of n bottlenecks, 256 to 1,024 channels.
+    """Build a ResNeXt for images of 32x32 (section 5.3): three stages of n bottlenecks, 256, 512 and 1,024 channels.
 
     Args:
       num_classes: number of logits.
-      depth: 9 n + 2: 29.
-      groups: cardinality; 8 and 16 are published.
-      group_width: channels of a group in the first stage.
-      options: see `Layers`.
+      depth: number of layers with weights, 9 n + 2; 29 is published.
+      groups: number of groups (cardinality); 8 and 16 are published.
+      group_width: channels per group in the first stage.
+      options: layer options; see `Layers`.
 
     Raises:
-      ValueError: for a depth that is not 9 n + 2.
+      ValueError: if the depth is not 9 n + 2.
+
+    Example:
+      >>> import jaxtrain
+      >>> model = jaxtrain.models.cifar_resnext(num_classes=10, depth=29, groups=8)
+      >>> model.blocks, model.residual.groups, model.residual.group_width
+      ((3, 3, 3), 8, 64)
     """
     return ResNet(
         num_classes=num_classes,
@@ -85,15 +100,21 @@ def cifar_resnext(
 
 
 def blocks_of(depth: int, layers: int, name: str) -> int:
-    """Blocks a stage of a net with three stages: the n of depth = layers * n + 2.
+    """Return the number of blocks per stage of a net with three stages: n in depth = layers * n + 2.
+
+    Args:
+      depth: number of layers with weights.
+      layers: number of layers that one block in each stage adds.
+      name: name of the model, for the message.
 
     Raises:
-      ValueError: where there is none.
+      ValueError: if no such n exists.
     """
     blocks, rest = divmod(depth - 2, layers)
     if rest or blocks < 1:
         near = sorted({max(blocks, 1) * layers + 2, (max(blocks, 0) + 1) * layers + 2})
         raise ValueError(
-            f"{name} has a depth of {layers} n + 2, and {depth} is none; near are {' and '.join(map(str, near))}"
+            f"{name}: the depth must be {layers} n + 2, but it is {depth}; the nearest are "
+            f"{' and '.join(map(str, near))}"
         )
     return blocks

@@ -16,17 +16,19 @@ STAGES: dict[int, tuple[int, ...]] = {
     169: (6, 12, 32, 32),
     201: (6, 12, 48, 32),
 }
-"""Layers of each dense block: table 1; 161 is the one of growth rate 48."""
+"""Number of layers of each dense block by depth: table 1; depth 161 has growth rate 48."""
 
 
 class DenseLayer(nn.Module):
-    """norm, act, 3x3 convolution to `growth` channels, which join those before; 1x1 to 4 times as many goes first.
+    """A dense layer: norm, act, 3x3 convolution to `growth` channels, concatenated to the input.
+
+    With `bottleneck`, norm, act and a 1x1 convolution to 4 * `growth` channels come first.
 
     Attributes:
-      layers: how layers are made.
-      growth: channels that it adds.
-      bottleneck: whether the 1x1 convolution is there (DenseNet-B).
-      dropout_rate: after each convolution.
+      layers: options that all layers share.
+      growth: number of channels that the layer adds.
+      bottleneck: whether to put the 1x1 convolution first (DenseNet-B).
+      dropout_rate: dropout rate after each convolution.
     """
 
     layers: Layers
@@ -46,22 +48,23 @@ class DenseLayer(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """A stem, dense blocks with a transition between two, a last normalization, a global average and `logits`.
+    """DenseNet: a stem, dense blocks with transitions between them, a last normalization, global average, `logits`.
 
-    A transition is a 1x1 convolution to `compression` of the channels and a 2x2 average pooling.
+    A transition is norm, act, a 1x1 convolution that keeps the share `compression` of the channels, and a 2x2 average
+    pooling.
 
     Endpoints: "stem", "block1" and so on, "pooled".
 
     Attributes:
       num_classes: number of logits.
-      blocks: layers of each dense block.
-      growth: the growth rate k.
+      blocks: number of layers of each dense block.
+      growth: growth rate k.
       stem_features: channels of the first convolution.
-      stem: "imagenet" is a 7x7 convolution and a 3x3 pooling, both with a stride of 2; "cifar" a 3x3 convolution.
-      bottleneck: 1x1 convolutions before the 3x3 ones.
-      compression: share of the channels that a transition leaves.
-      dropout_rate: after each convolution of the blocks.
-      layers: how layers are made.
+      stem: "imagenet" is a 7x7 convolution and a 3x3 pooling, both with stride 2; "cifar" is a 3x3 convolution.
+      bottleneck: whether to put a 1x1 convolution before each 3x3 convolution.
+      compression: share of the channels that a transition keeps.
+      dropout_rate: dropout rate after each convolution of the blocks and transitions.
+      layers: options that all layers share.
     """
 
     num_classes: int
@@ -112,13 +115,19 @@ def densenet(
     dropout_rate: Fraction = 0.0,
     **options: Unpack[BlockOptions],
 ) -> DenseNet:
-    """A DenseNet-BC for images of about 224x224: growth rate 32, or 48 for depth 161.
+    """Build a DenseNet-BC for images of about 224x224, with growth rate 32, or 48 for depth 161.
 
     Args:
       num_classes: number of logits.
-      depth: layers with weights.
-      dropout_rate: after each convolution of the blocks.
-      options: see `Layers`.
+      depth: number of layers with weights.
+      dropout_rate: dropout rate after each convolution of the blocks and transitions.
+      options: layer options; see `Layers`.
+
+    Example:
+      >>> import jaxtrain
+      >>> model = jaxtrain.models.densenet(num_classes=10, depth=161)
+      >>> model.blocks, model.growth, model.stem_features
+      ((6, 12, 36, 24), 48, 96)
     """
     growth = 48 if depth == 161 else 32
     return DenseNet(
@@ -141,27 +150,35 @@ def cifar_densenet(
     dropout_rate: Fraction = 0.0,
     **options: Unpack[BlockOptions],
 ) -> DenseNet:
-    """A DenseNet of three blocks for images of 32x32.
+    """Build a DenseNet of three blocks for images of 32x32.
 
     Args:
       num_classes: number of logits.
-      depth: 3 n + 4, with bottlenecks 6 n + 4: 40 and 100 are published.
-      growth: the growth rate k.
-      bottleneck: 1x1 convolutions before the 3x3 ones (B).
-      compression: share of the channels that a transition leaves; below 1 is C. With B and C the stem has 2 k channels,
-        16 else.
-      dropout_rate: after each convolution of the blocks; 0.2 is published where images are not augmented.
-      options: see `Layers`.
+      depth: number of layers with weights: 6 n + 4, or 3 n + 4 without bottlenecks; 40 and 100 are published.
+      growth: growth rate k.
+      bottleneck: whether to put a 1x1 convolution before each 3x3 convolution (DenseNet-B).
+      compression: share of the channels that a transition keeps; below 1 it is DenseNet-C. The stem of a DenseNet-BC
+        has 2 k channels, otherwise 16.
+      dropout_rate: dropout rate after each convolution; the paper uses 0.2 without augmentation.
+      options: layer options; see `Layers`.
 
     Raises:
-      ValueError: for a depth that does not fit.
+      ValueError: if the depth is not of that form.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.cifar_densenet(num_classes=10, depth=10, growth=12)
+      >>> images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+      >>> variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+      >>> variables["params"]["logits"]["kernel"].shape  # channels: 24 + 12, halved, + 12, halved, + 12
+      (27, 10)
     """
     unit = 6 if bottleneck else 3
     if depth < unit + 4 or (depth - 4) % unit:
         near = max((depth - 4) // unit, 1) * unit + 4
         raise ValueError(
-            f"cifar_densenet with bottleneck={bottleneck} has a depth of {unit} n + 4, and {depth} is none; near are "
-            f"{near} and {near + unit}"
+            f"cifar_densenet with bottleneck={bottleneck}: the depth must be {unit} n + 4, but it is {depth}; the "
+            f"nearest are {near} and {near + unit}"
         )
     return DenseNet(
         num_classes=num_classes,

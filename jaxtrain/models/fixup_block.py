@@ -1,4 +1,4 @@
-"""The residual block without normalization of Fixup (Zhang, Dauphin & Ma 2019, arXiv:1901.09321, figure 1)."""
+"""Fixup's residual block without normalization (Zhang, Dauphin & Ma 2019, arXiv:1901.09321, figure 1)."""
 
 from typing import Any
 
@@ -15,19 +15,20 @@ from jaxtrain.xla_cpu.convolutions import convolution
 
 
 class FixupBlock(nn.Module):
-    """act(multiplier * branch(x) + bias + shortcut): a scalar bias before each convolution and each activation.
+    """Fixup's block act(multiplier * branch(x) + bias + shortcut): scalar biases before convolutions and activations.
 
-    Its convolutions begin as Fixup has them: He's, scaled by L^(-1 / (2 m - 2)), and the last one 0, so that the block
-    begins as its shortcut. A projection sees the input with the first bias, as in the authors' program; so does the
-    input that is cut and padded with zeros. What the classifier begins with is not the block's matter: 0, by the paper.
+    The convolutions start with He initialization scaled by L^(-1 / (2 m - 2)), for L blocks of m convolutions, and the
+    last one starts at 0, so that the block starts as its shortcut. The shortcut takes the input plus the first bias
+    where it projects, or subsamples and pads with zeros, as in the authors' code. The block does not initialize the
+    classifier, which starts at 0 in the paper.
 
-    The scalars are `bias1a` before `conv1`, `bias1b` after it, and so on, and `multiplier`; the paper trains them with
+    The scalars are `bias1a` before `conv1`, `bias1b` after it, and so on, and `multiplier`. The paper trains them with
     a tenth of the learning rate.
 
     Attributes:
-      layers: how layers are made, without normalization.
-      residual: what the net's blocks have in common.
-      place: what is of this one; L is its `blocks`.
+      layers: options that all layers share, with norm="none".
+      residual: options that all blocks of the net share.
+      place: options of this block; its `blocks` is L.
     """
 
     layers: Layers
@@ -40,8 +41,8 @@ class FixupBlock(nn.Module):
         layers, residual, place = self.layers, self.residual, self.place
         if layers.norm != "none" or residual.shortcut == "none":
             raise ValueError(
-                "a Fixup block is for residual nets without normalization; it got norm="
-                f"{layers.norm!r} and shortcut={residual.shortcut!r}"
+                "a Fixup block is for residual nets without normalization, so it needs norm='none' and a shortcut; it "
+                f"got norm={layers.norm!r} and shortcut={residual.shortcut!r}"
             )
         features = place.features * EXPANSION[residual.kind]
         shifted = x + scalar(self, "bias1a", x)
@@ -75,7 +76,7 @@ class FixupBlock(nn.Module):
         return y
 
     def _convolutions(self) -> list[tuple[int, int, int, int]]:
-        """Channels, window, stride and groups of each."""
+        """Return the channels, kernel size, stride and groups of each convolution."""
         residual, place = self.residual, self.place
         if residual.kind == "basic":
             return [(place.features, 3, place.stride, 1), (place.features, 3, 1, 1)]
@@ -85,6 +86,6 @@ class FixupBlock(nn.Module):
 
 
 def scalar(module: Any, name: str, x: jax.Array, value: float = 0.0) -> jax.Array:
-    """A parameter of `module` that is one number, in the dtype of `x`; called inside a compact method."""
+    """Create a scalar parameter of `module`, in the dtype of `x`; call this inside the compact method of `module`."""
     number = module.param(name, constant(value), (), jnp.dtype(module.layers.param_dtype))
     return number.astype(x.dtype)

@@ -1,4 +1,4 @@
-"""The nets of fractional max pooling (Graham 2014, arXiv:1412.6071, section 4): many small steps down."""
+"""Convolutional nets with fractional max pooling (Graham 2014, arXiv:1412.6071, section 4)."""
 
 import math
 from typing import Unpack
@@ -18,25 +18,26 @@ SQRT_2 = math.sqrt(2)
 class FractionalCNN(nn.Module):
     """The paper's (k n C2 - FMP alpha)_B - C2 - C1 - output.
 
-    Block n of B is a 2x2 convolution `convN` with k n channels, and a fractional pooling; then follow a 2x2 and a 1x1
-    convolution with k (B + 1) and k (B + 2) channels, and `logits`. The convolutions are not padded; each has an
-    activation, and before it dropout at a rate that grows from 0 by equal steps to that of the last. An image of the
-    published size is one pixel by then; of a greater one the mean over places is taken.
+    Block n of B is a 2x2 convolution `convN` with k n channels and a fractional pooling. A 2x2 and a 1x1 convolution
+    with k (B + 1) and k (B + 2) channels follow, then `logits`. The convolutions have no padding, and an activation
+    after each. Dropout precedes each convolution; its rate grows linearly from 0 at the first to `dropout_rate` at the
+    last. Images of the published size end as one pixel; for larger ones the net averages over positions.
 
-    `apply(..., train=False, rngs={"dropout": key})` draws the regions and nothing else, as the paper does at test.
+    `apply(..., train=False, rngs={"dropout": key})` draws the pooling regions and nothing else, as the paper does at
+    test time.
 
     Endpoints: "block1" and so on.
 
     Attributes:
       num_classes: number of logits.
-      width: k.
-      blocks: B.
-      ratio: alpha.
-      regions: of the pooling.
-      sequence: of the pooling.
-      shared: by what a draw is shared.
-      dropout_rate: before the last convolution.
-      layers: how layers are made.
+      width: k, the channels of the first convolution.
+      blocks: B, the number of blocks.
+      ratio: alpha, the factor by which a pooling shrinks height and width.
+      regions: kind of the pooling regions.
+      sequence: kind of the random step sequences.
+      shared: axes that share one draw of the regions.
+      dropout_rate: dropout rate before the last convolution.
+      layers: options that all layers share.
     """
 
     num_classes: int
@@ -80,18 +81,27 @@ def fractional_cnn(
     dropout_rate: Fraction = 0.0,
     **options: Unpack[LayerOptions],
 ) -> FractionalCNN:
-    """A convolutional net with fractional max pooling; the defaults are for MNIST, padded to 36x36.
+    """Build a convolutional net with fractional max pooling; the defaults are for MNIST, padded to 36x36.
 
     Args:
       num_classes: number of logits.
       width: channels of the first convolution; the n-th has n times as many.
-      blocks: of convolution and pooling.
-      ratio: by which a pooling shrinks height and width; with half as many blocks its square does the same.
-      regions: windows of 2x2 as in the author's code and torch, or the paper's regions between boundaries.
+      blocks: number of blocks, each a convolution and a pooling.
+      ratio: factor by which a pooling shrinks height and width. Its square with half as many blocks gives the same
+        total.
+      regions: 2x2 windows as in the author's code and torch, or the paper's regions between boundaries.
       sequence: random or pseudo-random steps.
-      shared: whether the batch, the channels of an example, or nothing shares the regions.
-      dropout_rate: before the last convolution; it grows to that from 0 before the first.
-      options: see `Layers`; the paper's activation is a leaky ReLU.
+      shared: scope of one draw of the regions: the batch, all channels of an example, or a single channel.
+      dropout_rate: dropout rate before the last convolution; it grows linearly from 0 before the first.
+      options: layer options; see `Layers`. The paper's activation is a leaky ReLU.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.fractional_cnn(num_classes=10, width=8, blocks=2, activation="leaky_relu")
+      >>> images = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
+      >>> variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+      >>> [layer["kernel"].shape for layer in variables["params"].values()]
+      [(2, 2, 1, 8), (2, 2, 8, 16), (2, 2, 16, 24), (1, 1, 24, 32), (32, 10)]
     """
     return FractionalCNN(
         num_classes=num_classes,

@@ -1,4 +1,4 @@
-"""GoogLeNet (Szegedy et al. 2015, arXiv:1409.4842, table 1), its Inception module and the naive one."""
+"""GoogLeNet (Szegedy et al. 2015, arXiv:1409.4842, table 1), its Inception module and the naive Inception module."""
 
 from typing import Any, Literal, Unpack
 
@@ -13,7 +13,7 @@ from jaxtrain.nn.normalization import Norm, local_response_norm
 from jaxtrain.nn.pooling import average_pool, global_pool, max_pool
 
 Widths = tuple[int, int, int, int, int, int]
-"""Channels of: 1x1; 1x1 before 3x3, 3x3; 1x1 before 5x5, 5x5; 1x1 after the pooling."""
+"""Channels of 1x1; 1x1 before 3x3, 3x3; 1x1 before 5x5, 5x5; 1x1 after the pooling."""
 
 MODULES: dict[str, Widths] = {
     "3a": (64, 96, 128, 16, 32, 32),
@@ -27,16 +27,16 @@ MODULES: dict[str, Widths] = {
     "5b": (384, 192, 384, 48, 128, 128),
 }
 AUXILIARY = ("4a", "4d")
-"""The modules after which an auxiliary head stands."""
+"""Modules that are followed by an auxiliary head."""
 
 
 class Inception(nn.Module):
-    """Four branches side by side, joined: 1x1; 1x1 and 3x3; 1x1 and 5x5; 3x3 pooling and 1x1 (figure 2b).
+    """The Inception module (figure 2b): branches 1x1; 1x1 and 3x3; 1x1 and 5x5; 3x3 pooling and 1x1, concatenated.
 
     Attributes:
-      layers: how layers are made.
-      widths: of the convolutions.
-      window: of the third branch: 5 as published, 3 as in torchvision's.
+      layers: options that all layers share.
+      widths: channels of the convolutions.
+      window: kernel size of the third branch: 5 as published, 3 as in torchvision.
     """
 
     layers: Layers
@@ -45,27 +45,27 @@ class Inception(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`x[N, H, W, C]` -> `[N, H, W, sum of the branches]`."""
-        one, reduced3, three, reduced5, five, pooled = self.widths
+        """`x[N, H, W, C]` -> `[N, H, W, sum of the branches' channels]`."""
+        one, reduce3, three, reduce5, five, after_pool = self.widths
         branches = (
-            convolved(self.layers, x, one, 1, name="conv1x1"),
-            self._reduced(x, reduced3, three, 3, "conv3x3"),
-            self._reduced(x, reduced5, five, self.window, "conv5x5"),
-            convolved(self.layers, max_pool(x, 3, 1, padding=1), pooled, 1, name="pool_conv"),
+            conv_norm_act(self.layers, x, one, 1, name="conv1x1"),
+            self._reduce_and_conv(x, reduce3, three, 3, "conv3x3"),
+            self._reduce_and_conv(x, reduce5, five, self.window, "conv5x5"),
+            conv_norm_act(self.layers, max_pool(x, 3, 1, padding=1), after_pool, 1, name="pool_conv"),
         )
         return jnp.concatenate(branches, axis=-1)
 
-    def _reduced(self, x: jax.Array, reduced: int, features: int, window: int, name: str) -> jax.Array:
-        x = convolved(self.layers, x, reduced, 1, name=f"{name}_reduce")
-        return convolved(self.layers, x, features, window, name=name)
+    def _reduce_and_conv(self, x: jax.Array, reduce: int, features: int, window: int, name: str) -> jax.Array:
+        x = conv_norm_act(self.layers, x, reduce, 1, name=f"{name}_reduce")
+        return conv_norm_act(self.layers, x, features, window, name=name)
 
 
 class NaiveInception(nn.Module):
-    """The module without the 1x1 convolutions before and after (figure 2a), which is what they are there to avoid.
+    """The naive Inception module (figure 2a), without the 1x1 convolutions that reduce the number of channels.
 
     Attributes:
-      layers: how layers are made.
-      widths: of the 1x1, 3x3 and 5x5 convolutions.
+      layers: options that all layers share.
+      widths: channels of the 1x1, 3x3 and 5x5 convolutions.
     """
 
     layers: Layers
@@ -75,19 +75,19 @@ class NaiveInception(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`x[N, H, W, C]` -> `[N, H, W, sum of widths + C]`."""
         convolutions = (
-            convolved(self.layers, x, features, window, name=f"conv{window}x{window}")
+            conv_norm_act(self.layers, x, features, window, name=f"conv{window}x{window}")
             for features, window in zip(self.widths, (1, 3, 5), strict=True)
         )
         return jnp.concatenate([*convolutions, max_pool(x, 3, 1, padding=1)], axis=-1)
 
 
 class AuxiliaryHead(nn.Module):
-    """5x5 average pooling with a stride of 3, 1x1 convolution, dense, dropout, logits.
+    """An auxiliary head: 5x5 average pooling with stride 3, 1x1 convolution, dense layer, dropout, logits.
 
     Attributes:
-      layers: how layers are made.
+      layers: options that all layers share.
       num_classes: number of logits.
-      dropout_rate: after the dense layer.
+      dropout_rate: dropout rate after the dense layer.
     """
 
     layers: Layers
@@ -98,33 +98,33 @@ class AuxiliaryHead(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`x[N, H, W, C]`, 14x14 for images of 224 -> `[N, num_classes]`."""
         layers = self.layers
-        x = convolved(layers, average_pool(x, 5, 3), 128, 1, name="conv")
+        x = conv_norm_act(layers, average_pool(x, 5, 3), 128, 1, name="conv")
         x = layers.act(layers.dense(x.reshape(x.shape[0], -1), 1024, name="fc"))
         return layers.logits(layers.dropout(x, self.dropout_rate), self.num_classes)
 
 
-def convolved(layers: Layers, x: jax.Array, features: int, window: int, *, stride: int = 1, name: str) -> jax.Array:
-    """Convolution, normalization where there is one, activation."""
+def conv_norm_act(layers: Layers, x: jax.Array, features: int, window: int, *, stride: int = 1, name: str) -> jax.Array:
+    """Apply a convolution, the normalization of `layers` (if any) and the activation."""
     x = layers.conv(x, features, window, stride=stride, name=name)
     return layers.act(layers.normalize(x, name=f"{name}_norm"))
 
 
 class GoogLeNet(nn.Module):
-    """Three convolutions, nine Inception modules `inception_3a` to `inception_5b`, a global average, `logits`.
+    """GoogLeNet: three convolutions, nine Inception modules `inception_3a` to `inception_5b`, global average, `logits`.
 
-    In training it gives `Outputs`, with the logits of `auxiliary_4a` and `auxiliary_4d` where it has them.
+    In training with auxiliary heads it returns `Outputs`, with the logits of `auxiliary_4a` and `auxiliary_4d`.
 
     Endpoints: "stem", "inception_3a" and so on, "pooled".
 
     Attributes:
       num_classes: number of logits.
-      auxiliary: whether the two auxiliary heads are there.
-      auxiliary_weight: of their losses.
-      window: of the third branches.
-      last_pool: side of the pooling before module 5a.
-      dropout_rate: before the logits.
-      auxiliary_dropout_rate: before the logits of auxiliary heads.
-      layers: how layers are made; where there is no normalization, there is a local response one in the stem.
+      auxiliary: whether to build the two auxiliary heads.
+      auxiliary_weight: weight of the loss of each auxiliary head.
+      window: kernel size of the third branches.
+      last_pool: window of the pooling before module 5a.
+      dropout_rate: dropout rate before the logits.
+      auxiliary_dropout_rate: dropout rate before the logits of the auxiliary heads.
+      layers: options that all layers share; with norm="none" the stem has local response normalization.
     """
 
     num_classes: int
@@ -153,8 +153,8 @@ class GoogLeNet(nn.Module):
                 if min(x.shape[1:3]) < 5:
                     h, w = images.shape[1:3]
                     raise ValueError(
-                        f"googlenet's auxiliary heads need images of at least 79x79, 224x224 as published, and these "
-                        f"are {h}x{w}: set model.auxiliary=false"
+                        f"googlenet's auxiliary heads need images of at least 79x79 (224x224 in the paper), but these "
+                        f"are {h}x{w}: set model.auxiliary=false or data.resize"
                     )
                 heads.append(head(x))
         x = endpoint(self, "pooled", global_pool(x))
@@ -163,13 +163,13 @@ class GoogLeNet(nn.Module):
         return Outputs(logits, tuple(heads), self.auxiliary_weight) if train and heads else logits
 
     def _stem(self, layers: Layers, images: jax.Array) -> jax.Array:
-        def normalized(x: jax.Array) -> jax.Array:
+        def normalize(x: jax.Array) -> jax.Array:
             return local_response_norm(x) if self.layers.norm == "none" else x
 
-        x = convolved(layers, images, 64, 7, stride=2, name="conv1")
-        x = normalized(max_pool(x, 3, 2, ceil=True))
-        x = convolved(layers, x, 64, 1, name="conv2_reduce")
-        x = normalized(convolved(layers, x, 192, 3, name="conv2"))
+        x = conv_norm_act(layers, images, 64, 7, stride=2, name="conv1")
+        x = normalize(max_pool(x, 3, 2, ceil=True))
+        x = conv_norm_act(layers, x, 64, 1, name="conv2_reduce")
+        x = normalize(conv_norm_act(layers, x, 192, 3, name="conv2"))
         return max_pool(x, 3, 2, ceil=True)
 
 
@@ -187,22 +187,29 @@ def googlenet(
     remat: Remat = False,
     **options: Unpack[LayerOptions],
 ) -> GoogLeNet:
-    """GoogLeNet: 6,998,552 parameters, 13,378,280 with its auxiliary heads, for images of 224.
+    """Build GoogLeNet for images of 224: 6,998,552 parameters, 13,378,280 with its auxiliary heads.
 
-    torchvision's has norm="batch", epsilon=0.001, window=3 and last_pool=2.
+    torchvision's version has norm="batch", epsilon=0.001, window=3 and last_pool=2.
 
     Args:
       num_classes: number of logits.
-      auxiliary: whether the two heads that help in training are there; they need images of 224.
-      auxiliary_weight: of the loss of each.
-      norm: after each convolution; with "none" there are biases, and local response normalization in the stem.
-      epsilon: of that normalization.
-      window: of the third branches: 3 for the later form.
-      last_pool: side of the last pooling.
-      dropout_rate: before the logits.
-      auxiliary_dropout_rate: before the logits of the auxiliary heads.
-      remat: computes each module once more for its gradient instead of keeping what is inside; see `Layers`.
-      options: see `Layers`.
+      auxiliary: whether to build the two auxiliary heads, which exist in training only. They are made for images of
+        224 and need at least 79.
+      auxiliary_weight: weight of the loss of each auxiliary head.
+      norm: normalization after each convolution; "none" adds biases, and local response normalization in the stem.
+      epsilon: epsilon of the normalization.
+      window: kernel size of the third branches: 5 as published, 3 as in torchvision.
+      last_pool: window of the last max pooling.
+      dropout_rate: dropout rate before the logits.
+      auxiliary_dropout_rate: dropout rate before the logits of the auxiliary heads.
+      remat: whether to recompute each module in the backward pass instead of storing its activations; see `Layers`.
+      options: layer options; see `Layers`.
+
+    Example:
+      >>> import jaxtrain
+      >>> model = jaxtrain.models.googlenet(num_classes=10, auxiliary=False, norm="batch")
+      >>> model.auxiliary, model.window, model.dropout_rate
+      (False, 5, 0.4)
     """
     return GoogLeNet(
         num_classes=num_classes,

@@ -1,4 +1,4 @@
-"""LeNet-5 in its modern simplification (LeCun et al. 1998, figure 2, without its sparse C3 table and RBF output)."""
+"""LeNet-5 in its modern, simplified form (LeCun et al. 1998, figure 2, without the sparse C3 and the RBF output)."""
 
 from typing import Unpack
 
@@ -10,18 +10,18 @@ from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
 from jaxtrain.nn.pooling import Pooling, pool
 
 MINIMUM_SIZE = 16
-"""The smallest side that leaves a pixel after two 5x5 convolutions and two 2x2 poolings."""
+"""Smallest height and width that leave one pixel after two 5x5 convolutions and two 2x2 poolings."""
 
 
 class LeNet5(nn.Module):
-    """conv1 5x5x6, pool, conv2 5x5x16, pool, fc1 120, fc2 84, logits; the convolutions are not padded.
+    """LeNet-5: conv1 5x5x6, pool, conv2 5x5x16, pool, fc1 120, fc2 84, logits, without padding.
 
     Endpoints: "conv1", "pool1", "conv2", "pool2", "fc1", "fc2".
 
     Attributes:
       num_classes: number of logits.
-      pooling: over 2x2 windows.
-      layers: how layers are made.
+      pooling: kind of the 2x2 pooling.
+      layers: options that all layers share.
     """
 
     num_classes: int
@@ -34,7 +34,7 @@ class LeNet5(nn.Module):
         if min(images.shape[1:3]) < MINIMUM_SIZE:
             h, w = images.shape[1:3]
             raise ValueError(
-                f"lenet5 needs images of at least {MINIMUM_SIZE}x{MINIMUM_SIZE}, and 32x32 as published; "
+                f"lenet5 needs images of at least {MINIMUM_SIZE}x{MINIMUM_SIZE} (32x32 in the paper), but "
                 f"these are {h}x{w}: set data.resize or data.pad"
             )
         layers, x = self.layers.at(train=train), images
@@ -48,11 +48,18 @@ class LeNet5(nn.Module):
 
 
 def lenet5(*, num_classes: PositiveInt, pooling: Pooling = "max", **options: Unpack[LayerOptions]) -> LeNet5:
-    """LeNet-5, simplified: 61,706 parameters for 32x32x1 images and 10 classes.
+    """Build the simplified LeNet-5: 61,706 parameters for 32x32x1 images and 10 classes.
 
     Args:
       num_classes: number of logits.
-      pooling: over 2x2 windows ("average" is nearest to the paper's trainable subsampling).
-      options: see `Layers`; activation="tanh" with kernel_init="xavier" is nearest to the paper.
+      pooling: kind of the 2x2 pooling; "average" is nearest to the paper's trainable subsampling.
+      options: layer options; see `Layers`. activation="tanh" with kernel_init="xavier" is nearest to the paper.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.lenet5(num_classes=10, pooling="average", activation="tanh")
+      >>> variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 1)))
+      >>> sum(x.size for x in jax.tree.leaves(variables))
+      61706
     """
     return LeNet5(num_classes=num_classes, pooling=pooling, layers=Layers(norm="none", **options))

@@ -1,4 +1,4 @@
-"""Softmax regression, the multilayer perceptron, and the one with maxout units (Goodfellow et al. 2013)."""
+"""Softmax regression, the multilayer perceptron, and the maxout network (Goodfellow et al. 2013)."""
 
 from typing import Unpack
 
@@ -19,13 +19,13 @@ class MLP(nn.Module):
 
     Attributes:
       num_classes: number of logits.
-      widths: units of each hidden layer.
-      pieces: linear maps of which a unit is the maximum, in place of the activation; 1 for the activation.
-      dropout_rate: after each hidden layer.
-      dropout_kind: which dropout.
-      dropconnect_rate: of the weights and biases of each hidden layer, which then has no pieces.
-      dropconnect_test: what such a layer does at test.
-      layers: how layers are made.
+      widths: number of units of each hidden layer.
+      pieces: number of linear maps per maxout unit, which replaces the activation; 1 for the activation.
+      dropout_rate: dropout rate after each hidden layer.
+      dropout_kind: kind of dropout.
+      dropconnect_rate: DropConnect rate of the weights and biases of each hidden layer. Above 0 it excludes `pieces`.
+      dropconnect_test: inference method of DropConnect.
+      layers: options that all layers share.
     """
 
     num_classes: int
@@ -62,17 +62,26 @@ def mlp(
     dropconnect_test: AtTest = "mean",
     **options: Unpack[LayerOptions],
 ) -> MLP:
-    """A multilayer perceptron.
+    """Build a multilayer perceptron.
 
     Args:
       num_classes: number of logits.
-      widths: units of each hidden layer.
-      dropout_rate: probability with which a hidden unit is dropped in training.
+      widths: number of units of each hidden layer.
+      dropout_rate: probability of dropping a hidden unit in training.
       dropout_kind: "inverted" scales in training, "vanilla" at test; "gaussian" multiplies by normal numbers; "alpha"
         is for SELU.
-      dropconnect_rate: probability with which a weight or bias of a hidden layer is dropped, for each example anew.
-      dropconnect_test: at test the mean weights, or the mean activation by a normal approximation ("moments").
-      options: see `Layers`.
+      dropconnect_rate: probability of dropping a weight or bias of a hidden layer, drawn separately for each example.
+      dropconnect_test: inference method of DropConnect: "mean" uses the mean weights, "moments" the mean activation by
+        a normal approximation.
+      options: layer options; see `Layers`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.mlp(num_classes=10, widths=(32, 32), dropout_rate=0.5)
+      >>> init = lambda images: model.init_with_output(jax.random.key(0), images, train=False)
+      >>> logits, variables = jax.eval_shape(init, jnp.zeros((4, 8, 8, 1)))
+      >>> logits.shape, variables["params"]["fc1"]["kernel"].shape
+      ((4, 10), (64, 32))
     """
     return MLP(
         num_classes=num_classes,
@@ -94,26 +103,44 @@ def maxout_mlp(
     dtype: DType = "float32",
     param_dtype: DType = "float32",
 ) -> MLP:
-    """A perceptron whose units are the maximum of some linear maps; the defaults are those for MNIST (section 5.1).
+    """Build a perceptron with maxout units; the defaults are those for MNIST (section 5.1).
+
+    A maxout unit is the maximum of `pieces` linear maps.
 
     Args:
       num_classes: number of logits.
-      widths: units of each hidden layer.
-      pieces: linear maps of each unit.
-      dropout_rate: probability with which a hidden unit is dropped in training, with which the units were meant to go.
-      dtype: of computation.
-      param_dtype: of parameters.
+      widths: number of units of each hidden layer.
+      pieces: number of linear maps per unit.
+      dropout_rate: probability of dropping a hidden unit in training. The paper designs maxout for dropout.
+      dtype: dtype of the computation.
+      param_dtype: dtype of the parameters.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.maxout_mlp(num_classes=10, widths=(16,), pieces=5)
+      >>> init = lambda images: model.init(jax.random.key(0), images, train=False)
+      >>> params = jax.eval_shape(init, jnp.zeros((1, 8, 8, 1)))["params"]
+      >>> params["fc1"]["kernel"].shape, params["logits"]["kernel"].shape  # 16 units of 5 linear maps
+      ((64, 80), (16, 10))
     """
     layers = Layers(norm="none", activation="identity", dtype=dtype, param_dtype=param_dtype)
     return MLP(num_classes=num_classes, widths=widths, pieces=pieces, dropout_rate=dropout_rate, layers=layers)
 
 
 def linear(*, num_classes: PositiveInt, dtype: DType = "float32", param_dtype: DType = "float32") -> MLP:
-    """Softmax regression: logits are an affine function of the pixels.
+    """Build softmax regression: logits are an affine function of the pixels.
 
     Args:
       num_classes: number of logits.
-      dtype: of computation.
-      param_dtype: of parameters.
+      dtype: dtype of the computation.
+      param_dtype: dtype of the parameters.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.linear(num_classes=10)
+      >>> init = lambda images: model.init(jax.random.key(0), images, train=False)
+      >>> variables = jax.eval_shape(init, jnp.zeros((1, 28, 28, 1)))
+      >>> sum(x.size for x in jax.tree.leaves(variables))  # 28 * 28 * 10 + 10
+      7850
     """
     return MLP(num_classes=num_classes, widths=(), layers=Layers(norm="none", dtype=dtype, param_dtype=param_dtype))

@@ -1,5 +1,6 @@
-"""Residual networks with the activation first (He et al. 2016, arXiv:1603.05027) and wide ones (Zagoruyko & Komodakis
-2016, arXiv:1605.07146), for images of 32x32.
+"""Pre-activation residual networks (He et al. 2016, arXiv:1603.05027) and wide residual networks for images of 32x32.
+
+Wide residual networks are those of Zagoruyko & Komodakis 2016, arXiv:1605.07146.
 """
 
 from typing import Unpack
@@ -16,16 +17,16 @@ from jaxtrain.nn.stochastic_depth import Scaling
 
 
 class PreactBlock(nn.Module):
-    """conv(act(norm(...))) + shortcut, with nothing after the sum.
+    """The pre-activation block conv(act(norm(...))) + shortcut, without an activation after the sum.
 
-    Where the shape changes, the shortcut too begins after the first normalization and activation (He et al. 2016,
-    appendix); a projection is not normalized. Dropout is between the two convolutions of a basic block, after the
+    Where the shape changes, the shortcut also starts after the first normalization and activation (He et al. 2016,
+    appendix); a projection is not normalized. Dropout comes between the two convolutions of a basic block, after the
     activation (wide networks, section 2.4).
 
     Attributes:
-      layers: how layers are made.
-      residual: what the net's blocks have in common.
-      place: what is of this one.
+      layers: options that all layers share.
+      residual: options that all blocks of the net share.
+      place: options of this block.
     """
 
     layers: Layers
@@ -56,17 +57,17 @@ class PreactBlock(nn.Module):
 
 
 class PreactResNet(nn.Module):
-    """A 3x3 convolution, three stages of blocks, a last normalization and activation, a global average and `logits`.
+    """Pre-activation ResNet: 3x3 convolution, three stages, a last normalization and activation, average, `logits`.
 
     Endpoints: "stem", "stage1" to "stage3", "pooled".
 
     Attributes:
       num_classes: number of logits.
-      blocks: of each stage.
-      features: of each stage, before the expansion of a bottleneck.
+      blocks: number of blocks of each stage.
+      features: channels of each stage, before the expansion of a bottleneck.
       stem_features: channels of the first convolution.
-      residual: what the blocks have in common.
-      layers: how layers are made.
+      residual: options that all blocks share.
+      layers: options that all layers share.
     """
 
     num_classes: int
@@ -106,20 +107,29 @@ def preact_resnet(
     per_example: bool = False,
     **options: Unpack[BlockOptions],
 ) -> PreactResNet:
-    """A pre-activation residual network: 110 with basic blocks, 164 and 1001 with bottlenecks.
+    """Build a pre-activation residual network for images of 32x32.
 
     Args:
       num_classes: number of logits.
-      depth: 6 n + 2, with bottlenecks 9 n + 2.
-      kind: of the blocks.
-      shortcut: where the shape changes.
-      last_survival: probability of the last block's branch in training (stochastic depth), linear from 1.
-      scaling: the convention of stochastic depth.
-      per_example: whether each example's branches are drawn on their own.
-      options: see `Layers`.
+      depth: number of layers with weights: 6 n + 2 with basic blocks (110 is published), 9 n + 2 with bottlenecks
+        (164 and 1001 are published).
+      kind: kind of the blocks.
+      shortcut: kind of shortcut.
+      last_survival: survival probability of the last block's branch in training (stochastic depth), linear from 1.
+      scaling: convention of stochastic depth.
+      per_example: whether stochastic depth draws separately for each example.
+      options: layer options; see `Layers`.
 
     Raises:
-      ValueError: for a depth that does not fit.
+      ValueError: if the depth is not of that form.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.preact_resnet(num_classes=10, depth=8, shortcut="A")
+      >>> images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+      >>> variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+      >>> sum(x.size for x in jax.tree.leaves(variables["params"]))
+      75290
     """
     return PreactResNet(
         num_classes=num_classes,
@@ -139,21 +149,29 @@ def wide_resnet(
     dropout_rate: Fraction = 0.0,
     **options: Unpack[BlockOptions],
 ) -> PreactResNet:
-    """A wide residual network: pre-activation basic blocks of 16, 32 and 64 times `width` channels.
+    """Build a wide residual network: pre-activation basic blocks of 16, 32 and 64 times `width` channels.
 
     Args:
       num_classes: number of logits.
-      depth: 6 n + 4, the projections counted: 16, 28, 40.
-      width: the widening factor k.
-      dropout_rate: inside each block; 0.3 is published for WRN-28-10.
-      options: see `Layers`.
+      depth: number of layers with weights, 6 n + 4, counting the projections: 16, 28 and 40 are published.
+      width: widening factor k.
+      dropout_rate: dropout rate inside each block; the paper uses 0.3 for WRN-28-10.
+      options: layer options; see `Layers`.
 
     Raises:
-      ValueError: for a depth that is not 6 n + 4.
+      ValueError: if the depth is not 6 n + 4.
+
+    Example:
+      >>> import jaxtrain
+      >>> model = jaxtrain.models.wide_resnet(num_classes=10, depth=28, width=10, dropout_rate=0.3)
+      >>> model.blocks, model.features
+      (4, (160, 320, 640))
     """
     if depth < 10 or (depth - 4) % 6:
         near = max((depth - 4) // 6, 1) * 6 + 4
-        raise ValueError(f"wide_resnet has a depth of 6 n + 4, and {depth} is none; near are {near} and {near + 6}")
+        raise ValueError(
+            f"wide_resnet: the depth must be 6 n + 4, but it is {depth}; the nearest are {near} and {near + 6}"
+        )
     return PreactResNet(
         num_classes=num_classes,
         blocks=(depth - 4) // 6,

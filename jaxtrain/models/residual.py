@@ -1,4 +1,4 @@
-"""The residual block of He et al. 2015 (arXiv:1512.03385), its shortcuts, and the bottleneck with groups of ResNeXt."""
+"""The residual block of He et al. 2015 (arXiv:1512.03385), its shortcuts, and ResNeXt's bottleneck with groups."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,33 +12,33 @@ from jaxtrain.nn.layers import Layers, endpoint
 from jaxtrain.nn.stochastic_depth import Scaling, StochasticDepth, linear_decay
 
 Kind = Literal["basic", "bottleneck"]
-"""Two 3x3 convolutions, or 1x1, 3x3, 1x1."""
+"""Kind of block: two 3x3 convolutions ("basic"), or 1x1, 3x3 and 1x1 ("bottleneck")."""
 Shortcut = Literal["A", "B", "C", "none"]
-"""Options A, B and C of the paper's section 4.1: where the shape changes, the input with every other place and channels
-of zeros (A) or a projection (B); projections everywhere (C). "none" is a plain net, in which nothing is added."""
+"""Options A, B and C of the paper's section 4.1. Where the shape changes, A subsamples the input and pads its channels
+with zeros, and B projects it by a 1x1 convolution. C projects in every block. "none" has no shortcuts (a plain net)."""
 StrideIn = Literal["1x1", "3x3"]
-"""Which convolution of a bottleneck has the stride: the first, as in the paper, or the second, as in torchvision."""
+"""Convolution of a bottleneck that has the stride: the first, as in the paper, or the second, as in torchvision."""
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
-"""Channels of a block's output for one of its stage's."""
+"""Ratio of the output channels of a block to the `features` of its stage."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Residual:
-    """What all residual blocks of a net have in common.
+    """Options that all residual blocks of a net share.
 
     Attributes:
-      kind: basic or bottleneck.
-      shortcut: what is added to a branch.
-      stride_in: for a bottleneck.
-      groups: of a bottleneck's 3x3 convolution, the cardinality of ResNeXt.
-      group_width: channels of a group in the first stage's 3x3 convolutions; 0 for the stage's features.
-      zero_init: begins the last scale of a branch at 0, so that the block begins as its shortcut.
-      dropout_rate: inside a basic block with the activation first.
-      last_survival: probability of the last block's branch in training (stochastic depth); the others' fall to it
-        linearly from 1.
-      scaling: the convention of stochastic depth.
-      per_example: whether each example's branches are drawn on their own.
+      kind: kind of block, "basic" or "bottleneck".
+      shortcut: kind of shortcut.
+      stride_in: convolution of a bottleneck that has the stride.
+      groups: groups of a bottleneck's 3x3 convolution, the cardinality of ResNeXt.
+      group_width: channels per group in the 3x3 convolutions of the first stage; 0 for the stage's features.
+      zero_init: whether the last normalization scale of a branch starts at 0, so that the block starts as its shortcut.
+      dropout_rate: dropout rate inside a basic pre-activation block.
+      last_survival: survival probability of the last block's branch in training (stochastic depth); it falls linearly
+        from 1 over the blocks.
+      scaling: convention of stochastic depth.
+      per_example: whether stochastic depth draws separately for each example.
     """
 
     kind: Kind = "basic"
@@ -55,14 +55,14 @@ class Residual:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Place:
-    """What is of one block alone.
+    """Options of one residual block.
 
     Attributes:
-      features: channels of its stage; the block gives `EXPANSION[kind]` times as many.
-      stride: of the block.
+      features: channels of the stage; the block outputs `EXPANSION[kind]` times as many.
+      stride: stride of the block.
       width: channels of a bottleneck's 3x3 convolution, all groups together.
-      survival: probability of the branch in training.
-      blocks: in the whole net.
+      survival: survival probability of the branch in training.
+      blocks: number of blocks in the whole net.
     """
 
     features: int
@@ -82,16 +82,18 @@ def stages(
     blocks: tuple[int, ...],
     features: tuple[int, ...],
 ) -> jax.Array:
-    """Blocks `stageI_blockJ`, `blocks[I - 1]` in a stage, each stage after the first at half the size.
+    """Apply the stages of a residual net, each after the first at half the resolution; return the last feature map.
+
+    Stage I has `blocks[I - 1]` blocks, named `stageI_blockJ`. Call this inside the compact method of `net`.
 
     Args:
-      net: whose endpoints "stage1" and so on are named; this is called inside its compact method.
-      block: called with `layers`, `residual`, `place` and `name`.
-      x: `[N, H, W, C]`.
-      layers: how layers are made.
-      residual: what the blocks have in common.
-      blocks: of each stage.
-      features: of each stage, before the expansion of a bottleneck.
+      net: module that gets the endpoints "stage1", "stage2" and so on.
+      block: class of the blocks, called with `layers`, `residual`, `place` and `name`.
+      x: input `[N, H, W, C]`.
+      layers: options that all layers share.
+      residual: options that all blocks share.
+      blocks: number of blocks of each stage.
+      features: channels of each stage, before the expansion of a bottleneck.
     """
     index = 0
     for stage, (count, channels) in enumerate(zip(blocks, features, strict=True), 1):
@@ -110,15 +112,15 @@ def stages(
 
 
 def shortcut(layers: Layers, x: jax.Array, features: int, stride: int, option: Shortcut, *, normed: bool) -> jax.Array:
-    """What is added to a branch of `features` channels: `x[N, H, W, C]` -> `[N, ceil(H / s), ceil(W / s), features]`.
+    """Return the shortcut that is added to a branch: `x[N, H, W, C]` -> `[N, ceil(H / s), ceil(W / s), features]`.
 
     Args:
-      layers: how layers are made; the projection is "shortcut", its normalization "shortcut_norm".
-      x: the block's input.
+      layers: options that all layers share; the projection is named "shortcut", its normalization "shortcut_norm".
+      x: input of the block.
       features: channels of the result.
-      stride: of the branch.
-      option: what to do where the shape changes.
-      normed: whether a projection is normalized.
+      stride: stride s of the branch.
+      option: kind of shortcut.
+      normed: whether to normalize a projection.
     """
     changes = stride != 1 or x.shape[-1] != features
     if option == "C" or (option == "B" and changes):
@@ -131,12 +133,12 @@ def shortcut(layers: Layers, x: jax.Array, features: int, stride: int, option: S
 
 
 class ResidualBlock(nn.Module):
-    """act(norm(conv(...)) + shortcut): normalization after every convolution, an activation after all but the last.
+    """The residual block act(norm(conv(...)) + shortcut), with an activation after every normalization but the last.
 
     Attributes:
-      layers: how layers are made.
-      residual: what the net's blocks have in common.
-      place: what is of this one.
+      layers: options that all layers share.
+      residual: options that all blocks of the net share.
+      place: options of this block.
     """
 
     layers: Layers
@@ -176,7 +178,7 @@ class ResidualBlock(nn.Module):
 
 
 def kept(layers: Layers, residual: Residual, place: Place, branch: jax.Array) -> jax.Array:
-    """What stochastic depth leaves of a branch."""
+    """Apply stochastic depth to a branch."""
     drop = StochasticDepth(layers.train, place.survival, residual.scaling, residual.per_example)
-    left: jax.Array = drop(branch)
-    return left
+    result: jax.Array = drop(branch)
+    return result

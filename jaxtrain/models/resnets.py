@@ -1,4 +1,4 @@
-"""Residual networks (He et al. 2015), plain ones of their depth, ResNeXt (Xie et al. 2017) and a wide variant."""
+"""Residual networks (He et al. 2015), plain networks of the same depths, ResNeXt (Xie et al. 2017), wide ResNet-50."""
 
 import dataclasses
 from typing import Literal, Unpack
@@ -20,22 +20,22 @@ STAGES: dict[int, tuple[Kind, tuple[int, ...]]] = {
     101: ("bottleneck", (3, 4, 23, 3)),
     152: ("bottleneck", (3, 8, 36, 3)),
 }
-"""Kind and number of the blocks for each depth: table 1 of the paper."""
+"""Kind of block and number of blocks per stage, by depth: table 1 of the paper."""
 
 
 class ResNet(nn.Module):
-    """A stem, stages of residual blocks, each after the first at half the size, a global average and `logits`.
+    """ResNet: a stem, stages of residual blocks (each after the first at half the size), global average and `logits`.
 
     Endpoints: "stem", "stage1" and so on, "pooled".
 
     Attributes:
       num_classes: number of logits.
-      blocks: of each stage.
-      features: of each stage, before the expansion of a bottleneck.
-      stem: "imagenet" is a 7x7 convolution and a 3x3 pooling, both with a stride of 2; "cifar" a 3x3 convolution.
-      residual: what the blocks have in common.
-      fixup: whether scalars and an initialization stand in for normalization, which `layers` then has none of.
-      layers: how layers are made.
+      blocks: number of blocks of each stage.
+      features: channels of each stage, before the expansion of a bottleneck.
+      stem: "imagenet" is a 7x7 convolution and a 3x3 pooling, both with stride 2; "cifar" is a 3x3 convolution.
+      residual: options that all blocks share.
+      fixup: whether Fixup's scalars and initialization replace normalization; `layers` must then have norm="none".
+      layers: options that all layers share.
     """
 
     num_classes: int
@@ -95,30 +95,37 @@ def resnet(
     fixup: bool = False,
     **options: Unpack[BlockOptions],
 ) -> ResNet:
-    """A residual network for images of about 224x224.
+    """Build a residual network for images of about 224x224.
 
     Args:
       num_classes: number of logits.
-      depth: layers with weights; from 50 on the blocks are bottlenecks.
-      shortcut: where the shape changes; "none" for the plain net.
-      stride_in: the convolution of a bottleneck that has the stride: "1x1" as published, "3x3" as in torchvision.
-      groups: cardinality: 32 with a group_width of 4 is ResNeXt 32x4d; only with bottlenecks.
-      group_width: channels of a group in the first stage; 128 with one group is the wide ResNet-50-2.
-      zero_init: begins the last scale of each block at 0.
-      last_survival: probability of the last block's branch in training (stochastic depth), linear from 1.
-      scaling: the convention of stochastic depth.
-      per_example: whether each example's branches are drawn on their own.
-      fixup: scalars and an initialization in the place of normalization (Zhang et al. 2019), whatever `norm` says.
-      options: see `Layers`.
+      depth: number of layers with weights; from 50 on the blocks are bottlenecks.
+      shortcut: kind of shortcut; "none" for the plain net.
+      stride_in: convolution of a bottleneck that has the stride: "1x1" as published, "3x3" as in torchvision.
+      groups: number of groups (cardinality), only with bottlenecks; 32 with group_width=4 is ResNeXt 32x4d.
+      group_width: channels per group in the first stage; 128 with one group is the wide ResNet-50-2.
+      zero_init: whether the last normalization scale of each block starts at 0.
+      last_survival: survival probability of the last block's branch in training (stochastic depth), linear from 1.
+      scaling: convention of stochastic depth.
+      per_example: whether stochastic depth draws separately for each example.
+      fixup: whether to replace normalization by Fixup's scalars and initialization (Zhang et al. 2019), whatever
+        `norm` says.
+      options: layer options; see `Layers`.
 
     Raises:
-      ValueError: for groups or widths with basic blocks, which have none.
+      ValueError: if `groups` or `group_width` is set for a depth with basic blocks.
+
+    Example:
+      >>> import jaxtrain
+      >>> model = jaxtrain.models.resnet(num_classes=10, depth=50, zero_init=True)
+      >>> model.blocks, model.features, model.residual.kind
+      ((3, 4, 6, 3), (64, 128, 256, 512), 'bottleneck')
     """
     kind, blocks = STAGES[depth]
     if kind == "basic" and (groups, group_width) != (1, 64):
         raise ValueError(
-            f"resnet of depth {depth} is made of basic blocks, which have no groups={groups} or "
-            f"group_width={group_width}; take depth 50, 101 or 152"
+            f"resnet of depth {depth} has basic blocks, which take no groups={groups} or group_width={group_width}; "
+            "set depth to 50, 101 or 152"
         )
     return ResNet(
         num_classes=num_classes,
@@ -141,6 +148,6 @@ def resnet(
 
 
 def residual_layers(options: BlockOptions, fixup: bool) -> Layers:
-    """The layers of a residual net; with Fixup no normalization, and a classifier that begins as 0."""
+    """Return the layer options of a residual net; Fixup has no normalization and a classifier that starts at 0."""
     layers = Layers(**options)
     return dataclasses.replace(layers, norm="none", head_init="zeros") if fixup else layers

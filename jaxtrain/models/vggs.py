@@ -19,23 +19,24 @@ WINDOWS: dict[str, tuple[tuple[int, ...], ...]] = {
     "D": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
     "E": ((3, 3), (3, 3), (3,) * 4, (3,) * 4, (3,) * 4),
 }
-"""Sides of the convolutions of each stage."""
+"""Kernel sizes of the convolutions of each stage, by configuration."""
 FEATURES = (64, 128, 256, 512, 512)
+"""Channels of each stage."""
 
 
 class VGG(nn.Module):
-    """Five stages `stageI_convJ` with 2x2 pooling after each, `fc1`, `fc2` of 4,096 units with dropout, `logits`.
+    """VGG: five stages `stageI_convJ`, each with a 2x2 pooling, then `fc1`, `fc2` (4,096 units, dropout) and `logits`.
 
-    The first dense layer sees every place of the last feature map, 7x7 for images of 224: another image size is another
-    number of parameters, and must be at least 32.
+    The first dense layer takes the whole last feature map, 7x7 for images of 224. The number of parameters therefore
+    depends on the image size, which must be at least 32.
 
     Endpoints: "stage1" to "stage5", after the pooling, "fc1", "fc2".
 
     Attributes:
       num_classes: number of logits.
-      configuration: which column of the table.
-      dropout_rate: after each of the first two dense layers.
-      layers: how layers are made.
+      configuration: column of the paper's table 1.
+      dropout_rate: dropout rate after each of the first two dense layers.
+      layers: options that all layers share.
     """
 
     num_classes: int
@@ -55,7 +56,8 @@ class VGG(nn.Module):
             if min(x.shape[1:3]) < 2:
                 h, w = images.shape[1:3]
                 raise ValueError(
-                    f"vgg halves its images five times, and these are {h}x{w}: they must be at least 32x32"
+                    f"vgg needs images of at least 32x32 (it halves them five times), but these are {h}x{w}: "
+                    "set data.resize or data.pad"
                 )
             x = endpoint(self, f"stage{stage}", pool(x))
         x = x.reshape(x.shape[0], -1)
@@ -73,14 +75,22 @@ def vgg(
     dropout_rate: Fraction = 0.5,
     **options: Unpack[LayerOptions],
 ) -> VGG:
-    """A VGG network: 11 layers with weights (A), 13 (B), 16 (C, whose third convolutions are 1x1, and D) or 19 (E).
+    """Build a VGG network: 11 weight layers (A), 13 (B), 16 (C, with 1x1 third convolutions, and D) or 19 (E).
 
     Args:
       num_classes: number of logits.
-      configuration: which column of the paper's table 1.
-      norm: after every convolution, which has a bias all the same; "batch" is torchvision's vgg_bn.
-      dropout_rate: after each of the first two dense layers.
-      options: see `Layers`.
+      configuration: column of the paper's table 1.
+      norm: normalization after every convolution; the convolutions keep their biases. "batch" is torchvision's vgg_bn.
+      dropout_rate: dropout rate after each of the first two dense layers.
+      options: layer options; see `Layers`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.vgg(num_classes=10, configuration="A", norm="batch")
+      >>> images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+      >>> variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+      >>> variables["params"]["fc1"]["kernel"].shape  # (25088, 4096) for images of 224x224
+      (512, 4096)
     """
     return VGG(
         num_classes=num_classes,

@@ -17,21 +17,21 @@ EPSILON = 1e-6
 
 
 def layer_norm(x: jax.Array, **options: Any) -> jax.Array:
-    """Over the last axis, in float32 at least; called inside a compact method."""
-    with jax.numpy_dtype_promotion("standard"):  # which flax's needs for half precision
+    """Apply layer normalization over the last axis, in float32 at least; call this inside a compact method."""
+    with jax.numpy_dtype_promotion("standard"):  # flax's LayerNorm needs it for half precision
         return nn.LayerNorm(epsilon=EPSILON, use_fast_variance=False, **options)(x)
 
 
 class EncoderBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)), the perceptron with a GELU.
+    """A pre-norm encoder block: x + attention(norm(x)), then x + mlp(norm(x)); the MLP has a GELU.
 
     Attributes:
-      heads: of attention.
-      mlp_width: units of the perceptron's hidden layer.
+      heads: number of attention heads.
+      mlp_width: hidden units of the MLP.
       train: whether this is training.
-      dropout_rate: after attention and after each dense layer.
-      dtype: of computation.
-      param_dtype: of parameters.
+      dropout_rate: dropout rate after attention and after each dense layer.
+      dtype: dtype of the computation.
+      param_dtype: dtype of the parameters.
     """
 
     heads: int
@@ -44,44 +44,45 @@ class EncoderBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`x[N, tokens, D]` -> the same shape."""
-        kinds: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "param_dtype": jnp.dtype(self.param_dtype)}
+        dtypes: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "param_dtype": jnp.dtype(self.param_dtype)}
         glorot = initializer("glorot_uniform")
 
         def dropout(y: jax.Array) -> jax.Array:
             return Dropout(self.train, self.dropout_rate)(y)
 
-        y = layer_norm(x, name="norm1", **kinds)
+        y = layer_norm(x, name="norm1", **dtypes)
         attend = nn.MultiHeadDotProductAttention(
-            self.heads, kernel_init=glorot, attention_fn=attention, name="attention", **kinds
+            self.heads, kernel_init=glorot, attention_fn=attention, name="attention", **dtypes
         )
         y = attend(y)
         x = x + dropout(y)
-        y = layer_norm(x, name="norm2", **kinds)
+        y = layer_norm(x, name="norm2", **dtypes)
         small = nn.initializers.normal(1e-6)
-        y = nn.Dense(self.mlp_width, kernel_init=glorot, bias_init=small, name="fc1", **kinds)(y)
+        y = nn.Dense(self.mlp_width, kernel_init=glorot, bias_init=small, name="fc1", **dtypes)(y)
         y = dropout(nn.gelu(y, approximate=False))
-        y = nn.Dense(x.shape[-1], kernel_init=glorot, bias_init=small, name="fc2", **kinds)(y)
+        y = nn.Dense(x.shape[-1], kernel_init=glorot, bias_init=small, name="fc2", **dtypes)(y)
         return x + dropout(y)
 
 
 class ViT(nn.Module):
-    """Patches and a class token with learned positions, encoder blocks `block1 ... blockN`, `norm`, `logits`.
+    """Vision transformer: patches, a class token, learned positions, encoder blocks `block1 ... blockN`, `logits`.
 
-    The positions are learned for one number of patches: parameters fit images of one size.
+    A layer normalization `norm` precedes `logits`. The position embeddings are learned for one number of patches, so
+    parameters fit images of one size.
 
     Endpoints: "patch_tokens", "block1" and so on, "class_token".
 
     Attributes:
       num_classes: number of logits.
-      patch: side of a patch.
-      width: D, of a token.
-      depth: blocks.
-      heads: of attention.
-      mlp_width: units of the perceptrons' hidden layers.
-      dropout_rate: after the positions are added, after attention and after each dense layer of the perceptrons.
-      dtype: of computation.
-      param_dtype: of parameters.
-      remat: computes each block once more for its gradient; see `Layers`.
+      patch: height and width of a patch in pixels.
+      width: D, the size of a token.
+      depth: number of encoder blocks.
+      heads: number of attention heads.
+      mlp_width: hidden units of the MLPs.
+      dropout_rate: dropout rate after the position embeddings, after attention and after each dense layer of the MLPs.
+      dtype: dtype of the computation.
+      param_dtype: dtype of the parameters.
+      remat: whether to recompute each block in the backward pass instead of storing its activations; see `Layers`.
     """
 
     num_classes: int
@@ -97,8 +98,8 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """`images` f32[N, H, W, C], H and W multiples of the patch -> logits f32[N, num_classes]."""
-        x = self._with_class_token(self._patches(images))
+        """`images` f32[N, H, W, C], H and W multiples of `patch` -> logits f32[N, num_classes]."""
+        x = self._prepend_class_token(self._patches(images))
         positions = self.param(
             "positions", nn.initializers.normal(0.02), (1, *x.shape[1:]), jnp.dtype(self.param_dtype)
         )
@@ -123,7 +124,10 @@ class ViT(nn.Module):
     def _patches(self, images: jax.Array) -> jax.Array:
         h, w = images.shape[1:3]
         if h % self.patch or w % self.patch:
-            raise ValueError(f"images of {h}x{w} do not divide into patches of {self.patch}x{self.patch}")
+            raise ValueError(
+                f"vit needs images whose sides are multiples of the patch size {self.patch}, but they are {h}x{w}: set "
+                "data.resize or model.patch"
+            )
         side = (self.patch, self.patch)
         conv = nn.Conv(
             self.width,
@@ -137,7 +141,7 @@ class ViT(nn.Module):
         )
         return endpoint(self, "patch_tokens", conv(images).reshape(images.shape[0], -1, self.width))
 
-    def _with_class_token(self, x: jax.Array) -> jax.Array:
+    def _prepend_class_token(self, x: jax.Array) -> jax.Array:
         token = self.param("class_token", nn.initializers.zeros, (1, 1, self.width), jnp.dtype(self.param_dtype))
         return jnp.concatenate([repeat_for(x, token.astype(x.dtype)), x], axis=1)
 
@@ -159,25 +163,33 @@ def vit(
     param_dtype: DType = "float32",
     remat: Remat = False,
 ) -> ViT:
-    """A vision transformer; the defaults are ViT-B/16.
+    """Build a vision transformer; the defaults are ViT-B/16.
 
     Args:
       num_classes: number of logits.
-      patch: side of a patch in pixels.
-      width: of a token.
-      depth: encoder blocks.
-      heads: of attention, which divide the width.
-      mlp_width: units of the perceptrons' hidden layers.
-      dropout_rate: after the positions are added, after attention and after each dense layer of the perceptrons.
-      dtype: of computation.
-      param_dtype: of parameters.
-      remat: computes each block once more for its gradient instead of keeping what is inside; see `Layers`.
+      patch: height and width of a patch in pixels.
+      width: size of a token; a multiple of `heads`.
+      depth: number of encoder blocks.
+      heads: number of attention heads.
+      mlp_width: hidden units of the MLPs.
+      dropout_rate: dropout rate after the position embeddings, after attention and after each dense layer of the MLPs.
+      dtype: dtype of the computation.
+      param_dtype: dtype of the parameters.
+      remat: whether to recompute each block in the backward pass instead of storing its activations; see `Layers`.
 
     Raises:
-      ValueError: for heads that do not divide the width.
+      ValueError: if the width is not a multiple of `heads`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.vit(num_classes=10, patch=4, width=64, depth=1, heads=4, mlp_width=128)
+      >>> images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+      >>> variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+      >>> variables["params"]["positions"].shape  # a class token and 8 * 8 patches
+      (1, 65, 64)
     """
     if width % heads:
-        raise ValueError(f"vit divides its width among its heads, and {heads} heads do not divide {width}")
+        raise ValueError(f"vit: the width of {width} does not divide into {heads} heads; choose a multiple of heads")
     return ViT(
         num_classes=num_classes,
         patch=patch,
@@ -193,14 +205,14 @@ def vit(
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), for `nn.MultiHeadDotProductAttention`.
+    """Apply scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), for `nn.MultiHeadDotProductAttention`.
 
-    The softmax is in float32 at least, whatever its products are in.
+    The softmax computes in float32 at least; both matrix multiplications compute in the dtype of the inputs.
 
     Args:
-      query: `[..., queries, heads, D]`, as the others of one dtype, which both products are in.
-      key: `[..., keys, heads, D]`.
-      value: `[..., keys, heads, D]`.
+      query: array `[..., queries, heads, D]`; `key` and `value` have its dtype.
+      key: array `[..., keys, heads, D]`.
+      value: array `[..., keys, heads, D]`.
 
     Returns:
       `[..., queries, heads, D]`.
@@ -208,5 +220,5 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     weights = nn.dot_product_attention_weights(
         query, key, deterministic=True, force_fp32_for_softmax=value.dtype.itemsize < 4
     )
-    found: jax.Array = jnp.einsum("...hqk,...khd->...qhd", weights.astype(value.dtype), value)
-    return found
+    outputs: jax.Array = jnp.einsum("...hqk,...khd->...qhd", weights.astype(value.dtype), value)
+    return outputs

@@ -1,4 +1,4 @@
-"""Chains of gradient transformations, on trees of several dtypes and under strict dtype promotion."""
+"""Chains of gradient transformations for trees of several dtypes and strict dtype promotion."""
 
 from typing import Any
 
@@ -8,28 +8,28 @@ import optax
 
 
 def chain(*parts: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """`optax.chain` in at least float32, which tolerates extra arguments whatever it is made of.
+    """Return `optax.chain` of `parts`, computed in at least float32, that accepts any extra arguments.
 
     Leaves in bfloat16 or float16 are converted on the way in and out, and the state is float32: in bfloat16 a decay of
-    0.999 is 1. The dtypes of the state stay those of `init` whatever the hyperparameters are.
+    0.999 would be 1. The dtypes of the state stay those of `init`, whatever the dtypes of the hyperparameters are.
     """
     tx = optax.with_extra_args_support(optax.chain(*parts))
 
     def init(params: optax.Params) -> optax.OptState:
-        return tx.init(_widened(params))
+        return tx.init(_widen(params))
 
     def update(updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra: Any) -> Any:
-        wide = None if params is None else _widened(params)
-        new, after = tx.update(_widened(updates), state, wide, **extra)
-        return _in_dtypes_of(updates, new), _in_dtypes_of(state, after)
+        wide_params = None if params is None else _widen(params)
+        new, after = tx.update(_widen(updates), state, wide_params, **extra)
+        return _cast_like(updates, new), _cast_like(state, after)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def with_standard_promotion(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """`tx` computed under jax's standard promotion, with updates and state kept in the dtypes they had.
+    """Return `tx` computed under jax's standard dtype promotion; updates and state keep their dtypes.
 
-    Some of optax's transforms mix counts with floats, or add leaves of several dtypes up.
+    Some of optax's transformations mix counts with floats, or add up leaves of several dtypes.
     """
     tx = optax.with_extra_args_support(tx)
 
@@ -40,23 +40,23 @@ def with_standard_promotion(tx: optax.GradientTransformation) -> optax.GradientT
     def update(updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra: Any) -> Any:
         with jax.numpy_dtype_promotion("standard"):
             new, after = tx.update(updates, state, params, **extra)
-        return _like(new, updates), _like(after, state)
+        return _cast_arrays_like(new, updates), _cast_arrays_like(after, state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def like(value: Any, x: jax.Array) -> Any:
-    """A hyperparameter in the dtype of a leaf; a Python number takes it by itself."""
+    """Cast a hyperparameter to the dtype of the leaf `x`; a Python number becomes a weakly typed float."""
     return float(value) if isinstance(value, int | float) else jnp.asarray(value).astype(x.dtype)
 
 
-def _widened(tree: Any) -> Any:
+def _widen(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype in (jnp.bfloat16, jnp.float16) else x, tree)
 
 
-def _in_dtypes_of(reference: Any, tree: Any) -> Any:
+def _cast_like(reference: Any, tree: Any) -> Any:
     return jax.tree.map(lambda r, x: x.astype(r.dtype), reference, tree)
 
 
-def _like(tree: Any, other: Any) -> Any:
+def _cast_arrays_like(tree: Any, other: Any) -> Any:
     return jax.tree.map(lambda x, y: x.astype(y.dtype) if hasattr(y, "dtype") else x, tree, other)

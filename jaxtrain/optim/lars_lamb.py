@@ -1,4 +1,4 @@
-"""Rules for large batches, which give each layer a learning rate by its trust ratio |w| / |update|."""
+"""LARS and LAMB, optimizers for large batches: the trust ratio |w| / |update| scales each layer's learning rate."""
 
 import jax
 import optax
@@ -19,17 +19,35 @@ def lars(
     exclude_vectors: bool = True,
     weight_decay: WeightDecay = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """LARS (You et al. 2017, algorithm 1): v = momentum * v - learning_rate * ratio * (g + weight_decay * w), w += v.
+    """Build LARS (You et al. 2017, algorithm 1, arXiv:1708.03888): momentum with a trust ratio for each layer.
 
-    The ratio of a layer is trust_coefficient * |w| / (|g + weight_decay * w| + eps), and 1 where either norm is 0.
+        u = g + weight_decay * w
+        ratio = trust_coefficient * |w| / (|u| + eps)     1 if |w| or |u| is 0
+        v = momentum * v - learning_rate * ratio * u
+        w = w + v
 
     Args:
-      learning_rate: a number or a schedule; it is inside the velocity.
-      momentum: decay of the velocity.
+      learning_rate: a number or a schedule `step -> number`; it is inside the velocity.
+      momentum: the decay of the velocity.
       trust_coefficient: eta of the paper.
-      eps: added to the norm that is divided by.
-      exclude_vectors: whether biases and scales (of rank 1 at most) have the ratio 1.
-      weight_decay: a number for every parameter, or rules `(regex, value)` by path.
+      eps: a small number, added to the norm |u|.
+      exclude_vectors: whether the ratio is 1 for biases and scales (parameters of rank 0 and 1).
+      weight_decay: weight decay; a number for every parameter, or rules `(regex, value)` by path.
+
+    Example:
+      Three steps on (x_1^2 + 3 x_2^2) / 2:
+
+      >>> import jax, jax.numpy as jnp, jaxtrain, optax
+      >>> tx = jaxtrain.optim.lars(100.0)
+      >>> x = jnp.array([[1.0, 1.0]])
+      >>> state = tx.init(x)
+      >>> for _ in range(3):
+      ...     updates, state = tx.update(jnp.array([[1.0, 3.0]]) * x, state, x)
+      ...     x = optax.apply_updates(x, updates)
+      ...     print(jax.device_get(x).round(3))
+      [[0.955 0.866]]
+      [[0.871 0.624]]
+      [[0.749 0.309]]
     """
     ratio = _trust_ratio(trust_coefficient, eps, exclude_vectors)
     rate = optax.scale_by_learning_rate(learning_rate)
@@ -45,17 +63,35 @@ def lamb(
     exclude_vectors: bool = True,
     weight_decay: WeightDecay = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """LAMB (You et al. 2020, algorithm 2): w -= learning_rate * |w| / |u| * u, u Adam's step plus weight_decay * w.
+    """Build LAMB (You et al. 2020, algorithm 2, arXiv:1904.00962): AdamW with a trust ratio for each layer.
 
-    The ratio is 1 where either norm is 0.
+    With m_hat and v_hat as in `adam`:
+
+        u = m_hat / (sqrt(v_hat) + eps) + weight_decay * w
+        w = w - learning_rate * |w| / |u| * u             |w| / |u| is 1 if either norm is 0
 
     Args:
-      learning_rate: a number or a schedule.
-      b1: decay of the first moment.
-      b2: decay of the second moment.
-      eps: added outside the root.
-      exclude_vectors: whether biases and scales (of rank 1 at most) have the ratio 1.
-      weight_decay: a number for every parameter, or rules `(regex, value)` by path.
+      learning_rate: a number or a schedule `step -> number`.
+      b1: the decay of the first moment.
+      b2: the decay of the second moment.
+      eps: a small number, added outside the root.
+      exclude_vectors: whether the ratio is 1 for biases and scales (parameters of rank 0 and 1).
+      weight_decay: weight decay; a number for every parameter, or rules `(regex, value)` by path.
+
+    Example:
+      Three steps on (x_1^2 + 3 x_2^2) / 2:
+
+      >>> import jax, jax.numpy as jnp, jaxtrain, optax
+      >>> tx = jaxtrain.optim.lamb(0.1)
+      >>> x = jnp.array([[1.0, 1.0]])
+      >>> state = tx.init(x)
+      >>> for _ in range(3):
+      ...     updates, state = tx.update(jnp.array([[1.0, 3.0]]) * x, state, x)
+      ...     x = optax.apply_updates(x, updates)
+      ...     print(jax.device_get(x).round(3))
+      [[0.9 0.9]]
+      [[0.81 0.81]]
+      [[0.729 0.729]]
     """
     ratio = _trust_ratio(1.0, 0.0, exclude_vectors)
     rate = optax.scale_by_learning_rate(learning_rate)

@@ -1,6 +1,6 @@
 """Running means of gradients and of their squares, and quotients by their roots.
 
-Hyperparameters may be arrays (`optax.inject_hyperparams`); they take the dtype of each leaf.
+Hyperparameters may be arrays (`optax.inject_hyperparams`); they are cast to the dtype of each leaf.
 """
 
 from typing import Any, NamedTuple
@@ -12,28 +12,28 @@ from jaxtrain.optim.chain import like
 
 
 def running_mean(decay: float, means: Any, values: Any) -> Any:
-    """decay * mean + (1 - decay) * value, leaf by leaf."""
+    """Return decay * mean + (1 - decay) * value for each leaf."""
     return jax.tree.map(lambda m, x: like(decay, x) * m + like(1 - decay, x) * x, means, values)
 
 
 def zeros_like(tree: Any) -> Any:
-    """Zeros of the shapes and dtypes of `tree`, in buffers of their own: a step may donate its state."""
+    """Return zeros with the shapes and dtypes of `tree`, in new buffers: a step may donate its state."""
     return jax.tree.map(jnp.zeros_like, tree)
 
 
 class SquaresState(NamedTuple):
-    """Sums or running means of squared gradients, like the parameters."""
+    """State with sums or running means of squared gradients, like the parameters."""
 
     squares: Any
 
 
 def squared(tree: Any) -> Any:
-    """The square of each element, leaf by leaf."""
+    """Return the square of each element, leaf by leaf."""
     return jax.tree.map(jnp.square, tree)
 
 
 def over_root(numerator: Any, squares: Any, eps: float, inside: bool = False) -> Any:
-    """numerator / (sqrt(squares) + eps), or with eps inside the root."""
+    """Return numerator / (sqrt(squares) + eps), or numerator / sqrt(squares + eps) with `inside`."""
 
     def quotient(n: jax.Array, s: jax.Array) -> jax.Array:
         e = like(eps, s)

@@ -18,13 +18,13 @@ class ProdigyState(NamedTuple):
     """State of `prodigy`; trees are like the parameters, in float32 at least.
 
     Attributes:
-      first: running mean of d * g.
-      second: running mean of (d * g)^2.
+      first: the running mean of d * g.
+      second: the running mean of (d * g)^2.
       weighted: s of the paper, the weighted sum of gradients.
       start: x_0, the parameters before the first step.
       distance: f[], d, the estimate of the distance from x_0 to the solution.
       progress: f[], r of the paper, the weighted sum of the inner products of g and x_0 - x.
-      step: int32[], updates made.
+      step: int32[], the number of updates made.
     """
 
     first: Any
@@ -47,28 +47,52 @@ def prodigy(
     safeguard_warmup: bool = False,
     weight_decay: WeightDecay = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Prodigy (Mishchenko & Defazio 2024, algorithm 4): Adam, with an estimate d of the way to go as its rate.
+    """Build Prodigy (Mishchenko & Defazio 2024, algorithm 4, arXiv:2306.06101): Adam with an estimated learning rate d.
 
-    With a = learning_rate * d * sqrt(1 - b2^t) / (1 - b1^t) and c = sqrt(b2):
-    r = c * r + d * a * <g, x_0 - x>, s = c * s + d * a * g, d = max(d, r / |s|_1), x -= a * m / (sqrt(v) + d * eps).
-    The bias correction in a is as in optax's `prodigy`; the authors' program leaves it off unless asked. While all
-    gradients or learning rates so far are 0, optax's divides 0 by 0 and is NaN from then on; here the estimate waits.
+    Update number t = 1, 2, ..., with d the estimate of the distance from x_0 to the solution:
+
+        a = learning_rate * d * sqrt(1 - b2^t) / (1 - b1^t),    c = sqrt(b2)
+        m = b1 * m + (1 - b1) * d * g
+        v = b2 * v + (1 - b2) * (d * g)^2
+        r = c * r + d * a * <g, x_0 - x>
+        s = c * s + d * a * g
+        d = max(d, r / |s|_1)
+        x = x - a * m / (sqrt(v) + d * eps)
+
+    The bias correction in a is the same as in optax's `prodigy`; the authors' program omits it unless asked. While all
+    gradients or learning rates so far are 0, optax's divides 0 by 0 and is NaN from then on; here d stays as it is.
 
     Args:
-      learning_rate: multiplies the estimate; 1, or a schedule with a peak of 1.
-      b1: decay of the first moment.
-      b2: decay of the second moment.
-      eps: added outside the root, times the estimate.
-      initial_estimate: d at first; too low costs some steps, too high may diverge.
-      estimate_factor: multiplies each estimate.
-      safeguard_warmup: s takes d^2 * g instead, without the learning rate, so that a long warm-up does not raise d.
-      weight_decay: decoupled, multiplied by a; a number, or rules `(regex, value)` by path.
+      learning_rate: the factor of the estimate; 1, or a schedule with a peak of 1.
+      b1: the decay of the first moment m.
+      b2: the decay of the second moment v.
+      eps: a small number, multiplied by the estimate and added outside the root.
+      initial_estimate: d before the first step. If it is too low, some steps are lost; if too high, the run may
+        diverge.
+      estimate_factor: the factor of each estimate r / |s|_1.
+      safeguard_warmup: whether s adds up d^2 * g, without the learning rate, so that a long warm-up does not raise d.
+      weight_decay: decoupled weight decay, multiplied by a; a number, or rules `(regex, value)` by path.
+
+    Example:
+      Three steps on (x_1^2 + 3 x_2^2) / 2:
+
+      >>> import jax, jax.numpy as jnp, jaxtrain, optax
+      >>> tx = jaxtrain.optim.prodigy(initial_estimate=0.1)
+      >>> x = jnp.array([1.0, 1.0])
+      >>> state = tx.init(x)
+      >>> for _ in range(3):
+      ...     updates, state = tx.update(jnp.array([1.0, 3.0]) * x, state, x)
+      ...     x = optax.apply_updates(x, updates)
+      ...     print(jax.device_get(x).round(3))
+      [0.9 0.9]
+      [0.8 0.8]
+      [0.702 0.702]
     """
     schedule = as_schedule(learning_rate)
 
     def init(params: optax.Params) -> ProdigyState:
         start = jax.tree.map(lambda p: jnp.array(p, trees.widest(p)), params)
-        first, second, weighted = (trees.zeros(start) for _ in range(3))  # buffers of their own: a step may donate them
+        first, second, weighted = (trees.zeros(start) for _ in range(3))  # separate buffers: a step may donate them
         d, r = (jnp.asarray(value, trees.widest(params)) for value in (initial_estimate, 0))
         return ProdigyState(first, second, weighted, start, d, r, jnp.int32(0))
 
@@ -79,7 +103,7 @@ def prodigy(
         x, g = (jax.tree.map(lambda a, b: a.astype(b.dtype), tree, state.start) for tree in (params, updates))
         d, t, keep = state.distance, (state.step + 1).astype(state.distance.dtype), b2**0.5
         rate = jnp.asarray(schedule(state.step)).astype(d.dtype) * d * jnp.sqrt(1 - b2**t) / (1 - b1**t)
-        relative = d / initial_estimate  # keeps r and s away from underflow; their ratio does not change
+        relative = d / initial_estimate  # prevents underflow of r and s; their ratio does not change
 
         first = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * like(d, g) * g, state.first, g)
         second = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(like(d, g) * g), state.second, g)

@@ -1,4 +1,4 @@
-"""Schedule-free learning."""
+"""Schedule-free learning: interpolation and averaging in place of momentum and a schedule."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -10,19 +10,19 @@ from jaxtrain.config.annotations import InnerOptimizer, Interval, LearningRate, 
 from jaxtrain.optim.schedules import as_schedule
 from jaxtrain.optim.trees import is_masked
 
-Inside = Annotated[float, Interval(above=0, below=1)]
+OpenFraction = Annotated[float, Interval(above=0, below=1)]
 
 
 class ScheduleFreeState(NamedTuple):
     """State of `schedule_free`.
 
     Attributes:
-      inner: of the optimizer inside.
-      z: the iterate that it moves, like the parameters.
+      inner: the state of the inner optimizer.
+      z: the iterate of the inner optimizer, like the parameters.
       weight: f[], the sum of the weights of the average.
       highest: f[], the highest learning rate so far.
       b1: f[], the interpolation.
-      step: int32[], updates made.
+      step: int32[], the number of updates made.
     """
 
     inner: Any
@@ -33,7 +33,7 @@ class ScheduleFreeState(NamedTuple):
     step: jax.Array
 
     def evaluation_params(self, params: Any) -> Any:
-        """The average x, from y = (1 - b1) * z + b1 * x, which is trained."""
+        """Return the average x, computed from the trained y = (1 - b1) * z + b1 * x."""
 
         def x(z: Any, y: jax.Array) -> jax.Array:
             b1 = self.b1.astype(y.dtype)
@@ -43,17 +43,40 @@ class ScheduleFreeState(NamedTuple):
 
 
 def schedule_free(
-    inner: InnerOptimizer, *, learning_rate: LearningRate, b1: Inside = 0.9, weight_power: NonNegativeFloat = 2.0
+    inner: InnerOptimizer, *, learning_rate: LearningRate, b1: OpenFraction = 0.9, weight_power: NonNegativeFloat = 2.0
 ) -> optax.GradientTransformationExtraArgs:
-    """Schedule-free learning (Defazio et al. 2024, equations 3 to 5) around an optimizer without momentum.
+    """Build schedule-free learning (Defazio et al. 2024, equations 3 to 5, arXiv:2405.15682) around another optimizer.
 
-    `inner` moves z; x is the average of all z; what is trained is y = (1 - b1) * z + b1 * x. Evaluation uses x.
+        z = z + the update of `inner` for the gradient at y
+        x = (1 - c) * x + c * z          c: the weight of z over the sum of all weights so far
+        y = (1 - b1) * z + b1 * x
+
+    The trained parameters are y. Evaluation uses the average x.
 
     Args:
-      inner: an optimizer without momentum, at a constant rate, warmed up where wanted: `sgd`, or `adam` with b1=0.
-      learning_rate: the same as that of `inner`; a z weighs as the highest rate so far to `weight_power`.
+      inner: an optimizer without momentum, at a constant learning rate (with a warm-up if needed): `sgd`, or `adam`
+        with b1=0.
+      learning_rate: the learning rate of `inner`; the weight of z is the highest rate so far to the power
+        `weight_power`.
       b1: the interpolation, which takes the place of momentum.
-      weight_power: 0 weighs all alike; 2 discounts a warm-up.
+      weight_power: the power of the weights; 0 weighs all z alike, 2 gives those of a warm-up less weight.
+
+    Example:
+      Three steps on (x_1^2 + 3 x_2^2) / 2:
+
+      >>> import jax, jax.numpy as jnp, jaxtrain, optax
+      >>> tx = jaxtrain.optim.schedule_free(jaxtrain.optim.sgd(0.1), learning_rate=0.1)
+      >>> x = jnp.array([1.0, 1.0])
+      >>> state = tx.init(x)
+      >>> for _ in range(3):
+      ...     updates, state = tx.update(jnp.array([1.0, 3.0]) * x, state, x)
+      ...     x = optax.apply_updates(x, updates)
+      ...     print(jax.device_get(x).round(3))
+      [0.9 0.7]
+      [0.851 0.584]
+      [0.803 0.483]
+      >>> print(jax.device_get(state.evaluation_params(x)).round(3))
+      [0.812 0.502]
     """
     inner, schedule = optax.with_extra_args_support(inner), as_schedule(learning_rate)
 
@@ -67,7 +90,7 @@ def schedule_free(
     ) -> tuple[optax.Updates, ScheduleFreeState]:
         if params is None:
             raise ValueError("schedule_free needs the parameters: call update(grads, state, params)")
-        updates, inside = inner.update(updates, state.inner, params, **extra)
+        updates, inner_state = inner.update(updates, state.inner, params, **extra)
         highest = jnp.maximum(state.highest, jnp.asarray(schedule(state.step)).astype(state.highest.dtype))
         weight = highest**weight_power
         total = state.weight + weight
@@ -81,6 +104,6 @@ def schedule_free(
 
         change = jax.tree.map(step, params, state.z, updates)
         z = jax.tree.map(jnp.add, state.z, updates)
-        return change, ScheduleFreeState(inside, z, total, highest, state.b1, state.step + 1)
+        return change, ScheduleFreeState(inner_state, z, total, highest, state.b1, state.step + 1)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -1,1 +1,1 @@
-"""Reporting: what a run tells while it goes on, to its files and to whoever watches."""
+"""Output of runs and commands: terminal displays, metric writers, tables, charts and images."""

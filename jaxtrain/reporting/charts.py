@@ -1,4 +1,4 @@
-"""Curves in a terminal, drawn with Braille dots: two by four to a character."""
+"""Line charts for a terminal, drawn with Braille characters of 2 x 4 dots each."""
 
 import shutil
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 def chart(
     x: Sequence[float], y: Sequence[float], *, x_label: str = "", width: int | None = None, height: int = 12
 ) -> str:
-    """A curve through points as text, with the least and greatest values at the axes.
+    """Return a line chart as text, with the least and greatest values at the axes.
 
     Args:
-      x: ascending.
-      y: finite, as many.
-      x_label: what x counts.
-      width: in characters, the axis included; that of the terminal for None.
-      height: in lines, the axes aside.
+      x: ascending x values.
+      y: finite y values, one for each x.
+      x_label: unit of x, written after the last value of the x axis.
+      width: width in characters, including the y axis; the width of the terminal, at most 100, for None.
+      height: height in lines, without the x axis and its labels.
     """
     width = width or min(shutil.get_terminal_size().columns, 100)
     low, high = min(y), max(y)
@@ -26,10 +26,10 @@ def chart(
     columns, rows = 2 * max(width - margin - 2, 8), 4 * height
     cells = [[0] * (columns // 2) for _ in range(height)]
     span = (high - low) or 1.0
-    levels = [round((high - v) / span * (rows - 1)) for v in _resampled(x, y, columns)]
+    levels = [round((high - v) / span * (rows - 1)) for v in _resample(x, y, columns)]
     for column, level in enumerate(levels):
-        before = levels[column - 1] if column else level
-        for row in range(min(level, before + 1), max(level, before - 1) + 1):  # a jump is a line, not two points
+        previous = levels[column - 1] if column else level
+        for row in range(min(level, previous + 1), max(level, previous - 1) + 1):  # a jump is a line, not two points
             cells[row // 4][column // 2] |= _DOTS[row % 4][column % 2]
     lines = []
     for i, row_cells in enumerate(cells):
@@ -41,16 +41,16 @@ def chart(
     return "\n".join(lines)
 
 
-def _resampled(x: Sequence[float], y: Sequence[float], count: int) -> list[float]:
-    """The curve at `count` places at equal distances, a line between two points."""
+def _resample(x: Sequence[float], y: Sequence[float], count: int) -> list[float]:
+    """Return y at `count` equally spaced positions, with linear interpolation between the points."""
     values, i = [], 0
     for k in range(count):
-        place = x[0] + (x[-1] - x[0]) * k / (count - 1)
-        while i + 2 < len(x) and x[i + 1] < place:
+        position = x[0] + (x[-1] - x[0]) * k / (count - 1)
+        while i + 2 < len(x) and x[i + 1] < position:
             i += 1
         if len(x) == 1 or x[i + 1] == x[i]:
             values.append(y[i])
             continue
-        share = min(max((place - x[i]) / (x[i + 1] - x[i]), 0.0), 1.0)
-        values.append(y[i] + share * (y[i + 1] - y[i]))
+        fraction = min(max((position - x[i]) / (x[i + 1] - x[i]), 0.0), 1.0)
+        values.append(y[i] + fraction * (y[i + 1] - y[i]))
     return values

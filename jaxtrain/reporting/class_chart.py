@@ -1,4 +1,4 @@
-"""How many examples of each class the splits hold, as bars drawn with Pillow and as a table for the terminal."""
+"""The number of examples of each class in each split, as a bar chart drawn with Pillow and as a terminal table."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -11,51 +11,53 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _BAR, _TRACK = (70, 110, 170), (222, 222, 222)
-_NAME, _LENGTH, _NUMBER = 150, 150, 70
-"""Pixels for the name of a class at the most, for a bar and for the number behind it."""
+_NAME_WIDTH, _BAR_WIDTH, _COUNT_WIDTH = 150, 150, 70
+"""Pixels for the name of a class (at most), for a full bar, and for the count beside it."""
 
 
 def class_chart(
     names: Sequence[str], counts: Mapping[str, Sequence[int]], totals: Mapping[str, int], title: str
 ) -> "Image":
-    """Draws a row a class and a column a split; the longest bar of each column is its most frequent class.
+    """Draw a bar chart with one row per class and one column per split.
+
+    The most frequent class of a column has a full bar; the other bars are in proportion to it.
 
     Args:
-      names: of the classes that are drawn.
-      counts: their examples, by split.
-      totals: examples of each split, those of classes that are not drawn included.
-      title: above all.
+      names: names of the classes to draw.
+      counts: number of examples of each of these classes, by split.
+      totals: number of examples of each split, including the classes that are not drawn.
+      title: text above the chart.
     """
     from PIL import ImageDraw
 
-    letters = font(13)
-    line = line_height(letters)
-    shown = [cut(name, letters, _NAME) for name in names]
-    first = 2 * MARGIN + round(max(map(letters.getlength, shown)))
-    column = _LENGTH + _NUMBER + MARGIN
+    text_font = font(13)
+    line = line_height(text_font)
+    shown = [cut(name, text_font, _NAME_WIDTH) for name in names]
+    first = 2 * MARGIN + round(max(map(text_font.getlength, shown)))
+    column = _BAR_WIDTH + _COUNT_WIDTH + MARGIN
     top = MARGIN + 2 * line
-    picture = canvas(first + len(counts) * column, top + len(names) * line + MARGIN)
-    draw = ImageDraw.Draw(picture)
-    draw.text((MARGIN, MARGIN), cut(title, letters, picture.width - 2 * MARGIN), INK, letters)
+    image = canvas(first + len(counts) * column, top + len(names) * line + MARGIN)
+    draw = ImageDraw.Draw(image)
+    draw.text((MARGIN, MARGIN), cut(title, text_font, image.width - 2 * MARGIN), INK, text_font)
     for row, name in enumerate(shown):
-        draw.text((MARGIN, top + row * line), name, INK, letters)
-    for place, (split, numbers) in enumerate(counts.items()):
-        x = first + place * column
-        draw.text((x, MARGIN + line), cut(f"{split} ({totals[split]:,})", letters, column - MARGIN), INK, letters)
+        draw.text((MARGIN, top + row * line), name, INK, text_font)
+    for index, (split, numbers) in enumerate(counts.items()):
+        x = first + index * column
+        draw.text((x, MARGIN + line), cut(f"{split} ({totals[split]:,})", text_font, column - MARGIN), INK, text_font)
         for row, number in enumerate(numbers):
             y = top + row * line
-            draw.rectangle((x, y + 3, x + _LENGTH - 1, y + line - 3), _TRACK)
+            draw.rectangle((x, y + 3, x + _BAR_WIDTH - 1, y + line - 3), _TRACK)
             if number:
-                length = max(round(_LENGTH * number / max(numbers)), 1)
+                length = max(round(_BAR_WIDTH * number / max(numbers)), 1)
                 draw.rectangle((x, y + 3, x + length - 1, y + line - 3), _BAR)
-            draw.text((x + _LENGTH + 5, y), f"{number:,}", INK, letters)
-    return picture
+            draw.text((x + _BAR_WIDTH + 5, y), f"{number:,}", INK, text_font)
+    return image
 
 
 def class_table(
     names: Sequence[str], counts: Mapping[str, Sequence[int]], totals: Mapping[str, int], title: str
 ) -> "Table":
-    """The same as a table, with the share of each split that a class has."""
+    """Return the counts as a table, with the percentage of each split that a class makes up."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", show_footer=True)

@@ -1,4 +1,4 @@
-"""Text in pictures drawn with Pillow: its own font, lines that fit a width, and letters that the font has."""
+"""Text in images drawn with Pillow: its default font, and text converted, truncated and wrapped to fit a width."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -9,11 +9,12 @@ if TYPE_CHECKING:
 
     Font = FreeTypeFont | ImageFont
 
-_CUT, _TAIL = "...", 5
+_ELLIPSIS, _TAIL = "...", 5
+"""What replaces the middle of a truncated text, and how many characters at its end are kept."""
 
 
 def font(size: int) -> "Font":
-    """Pillow's own font, `size` pixels high; a bitmap of one size where Pillow was built without FreeType."""
+    """Return Pillow's default font in `size` pixels; without FreeType, Pillow's bitmap font of fixed size."""
     from PIL import ImageFont
 
     try:
@@ -22,38 +23,44 @@ def font(size: int) -> "Font":
         return ImageFont.load_default()
 
 
-def line_height(letters: "Font") -> int:
-    """From one line to the next, in pixels."""
-    return round(letters.getbbox("Agjy|")[3]) + 3
+def line_height(text_font: "Font") -> int:
+    """Return the distance from one line to the next, in pixels."""
+    return round(text_font.getbbox("Agjy|")[3]) + 3
 
 
 def plain(text: str) -> str:
-    """`text` in ASCII, which is what the font has: accents are dropped, and what else there is becomes "?"."""
+    """Convert `text` to ASCII, the characters of the font.
+
+    Accents are dropped, unprintable characters become spaces, and other characters become "?".
+    """
     decomposed = unicodedata.normalize("NFKD", text)
-    kept = "".join(c for c in decomposed if not unicodedata.combining(c))
-    return "".join(c if c.isprintable() else " " for c in kept).encode("ascii", "replace").decode("ascii")
+    base = "".join(c for c in decomposed if not unicodedata.combining(c))
+    return "".join(c if c.isprintable() else " " for c in base).encode("ascii", "replace").decode("ascii")
 
 
-def cut(text: str, letters: "Font", width: float) -> str:
-    """`text`, or its beginning and its end, where a weight may stand, with dots between them, in `width` pixels."""
+def cut(text: str, text_font: "Font", width: float) -> str:
+    """Truncate `text` to `width` pixels: replace its middle by dots.
+
+    The end stays, because the weight of a mixed label is written there.
+    """
     text = plain(text)
-    if letters.getlength(text) <= width:
+    if text_font.getlength(text) <= width:
         return text
     head, tail = text[:-_TAIL], text[-_TAIL:]
-    while head and letters.getlength(head + _CUT + tail) > width:
+    while head and text_font.getlength(head + _ELLIPSIS + tail) > width:
         head = head[:-1]
-    return head + _CUT + tail
+    return head + _ELLIPSIS + tail
 
 
-def wrapped(parts: Iterable[str], letters: "Font", width: float, between: str = " ") -> list[str]:
-    """`parts` one after the other in lines of at most `width` pixels; a part that is wider alone is cut."""
+def wrapped(parts: Iterable[str], text_font: "Font", width: float, between: str = " ") -> list[str]:
+    """Join `parts` into lines of at most `width` pixels; truncate a part that alone is wider."""
     lines: list[str] = []
     for part in map(plain, parts):
         longer = f"{lines[-1]}{between}{part}" if lines else ""
-        if longer and letters.getlength(longer) <= width:
+        if longer and text_font.getlength(longer) <= width:
             lines[-1] = longer
             continue
         if lines:
             lines[-1] += between.rstrip()
-        lines.append(cut(part, letters, width))
+        lines.append(cut(part, text_font, width))
     return lines

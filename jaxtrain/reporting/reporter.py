@@ -1,4 +1,4 @@
-"""One place that a run reports to: its display, and the writers of its directory while it trains."""
+"""The reporter of a run: it passes messages to a display, and metrics to the display and the metric writers."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -11,31 +11,38 @@ from jaxtrain.reporting.writers import JsonLines, TensorBoard, Writer
 
 
 class Reporter:
-    """Hands what happens to a display, and records of metrics to the writers as well."""
+    """A display together with the metric writers that are open while the run trains."""
 
     def __init__(self, display: Display):
         self._display = display
         self._writers: list[Writer] = []
         self.stepped = display.stepped
-        """Called after each step; the display's own method, since it is on the hot path."""
+        """The display's method, called after each dispatch; not wrapped, since it is on the hot path."""
 
     def note(self, text: str) -> None:
-        """Something worth knowing."""
+        """Show a message."""
         self._display.line(text)
 
     def warn(self, text: str) -> None:
-        """Something that went wrong without ending the run."""
+        """Show a warning: something went wrong, but the run goes on."""
         self._display.line(f"warning: {text}", style="yellow")
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """The metrics of a split at a step."""
+        """Pass the metrics of a split at a step to the writers and the display."""
         for writer in self._writers:
             writer.write(record)
         self._display.record(record)
 
     @contextlib.contextmanager
     def training(self, metrics_file: Path, tensorboard: Path | None, clock: Clock, step: int) -> Iterator[None]:
-        """While it is open, records go to `metrics_file` and, unless it is None, to events in `tensorboard`."""
+        """Open the display and the writers, and close them on exit.
+
+        Args:
+          metrics_file: JSON Lines file that records are appended to.
+          tensorboard: directory of the TensorBoard events; None writes none.
+          clock: length of the run.
+          step: number of steps already taken.
+        """
         self._writers.append(JsonLines(metrics_file))
         if tensorboard is not None:
             self._writers.append(TensorBoard(tensorboard, step))
@@ -50,5 +57,5 @@ class Reporter:
 
 
 def quiet() -> Reporter:
-    """A reporter that shows nothing; the files are written all the same."""
+    """Return a reporter that shows nothing; it still writes the files."""
     return Reporter(Quiet())

@@ -1,4 +1,4 @@
-"""Tables for the terminal: parameters of a model, and differences of configs and results."""
+"""Terminal tables: parameters, dtypes, memory, activation statistics, and differences of configs and results."""
 
 import json
 import os
@@ -11,18 +11,18 @@ from rich.table import Table
 
 from jaxtrain.optim.param_rules import ParameterInfo
 
-WIDE = 132
-"""Columns that a wide table is given where there is no terminal to fit."""
+WIDE_COLUMNS = 132
+"""Width of wide tables, in characters, where the output is not a terminal."""
 
 
 def wide_console() -> Console:
-    """A console for wide tables: as wide as the terminal or COLUMNS, and in a file or a pipe of `WIDE` columns."""
+    """Return a console for wide tables: as wide as the terminal or $COLUMNS, else `WIDE_COLUMNS`."""
     console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE_COLUMNS)
 
 
 def parameter_table(rows: Sequence[ParameterInfo]) -> Table:
-    """Every parameter with its shape, dtype, weight decay, learning-rate multiplier, and whether it is frozen."""
+    """Return a table of all parameters: shape, dtype, weight decay, learning-rate multiplier, frozen or not."""
     table = Table(title="parameters", show_footer=True, title_justify="left")
     table.add_column("path", footer="total", overflow="fold")
     table.add_column("shape")
@@ -40,7 +40,7 @@ def parameter_table(rows: Sequence[ParameterInfo]) -> Table:
 
 
 def dtype_table(rows: Sequence[tuple[str, str]]) -> Table:
-    """Rows `(what, its dtypes)`."""
+    """Return a table of rows `(what, its dtypes)`."""
     table = Table("dtypes", "")
     for what, found in rows:
         table.add_row(what, found)
@@ -48,7 +48,7 @@ def dtype_table(rows: Sequence[tuple[str, str]]) -> Table:
 
 
 def memory_table(rows: Sequence[tuple[str, int, int]]) -> Table:
-    """Rows `(what, bytes of one copy, bytes on each device)`."""
+    """Return a table of rows `(what, bytes of one copy, bytes on each device)`."""
     table = Table("memory")
     table.add_column("one copy", justify="right")
     table.add_column("on each device", justify="right")
@@ -58,7 +58,7 @@ def memory_table(rows: Sequence[tuple[str, int, int]]) -> Table:
 
 
 def step_memory_table(rows: Sequence[tuple[str, int, str]]) -> Table:
-    """Rows `(what, bytes on each device, its meaning)` of a compiled step."""
+    """Return a table of a compiled step's memory, from rows `(what, bytes on each device, its meaning)`."""
     table = Table("memory of a step")
     table.add_column("on each device", justify="right")
     table.add_column("")
@@ -68,7 +68,7 @@ def step_memory_table(rows: Sequence[tuple[str, int, str]]) -> Table:
 
 
 def activation_table(title: str, rows: Sequence[tuple[str, float, float, float, float]]) -> Table:
-    """Rows `(layer, mean, standard deviation, fraction saturated, fraction dead)`."""
+    """Return a table of rows `(layer, mean, standard deviation, fraction saturated, fraction dead)`."""
     table = Table(title=title, title_justify="left")
     table.add_column("layer", overflow="fold")
     for name in ("mean", "std", "saturated", "dead"):
@@ -79,7 +79,7 @@ def activation_table(title: str, rows: Sequence[tuple[str, float, float, float, 
 
 
 def difference_table(rows: Sequence[tuple[str, Any, Any]], a: str, b: str, what: str) -> Table:
-    """Rows `(name, value in a, value in b)`."""
+    """Return a table of rows `(name, value in a, value in b)`; `what` is the heading of the names."""
     table = Table(what, a, b)
     for name, left, right in rows:
         table.add_row(name, *(v if isinstance(v, str) else json.dumps(v) for v in (left, right)))
@@ -87,7 +87,7 @@ def difference_table(rows: Sequence[tuple[str, Any, Any]], a: str, b: str, what:
 
 
 def result_rows(a: Path, b: Path) -> list[tuple[str, Any, Any]]:
-    """The leaves of two `result.json` that differ."""
+    """Return rows `(path, value in a, value in b)` for the leaves in which two `result.json` files differ."""
     left, right = (_leaves(json.loads(p.read_text(encoding="utf-8")), "") for p in (a, b))
     names = [*left, *(n for n in right if n not in left)]
     return [(n, left.get(n, ""), right.get(n, "")) for n in names if left.get(n) != right.get(n)]
@@ -103,7 +103,7 @@ def _leaves(value: Any, path: str) -> dict[str, Any]:
 
 
 def count_bytes(number: float) -> str:
-    """`1.2 MiB`."""
+    """Return a number of bytes as text, such as `1.2 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1024:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

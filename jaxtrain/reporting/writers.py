@@ -1,4 +1,4 @@
-"""Writers of metric records: `metrics.jsonl`, one object a line, and TensorBoard events."""
+"""Writers of metric records: JSON Lines (`metrics.jsonl`, one object per line) and TensorBoard events."""
 
 import contextlib
 import json
@@ -12,23 +12,23 @@ from jaxtrain.errors import WorkdirError
 _FLUSH_SECONDS = 30.0
 
 Record = Mapping[str, Any]
-"""`step`, `epoch`, `split` and metrics."""
+"""`step`, `epoch`, `split` and the metrics by name."""
 
 
 class Writer(Protocol):
-    """Takes records until it is closed."""
+    """The interface of a writer, which takes records until it is closed."""
 
     def write(self, record: Record) -> None:
-        """Takes one record."""
+        """Write one record."""
 
     def close(self) -> None:
-        """Leaves everything on disk."""
+        """Write everything to disk and close the files."""
 
 
 class JsonLines:
-    """Appends each record as a line, which is in the file before `write` returns.
+    """A writer that appends each record to a file as a line of JSON.
 
-    Nothing is buffered, so that closing has nothing left to write, nor to fail at.
+    It does not buffer: a record is in the file before `write` returns, so that closing cannot fail to write it.
     """
 
     def __init__(self, path: Path):
@@ -38,7 +38,7 @@ class JsonLines:
             raise WorkdirError(f"cannot write {path}: {error.strerror or error}") from error
 
     def write(self, record: Record) -> None:
-        """Takes one record."""
+        """Write one record."""
         try:
             rest = memoryview(json.dumps(record).encode() + b"\n")
             while rest:
@@ -47,15 +47,20 @@ class JsonLines:
             raise WorkdirError(f"cannot write {self._file.name}: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
 
 class TensorBoard:
-    """Writes each metric as the scalar `split/metric`; events of steps made again after a kill are purged.
+    """A writer of TensorBoard events: each metric is the scalar `split/metric`.
 
-    A record is one event, written at once: tensorboardX's own writer passes an event a metric through a pipe to a
-    thread, which takes eight times as long.
+    When a killed run continues, TensorBoard purges the events of the steps that are repeated. Each record is written
+    directly as one event. tensorboardX's own writer sends one event per metric through a pipe to a thread, which takes
+    eight times as long.
+
+    Args:
+      directory: directory of the event files, created where it is missing.
+      step: number of steps already taken.
     """
 
     def __init__(self, directory: Path, step: int):
@@ -63,16 +68,16 @@ class TensorBoard:
         from tensorboardX.proto import event_pb2, summary_pb2
 
         self._directory, self._proto, self._summary = directory, event_pb2, summary_pb2.Summary
-        with self._written():
+        with self._convert_errors():
             directory.mkdir(parents=True, exist_ok=True)
             self._file = EventsWriter(str(directory / "events"))
-        self._flushed = time.monotonic()
+        self._last_flush = time.monotonic()
         if step:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._event(step + 1, session_log=start)
 
     def write(self, record: Record) -> None:
-        """Takes one record."""
+        """Write one record."""
         value, split = self._summary.Value, record["split"]
         scalars = [
             value(tag=f"{split}/{name}", simple_value=number)
@@ -80,22 +85,22 @@ class TensorBoard:
             if name not in ("step", "epoch", "split")
         ]
         self._event(record["step"], summary=self._summary(value=scalars))
-        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-            with self._written():
+        if time.monotonic() - self._last_flush > _FLUSH_SECONDS:
+            with self._convert_errors():
                 self._file.flush()
-            self._flushed = time.monotonic()
+            self._last_flush = time.monotonic()
 
     def _event(self, step: int, **content: Any) -> None:
-        with self._written():
+        with self._convert_errors():
             self._file.write_event(self._proto.Event(wall_time=time.time(), step=step, **content))
 
     @contextlib.contextmanager
-    def _written(self) -> Iterator[None]:
+    def _convert_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise WorkdirError(f"cannot write to {self._directory}: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Flushes and closes the event file."""
+        """Flush and close the event file."""
         self._file.close()

@@ -1,1 +1,1 @@
-"""Training: the plan of a run, its state, step, loop, evaluation and checkpoints."""
+"""Training: the plan of a run, its state, and the training step with everything that it compiles."""

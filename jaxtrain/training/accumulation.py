@@ -1,4 +1,4 @@
-"""The gradient of a batch as the sum of those of its micro-batches, of which one at a time is in memory."""
+"""Gradient accumulation: the gradient of a batch as a sum over micro-batches, with one of them in memory at a time."""
 
 import math
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from jaxtrain.xla_cpu.unrolling import index_after, unrolls
 
 
 class MicroBatches(NamedTuple):
-    """A batch of N examples in equal parts; the first examples come once more where it does not divide evenly.
+    """A batch of N examples in equal parts; the first examples are repeated if N does not divide evenly.
 
     Attributes:
-      batch: arrays `[parts, examples, ...]`, a `Batch` or the images alone.
+      batch: arrays `[parts, examples, ...]`, a `Batch` or only the images.
       indices: uint32[parts, examples], the index of each example in the batch.
-      weights: f32[parts, examples], 0 where an example is there for the second time.
+      weights: f32[parts, examples], 1 for an example and 0 for its repetition.
     """
 
     batch: Any
@@ -28,84 +28,93 @@ class MicroBatches(NamedTuple):
     weights: jax.Array
 
     @property
-    def number(self) -> int:
-        """The number of parts."""
+    def num_parts(self) -> int:
+        """The number of micro-batches."""
         return int(self.indices.shape[0])
 
 
 def split_batch(batch: Any, most: int) -> MicroBatches:
-    """Split `batch` into as few micro-batches as there can be of at most `most` examples.
+    """Split `batch` into the smallest number of micro-batches with at most `most` examples each.
 
-    Where batch normalization takes its statistics of groups of examples, each part has whole groups, so that they are
-    those of the whole batch.
+    If batch normalization computes its statistics over groups of examples, each micro-batch holds complete groups.
+    The groups are then the same as those of the whole batch.
 
     Raises:
-      ValueError: the groups do not divide evenly.
+      ValueError: the groups cannot be divided evenly among the micro-batches.
     """
     examples = jax.tree.leaves(batch)[0].shape[0]
     count = math.ceil(examples / most)
     spare = count * math.ceil(examples / count) - examples
-    together = current_context().batch_norm.size or 1
-    if together > 1 and examples % (count * together):
+    group_size = current_context().batch_norm.size or 1
+    if group_size > 1 and examples % (count * group_size):
         raise ValueError(
-            f"{count} micro-batches of {examples} examples do not hold whole groups of {together} for batch "
-            "normalization; choose another data.micro_batch or parallel.batch_norm"
+            f"{examples} examples cannot be split into {count} micro-batches of complete groups of {group_size} for "
+            "batch normalization; choose another data.micro_batch or parallel.batch_norm"
         )
     padded = jax.tree.map(lambda x: jnp.concatenate([x, x[:spare]]) if spare else x, batch)
-    places = np.arange(examples + spare, dtype=np.uint32)
-    indices = example_indices(examples)[places % np.uint32(examples)]
-    weights = jnp.asarray(places < examples, jnp.float32)
-    return MicroBatches(*jax.tree.map(lambda x: deal(x, count, together), (padded, indices, weights)))
+    positions = np.arange(examples + spare, dtype=np.uint32)
+    indices = example_indices(examples)[positions % np.uint32(examples)]
+    weights = jnp.asarray(positions < examples, jnp.float32)
+    return MicroBatches(*jax.tree.map(lambda x: deal(x, count, group_size), (padded, indices, weights)))
 
 
-def deal(x: jax.Array, parts: int, together: int = 1) -> jax.Array:
-    """Deal `x[N, ...]` like cards to `[parts, N / parts, ...]`: a batch sharded over devices stays where it is.
+def deal(x: jax.Array, parts: int, group_size: int = 1) -> jax.Array:
+    """Split `x[N, ...]` round-robin into `[parts, N / parts, ...]`: group i goes to part i modulo `parts`.
+
+    A batch that is sharded over devices keeps each example on its device.
 
     Args:
       x: the array.
       parts: the number of parts.
-      together: the number of consecutive examples that make one card.
+      group_size: the number of consecutive examples in a group.
     """
-    cards = x.shape[0] // (parts * together)
-    dealt = reshape(x, cards, parts, together, *x.shape[1:]).swapaxes(0, 1)
-    if together == 1:
-        return dealt.squeeze(2)
-    return jax.vmap(lambda part: reshape(part, cards * together, *x.shape[1:]))(dealt)
+    groups = x.shape[0] // (parts * group_size)
+    split = reshape(x, groups, parts, group_size, *x.shape[1:]).swapaxes(0, 1)
+    if group_size == 1:
+        return split.squeeze(2)
+    return jax.vmap(lambda part: reshape(part, groups * group_size, *x.shape[1:]))(split)
 
 
 def collect(x: jax.Array, examples: int) -> jax.Array:
-    """Undo `deal`: `[parts, n, ...]` to `[examples, ...]`, in the order of the batch."""
+    """Merge `[parts, n, ...]` into `[examples, ...]` in the order of the batch; the inverse of `deal`."""
     parts, size = x.shape[:2]
-    together = current_context().batch_norm.size or 1
-    cards = x.reshape(parts, size // together, together, *x.shape[2:]) if together > 1 else x[:, :, None]
-    whole = reshape(cards.swapaxes(0, 1), parts * size, *x.shape[2:])
+    group_size = current_context().batch_norm.size or 1
+    groups = x.reshape(parts, size // group_size, group_size, *x.shape[2:]) if group_size > 1 else x[:, :, None]
+    whole = reshape(groups.swapaxes(0, 1), parts * size, *x.shape[2:])
     return whole if parts * size == examples else whole[:examples]
 
 
 Gradient = Callable[[Any, MicroBatches], tuple[Any, Any, Any]]
-"""`(variables, a micro-batch) -> (gradient of its share, what comes of each example, variables after it)`."""
+"""`(variables, micro-batch) -> (gradient of its share, arrays with a value for each example, variables after it)`."""
 
 
 def accumulate(
     gradient: Gradient, zeros: Any, variables: Any, parts: MicroBatches, examples: int
 ) -> tuple[Any, Any, Any]:
-    """Return the sum of the gradients, what came of each of the `examples`, and the variables after the last part.
+    """Return the summed gradients, the values of each of the `examples`, and the variables after the last micro-batch.
 
-    The parts go through in a loop, or one after the other in the program where `xla_cpu.unrolling` says so.
+    The micro-batches run in a `jax.lax.scan`, or unrolled if `xla_cpu.unrolling` chooses so.
+
+    Args:
+      gradient: the function that computes the gradient of one micro-batch.
+      zeros: the initial value of the sum of gradients.
+      variables: the model's variables before the batch.
+      parts: the micro-batches.
+      examples: the number of examples in the batch, without repetitions.
     """
 
-    def body(carried: tuple[Any, Any], part: MicroBatches) -> tuple[tuple[Any, Any], Any]:
-        total, variables = carried
-        grads, found, variables = gradient(variables, part)
-        return (jax.tree.map(jnp.add, total, grads), variables), found
+    def body(carry: tuple[Any, Any], part: MicroBatches) -> tuple[tuple[Any, Any], Any]:
+        total, variables = carry
+        grads, values, variables = gradient(variables, part)
+        return (jax.tree.map(jnp.add, total, grads), variables), values
 
-    carried: tuple[Any, Any] = (zeros, variables)
-    if unrolls(parts.number):
-        each = []
-        for index in range(parts.number):
-            carried, found = body(carried, index_after(carried[0], parts, index))
-            each.append(found)
-        found = jax.tree.map(lambda *xs: jnp.stack(xs), *each)
+    carry: tuple[Any, Any] = (zeros, variables)
+    if unrolls(parts.num_parts):
+        outputs = []
+        for index in range(parts.num_parts):
+            carry, values = body(carry, index_after(carry[0], parts, index))
+            outputs.append(values)
+        values = jax.tree.map(lambda *xs: jnp.stack(xs), *outputs)
     else:
-        carried, found = jax.lax.scan(body, carried, parts)
-    return carried[0], jax.tree.map(lambda x: collect(x, examples), found), carried[1]
+        carry, values = jax.lax.scan(body, carry, parts)
+    return carry[0], jax.tree.map(lambda x: collect(x, examples), values), carry[1]

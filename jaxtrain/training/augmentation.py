@@ -1,6 +1,6 @@
-"""`data.augment`, `data.augment_after` and `data.mix` of a config as functions of a batch.
+"""Functions that build `data.augment`, `data.augment_after` and `data.mix` from a config.
 
-What does not fit the images, the batch or the loss is refused with its place in the config.
+They raise `ConfigError` with the config path of an augmentation that does not fit the images, the batch or the loss.
 """
 
 import functools
@@ -27,24 +27,24 @@ from jaxtrain.optim.schedules.on_plateau import Plateau
 from jaxtrain.random import MIX, SIGHTING, stream
 from jaxtrain.registry import table
 
-_COLORS_AT_A_TIME = 64
-"""Images whose colors are looked at together."""
+_COLOR_CHUNK = 64
+"""The number of images in a chunk when principal colors are computed."""
 
 
 def build_augmentation(
     data: DataConfig, clock: Clock, shape: tuple[int, int, int], colors: ColorPca | None = None
 ) -> tuple[BatchAugmentation | None, AugmentSwitch | None]:
-    """Build the augmentation of a training batch, and the one that replaces it late in the run; None for none.
+    """Build the augmentation of a training batch, and the one that replaces it late in the run; None if absent.
 
     Args:
-      data: the section `data`.
+      data: the section `data` of the config.
       clock: the length of the run.
       shape: height, width and channels of an image.
-      colors: the principal colors of the training split, for `fancy_pca` without axes of its own; None before the
+      colors: the principal colors of the training split, for a `fancy_pca` without `eigenvalues`; None before the
         split is read.
 
     Raises:
-      ConfigError: an augmentation does not take such images.
+      ConfigError: an augmentation does not accept images of this shape.
     """
     _check_example_epochs(data, clock)
     colors = colors or ColorPca((1.0,) * shape[2], tuple(map(tuple, np.eye(shape[2]).tolist())))
@@ -52,7 +52,7 @@ def build_augmentation(
     if data.augment_until is None:
         if data.augment_after:
             raise ConfigError(
-                "it begins where data.augment ends, and that never does; say when, as in data.augment_until='90%'",
+                "it replaces data.augment, which never ends; set data.augment_until, for example '90%'",
                 "data.augment_after",
             )
         return (first if data.augment else None), None
@@ -63,33 +63,33 @@ def build_augmentation(
 def _build_each(
     specs: Sequence[AugmentationSpec], path: str, clock: Clock, shape: tuple[int, int, int], colors: ColorPca
 ) -> list[Augmentation]:
-    """Build each, traced with what the one before makes of a uint8 image."""
+    """Build the augmentations; trace each on the output of the one before, starting with a uint8 image."""
     built = []
     key, image = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct(shape, jnp.uint8)
-    for place, spec in enumerate(specs):
+    for index, spec in enumerate(specs):
         augment: Augmentation = spec.build(clock=clock, **colors._asdict())
         try:
             image = jax.eval_shape(augment, key, image)
         except ValueError as error:
-            raise ConfigError(f"{spec.name}: {str(error).splitlines()[0]}", f"{path}.{place}") from error
+            raise ConfigError(f"{spec.name}: {str(error).splitlines()[0]}", f"{path}.{index}") from error
         built.append(augment)
     return built
 
 
 def fit_training_colors(data: DataConfig, train: Split) -> ColorPca | None:
-    """Return the principal colors of the training split, where a `fancy_pca` leaves its axes out."""
-    if not any(_asks_for_colors(spec) for spec in (*data.augment, *data.augment_after)):
+    """Compute the principal colors of the training split; return None if no `fancy_pca` needs them."""
+    if not any(_needs_colors(spec) for spec in (*data.augment, *data.augment_after)):
         return None
-    return fit_color_pca(chunk.images for chunk in train.chunks(_COLORS_AT_A_TIME))
+    return fit_color_pca(chunk.images for chunk in train.chunks(_COLOR_CHUNK))
 
 
-def _asks_for_colors(spec: AugmentationSpec) -> bool:
+def _needs_colors(spec: AugmentationSpec) -> bool:
     supplied = table(spec.kind)[spec.name].supplied
     return "eigenvalues" in supplied and "eigenvalues" not in spec.options
 
 
 def build_epoch_counter(data: DataConfig, clock: Clock, seed: int) -> CountEpochs | None:
-    """Return what counts how often the examples of a batch were seen, where an augmentation asks for it."""
+    """Build the function that counts the epochs in which an example was seen; None if no augmentation needs it."""
     if not _needs_example_epochs(data):
         return None
     size, examples = clock.batch_size, clock.examples
@@ -97,12 +97,16 @@ def build_epoch_counter(data: DataConfig, clock: Clock, seed: int) -> CountEpoch
 
 
 def _check_example_epochs(data: DataConfig, clock: Clock) -> None:
-    """Refuse images that are drawn anew in every epoch where an example is known by its pixels; and large runs."""
+    """Raise `ConfigError` if epochs of single examples cannot be counted.
+
+    The counter identifies an example by its pixels, so `data.host` must not change them in every epoch. The counter
+    also limits the size of a run.
+    """
     if not _needs_example_epochs(data):
         return
     if any(spec.build().random() for spec in data.host):
         raise ConfigError(
-            "alternating_flip_lr knows an example by its pixels, and data.host draws others for it in every epoch; "
+            "alternating_flip_lr identifies an example by its pixels, but data.host changes them in every epoch; "
             "use flip_lr instead",
             "data.augment",
         )
@@ -123,61 +127,61 @@ def _needs_example_epochs(data: DataConfig) -> bool:
 def build_mix(
     specs: Sequence[MixingSpec], clock: Clock, seed: int, loss: Loss, loss_spec: LossSpec, num_classes: int
 ) -> Mix | None:
-    """Build the mixings of a batch in order, with the keys of the run; None where there are none.
+    """Build the function that mixes a batch, with the keys of the run; return None without mixings.
 
     Args:
-      specs: `data.mix` of the config.
+      specs: `data.mix` of the config, in order.
       clock: the length of the run.
       seed: the seed of the run.
-      loss: the loss, which must take probabilities.
+      loss: the loss, which must accept probabilities as labels.
       loss_spec: the loss of the config, for messages.
       num_classes: the number of classes.
 
     Raises:
-      ConfigError: a mixing, or the loss, does not fit.
+      ConfigError: a mixing does not fit the run, or the loss does not accept probabilities.
     """
     if not specs:
         return None
     _check_soft_labels(specs[0].name, loss, loss_spec.name, num_classes)
-    mix = mixings([_build_mixing(spec, place, clock) for place, spec in enumerate(specs)], num_classes)
+    mix = mixings([_build_mixing(spec, index, clock) for index, spec in enumerate(specs)], num_classes)
     key = functools.partial(stream, seed, MIX)
     return lambda step, images, labels: mix(key(step), step, images, labels)
 
 
-def _build_mixing(spec: MixingSpec, place: int, clock: Clock) -> Mixing:
-    path = f"data.mix.{place}"
+def _build_mixing(spec: MixingSpec, index: int, clock: Clock) -> Mixing:
+    path = f"data.mix.{index}"
     if table(spec.kind)[spec.name].needs == "two examples" and clock.batch_size < 2:
-        raise ConfigError(f"{spec.name} joins two examples, and a batch has one", path)
+        raise ConfigError(f"{spec.name} mixes two examples, but a batch has one; increase data.batch_size", path)
     schedules = {name: value for name, value in spec.options.items() if isinstance(value, Spec)}
     try:
-        built = {name: _build_share(value, name, clock) for name, value in schedules.items()}
+        built = {name: _build_mix_schedule(value, name, clock) for name, value in schedules.items()}
         mixing: Mixing = spec.build(clock=clock, built=built)
     except ConfigError as error:
         raise ConfigError(error.message, path) from error
     return mixing
 
 
-def _build_share(spec: Spec, option: str, clock: Clock) -> Callable[[Any], Any]:
-    """Build a schedule of shares of 1, and look at it over the run."""
+def _build_mix_schedule(spec: Spec, option: str, clock: Clock) -> Callable[[Any], Any]:
+    """Build a schedule of a fraction; raise `ConfigError` if it leaves [0, 1] during the run."""
     schedule: Any = spec.build(clock=clock, **run_facts(clock))
     if isinstance(schedule, Plateau):
-        raise ConfigError(f"{spec.name} follows the validation metric, which {option} cannot; choose another schedule")
+        raise ConfigError(f"{option} cannot follow the validation metric, as {spec.name} does; choose another schedule")
     low, high = range_over_run(schedule, clock)
     if low < 0 or high > 1:
-        raise ConfigError(f"{option} must stay in [0, 1], and {spec} goes from {low:g} to {high:g}")
+        raise ConfigError(f"{option} must stay in [0, 1], but {spec} goes from {low:g} to {high:g}")
     return schedule
 
 
 def _check_soft_labels(mixing: str, loss: Loss, loss_name: str, num_classes: int) -> None:
-    """Refuse a loss that does not take probabilities; found by shapes."""
+    """Raise `ConfigError` if the loss does not accept probabilities as labels; trace it by shapes."""
     both = jax.ShapeDtypeStruct((2, num_classes), jnp.float32)
     try:
-        taken = jax.eval_shape(loss, both, both).shape == (2,)
+        accepts = jax.eval_shape(loss, both, both).shape == (2,)
     except (TypeError, ValueError):
-        taken = False
-    if not taken:
+        accepts = False
+    if not accepts:
         raise ConfigError(
-            f"{mixing} makes probabilities of the labels, and the loss {loss_name} takes class "
-            "numbers alone; choose another loss, such as cross_entropy, or set data.mix=[]",
+            f"{mixing} turns labels into probabilities, but the loss {loss_name} accepts only class "
+            "indices; choose another loss, such as cross_entropy, or set data.mix=[]",
             "data.mix",
         )

@@ -1,4 +1,4 @@
-"""The state with which a run begins, also where the config has its parameters look at training images first."""
+"""The initial state of a run, including data-dependent initialization from training images."""
 
 import functools
 from typing import Any
@@ -19,20 +19,20 @@ from jaxtrain.training.state import TrainState, initializer, jit_once
 
 
 def initial_state(plan: Plan, normalization: Preprocessing, train: Split) -> TrainState:
-    """Return the state before the first step, on the devices of the plan.
+    """Make the state before the first step, on the devices of the plan.
 
     Args:
       plan: the plan of the run.
       normalization: the preprocessing, fitted.
-      train: the training split as loaded, before padding.
+      train: the training split as it was loaded, before padding.
 
     Raises:
-      ConfigError: the initialization of the config is not for such a model or such images.
+      ConfigError: the initialization of the config does not support this model or these images.
     """
-    where, spec = plan.layout.of_state(plan.abstract), plan.config.initialize
+    shardings, spec = plan.layout.of_state(plan.abstract), plan.config.initialize
     if spec is None:
-        begin = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
-        state: TrainState = jit_once(begin, where)()
+        init = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
+        state: TrainState = jit_once(init, shardings)()
         return state
     initialization: Initialization = spec.build()
     images = _first_images(train, initialization.examples, plan.config.data.pad, normalization)
@@ -42,17 +42,17 @@ def initial_state(plan: Plan, normalization: Preprocessing, train: Split) -> Tra
         raise ConfigError(str(error), "initialize") from error
     params = variables.pop("params")
 
-    def begin_with(params: Any, variables: Any) -> TrainState:
+    def make_state(params: Any, variables: Any) -> TrainState:
         return TrainState(jnp.int32(0), params, variables, plan.optimizer.tx.init(params))
 
-    # as numbers of the host, which are the same in every process
-    given = jax.tree.map(np.asarray, (params, variables))
-    found: TrainState = plan.layout.jit(begin_with, out_shardings=where)(*given)
-    return found
+    # as host arrays, which are equal in all processes
+    host_arrays = jax.tree.map(np.asarray, (params, variables))
+    initial: TrainState = plan.layout.jit(make_state, out_shardings=shardings)(*host_arrays)
+    return initial
 
 
 def _first_images(train: Split, count: int, margin: int, normalization: Preprocessing) -> jax.Array:
-    """The first images of the training split as the model sees them, without augmentation."""
+    """Return the first images of the training split as the model gets them: padded and normalized, not augmented."""
     chosen = train.take(np.arange(min(count, len(train))))
     images = pad_images(next(chosen.chunks(len(chosen))).images, margin)
     return jax.jit(functools.partial(normalize, normalization=normalization))(images)

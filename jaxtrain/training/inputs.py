@@ -1,4 +1,4 @@
-"""What feeds the steps of a run: the loader that runs inside the step, the order of the examples, streamed batches."""
+"""The inputs of the training step: the loader inside the step, the order of the examples, and streamed batches."""
 
 import functools
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from jaxtrain.training.plan import Plan
 
 
 def make_loader(plan: Plan, normalization: Preprocessing) -> TrainingLoader:
-    """Return what makes the batch of a step, to be called inside `jax.jit`."""
+    """Return the loader that makes the batch of a step inside `jax.jit`."""
     data, clock = plan.config.data, plan.clock
     return TrainingLoader(
         normalization=normalization,
@@ -35,16 +35,16 @@ def make_loader(plan: Plan, normalization: Preprocessing) -> TrainingLoader:
 
 
 def make_order(plan: Plan) -> EpochShuffle | FullBatchOrder:
-    """Return the order in which the step picks its examples."""
-    size, examples, everywhere = plan.clock.batch_size, plan.clock.examples, plan.layout.replicated
+    """Return the order in which the steps use the examples."""
+    size, examples, replicated = plan.clock.batch_size, plan.clock.examples, plan.layout.replicated
     if plan.splits.streamed or size == examples:
-        return FullBatchOrder(everywhere)
+        return FullBatchOrder(replicated)
     draw = epoch_permutation(plan.config.data.shuffle, plan.config.seed)
-    return EpochShuffle(draw, examples, size, everywhere)
+    return EpochShuffle(draw, examples, size, replicated)
 
 
 def make_stream(plan: Plan, train: StreamedSplit) -> TrainingStream:
-    """Return the batches of a run that streams `train`, padded; each process reads what its devices are given."""
+    """Return the batches of a run that streams `train`, a padded split; each process reads the part of its devices."""
     seed, clock = plan.config.seed, plan.clock
     return TrainingStream(
         train,
@@ -58,5 +58,5 @@ def make_stream(plan: Plan, train: StreamedSplit) -> TrainingStream:
 
 
 def place_splits(splits: SplitPlan, layout: Layout, loaded: Mapping[str, Split]) -> dict[str, DeviceSplit]:
-    """Pad each split as `data.pad` says, and place it on the devices."""
+    """Pad each split by `data.pad` pixels and place it on the devices."""
     return {name: split.pad(splits.config.pad).place(layout) for name, split in loaded.items()}

@@ -1,4 +1,4 @@
-"""What a training step minimizes: the mean loss of a batch, whole or in micro-batches, and the penalties."""
+"""The objective of training: the mean loss of a batch, whole or in micro-batches, plus penalties."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -20,12 +20,12 @@ Rngs = Mapping[str, jax.Array]
 
 
 class Evaluation(NamedTuple):
-    """What a batch of N examples gives in training.
+    """The result of evaluating the objective on a batch of N examples, in training mode.
 
     Attributes:
-      value: f32[], the mean loss and the penalties.
-      losses: f32[N].
-      logits: f32[N, K].
+      value: f32[], the mean loss plus the penalties.
+      losses: f32[N], the loss of each example.
+      logits: f32[N, K], the outputs of the model.
       variables: the model's variables after the batch.
     """
 
@@ -37,16 +37,27 @@ class Evaluation(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """The model in training, its loss and penalties.
+    """The function that a training step minimizes: a model, its loss and penalties.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxtrain
+      >>> from jaxtrain.optim.losses import cross_entropy
+      >>> model = jaxtrain.models.linear(num_classes=4)
+      >>> state = jaxtrain.init_state(model, jaxtrain.optim.sgd(0.1), image_shape=(2, 2, 1))
+      >>> objective = jaxtrain.Objective(model, cross_entropy())
+      >>> batch = jaxtrain.Batch(jnp.zeros((8, 2, 2, 1)), jnp.zeros(8, jnp.int32))
+      >>> result = objective.evaluate(state.params, state.variables, batch, rngs={})
+      >>> result.losses.shape, round(float(result.value), 4)
+      ((8,), 1.3863)
 
     Attributes:
       model: the Linen module, `(images, *, train) -> logits`.
       loss: the loss, `(logits, labels) -> f32[N]`.
-      penalties: functions of the parameters.
-      micro_batch: the largest number of examples that go through the model at a time; None for the whole batch.
-      adds_gradients: whether the gradient of a batch in micro-batches is the sum of theirs, which goes through each of
-        them once. Else it is the gradient of `outputs`, which goes through them twice and rounds as `outputs` does:
-        what compares values of the objective needs that.
+      penalties: functions of the parameters that are added to the mean loss.
+      micro_batch: the largest number of examples that the model processes at a time; None for the whole batch.
+      adds_gradients: whether the gradient of a batch is the sum of the gradients of its micro-batches, with one pass
+        over each. If False, it is the gradient of `outputs`, with two passes, and rounds as `outputs` does. Optimizers
+        that compare values of the objective need False.
     """
 
     model: nn.Module
@@ -64,59 +75,69 @@ class Objective:
         scale: Callable[[jax.Array], jax.Array] = lambda value: value,
         devices: ShardedStep = ONE_DEVICE,
     ) -> tuple[Evaluation, Any]:
-        """Evaluate the objective on `batch`, with the gradient of `scale(objective)`, which is linear.
+        """Evaluate the objective on `batch`, and compute the gradient of `scale(objective)`.
 
         Args:
           params: the parameters.
           variables: the model's other variables.
           batch: the examples.
           rngs: a key for each random stream of the model.
-          scale: what is done to the value before it is differentiated.
-          devices: how devices share the step.
+          scale: a linear function that is applied to the value before it is differentiated.
+          devices: the operations by which several devices share the step.
         """
         if not self._is_whole(batch.images) and self.adds_gradients:
-            return self._add_up(params, variables, batch, rngs, scale, devices)
+            return self._accumulate(params, variables, batch, rngs, scale, devices)
 
         def objective(params: Any) -> tuple[jax.Array, Evaluation]:
-            found = self.evaluate(params, variables, batch, rngs, devices)
-            return scale(found.value), found
+            result = self.evaluate(params, variables, batch, rngs, devices)
+            return scale(result.value), result
 
-        grads, found = jax.grad(devices.regather_in_backward(objective), has_aux=True)(params)
-        return found, grads
+        grads, result = jax.grad(devices.regather_in_backward(objective), has_aux=True)(params)
+        return result, grads
 
     def evaluate(
         self, params: Any, variables: Any, batch: Batch, rngs: Rngs, devices: ShardedStep = ONE_DEVICE
     ) -> Evaluation:
-        """Evaluate the objective on `batch` with these parameters."""
+        """Evaluate the objective on `batch`; the arguments are those of `value_and_gradient`."""
         outputs, variables = self.outputs(devices.all_gather_params(params), variables, batch.images, rngs)
         losses = self.losses(outputs, batch.labels)
         logits = outputs.logits if isinstance(outputs, Outputs) else outputs
         return Evaluation(self._value(losses, params), losses, logits, variables)
 
     def outputs(self, params: Any, variables: Any, images: jax.Array, rngs: Rngs) -> tuple[Any, Any]:
-        """Return logits f32[N, K] or `Outputs` of `images` f32[N, H, W, C], and the model's variables after them."""
+        """Return logits f32[N, K] or `Outputs` for `images` f32[N, H, W, C], and the model's variables after them."""
         if self._is_whole(images):
             return self._forward(params, variables, images, rngs)
         return self._outputs_in_micro_batches(params, variables, images, rngs)
 
     def losses(self, outputs: Any, labels: jax.Array) -> jax.Array:
-        """Return f32[N], the loss of each example, with its share of the loss of auxiliary heads."""
+        """Return f32[N], the loss of each example, including the weighted loss of auxiliary heads."""
         if not isinstance(outputs, Outputs):
             return self.loss(outputs, labels)
         auxiliary = sum(self.loss(logits, labels) for logits in outputs.auxiliary)
         return self.loss(outputs.logits, labels) + outputs.auxiliary_weight * auxiliary
 
     def penalty(self, params: Any) -> jax.Array | float:
-        """Return f32[], the sum of the penalties; 0 where there are none."""
+        """Return f32[], the sum of the penalties; 0.0 if there are none."""
         return sum((penalty(params) for penalty in self.penalties), start=0.0)
 
     def worker_values(self, stacked: Any, variables: Any, batch: Batch, rngs: Rngs) -> jax.Array:
-        """Return f32[W], the objective of each of W workers: its own parameters on its own W-th part of the batch."""
+        """Return f32[W], the objective of each of W workers with its own parameters on its own part of the batch.
+
+        Args:
+          stacked: the parameters of all workers, stacked along a first axis of W.
+          variables: the model's other variables.
+          batch: the examples; their number must be a multiple of W.
+          rngs: a key for each random stream of the model.
+
+        Raises:
+          ValueError: the batch does not divide evenly among the workers.
+        """
         workers = jax.tree.leaves(stacked)[0].shape[0]
         if batch.labels.shape[0] % workers:
             raise ValueError(
-                f"a batch of {batch.labels.shape[0]} examples does not divide among {workers} workers; "
-                "choose a multiple of them"
+                f"a batch of {batch.labels.shape[0]} examples does not divide evenly among {workers} workers; "
+                f"choose a multiple of {workers}"
             )
         parts = jax.tree.map(lambda x: deal(x, workers), batch)
 
@@ -134,10 +155,11 @@ class Objective:
         return outputs, variables
 
     def _outputs_in_micro_batches(self, params: Any, variables: Any, images: jax.Array, rngs: Rngs) -> tuple[Any, Any]:
-        """Run one micro-batch after another, each again for its gradient, so that one at a time is in memory.
+        """Run one micro-batch after another, so that memory holds the activations of one at a time.
 
-        Layers draw for each example what they draw when the whole batch goes through at once. The first examples go
-        through once more where the batch does not divide evenly, and are dropped.
+        The backward pass runs each micro-batch again. Random layers draw the same numbers for each example as with the
+        whole batch at once. If the batch does not divide evenly, the first examples are repeated, and the outputs of
+        the repetitions are dropped.
         """
         assert self.micro_batch is not None
         examples = images.shape[0]
@@ -152,7 +174,7 @@ class Objective:
         variables, outputs = jax.lax.scan(body, variables, parts)
         return jax.tree.map(lambda x: collect(x, examples), outputs), variables
 
-    def _add_up(
+    def _accumulate(
         self,
         params: Any,
         variables: Any,
@@ -161,7 +183,7 @@ class Objective:
         scale: Callable[[jax.Array], jax.Array],
         devices: ShardedStep,
     ) -> tuple[Evaluation, Any]:
-        """Evaluate the objective and add its gradient up, one micro-batch after another."""
+        """Evaluate the objective and accumulate its gradient, one micro-batch after another."""
         assert self.micro_batch is not None
         examples = batch.images.shape[0]
 
@@ -174,14 +196,14 @@ class Objective:
                 value = (losses * part.weights.astype(losses.dtype)).sum() / examples
                 return scale(value), ((losses, logits_of(outputs)), after)
 
-            grads, (found, after) = jax.grad(devices.regather_in_backward(share), has_aux=True)(params)
-            return devices.reduce_scatter_grads(grads), found, after
+            grads, (values, after) = jax.grad(devices.regather_in_backward(share), has_aux=True)(params)
+            return devices.reduce_scatter_grads(grads), values, after
 
-        first = jax.tree.map(jnp.zeros_like, params)
+        initial = jax.tree.map(jnp.zeros_like, params)
         if self.penalties:
-            first = jax.grad(lambda p: scale(jnp.asarray(self.penalty(p))))(params)
+            initial = jax.grad(lambda p: scale(jnp.asarray(self.penalty(p))))(params)
         grads, (losses, logits), variables = accumulate(
-            gradient, first, variables, split_batch(batch, self.micro_batch), examples
+            gradient, initial, variables, split_batch(batch, self.micro_batch), examples
         )
         return Evaluation(self._value(losses, params), losses, logits, variables), grads
 

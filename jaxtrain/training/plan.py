@@ -1,4 +1,4 @@
-"""From a config to everything a run needs, by shapes alone: what cannot work is refused here, before any compile."""
+"""The plan of a run: all its parts, built from the config and checked by shapes before anything is compiled."""
 
 import dataclasses
 import math
@@ -48,24 +48,24 @@ from jaxtrain.tta.for_run import check_tta
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """A run worked out and checked, without having read an image or compiled a program.
+    """The parts of a run, built and checked without reading an image or compiling a program.
 
     Attributes:
       config: the run's configuration.
       splits: the data set and the sizes of its splits.
-      layout: the devices.
-      devices: how they share a step.
-      clock: epochs, steps and examples of this run; its `total_steps` is the length.
+      layout: the mesh of devices and the shardings on it.
+      devices: the operations by which the devices share a step.
+      clock: the examples, batch size and `total_steps` of the run.
       model: the Linen module.
-      optimizer: the optimizer, with the rules on parameters applied.
+      optimizer: the complete optimizer, including rules by path and averaging.
       multipliers: the multipliers of the learning rate, by path.
-      loss: the loss, a value an example.
+      loss: the loss, with one value for each example.
       penalties: the functions of the parameters that are added to the mean loss.
-      augment: the augmentation of a training batch, if there is one.
-      switch: the augmentation that replaces it late in the run.
-      mix: the mixing of a training batch.
+      augment: the augmentation of a training batch; None for none.
+      switch: the augmentation that replaces it late in the run; None for none.
+      mix: the mixing of a training batch; None for none.
       abstract: the state as `jax.ShapeDtypeStruct`s.
-      events: the steps at which something is due.
+      events: the steps at which metrics are logged, the validation split is evaluated and the state is saved.
       jaxpr: the training step, traced by shapes.
     """
 
@@ -88,41 +88,41 @@ class Plan:
 
     @property
     def total_steps(self) -> int:
-        """The length of the run in steps."""
+        """The number of steps of the run."""
         return self.clock.total_steps or 0
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether the validation metric that picks the best checkpoint, and that a plateau watches, is to rise."""
+        """Whether higher is better for the validation metric that selects the best checkpoint and drives plateaus."""
         return self.config.evaluation.best == "accuracy"
 
     @property
     def steps_per_call(self) -> StepsPerCall:
-        """How many steps are dispatched at a time."""
+        """The limits of the number of steps in a dispatch."""
         single = self.splits.needs_single_steps or self.devices.needs_single_steps
         return choose_steps_per_call(self.config.steps_per_dispatch, single, self.jaxpr, on_cpu=self.layout.on_cpu)
 
     @property
     def averages(self) -> bool:
-        """Whether evaluation uses other parameters than those that are trained."""
+        """Whether evaluation uses averaged parameters instead of the trained ones."""
         return has_average(self.abstract.opt_state)
 
     @property
     def objective(self) -> Objective:
-        """What a training step minimizes."""
+        """The objective that a training step minimizes."""
         adds = not requirements_of(self.config.optimizer)
         return Objective(self.model, self.loss, self.penalties, self.config.data.micro_batch, adds_gradients=adds)
 
     @property
     def train_step(self) -> TrainStep:
-        """The step, yet to be compiled, of a whole batch on one device."""
-        alone = dataclasses.replace(self.devices.batch_norm_scope, axis_name=None)
+        """The training step of a whole batch on one device, not compiled."""
+        scope = dataclasses.replace(self.devices.batch_norm_scope, axis_name=None)
         in_place = self.layout.one_cpu or self.layout.mesh.size > 1
-        return self._make_step(ShardedStep(batch_norm_scope=alone, in_place=in_place))
+        return self._make_step(ShardedStep(batch_norm_scope=scope, in_place=in_place))
 
     @property
     def shared_step(self) -> TrainStep:
-        """The step, yet to be compiled, as the devices of the layout share it."""
+        """The training step as the devices of the layout share it, not compiled."""
         return self._make_step(self.devices)
 
     def _make_step(self, devices: ShardedStep) -> TrainStep:
@@ -135,33 +135,42 @@ class Plan:
         images = abstract_images(self.clock.batch_size, self.splits.image_shape)
         size = images.shape[:1]
         if self.mix is not None:
-            soft = jax.ShapeDtypeStruct((*size, self.splits.dataset.num_classes), jnp.float32)
-            return Batch(images, soft)  # type: ignore[arg-type]
+            soft_labels = jax.ShapeDtypeStruct((*size, self.splits.dataset.num_classes), jnp.float32)
+            return Batch(images, soft_labels)  # type: ignore[arg-type]
         return Batch(images, jax.ShapeDtypeStruct(size, jnp.int32))  # type: ignore[arg-type]
 
 
-def data_directory(config: Config, override: str | Path | None = None) -> Path | None:
-    """Return where data files are: `override` (`--data-dir`), else `data.directory`, else JAXTRAIN_DATA."""
+def resolve_data_dir(config: Config, override: str | Path | None = None) -> Path | None:
+    """Return the directory of data files: `override` (`--data-dir`), else `data.directory`, else JAXTRAIN_DATA."""
     for candidate in (override, config.data.directory, os.environ.get("JAXTRAIN_DATA")):
         if candidate:
-            return Path(os.path.expanduser(candidate))  # which, unlike Path.expanduser, leaves an unknown ~user alone
+            return Path(os.path.expanduser(candidate))  # unlike Path.expanduser, keeps an unknown ~user
     return None
 
 
 def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
-    """Work a run out. Raises `ConfigError` or `DataError` for everything that could not train."""
-    splits = plan_splits(config.data, data_directory(config, data_dir))
+    """Build and check the plan of a run.
+
+    Args:
+      config: the run's configuration.
+      data_dir: the directory of data files, which takes precedence over `data.directory` and JAXTRAIN_DATA.
+
+    Raises:
+      ConfigError: the parts of the config do not fit each other, the data or the devices.
+      DataError: data files are missing or damaged.
+    """
+    splits = plan_splits(config.data, resolve_data_dir(config, data_dir))
     clock = _run_length(config.train_for, splits)
     layout = make_layout(config.devices, splits.batch_size, config.parallel)
     devices = pmap_step(layout, splits.batch_size) if config.parallel.backend == "pmap" else shard_step(layout)
     check_steps_per_call(config.steps_per_dispatch, splits.needs_single_steps or devices.needs_single_steps)
     model_spec = with_precision(config.model, config.precision.policy)
     model = model_spec.build(clock=clock, num_classes=splits.dataset.num_classes)
-    begun = _abstract_model(model, model_spec.name, splits.image_shape, config.seed)
-    optimizer, multipliers = _plan_optimizer(config, clock, model, begun.params, splits)
+    initial = _abstract_model(model, model_spec.name, splits.image_shape, config.seed)
+    optimizer, multipliers = _plan_optimizer(config, clock, model, initial.params, splits)
     loss: Loss = config.loss.build(clock=clock)
     augment, switch = build_augmentation(config.data, clock, splits.image_shape)
-    check_tta(config.evaluation.views, config.data, clock, model, config.model.name, splits.image_shape, begun)
+    check_tta(config.evaluation.views, config.data, clock, model, config.model.name, splits.image_shape, initial)
     plan = Plan(
         config=config,
         splits=splits,
@@ -176,7 +185,7 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
         augment=augment,
         switch=switch,
         mix=build_mix(config.data.mix, clock, config.seed, loss, config.loss, splits.dataset.num_classes),
-        abstract=begun.replace(opt_state=_trace(jax.eval_shape, optimizer.tx.init, begun.params)),
+        abstract=initial.replace(opt_state=_trace(jax.eval_shape, optimizer.tx.init, initial.params)),
         events=_plan_events(config, clock),
     )
     layout.partition.check(plan.abstract)
@@ -187,7 +196,7 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
 
 
 def with_training_colors(plan: Plan, train: Split) -> Plan:
-    """Return the plan with augmentations that know the colors of the training split, if one of them wants to."""
+    """Return the plan with the principal colors of the training split in its augmentations, if any needs them."""
     colors = fit_training_colors(plan.config.data, train)
     if colors is None:
         return plan
@@ -204,7 +213,7 @@ def _run_length(train_for: Duration, splits: SplitPlan) -> Clock:
 def _plan_optimizer(
     config: Config, clock: Clock, model: nn.Module, params: Any, splits: SplitPlan
 ) -> tuple[RunOptimizer, ByPath]:
-    """The optimizer of the run and the multipliers of its learning rate, held to the parameters and to the run."""
+    """Build the optimizer and the multipliers of its learning rate, and check them against parameters and run."""
     rules = config.parameters
     optimizer = build_optimizer(config.optimizer, clock, config.seed, config.base_batch_size)
     check_rules(rules, config.optimizer, params)
@@ -234,11 +243,11 @@ def _check_duration(duration: Duration, clock: Clock, path: str) -> None:
     except ConfigError as error:
         raise error.under(path) from None
     if steps < 1:
-        raise ConfigError(f"'{duration}' is no time at all; it must be one step at least", path)
+        raise ConfigError(f"'{duration}' is less than one step; it must be at least one step", path)
 
 
 def _abstract_model(model: nn.Module, name: str, image_shape: tuple[int, int, int], seed: int) -> TrainState:
-    """The shapes of a state without an optimizer, which also shows that model, images and classes fit together."""
+    """Return the abstract state without an optimizer; raise `ConfigError` if the model does not accept the images."""
     h, w, c = image_shape
     try:
         state: TrainState = jax.eval_shape(initializer(model, optax.identity(), image_shape, seed))
@@ -247,33 +256,36 @@ def _abstract_model(model: nn.Module, name: str, image_shape: tuple[int, int, in
         raise
     except Exception as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{name} does not take images of {h}x{w}x{c}: {message}", "model") from error
+        raise ConfigError(f"{name} does not accept images of {h}x{w}x{c}: {message}", "model") from error
 
 
 def _check_micro_batches(most: int | None, batch_size: int, devices: ShardedStep, layout: Layout) -> None:
-    """Refuse micro-batches that cannot be dealt: on explicit axes each device has its part of each of them."""
+    """Raise `ConfigError` if a batch cannot be split into micro-batches.
+
+    On a mesh with explicit axes, each micro-batch must divide evenly among the devices.
+    """
     if most is None:
         return
     size = devices.local_batch_size(batch_size)
     parts = math.ceil(size / most)
-    together = devices.batch_norm_scope.size or 1
-    if together > 1 and size % (parts * together):
+    group_size = devices.batch_norm_scope.size or 1
+    if group_size > 1 and size % (parts * group_size):
         raise ConfigError(
-            f"{parts} micro-batches of {size} examples do not hold whole groups of {together} for batch "
+            f"{size} examples cannot be split into {parts} micro-batches of complete groups of {group_size} for batch "
             "normalization; choose another data.micro_batch or parallel.batch_norm",
             "data.micro_batch",
         )
     if layout.explicit and size % (parts * layout.shares):
         fitting = [size // n for n in range(1, size + 1) if size % (n * layout.shares) == 0]
         raise ConfigError(
-            f"{parts} micro-batches of {size} examples do not divide among {layout.shares} devices, as explicit axes "
-            f"need it; choose one of {', '.join(map(str, sorted(fitting)))}, or parallel.axis_types=auto",
+            f"{size} examples in {parts} micro-batches do not divide evenly among {layout.shares} devices, as explicit "
+            f"axes require; choose one of {', '.join(map(str, sorted(fitting)))}, or parallel.axis_types=auto",
             "data.micro_batch",
         )
 
 
 def _trace(trace: Callable[..., Any], *args: Any) -> Any:
-    """What abstract evaluation gives; optimizers, losses and penalties say in it what does not fit."""
+    """Return the result of `trace`; convert the `ValueError` of an optimizer, loss or penalty to `ConfigError`."""
     try:
         return trace(*args)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What `precision` means for a run: the dtype its model computes in, and how float32 matrices are multiplied."""
+"""The `precision` settings of a run: the model's compute dtype, and the precision of float32 matrix multiplications."""
 
 import functools
 from collections.abc import Callable
@@ -13,42 +13,49 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Policy = Literal["float32", "bfloat16", "float16"]
-_KEPT = "float32"
+_PARAM_DTYPE = "float32"
 
 
 def with_precision(model: ModelSpec, policy: Policy) -> ModelSpec:
-    """Return the model of a config, computing in what `precision.policy` says.
+    """Return the spec of the model with `dtype` set to the precision policy.
 
     Raises:
-      ConfigError: the model's own options say another thing.
+      ConfigError: the model has no option `dtype`, or its own options contradict the policy.
     """
-    if policy == _KEPT:
+    if policy == _PARAM_DTYPE:
         return model
-    computes, keeps = model.options.get("dtype"), model.options.get("param_dtype")
-    if computes is None:
-        raise ConfigError(f"{model.name} has no option dtype, and computes in what it computes in", "precision.policy")
-    if computes not in (_KEPT, policy):
+    dtype, param_dtype = model.options.get("dtype"), model.options.get("param_dtype")
+    if dtype is None:
         raise ConfigError(
-            f"the policy is to compute in {policy}, and the model's own option says dtype={computes}; leave one out",
+            f"{model.name} has no option dtype, so its compute dtype cannot be set; use precision=float32",
             "precision.policy",
         )
-    if keeps != _KEPT:
+    if dtype not in (_PARAM_DTYPE, policy):
         raise ConfigError(
-            f"the policy {policy} keeps parameters in float32, and the model's own option says param_dtype={keeps}; "
-            f"use model.dtype={policy} in the place of the policy, or leave model.param_dtype out",
+            f"the policy is to compute in {policy}, but the model's own option is dtype={dtype}; leave one of them out",
+            "precision.policy",
+        )
+    if param_dtype != _PARAM_DTYPE:
+        raise ConfigError(
+            f"the policy {policy} keeps parameters in float32, but the model's own option is "
+            f"param_dtype={param_dtype}; use model.dtype={policy} instead of the policy, or leave model.param_dtype "
+            "out",
             "precision.policy",
         )
     return model.replace(dtype=policy)
 
 
 def at_matmul_precision(function: Callable[P, R], level: Any) -> Callable[P, R]:
-    """Have `function` multiply float32 matrices as `precision.matmul` says wherever it is traced; no global setting."""
+    """Wrap `function` so that it is traced with float32 matrix multiplications at `precision.matmul`.
+
+    No global jax setting changes.
+    """
     if level == "default":
         return function
 
     @functools.wraps(function)
-    def at_level(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         with jax.default_matmul_precision(level):
             return function(*args, **kwargs)
 
-    return at_level
+    return wrapped

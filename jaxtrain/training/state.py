@@ -1,4 +1,4 @@
-"""The state of a run, and how it begins."""
+"""The training state, its initialization, and functions of its arrays."""
 
 import hashlib
 from collections.abc import Callable
@@ -18,13 +18,20 @@ _FEW_OPTIMIZATIONS = {"xla_backend_optimization_level": 1}
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that a step changes. With the config, it is all there is to a run.
+    """Everything that a training step changes. State and config together determine the rest of a run.
+
+    Example:
+      >>> import jaxtrain
+      >>> model = jaxtrain.models.linear(num_classes=4)
+      >>> state = jaxtrain.init_state(model, jaxtrain.optim.sgd(0.1), image_shape=(2, 2, 1))
+      >>> int(state.step), sorted(state.params), state.variables
+      (0, ['logits'], {})
 
     Attributes:
-      step: int32[], the number of updates made; also where data order, schedules and random streams stand.
-      params: trained parameters.
-      variables: the model's other collections (running statistics, say).
-      opt_state: state of the optimizer.
+      step: int32[], the number of updates so far; data order, schedules and random streams depend on it.
+      params: the trained parameters.
+      variables: the model's other collections, such as running statistics.
+      opt_state: the state of the optimizer.
     """
 
     step: jax.Array
@@ -36,7 +43,7 @@ class TrainState(flax.struct.PyTreeNode):
 def initializer(
     model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, int, int], seed: int
 ) -> Callable[[], TrainState]:
-    """A pure function without arguments that makes the initial state; for `jax.jit` or `jax.eval_shape`."""
+    """Return a pure function without arguments that makes the initial state, for `jax.jit` or `jax.eval_shape`."""
 
     def init() -> TrainState:
         images = jnp.zeros((1, *image_shape), jnp.float32)
@@ -50,7 +57,14 @@ def initializer(
 def init_state(
     model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, int, int], seed: int = 0
 ) -> TrainState:
-    """Make the state before the first step, in one compiled function; see `make_train_step` for an example.
+    """Make the state before the first step, in one compiled function.
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> model = jaxtrain.models.linear(num_classes=4)
+      >>> state = jaxtrain.init_state(model, jaxtrain.optim.sgd(0.1), image_shape=(2, 2, 1), seed=0)
+      >>> jax.tree.map(lambda x: x.shape, state.params)
+      {'logits': {'bias': (4,), 'kernel': (4, 4)}}
 
     Args:
       model: the Linen module, `(images, *, train) -> logits`.
@@ -63,24 +77,24 @@ def init_state(
 
 
 def jit_once(function: Callable[..., Any], out_shardings: Any = None) -> Any:
-    """Compile with `jax.jit` what a run calls once: LLVM optimizes little, the numbers are the same.
+    """Compile with `jax.jit` a function that a run calls once, with few LLVM optimizations and the same results.
 
-    For ResNet-20 on a CPU that is 3 s of compiling in the place of 11. A TPU's compiler has no such option.
+    For ResNet-20 on a CPU this takes 3 s instead of 11 s. A TPU's compiler has no such option.
     """
     options = None if jax.default_backend() == "tpu" else _FEW_OPTIMIZATIONS
     return jax.jit(function, out_shardings=out_shardings, compiler_options=options)
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """bool[]: whether every inexact leaf is free of NaN and infinity."""
+    """Return bool[], whether all floating-point and complex leaves are free of NaN and infinity."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
     return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all() if leaves else jnp.bool_(True)
 
 
 def params_sha256(params: Any) -> str:
-    """A digest of parameters: path, dtype, shape and bytes of each leaf, in the order of the paths.
+    """Return the SHA-256 of parameters: of path, dtype, shape and bytes of each leaf, sorted by path.
 
-    Equal digests mean bitwise equal parameters, whatever the devices they lie on.
+    Equal digests mean bitwise equal parameters, independent of the devices that hold them.
     """
     digest = hashlib.sha256()
     leaves = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}

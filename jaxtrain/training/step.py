@@ -1,15 +1,15 @@
-"""The training step, on one page: `(state, batch) -> (state, metrics)`, pure, the same code on one device and on many.
+"""The training step, `(state, batch) -> (state, metrics)`: a pure function, the same code on one device and on many.
 
-Read `make_train_step` from top to bottom. The calls that lead elsewhere:
+Read `make_train_step` from top to bottom. Its calls into other files:
 
 * `objective.value_and_gradient` (training/objective.py): model, loss, penalties and micro-batches.
 * `tx.update`: the optimizer, a chain of optax transformations (training/optimizer.py builds it from a config).
-* `devices.*` (distributed/sharded_step.py): what several devices add; one device communicates nothing.
-* `skip_overflow`, `scale_loss` (optim/loss_scale.py): for float16 alone; else the loss, the state and the metrics stay.
+* `devices.*` (distributed/sharded_step.py): communication between devices; skip these calls for one device.
+* `skip_overflow`, `scale_loss` (optim/loss_scale.py): loss scaling for float16; without it they change nothing.
 
 `make_loop_step` is the step as the training loop calls it: it loads its batch (`devices.load`, data/loader.py) and adds
-its metrics to those of the steps before. `repeat_step` makes several such steps in a call; training/dispatch.py jits
-them.
+its metrics to those of the earlier steps. `repeat_step` runs several such steps in a call. training/dispatch.py
+compiles both.
 """
 
 from collections.abc import Callable
@@ -48,25 +48,27 @@ def make_train_step(
 ) -> TrainStep:
     """Return the training step of `objective` under the optimizer `tx`, for `jax.jit`.
 
-    It is the step that `jaxtrain.fit` runs. In a loop of your own:
+    `jaxtrain.fit` runs this step. The example uses it in a loop of your own.
 
-    >>> import jax, jax.numpy as jnp, jaxtrain
-    >>> from jaxtrain.optim.losses import cross_entropy
-    >>> model = jaxtrain.models.mlp(num_classes=10, widths=(16,))
-    >>> tx = jaxtrain.optim.adam(1e-3)
-    >>> step = jax.jit(jaxtrain.make_train_step(jaxtrain.Objective(model, cross_entropy()), tx))
-    >>> state = jaxtrain.init_state(model, tx, image_shape=(8, 8, 1), seed=0)
-    >>> batch = jaxtrain.Batch(jnp.zeros((32, 8, 8, 1)), jnp.zeros(32, jnp.int32))
-    >>> state, metrics = step(state, batch)
-    >>> int(state.step), {name: int(count) for name, (total, count) in metrics.items()}
-    (1, {'accuracy': 32, 'loss': 32})
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> from jaxtrain.optim.losses import cross_entropy
+      >>> model = jaxtrain.models.mlp(num_classes=10, widths=(16,))
+      >>> tx = jaxtrain.optim.adam(1e-3)
+      >>> step = jax.jit(jaxtrain.make_train_step(jaxtrain.Objective(model, cross_entropy()), tx))
+      >>> state = jaxtrain.init_state(model, tx, image_shape=(8, 8, 1), seed=0)
+      >>> batch = jaxtrain.Batch(jnp.zeros((32, 8, 8, 1)), jnp.zeros(32, jnp.int32))
+      >>> state, metrics = step(state, batch)
+      >>> int(state.step), {name: int(count) for name, (total, count) in metrics.items()}
+      (1, {'accuracy': 32, 'loss': 32})
 
     Args:
       objective: the model, its loss and penalties.
       tx: the optimizer. Besides the gradients it gets the extra arguments `value`, `grad`, `value_fn` and `objective`
         (`optim.batch_objective.BatchObjective`).
-      seed: the seed of the model's random streams, which are drawn from `(seed, name, state.step)`.
-      devices: how several devices share the step; by default it takes whole batches and whole states.
+      seed: the seed of the model's random streams, whose keys are functions of `(seed, name, state.step)`.
+      devices: the operations by which several devices share the step; the default is a step on whole batches and whole
+        states.
 
     Returns:
       A pure function. Its metrics are pairs `(sum over examples, number of examples)`, f32[] and int32[].
@@ -81,8 +83,8 @@ def make_train_step(
             result, grads = objective.value_and_gradient(
                 state.params, state.variables, batch, rngs, lambda loss: scale_loss(loss, state.opt_state), devices
             )
-            grads = devices.reduce_scatter_grads(grads)  # on a mesh; a device of pmap averages instead
-            value, variables, grads = devices.pmean((result.value, result.variables, grads))
+            grads = devices.reduce_scatter_grads(grads)  # only on a mesh
+            value, variables, grads = devices.pmean((result.value, result.variables, grads))  # only with pmap
             grads = devices.finish_grads(grads)
 
             # update
@@ -98,7 +100,7 @@ def make_train_step(
             return skip_overflow(state, new, metrics)
 
     def batch_objective(state: TrainState, batch: Batch, rngs: Rngs) -> BatchObjective:
-        """What the optimizer may ask of the objective besides its gradient."""
+        """Return the functions by which the optimizer evaluates the objective of this batch again."""
         if reason := NO_OBJECTIVE if has_loss_scale(state.opt_state) else devices.needs_one_gradient:
             return unavailable_objective(reason)
 
@@ -120,16 +122,16 @@ LoopStep = Callable[..., tuple[TrainState, Totals, jax.Array]]
 
 
 def make_loop_step(step: TrainStep, load: TrainingLoader, rate: Rate | None, devices: ShardedStep) -> LoopStep:
-    """Return the step as the loop calls it: load the batch of `state.step`, step, add the metrics to the totals.
+    """Return the step as the loop calls it: load the batch of `state.step`, update, add the metrics to the totals.
 
-    The third result is the new step count, a small array of its own that the loop can wait for while everything else
-    is given away to the next call.
+    The third result is the new step count in a separate small array. The loop can wait for it, while state and totals
+    are donated to the next call.
 
     Args:
-      step: the training step, shared as `devices` says.
-      load: what loads its batches.
+      step: the training step.
+      load: the loader of its batches.
       rate: the learning rate, for the metrics; None for an optimizer that has none.
-      devices: how devices share the step, the same that `step` was made with.
+      devices: the operations by which several devices share the step; the same object that `step` was made with.
     """
 
     def loop_step(
@@ -137,10 +139,10 @@ def make_loop_step(step: TrainStep, load: TrainingLoader, rate: Rate | None, dev
     ) -> tuple[TrainState, Totals, jax.Array]:
         new, pairs = step(state, devices.load(load, arrays, order, state.step))
         bad = jnp.where(jnp.isfinite(pairs["loss"][0]), totals.first_bad, jnp.minimum(totals.first_bad, new.step))
-        made = count_updates(state.opt_state, state.step)
+        updates = count_updates(state.opt_state, state.step)
         totals = Totals(
             pairs=add_pairs(totals.pairs, pairs),
-            learning_rate=jnp.asarray(jnp.nan if rate is None else rate(state.opt_state, made), jnp.float32),
+            learning_rate=jnp.asarray(jnp.nan if rate is None else rate(state.opt_state, updates), jnp.float32),
             loss_scale=current_scale(new.opt_state),
             first_bad=bad,
         )
@@ -150,17 +152,17 @@ def make_loop_step(step: TrainStep, load: TrainingLoader, rate: Rate | None, dev
 
 
 def repeat_step(loop_step: LoopStep, state_shardings: Any = None) -> LoopStep:
-    """Return `(state, totals, order, arrays, count)`, `count` int32[] calls of `loop_step` one after the other.
+    """Return `(state, totals, order, arrays, count)`, which calls `loop_step` `count` times; `count` is int32[].
 
     Args:
-      loop_step: what `make_loop_step` returned.
-      state_shardings: the shardings of the state where several devices share it; without them XLA would leave sharded
-        parameters gathered.
+      loop_step: the step that `make_loop_step` returned.
+      state_shardings: the shardings of the state if several devices share it. Without them, XLA would keep sharded
+        parameters gathered between steps.
     """
 
     def several_steps(state: Any, totals: Any, order: Any, arrays: Any, count: jax.Array) -> tuple[Any, Any, jax.Array]:
-        def body(_: jax.Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
-            state, totals = carried
+        def body(_: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            state, totals = carry
             state = state if state_shardings is None else constrain(state, state_shardings)
             state, totals, _ = loop_step(state, totals, order, arrays)
             return state, totals

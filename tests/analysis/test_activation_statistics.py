@@ -141,7 +141,7 @@ def test_initializations_on_a_batch_keep_the_values_alive() -> None:
     [
         ("xaver", "did you mean 'xavier'"),
         ("he(2)", "he takes no number"),
-        ("normal(a)", "'a' is no number"),
+        ("normal(a)", "'a' is not a number"),
         ("normal(0.1", "unknown initialization"),
     ],
 )

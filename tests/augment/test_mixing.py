@@ -215,7 +215,7 @@ def test_all_rows_are_built_by_their_defaults() -> None:
         ("cutmix(per=pixel)", "data.mix.0", "unknown value 'pixel'"),
         ("flip_lr|mixup(probability='linear(2)')", "data.mix.0", "flip_lr"),
         ("label_smoothing|mixup(probability='linear(2)')", "data.mix.1", "probability must stay in [0, 1]"),
-        ("mixup(probability='plateau(0.1)')", "data.mix.0", "follows the validation metric"),
+        ("mixup(probability='plateau(0.1)')", "data.mix.0", "cannot follow the validation metric"),
         ("mixup(until=3)", "data.mix.0", "duration"),
     ],
 )
@@ -230,7 +230,7 @@ def test_what_is_refused(config: Config, mix: str, path: str, words: str) -> Non
 def test_a_loss_of_class_numbers_is_refused(config: Config, loss: str) -> None:
     hard = dataclasses.replace(config, loss=loss)
     assert make_plan(hard).abstract_batch.labels.dtype == np.int32
-    with pytest.raises(ConfigError, match=f"the loss {loss} takes class numbers alone") as caught:
+    with pytest.raises(ConfigError, match=f"the loss {loss} accepts only class indices") as caught:
         make_plan(with_mix(hard, "mixup"))
     assert caught.value.path == "data.mix"
 

@@ -44,7 +44,7 @@ def test_a_chart_is_drawn_of_those_with_an_error(tmp_path: Path, capsys: pytest.
     assert main(["compare", *models, "--no-time", "--error", "mlp=1.6", "--output", str(target)]) == 0
     output = capsys.readouterr()
     assert target.read_bytes().startswith(b"\x89PNG")
-    assert "want of a published error: lenet5\n" in output.err
+    assert "no published top-1 error: lenet5\n" in output.err
     assert "42.90 [1]" in output.out
     assert "[1] ImageNet, top-1, 1 crop, Caffe's reference model" in output.out
 
@@ -57,7 +57,7 @@ def test_a_chart_is_drawn_of_those_with_an_error(tmp_path: Path, capsys: pytest.
         (["linear", "--input", "4x4"], "--input: "),
         (["linear", "--error", "linear=x"], "MODEL=PERCENT"),
         (["linear", "--error", "linear=101"], "MODEL=PERCENT"),
-        (["linear", "--error", "mlp=1"], "'mlp' is not compared"),
+        (["linear", "--error", "mlp=1"], "'mlp' is not among the models to compare"),
         (["lenet5", "--input", "4x4x1"], "lenet5 on 4x4x1: lenet5 needs images of at least 16x16"),
     ],
 )
@@ -75,7 +75,7 @@ def test_what_cannot_be_drawn_is_refused_before_it_is_measured(
     target = str(tmp_path / "x.png")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["compare", "resnet20", "--output", target]) == 2
-    assert "takes matplotlib: install jaxtrain[docs]" in capsys.readouterr().err
+    assert "needs matplotlib: install jaxtrain[docs]" in capsys.readouterr().err
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert main(["compare", "linear", "--output", target]) == 2
     assert "none of the models has a published top-1 error" in capsys.readouterr().err

@@ -57,7 +57,7 @@ def test_a_picture_is_written(tmp_path: Path) -> None:
         (["cosine(0.1, warmup='40 epochs')"], "before its warm-up"),
         (["plateau", "peak=0.1"], "validation metric"),
         (["cosine(0.1)", "--for", "5"], "--for: "),
-        (["cosine(0.1)", "--for", "0 epochs"], "no time"),
+        (["cosine(0.1)", "--for", "0 epochs"], "at least one step"),
         (["cosine(0.1)", "--examples", "0"], "--examples: "),
     ],
 )

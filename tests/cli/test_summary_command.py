@@ -70,11 +70,11 @@ def test_heads_of_training_are_named(capsys: pytest.CaptureFixture[str]) -> None
         (["resnet", "depth"], "OPTION=VALUE"),
         (["resnet(depth=35)"], "35"),
         (["vgg16", "--input", "16x16x3"], "vgg16 on 16x16x3: vgg halves its images five times"),
-        (["vgg16", "--input", "224"], "--input: '224' is not the size of an image; write HEIGHTxWIDTHxCHANNELS"),
+        (["vgg16", "--input", "224"], "--input: '224' is not the shape of an image; write HEIGHTxWIDTHxCHANNELS"),
         (["vgg16", "--input", "0x4x3"], "--input: "),
         (["vgg16", "--classes", "0"], "--classes: "),
         (["vgg16", "--depth", "0"], "it must be >= 1"),
-        (["vgg16", "--depth", "1", "--all"], "leave --all or --depth out"),
+        (["vgg16", "--depth", "1", "--all"], "cannot be combined with --all"),
         (["lenet5_1998", "--classes", "11"], "10 digits"),
     ],
 )

@@ -47,8 +47,8 @@ def test_a_file_is_held_to_a_model(file: str, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--model", "cifar_resnet(depth=8)", "--input", "32x32"], "'32x32' is not the size of an image"),
-        (["--model", "cifar_resnet(depth=8)", "--input", "0x32x3"], "'0x32x3' is not the size of an image"),
+        (["--model", "cifar_resnet(depth=8)", "--input", "32x32"], "'32x32' is not the shape of an image"),
+        (["--model", "cifar_resnet(depth=8)", "--input", "0x32x3"], "'0x32x3' is not the shape of an image"),
         (["--model", "cifar_resnet(depth=8)", "--classes", "0"], "--classes: 0 is out of range"),
         (["--model", "resnet51"], "unknown model 'resnet51'"),
         (["--model", "lenet5"], "of another network than the model, a LeNet5"),

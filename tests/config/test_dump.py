@@ -110,7 +110,7 @@ def test_what_was_left_out_takes_its_default() -> None:
 def test_errors_name_the_file() -> None:
     with pytest.raises(ConfigError, match=r"run/config\.json is not JSON"):
         loads("{", "run/config.json")
-    with pytest.raises(ConfigError, match=r"run/config\.json holds no config, but list"):
+    with pytest.raises(ConfigError, match=r"run/config\.json holds a JSON list, not a config"):
         loads("[]", "run/config.json")
 
 

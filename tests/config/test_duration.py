@@ -98,7 +98,7 @@ def test_a_tenth_is_a_tenth() -> None:
 
 
 def test_percent_needs_a_length() -> None:
-    with pytest.raises(ConfigError, match="length of the run itself"):
+    with pytest.raises(ConfigError, match="whose length is not known"):
         Duration.parse("10%").steps(Clock(100, 10))
 
 

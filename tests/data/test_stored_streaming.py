@@ -174,9 +174,9 @@ def test_batches_are_put_on_the_device_before_their_step() -> None:
             time.sleep(0.05)  # a step that takes long enough for the next batches to be made
             step += 1
             assert np.asarray(stream(step).labels).tolist() == wanted(step)
-            placed = len(stream._placed)
+            placed = len(stream._on_devices)
         assert placed
-        assert np.asarray(stream._placed[0].labels).tolist() == wanted(step + 1)
+        assert np.asarray(stream._on_devices[0].labels).tolist() == wanted(step + 1)
         assert np.asarray(stream(2).labels).tolist() == wanted(2)
 
 

@@ -301,10 +301,10 @@ def test_arrays_are_streamed_as_pictures(folder: Path) -> None:
     ({"host": "flip_lr"}, "data.host", "end it with one of random_crop"),
     ({"host": "resize_short(9, 8)"}, "data.host.0", "lower bound first"),
     ({"host_eval": "random_crop((12, 10))"}, "data.host_eval", "random_crop draws at random"),
-    ({"host_eval": "center_crop(12)"}, "data.host_eval", "gives images of 12x12, and data.host gives 12x10"),
+    ({"host_eval": "center_crop(12)"}, "data.host_eval", "produces images of 12x12, but data.host of 12x10"),
     ({"resize": [12, 10]}, "data.resize", "add resize"),
     ({"pad": 2}, "data.pad", "pad in data.augment"),
-    ({"batch_size": "all"}, "data.batch_size", "held in memory"),
+    ({"batch_size": "all"}, "data.batch_size", "must be in memory"),
     ({"host": "", "workers": 2}, "data.workers", "set data.host too"),
     ({"host": "", "workers": None, "host_eval": "fit(12, 10)"}, "data.host_eval", "set data.host too"),
 ])  # fmt: skip

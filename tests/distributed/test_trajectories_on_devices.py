@@ -145,7 +145,7 @@ def test_micro_batches_with_whole_groups_train_as_one(params: Any, overrides: st
 
 
 def test_micro_batches_that_do_not_hold_whole_groups_are_refused() -> None:
-    with pytest.raises(ConfigError, match="4 micro-batches of 16 examples do not hold whole groups of 8"):
+    with pytest.raises(ConfigError, match="16 examples cannot be split into 4 micro-batches of complete groups of 8"):
         planned("parallel.batch_norm=8 data.micro_batch=4")
 
 

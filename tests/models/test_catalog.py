@@ -155,20 +155,20 @@ def test_feature_maps_have_the_published_shapes() -> None:
 
 
 REFUSED = {
-    "cifar_resnet(depth=21)": r"6 n \+ 2, and 21 is none; near are 20 and 26",
-    "cifar_resnet(depth=1)": r"6 n \+ 2, and 1 is none",
-    "cifar_resnext(depth=30)": r"9 n \+ 2, and 30 is none; near are 29 and 38",
-    "preact_resnet(depth=111, kind='bottleneck')": r"9 n \+ 2, and 111 is none",
-    "wide_resnet(depth=20)": r"6 n \+ 4, and 20 is none; near are 16 and 22",
-    "cifar_densenet(depth=42)": r"6 n \+ 4, and 42 is none; near are 40 and 46",
+    "cifar_resnet(depth=21)": r"depth must be 6 n \+ 2, but it is 21; the nearest are 20 and 26",
+    "cifar_resnet(depth=1)": r"6 n \+ 2, but it is 1;",
+    "cifar_resnext(depth=30)": r"9 n \+ 2, but it is 30; the nearest are 29 and 38",
+    "preact_resnet(depth=111, kind='bottleneck')": r"9 n \+ 2, but it is 111;",
+    "wide_resnet(depth=20)": r"6 n \+ 4, but it is 20; the nearest are 16 and 22",
+    "cifar_densenet(depth=42)": r"depth must be 6 n \+ 4, but it is 42; the nearest are 40 and 46",
     "resnet(depth=51)": "51",
-    "resnet(depth=18, groups=4)": r"basic blocks, which have no groups=4",
+    "resnet(depth=18, groups=4)": r"basic blocks, which take no groups=4",
     "vgg(configuration='F')": "F",
     "resnet50(depth=34)": "depth",
     "resnet51": "resnet50",
-    "vit(heads=5)": "5 heads do not divide 768",
-    "fractalnet(features=[8, 8])": "5 dropout_rates for 2 features",
-    "lenet5_1998": "10 digits, not of 11 classes",
+    "vit(heads=5)": "width of 768 does not divide into 5 heads",
+    "fractalnet(features=[8, 8])": "5 dropout_rates for 2 blocks",
+    "lenet5_1998": "10 digits, not for 11 classes",
 }
 
 
@@ -180,10 +180,10 @@ def test_options_that_do_not_fit_a_model_are_refused_with_their_numbers() -> Non
 
 TOO_SMALL = {
     "alexnet": (32, "too small: at conv2|has no place"),
-    "vgg16": (31, "31x31: they must be at least 32x32"),
-    "fractalnet": (31, "31x31: they must be at least 32x32"),
-    "vit_b_16": (40, "40x40 do not divide into patches of 16x16"),
-    "lenet5_1998": (28, "32x32, and these are 28x28"),
+    "vgg16": (31, "at least 32x32 .*these are 31x31"),
+    "fractalnet": (31, "at least 32x32 .*these are 31x31"),
+    "vit_b_16": (40, "multiples of the patch size 16, but they are 40x40"),
+    "lenet5_1998": (28, "32x32, but these are 28x28"),
 }
 
 

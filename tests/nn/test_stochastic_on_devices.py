@@ -86,7 +86,7 @@ def test_a_part_of_a_batch_draws_what_it_does_in_the_whole(alone: Any) -> None:
 
     found = part(jax.random.key(0), IMAGES[numbers])
     same(jax.device_get(found), {name: y[numbers] for name, y in alone[0].items()})
-    with pytest.raises(ValueError, match=r"16 examples are to draw within a part of 3"):
+    with pytest.raises(ValueError, match=r"draws keys for 16 examples, but the step is processing 3"):
         part(jax.random.key(0), IMAGES)
 
 

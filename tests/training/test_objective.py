@@ -125,7 +125,7 @@ def test_workers_share_the_batch_and_have_parameters_of_their_own() -> None:
 
 def test_a_batch_that_does_not_divide_among_the_workers_is_refused() -> None:
     stacked = jax.tree.map(lambda x: jnp.stack([x] * 4), variables()["params"])
-    with pytest.raises(ValueError, match="22 examples does not divide among 4 workers"):
+    with pytest.raises(ValueError, match="22 examples does not divide evenly among 4 workers"):
         Objective(MODEL, cross_entropy()).worker_values(stacked, {}, BATCH, {})
 
 

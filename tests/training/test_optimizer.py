@@ -129,7 +129,7 @@ def test_what_an_optimizer_inside_another_needs_is_needed() -> None:
     ("changes", "path", "says"),
     [
         ({"optimizer": "lbfgs"}, "data.batch_size", "data.batch_size=all"),
-        ({"optimizer": "lookahead(bfgs)"}, "data.batch_size", "one objective"),
+        ({"optimizer": "lookahead(bfgs)"}, "data.batch_size", "the same objective"),
         ({"optimizer": "newton", "data": {"batch_size": "all"}}, "data.augment", "augmentation changes it"),
         (
             {
@@ -154,20 +154,20 @@ def test_what_an_optimizer_inside_another_needs_is_needed() -> None:
             "gradients=[]",
         ),
         ({"optimizer": "kfac(0.1)", "loss": "hinge"}, "loss", "softmax"),
-        ({"optimizer": "kfac(0.1)", "data": {"micro_batch": 4}}, "data.micro_batch", "leave micro_batch out"),
+        ({"optimizer": "kfac(0.1)", "data": {"micro_batch": 4}}, "data.micro_batch", "leave data.micro_batch out"),
         pytest.param(
             {"optimizer": "kfac(0.1)", "model": "googlenet", "data": {"resize": (80, 80)}},
             "model",
-            "googlenet has auxiliary heads in training; leave them out, as in model.auxiliary=false",
+            "googlenet has auxiliary heads in training; turn them off, for example with model.auxiliary=false",
             marks=pytest.mark.slow,
         ),
         ({"optimizer": "sgd('plateau(0.1)')", "data": {"validation": None}}, "optimizer.learning_rate", "validation"),
         ({"optimizer": "momentum(0.1, momentum='constant(1.5)')"}, "optimizer.momentum", "[0, 1)"),
-        ({"optimizer": "easgd(0.1, workers=3)"}, "optimizer", "does not divide among 3 workers"),
+        ({"optimizer": "easgd(0.1, workers=3)"}, "optimizer", "does not divide evenly among 3 workers"),
         (
             {"optimizer": "lookahead(sgd(0.1))", "parameters": ParametersConfig(layer_decay=0.5)},
             "parameters.layer_decay",
-            "belong together",
+            "jointly",
         ),
         (
             {"optimizer": "sgd(0.1)", "parameters": ParametersConfig(layer_decay=0.5, learning_rate=((".*", 2.0),))},

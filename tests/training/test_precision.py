@@ -37,8 +37,8 @@ def test_a_policy_alone_stands_for_the_section() -> None:
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("mlp(dtype=float16)", "compute in bfloat16, and the model's own option says dtype=float16"),
-        ("mlp(param_dtype=bfloat16)", "keeps parameters in float32, and .* param_dtype=bfloat16"),
+        ("mlp(dtype=float16)", "compute in bfloat16, but the model's own option is dtype=float16"),
+        ("mlp(param_dtype=bfloat16)", "keeps parameters in float32, but .*param_dtype=bfloat16"),
     ],
 )
 def test_contradictions_are_refused(model: str, says: str) -> None:
@@ -50,7 +50,7 @@ def test_the_models_own_dtype_holds_without_a_policy_and_beside_the_same() -> No
     own = tiny_config(model="mlp(widths=[8], dtype=bfloat16)")
     tables = {dtypes(make_plan(own)), dtypes(make_plan(own.replace(precision="bfloat16")))}
     assert len(tables) == 1
-    assert dict(tables.pop())["products and convolutions"] == "bfloat16"
+    assert dict(tables.pop())["matrix multiplications and convolutions"] == "bfloat16"
 
 
 @pytest.mark.parametrize("optimizer", ["sam(sgd(0.1))", "easgd(0.01, workers=2)"])
@@ -76,7 +76,7 @@ def test_the_table_of_dtypes_is_that_of_the_step() -> None:
     assert dict(dtypes(make_plan(config))) == {
         "images": "float32",
         "parameters": "float32",
-        "products and convolutions": "float16",
+        "matrix multiplications and convolutions": "float16",
         "statistics of normalizations": "float32",
         "logits": "float32",
         "loss": "float32",
