@@ -3,7 +3,7 @@
 Source: He et al. 2015 (arXiv:1512.03385), section 4.2 and figure 6: the deeper plain net is the worse one, in training
 too.
 
-Measured: docs/results.md.
+Published only; 2 of 182 epochs were run here: docs/results.md.
 Command: jaxtrain train cifar10_plain20 --data-dir DIR
 """
 

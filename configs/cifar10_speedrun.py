@@ -17,7 +17,7 @@ Departures: batches go through the whole training split without a rest (the pape
 and bfloat16 is computed in (float16 for both there); views average probabilities (logits there); statistics of the
 averaged parameters are computed anew after the last step.
 
-Measured: it was not run on a GPU here; docs/results.md says what there is.
+Published only; a smaller net was run here: docs/results.md.
 Command: jaxtrain train cifar10_speedrun --data-dir DIR      (DIR/cifar10 holds the batches, as downloaded)
 """
 

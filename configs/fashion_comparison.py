@@ -4,7 +4,7 @@ Source: of its own; the images are those of Xiao et al. 2017 (arXiv:1708.07747).
 the five learning rates that scripts/compare_optimizers.py tries for it; docs/optimizers.md says which was best.
 No regularization beyond that of the optimizers, no augmentation: what is compared is how well each minimizes.
 
-Measured, compared: docs/optimizers.md.
+Measured: docs/optimizers.md.
 Command: jaxtrain train fashion_comparison:adam --data-dir DIR      (DIR/fashion_mnist holds the four IDX files)
 """
 

@@ -3,7 +3,7 @@
 Source: of its own; the net is that of He et al. 2015. The photographs are 200 a class to train on and 100 to test,
 from TensorFlow's flower_photos; any folder of images by class will do: set data.dataset.subdirectory.
 
-Measured: docs/results.md.
+Measured in part: test accuracy 72.40 % after 12 of 30 epochs, docs/results.md.
 Command: jaxtrain train flowers_resnet18 --data-dir DIR      (DIR/flowers5 holds train/CLASS/*.jpg and val/CLASS/*.jpg)
 """
 

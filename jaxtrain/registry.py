@@ -9,12 +9,14 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import pkgutil
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from jaxtrain.arguments import check_arguments
 from jaxtrain.errors import ConfigError, did_you_mean
 
 
@@ -54,7 +56,10 @@ class Info:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def load(self) -> Callable[..., Any]:
-        """Import the factory and return it with `preset` applied; the same object at each call."""
+        """Import the factory and return it with `preset` applied; the same object at each call.
+
+        The result checks its arguments: called from Python, it raises `ConfigError` where a config would.
+        """
         return _load(self.factory, tuple(self.preset.items()))
 
     def parameters(self) -> dict[str, inspect.Parameter]:
@@ -62,15 +67,20 @@ class Info:
 
         Options that it takes as `**options: Unpack[TypedDict]` are listed individually.
         """
-        factory = _load(self.factory)
-        hints = typing.get_type_hints(factory, include_extras=True)
-        parameters: dict[str, inspect.Parameter] = {}
-        for name, p in inspect.signature(factory).parameters.items():
-            if p.kind is inspect.Parameter.VAR_KEYWORD:
-                parameters |= _unpack_parameters(hints[name])
-            else:
-                parameters[name] = p.replace(annotation=hints.get(name, Any))
-        return {name: p for name, p in parameters.items() if name not in self.preset}
+        return {name: p for name, p in _parameters(self.factory).items() if name not in self.preset}
+
+
+@functools.cache
+def _parameters(factory: str) -> dict[str, inspect.Parameter]:
+    function = _import(factory)
+    hints = typing.get_type_hints(function, include_extras=True)
+    parameters: dict[str, inspect.Parameter] = {}
+    for name, p in inspect.signature(function).parameters.items():
+        if p.kind is inspect.Parameter.VAR_KEYWORD:
+            parameters |= _unpack_parameters(hints[name])
+        else:
+            parameters[name] = p.replace(annotation=hints.get(name, Any))
+    return parameters
 
 
 def _unpack_parameters(hint: Any) -> dict[str, inspect.Parameter]:
@@ -84,16 +94,29 @@ def _unpack_parameters(hint: Any) -> dict[str, inspect.Parameter]:
     return parameters
 
 
-@functools.cache
-def _load(factory: str, preset: tuple[tuple[str, Any], ...] = ()) -> Callable[..., Any]:
+def _import(factory: str) -> Callable[..., Any]:
     module, _, function = factory.partition(":")
-    base = typing.cast(Callable[..., Any], getattr(importlib.import_module(module), function))
-    if not preset:
-        return base
-    variant = functools.partial(base, **dict(preset))
-    functools.update_wrapper(variant, base)
-    del variant.__wrapped__  # type: ignore[attr-defined]  # its signature includes the preset parameters
-    return variant
+    return typing.cast(Callable[..., Any], getattr(importlib.import_module(module), function))
+
+
+@functools.cache
+def _load(factory: str, preset: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    function = _import(factory)
+    fixed = dict(preset)
+
+    @functools.wraps(function)
+    def checked(*args: Any, **options: Any) -> Any:
+        for name in options.keys() & fixed.keys():
+            raise ConfigError(
+                f"this variant sets {name}={fixed[name]!r}; use {function.__name__} for another value", name
+            )
+        check_arguments(function.__name__, _parameters(factory), args, options)
+        return function(*args, **options, **fixed)
+
+    if preset:
+        variant = functools.partial(function, **fixed)
+        checked.__signature__ = inspect.signature(variant)  # type: ignore[attr-defined]
+    return checked
 
 
 class Table(Mapping[str, Info]):
@@ -176,6 +199,8 @@ class _FactoryPackage(types.ModuleType):
         for registry in self._registries:
             if name in registry:
                 return registry[name].load()
+        if any(name == module.name for module in pkgutil.iter_modules(self.__path__)):
+            return importlib.import_module(f"{self.__name__}.{name}")
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -184,7 +209,8 @@ class _FactoryPackage(types.ModuleType):
         super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *(name for registry in self._registries for name in registry)})
+        submodules = (module.name for module in pkgutil.iter_modules(self.__path__))
+        return sorted({*super().__dir__(), *submodules, *(name for registry in self._registries for name in registry)})
 
 
 def publish_factories(package: str, *registries: Table) -> None:

@@ -9,6 +9,7 @@ Command: python scripts/write_stubs.py
 import ast
 import importlib
 import inspect
+import pkgutil
 import types
 import typing
 from pathlib import Path
@@ -36,16 +37,14 @@ def write_stub(package: str) -> str:
     body: list[str] = []
     for node in ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")).body:
         body += _own_names(node, imports)
-    for table in vars(module)["_tables"]:
-        for name in table.names():
-            if table is _first_with(vars(module)["_tables"], name):
-                body += _factory(name, table[name], imports)
+    registries: tuple[Table, ...] = vars(module)["_registries"]
+    for submodule in pkgutil.iter_modules(module.__path__):
+        if not any(submodule.name in registry for registry in registries):
+            imports.add(f"from {package} import {submodule.name} as {submodule.name}")
+    for name in sorted({name for registry in registries for name in registry}):
+        body += _factory(name, next(registry[name] for registry in registries if name in registry), imports)
     lines = [HEADER.rstrip(), *sorted(imports), "", *body]
     return "\n".join(lines) + "\n"
-
-
-def _first_with(tables: tuple[Table, ...], name: str) -> Table:
-    return next(table for table in tables if name in table)
 
 
 def _own_names(node: ast.stmt, imports: set[str]) -> list[str]:
@@ -71,8 +70,11 @@ def _factory(name: str, entry: Info, imports: set[str]) -> list[str]:
     """Return the definition of a variant; a factory that is a row as it stands is imported."""
     module, _, function = entry.factory.partition(":")
     if not entry.preset:
-        imports.add(f"from {module} import {function} as {function}")
-        return [] if name == function else [f"{name} = {function}"]
+        if name == function:
+            imports.add(f"from {module} import {function} as {function}")
+            return []
+        imports.add(f"from {module} import {function} as _{function}")
+        return [f"{name} = _{function}"]
     parameters: list[str] = []
     for parameter in entry.parameters().values():
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parameters:

@@ -10,9 +10,9 @@ from typing import Annotated, Any, get_args, get_origin
 import pytest
 
 import jaxtrain
+from jaxtrain.annotations import Component, StepCount
 from jaxtrain.cli.main import main
 from jaxtrain.config import shipped
-from jaxtrain.config.annotations import Component, StepCount
 from jaxtrain.config.coerce import annotation_marks, coerce
 from jaxtrain.config.spec import SPECS
 from jaxtrain.errors import ConfigError

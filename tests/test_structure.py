@@ -13,7 +13,7 @@ NAMES = {
     for path in FILES
 }
 FLOORS = (
-    {"errors", "registry", "random", "sharding", "step_context"},
+    {"annotations", "arguments", "errors", "registry", "random", "sharding", "step_context"},
     {"config", "xla_cpu"},
     {"nn"},
     {"augment", "models", "optim"},

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxtrain.annotations import Probability
 from jaxtrain.augment.draws import logarithms, sometimes, uniforms
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.options import Angles, Fill, Interpolation, Ratios, Shifts, Slants, both_ways, ordered
 from jaxtrain.augment.warp import Matrix, warp_given
-from jaxtrain.config.annotations import Probability
 
 
 class Affine(NamedTuple):

@@ -5,12 +5,12 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxtrain.annotations import Interval, PositiveFloat, PositiveInt
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.levels import levels, like
 from jaxtrain.augment.magnitudes import Space, augmix_space
 from jaxtrain.augment.operations import Operation, found, operations_given
 from jaxtrain.augment.options import Fill, Interpolation
-from jaxtrain.config.annotations import Interval, PositiveFloat, PositiveInt
 
 Severity = Annotated[int, Interval(least=1, most=10)]
 

@@ -7,11 +7,11 @@ channel has no color, so saturation and hue leave it as it is.
 import jax
 import jax.numpy as jnp
 
+from jaxtrain.annotations import Probability
 from jaxtrain.augment.draws import sometimes, uniform
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.levels import blend, grey, levels, like, top
 from jaxtrain.augment.options import Strength, Turns, about_one, both_ways
-from jaxtrain.config.annotations import Probability
 
 
 def brightness_given(factor: jax.Array, image: jax.Array) -> jax.Array:

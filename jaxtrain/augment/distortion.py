@@ -5,11 +5,11 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
+from jaxtrain.annotations import Interval, NonNegativeFloat, Probability
 from jaxtrain.augment.draws import sometimes, uniforms
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.options import Fill, Interpolation
 from jaxtrain.augment.warp import Matrix, coordinates, sample, warp_given
-from jaxtrain.config.annotations import Interval, NonNegativeFloat, Probability
 
 Distortion = Annotated[float, Interval(least=0, below=0.66)]
 """Below two thirds, since corners that move farther can make a quadrilateral that is folded over."""

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.config.annotations import PositiveInt, Probability
+from jaxtrain.annotations import PositiveInt, Probability
 from jaxtrain.step_context import current_context
 
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]

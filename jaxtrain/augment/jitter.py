@@ -5,12 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxtrain.annotations import Probability
 from jaxtrain.augment.color import hue_given
 from jaxtrain.augment.draws import sometimes, uniforms
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.levels import blend, grey, levels, like
 from jaxtrain.augment.options import Strength, Turns, about_one, both_ways
-from jaxtrain.config.annotations import Probability
 
 
 class Jitter(NamedTuple):

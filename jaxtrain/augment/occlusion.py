@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxtrain.annotations import Interval, PositiveInt, Probability
 from jaxtrain.augment.draws import logarithms, sometimes
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.levels import color, like
 from jaxtrain.augment.options import Color, Ratios, ordered
-from jaxtrain.config.annotations import Interval, PositiveInt, Probability
 
 _Share = Annotated[float, Interval(above=0, most=1)]
 _ATTEMPTS = 10

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from jaxtrain.config.annotations import Interval, NonNegativeFloat, PositiveFloat, Probability
+from jaxtrain.annotations import Interval, NonNegativeFloat, PositiveFloat, Probability
 
 Range = tuple[float, float]
 """Lowest and highest value of a draw."""

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtrain.annotations import Interval, NonNegativeInt, PositiveInt
 from jaxtrain.augment.autoaugment_tables import POLICIES
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.magnitudes import Space, autoaugment_space, randaugment_space, trivialaugment_space
 from jaxtrain.augment.operations import Operation, entry, found, operations_given
 from jaxtrain.augment.options import Fill, Interpolation
-from jaxtrain.config.annotations import Interval, NonNegativeInt, PositiveInt
 
 Bins = Annotated[int, Interval(least=2)]
 

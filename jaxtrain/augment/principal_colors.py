@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtrain.annotations import NonNegativeFloat, Probability
 from jaxtrain.augment.draws import sometimes
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.levels import grey, levels, like, top
-from jaxtrain.config.annotations import NonNegativeFloat, Probability
 
 Vector = tuple[float, ...]
 

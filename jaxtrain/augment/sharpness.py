@@ -5,11 +5,11 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxtrain.annotations import PositiveFloat, PositiveInt, Probability
 from jaxtrain.augment.draws import sometimes, uniform
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.levels import blend, levels, like
 from jaxtrain.augment.options import Strength, about_one, ordered
-from jaxtrain.config.annotations import PositiveFloat, PositiveInt, Probability
 
 
 def blur_given(sigma: jax.Array, image: jax.Array, size: int) -> jax.Array:

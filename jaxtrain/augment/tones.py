@@ -5,12 +5,12 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
+from jaxtrain.annotations import Interval, Probability
 from jaxtrain.augment.draws import log_uniform, sometimes
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.histograms import equalizing, histogram, looked_up
 from jaxtrain.augment.levels import bytes_of, levels, like, top
 from jaxtrain.augment.options import Ratios, ordered
-from jaxtrain.config.annotations import Interval, Probability
 
 Bits = Annotated[int, Interval(least=1, most=8)]
 

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 def _run_experiment(args: argparse.Namespace) -> Any:
     import typing
 
-    from jaxtrain.config.annotations import Seed
+    from jaxtrain.annotations import Seed
     from jaxtrain.config.coerce import coerce
     from jaxtrain.errors import ConfigError, did_you_mean
     from jaxtrain.nn.activations import Activation

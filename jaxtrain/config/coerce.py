@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from jaxtrain.config.annotations import Component, Interval, NonEmpty, StepCount
+from jaxtrain.annotations import Component, Interval, NonEmpty, StepCount
 from jaxtrain.config.duration import Duration
 from jaxtrain.errors import ConfigError, did_you_mean, with_article
 from jaxtrain.registry import suggest_names
@@ -180,7 +180,7 @@ def _scalar(value: Any, hint: Any) -> Any:
             "a data set has no option for its directory; set data.directory, --data-dir or JAXTRAIN_DATA instead"
         )
     if hint not in names:
-        raise TypeError(f"{hint!r} is not a type that a config supports; use one of jaxtrain.config.annotations")
+        raise TypeError(f"{hint!r} is not a type that a config supports; use one of jaxtrain.annotations")
     raise ConfigError(f"expected {names[typing.cast(type, hint)]}, got {_format_value(value)}")
 
 

@@ -11,10 +11,10 @@ import typing
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from jaxtrain.config.annotations import Component, Interval, StepCount
+from jaxtrain.annotations import Component, Interval, StepCount
 from jaxtrain.config.duration import Duration
 from jaxtrain.config.schema import Config, Section
-from jaxtrain.config.spec import Spec, write_value
+from jaxtrain.config.spec import Spec, format_value
 from jaxtrain.errors import with_article
 from jaxtrain.registry import table
 
@@ -54,7 +54,9 @@ def describe_options(kind: str, name: str) -> list[Option]:
         Option(
             parameter.name,
             describe_type(parameter.annotation),
-            _default(parameter.default, required=parameter.default is inspect.Parameter.empty),
+            "supplied by the run"
+            if parameter.name in entry.supplied
+            else _default(parameter.default, required=parameter.default is inspect.Parameter.empty),
             meanings.get(parameter.name, ""),
         )
         for parameter in entry.parameters().values()
@@ -81,7 +83,7 @@ def _settings(section: type[Section]) -> Iterator[Option]:
 
 
 def _default(value: object, required: bool) -> str | None:
-    return None if required else write_value(value)
+    return None if required else format_value(value)
 
 
 def describe_type(hint: Any) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from typing import Any, ClassVar, Literal, Self
 
-from jaxtrain.config.annotations import ByPath, LayerDecay, LossScale, Margin, NonNegativeInt, PositiveInt, Seed, Side
+from jaxtrain.annotations import ByPath, LayerDecay, LossScale, Margin, NonNegativeInt, PositiveInt, Seed, Side
 from jaxtrain.config.coerce import coerce
 from jaxtrain.config.duration import Duration
 from jaxtrain.config.spec import (

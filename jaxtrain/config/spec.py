@@ -5,7 +5,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from jaxtrain.config.annotations import StepCount
+from jaxtrain.annotations import StepCount
 from jaxtrain.config.calls import parse_call
 from jaxtrain.config.coerce import SPECS as SPECS
 from jaxtrain.config.coerce import annotation_marks, coerce
@@ -58,7 +58,7 @@ class Spec:
         return hash((self.kind, self.name, tuple(sorted(self.options.items(), key=lambda item: item[0]))))
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(f'{k}={_format_value(v)}' for k, v in self.options.items())})"
+        return f"{self.name}({', '.join(f'{k}={format_value(v)}' for k, v in self.options.items())})"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}.parse({str(self)!r})"
@@ -210,13 +210,14 @@ def _convert_durations(value: Any, clock: Clock | None, path: str) -> Any:
     return value
 
 
-def _format_value(value: Any) -> str:
+def format_value(value: Any) -> str:
+    """Return an option's value as an override would write it."""
     if isinstance(value, Spec):
         return str(value)
     if isinstance(value, Duration):
         return repr(str(value))
     if isinstance(value, tuple):
-        return "[" + ", ".join(_format_value(v) for v in value) + "]"
+        return "[" + ", ".join(format_value(v) for v in value) + "]"
     return repr(value)
 
 

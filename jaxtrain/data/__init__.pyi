@@ -1,4 +1,19 @@
 # Written by scripts/write_stubs.py: what the package offers, for editors and type checkers.
+from jaxtrain.data import dataset as dataset
+from jaxtrain.data import decode_chains as decode_chains
+from jaxtrain.data import device_stream as device_stream
+from jaxtrain.data import encoded as encoded
+from jaxtrain.data import epoch_shuffle as epoch_shuffle
+from jaxtrain.data import example_order as example_order
+from jaxtrain.data import loader as loader
+from jaxtrain.data import memory as memory
+from jaxtrain.data import prefetch as prefetch
+from jaxtrain.data import preprocessing as preprocessing
+from jaxtrain.data import source as source
+from jaxtrain.data import sources as sources
+from jaxtrain.data import splits as splits
+from jaxtrain.data import stored as stored
+from jaxtrain.data import streaming as streaming
 from jaxtrain.data.sources.cifar import cifar10 as cifar10
 from jaxtrain.data.sources.cifar import cifar100 as cifar100
 from jaxtrain.data.sources.digits import digits as digits

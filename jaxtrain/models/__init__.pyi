@@ -1,5 +1,26 @@
 # Written by scripts/write_stubs.py: what the package offers, for editors and type checkers.
-from jaxtrain.models.airbench import airbench as airbench
+from jaxtrain.models import airbench as airbench
+from jaxtrain.models import alexnets as alexnets
+from jaxtrain.models import catalog as catalog
+from jaxtrain.models import cifar_resnets as cifar_resnets
+from jaxtrain.models import densenets as densenets
+from jaxtrain.models import fixup_block as fixup_block
+from jaxtrain.models import fractalnets as fractalnets
+from jaxtrain.models import fractional_cnns as fractional_cnns
+from jaxtrain.models import googlenets as googlenets
+from jaxtrain.models import lenet as lenet
+from jaxtrain.models import lenet_1998 as lenet_1998
+from jaxtrain.models import outputs as outputs
+from jaxtrain.models import perceptron as perceptron
+from jaxtrain.models import preact_resnets as preact_resnets
+from jaxtrain.models import published as published
+from jaxtrain.models import residual as residual
+from jaxtrain.models import resnets as resnets
+from jaxtrain.models import score_maps as score_maps
+from jaxtrain.models import vggs as vggs
+from jaxtrain.models import vits as vits
+from jaxtrain.models import weights as weights
+from jaxtrain.models.airbench import airbench as _airbench
 from jaxtrain.models.alexnets import AlexNet
 from jaxtrain.models.alexnets import alexnet as alexnet
 from jaxtrain.models.alexnets import zfnet as zfnet
@@ -34,7 +55,7 @@ from typing import Literal
 
 def create(name: str, /, **options: Any) -> Any: ...
 def names() -> list[str]: ...
-airbench94 = airbench
+airbench94 = _airbench
 def alexnet_one_tower(*, num_classes: int, image_size: Literal[224, 227] = 227, norm_position: Literal['before_pool', 'after_pool', 'none'] = 'before_pool', dropout_rate: float = 0.5, activation: Literal['relu', 'tanh', 'sigmoid', 'leaky_relu', 'prelu', 'elu', 'gelu', 'silu', 'scaled_tanh', 'identity'] = 'relu', kernel_init: Literal['he', 'he_fan_out', 'xavier', 'glorot', 'glorot_uniform', 'lecun', 'orthogonal', 'random_walk', 'normal', 'zeros', 'dirac'] = 'he', dtype: Literal['float32', 'bfloat16', 'float16', 'float64'] = 'float32', param_dtype: Literal['float32', 'bfloat16', 'float16', 'float64'] = 'float32') -> AlexNet: ...
 def densenet121(*, num_classes: int, dropout_rate: float = 0.0, activation: Literal['relu', 'tanh', 'sigmoid', 'leaky_relu', 'prelu', 'elu', 'gelu', 'silu', 'scaled_tanh', 'identity'] = 'relu', kernel_init: Literal['he', 'he_fan_out', 'xavier', 'glorot', 'glorot_uniform', 'lecun', 'orthogonal', 'random_walk', 'normal', 'zeros', 'dirac'] = 'he', dtype: Literal['float32', 'bfloat16', 'float16', 'float64'] = 'float32', param_dtype: Literal['float32', 'bfloat16', 'float16', 'float64'] = 'float32', norm: Literal['batch', 'layer', 'instance', 'group', 'none'] = 'batch', remat: bool | Literal['full', 'dots', 'convs'] = False) -> DenseNet: ...
 def densenet161(*, num_classes: int, dropout_rate: float = 0.0, activation: Literal['relu', 'tanh', 'sigmoid', 'leaky_relu', 'prelu', 'elu', 'gelu', 'silu', 'scaled_tanh', 'identity'] = 'relu', kernel_init: Literal['he', 'he_fan_out', 'xavier', 'glorot', 'glorot_uniform', 'lecun', 'orthogonal', 'random_walk', 'normal', 'zeros', 'dirac'] = 'he', dtype: Literal['float32', 'bfloat16', 'float16', 'float64'] = 'float32', param_dtype: Literal['float32', 'bfloat16', 'float16', 'float64'] = 'float32', norm: Literal['batch', 'layer', 'instance', 'group', 'none'] = 'batch', remat: bool | Literal['full', 'dots', 'convs'] = False) -> DenseNet: ...

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.config.annotations import Fraction, PositiveFloat, PositiveInt
+from jaxtrain.annotations import Fraction, PositiveFloat, PositiveInt
 from jaxtrain.nn.activations import Activation
 from jaxtrain.nn.init.initializers import KernelInit
 from jaxtrain.nn.layers import DType, Layers, endpoint

@@ -6,7 +6,7 @@ from typing import Literal, Unpack
 import jax
 from flax import linen as nn
 
-from jaxtrain.config.annotations import Fraction, PositiveInt
+from jaxtrain.annotations import Fraction, PositiveInt
 from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
 from jaxtrain.nn.normalization import local_response_norm
 from jaxtrain.nn.pooling import max_pool

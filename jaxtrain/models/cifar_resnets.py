@@ -2,7 +2,7 @@
 
 from typing import Unpack
 
-from jaxtrain.config.annotations import PositiveInt, Probability
+from jaxtrain.annotations import PositiveInt, Probability
 from jaxtrain.models.residual import Residual, Shortcut
 from jaxtrain.models.resnets import ResNet, residual_layers
 from jaxtrain.nn.layers import BlockOptions, Layers

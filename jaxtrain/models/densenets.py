@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.config.annotations import Fraction, PositiveInt, Probability
+from jaxtrain.annotations import Fraction, PositiveInt, Probability
 from jaxtrain.nn.layers import BlockOptions, Layers, endpoint
 from jaxtrain.nn.pooling import global_pool, max_pool, pool
 

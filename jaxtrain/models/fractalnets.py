@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.config.annotations import Fraction, PositiveInt, Probability
+from jaxtrain.annotations import Fraction, PositiveInt, Probability
 from jaxtrain.nn.fractal_join import global_paths, join_given, local_paths
 from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
 from jaxtrain.nn.normalization import Norm

@@ -6,7 +6,7 @@ from typing import Unpack
 import jax
 from flax import linen as nn
 
-from jaxtrain.config.annotations import Fraction, PositiveInt
+from jaxtrain.annotations import Fraction, PositiveInt
 from jaxtrain.nn.fractional_pooling import FractionalMaxPool, Ratio, Shared
 from jaxtrain.nn.fractional_regions import Regions, Sequence
 from jaxtrain.nn.layers import LayerOptions, Layers, endpoint

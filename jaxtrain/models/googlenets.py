@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.config.annotations import Fraction, PositiveFloat, PositiveInt
+from jaxtrain.annotations import Fraction, PositiveFloat, PositiveInt
 from jaxtrain.models.outputs import Outputs
 from jaxtrain.nn.layers import LayerOptions, Layers, Remat, endpoint
 from jaxtrain.nn.normalization import Norm, local_response_norm

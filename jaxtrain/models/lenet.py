@@ -5,7 +5,7 @@ from typing import Unpack
 import jax
 from flax import linen as nn
 
-from jaxtrain.config.annotations import PositiveInt
+from jaxtrain.annotations import PositiveInt
 from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
 from jaxtrain.nn.pooling import Pooling, pool
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxtrain.config.annotations import PositiveInt
+from jaxtrain.annotations import PositiveInt
 from jaxtrain.nn.activations import scaled_tanh
 from jaxtrain.nn.layers import DType, Layers, endpoint
 from jaxtrain.nn.pooling import Subsampling

@@ -5,7 +5,7 @@ from typing import Unpack
 import jax
 from flax import linen as nn
 
-from jaxtrain.config.annotations import Fraction, PositiveInt
+from jaxtrain.annotations import Fraction, PositiveInt
 from jaxtrain.nn.activations import maxout
 from jaxtrain.nn.dropconnect import AtTest
 from jaxtrain.nn.dropout import DropoutKind

@@ -8,7 +8,7 @@ from typing import Unpack
 import jax
 from flax import linen as nn
 
-from jaxtrain.config.annotations import Fraction, PositiveInt, Probability
+from jaxtrain.annotations import Fraction, PositiveInt, Probability
 from jaxtrain.models.cifar_resnets import blocks_of
 from jaxtrain.models.residual import EXPANSION, Kind, Place, Residual, Shortcut, kept, shortcut, stages
 from jaxtrain.nn.layers import BlockOptions, Layers, endpoint

@@ -6,7 +6,7 @@ from typing import Literal, Unpack
 import jax
 from flax import linen as nn
 
-from jaxtrain.config.annotations import PositiveInt, Probability
+from jaxtrain.annotations import PositiveInt, Probability
 from jaxtrain.models.fixup_block import FixupBlock, scalar
 from jaxtrain.models.residual import Kind, Residual, ResidualBlock, Shortcut, StrideIn, stages
 from jaxtrain.nn.layers import BlockOptions, Layers, endpoint

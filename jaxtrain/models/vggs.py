@@ -5,7 +5,7 @@ from typing import Literal, Unpack
 import jax
 from flax import linen as nn
 
-from jaxtrain.config.annotations import Fraction, PositiveInt
+from jaxtrain.annotations import Fraction, PositiveInt
 from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
 from jaxtrain.nn.normalization import Norm
 from jaxtrain.nn.pooling import pool

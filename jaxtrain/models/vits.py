@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.config.annotations import Fraction, PositiveInt
+from jaxtrain.annotations import Fraction, PositiveInt
 from jaxtrain.nn.dropout import Dropout
 from jaxtrain.nn.init.initializers import initializer
 from jaxtrain.nn.layers import DType, Remat, endpoint, rematerialized

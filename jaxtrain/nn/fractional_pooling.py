@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.config.annotations import Interval
+from jaxtrain.annotations import Interval
 from jaxtrain.nn.fractional_regions import Intervals, Regions, Sequence, draws_of, intervals, places_of
 from jaxtrain.random import draw_by_example
 

@@ -1,4 +1,22 @@
 # Written by scripts/write_stubs.py: what the package offers, for editors and type checkers.
+from jaxtrain.optim import averages as averages
+from jaxtrain.optim import batch_objective as batch_objective
+from jaxtrain.optim import catalog as catalog
+from jaxtrain.optim import chain as chain
+from jaxtrain.optim import gradients as gradients
+from jaxtrain.optim import kfac_factors as kfac_factors
+from jaxtrain.optim import lars_lamb as lars_lamb
+from jaxtrain.optim import layer_decay as layer_decay
+from jaxtrain.optim import line_search as line_search
+from jaxtrain.optim import loss_scale as loss_scale
+from jaxtrain.optim import losses as losses
+from jaxtrain.optim import margin_losses as margin_losses
+from jaxtrain.optim import moments as moments
+from jaxtrain.optim import more_thuente as more_thuente
+from jaxtrain.optim import param_rules as param_rules
+from jaxtrain.optim import penalties as penalties
+from jaxtrain.optim import schedules as schedules
+from jaxtrain.optim import trees as trees
 from jaxtrain.optim.adagrad import adadelta as adadelta
 from jaxtrain.optim.adagrad import adagrad as adagrad
 from jaxtrain.optim.adam import adam as adam

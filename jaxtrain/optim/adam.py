@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import Fraction, LearningRate, NonNegativeFloat, PositiveFloat
+from jaxtrain.annotations import Fraction, LearningRate, NonNegativeFloat, PositiveFloat
 from jaxtrain.optim.chain import chain, like, with_standard_promotion
 from jaxtrain.optim.moments import over_root, running_mean, squared, zeros_like
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import Fraction, PositiveInt, Steps
+from jaxtrain.annotations import Fraction, PositiveInt, Steps
 from jaxtrain.optim.trees import is_masked, widest
 
 _Gain = Callable[[jax.Array, jax.Array], tuple[Any, Any]]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import Fraction, Interval, LearningRate, PositiveInt
+from jaxtrain.annotations import Fraction, Interval, LearningRate, PositiveInt
 from jaxtrain.optim.batch_objective import objective_of
 from jaxtrain.optim.chain import like
 from jaxtrain.optim.param_rules import is_zero

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import NonNegativeFloat, NonNegativeInt, PositiveFloat, Seed
+from jaxtrain.annotations import NonNegativeFloat, NonNegativeInt, PositiveFloat, Seed
 from jaxtrain.optim import trees
 from jaxtrain.optim.param_rules import compiled, path_name
 

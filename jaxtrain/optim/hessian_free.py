@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxtrain.config.annotations import Fraction, NonNegativeFloat, PositiveInt
+from jaxtrain.annotations import Fraction, NonNegativeFloat, PositiveInt
 from jaxtrain.optim import trees
 from jaxtrain.optim.batch_objective import objective_of
 from jaxtrain.optim.lbfgs import objective

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import Fraction, LearningRate, PositiveFloat, PositiveInt, Seed
+from jaxtrain.annotations import Fraction, LearningRate, PositiveFloat, PositiveInt, Seed
 from jaxtrain.optim import trees
 from jaxtrain.optim.batch_objective import objective_of
 from jaxtrain.optim.chain import like

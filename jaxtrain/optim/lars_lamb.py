@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from jaxtrain.config.annotations import Fraction, LearningRate, NonNegativeFloat, PositiveFloat
+from jaxtrain.annotations import Fraction, LearningRate, NonNegativeFloat, PositiveFloat
 from jaxtrain.optim.adam import scale_by_adam
 from jaxtrain.optim.chain import chain, with_standard_promotion
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay

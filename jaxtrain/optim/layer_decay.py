@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.config.annotations import ByPath
+from jaxtrain.annotations import ByPath
 
 
 def layer_decay_rules(layers: Sequence[str], decay: float) -> ByPath:

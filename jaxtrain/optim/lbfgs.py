@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import NonNegativeFloat, PositiveInt
+from jaxtrain.annotations import NonNegativeFloat, PositiveInt
 from jaxtrain.optim import trees
 from jaxtrain.optim.chain import like
 from jaxtrain.optim.line_search import Kind, search

@@ -2,7 +2,7 @@
 
 import optax
 
-from jaxtrain.config.annotations import Fraction, LearningRate
+from jaxtrain.annotations import Fraction, LearningRate
 from jaxtrain.optim.chain import chain
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import Fraction, InnerOptimizer, Interval, NonNegativeFloat, PositiveInt, Steps
+from jaxtrain.annotations import Fraction, InnerOptimizer, Interval, NonNegativeFloat, PositiveInt, Steps
 from jaxtrain.optim.trees import is_masked, widest
 
 PositiveFraction = Annotated[float, Interval(above=0, most=1)]

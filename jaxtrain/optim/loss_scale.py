@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import LossScale, PositiveInt
+from jaxtrain.annotations import LossScale, PositiveInt
 
 T = TypeVar("T")
 NO_OBJECTIVE = (

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import Fraction, NonNegativeFloat, Probability
+from jaxtrain.annotations import Fraction, NonNegativeFloat, Probability
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrain.config.annotations import PositiveFloat
+from jaxtrain.annotations import PositiveFloat
 from jaxtrain.optim.losses import Loss
 
 

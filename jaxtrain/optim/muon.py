@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from jaxtrain.config.annotations import Fraction, LearningRate, PositiveFloat, PositiveInt
+from jaxtrain.annotations import Fraction, LearningRate, PositiveFloat, PositiveInt
 from jaxtrain.optim.adam import scale_by_adam
 from jaxtrain.optim.chain import chain, like, with_standard_promotion
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay

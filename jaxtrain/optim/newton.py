@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxtrain.config.annotations import NonNegativeFloat, PositiveFloat, PositiveInt
+from jaxtrain.annotations import NonNegativeFloat, PositiveFloat, PositiveInt
 from jaxtrain.optim import trees
 from jaxtrain.optim.bfgs import check_size
 from jaxtrain.optim.chain import like

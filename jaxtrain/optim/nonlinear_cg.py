@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import Fraction, PositiveInt
+from jaxtrain.annotations import Fraction, PositiveInt
 from jaxtrain.optim import trees
 from jaxtrain.optim.lbfgs import objective
 from jaxtrain.optim.line_search import C1, Kind, search

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import ByPath, NonNegativeFloat
+from jaxtrain.annotations import ByPath, NonNegativeFloat
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim.trees import is_masked
 

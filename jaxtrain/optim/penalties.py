@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.config.annotations import NonNegativeFloat
+from jaxtrain.annotations import NonNegativeFloat
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim.param_rules import compiled, path_name
 from jaxtrain.optim.trees import widest

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import Fraction, LearningRate, NonNegativeFloat, PositiveFloat, Steps
+from jaxtrain.annotations import Fraction, LearningRate, NonNegativeFloat, PositiveFloat, Steps
 from jaxtrain.optim.chain import chain, like
 from jaxtrain.optim.moments import running_mean, zeros_like
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay

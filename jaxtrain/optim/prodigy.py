@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from jaxtrain.config.annotations import Fraction, LearningRate, PositiveFloat
+from jaxtrain.annotations import Fraction, LearningRate, PositiveFloat
 from jaxtrain.optim import trees
 from jaxtrain.optim.chain import like
 from jaxtrain.optim.param_rules import WeightDecay, values_by_path

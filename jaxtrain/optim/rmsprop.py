@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import Fraction, LearningRate, PositiveFloat
+from jaxtrain.annotations import Fraction, LearningRate, PositiveFloat
 from jaxtrain.optim.chain import chain, like
 from jaxtrain.optim.moments import SquaresState, over_root, running_mean, squared, zeros_like
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay, is_zero

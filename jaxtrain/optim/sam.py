@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import InnerOptimizer, PositiveFloat
+from jaxtrain.annotations import InnerOptimizer, PositiveFloat
 from jaxtrain.optim import trees
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import InnerOptimizer, Interval, LearningRate, NonNegativeFloat
+from jaxtrain.annotations import InnerOptimizer, Interval, LearningRate, NonNegativeFloat
 from jaxtrain.optim.schedules import as_schedule
 from jaxtrain.optim.trees import is_masked
 

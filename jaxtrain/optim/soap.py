@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import Fraction, LearningRate, PositiveFloat, PositiveInt
+from jaxtrain.annotations import Fraction, LearningRate, PositiveFloat, PositiveInt
 from jaxtrain.optim.chain import chain
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay
 from jaxtrain.optim.trees import widest

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import optax
 
+from jaxtrain.annotations import ByPath
 from jaxtrain.config import Clock, Config, OptimizerSpec, ParametersConfig
-from jaxtrain.config.annotations import ByPath
 from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim.layer_decay import layer_decay_rules

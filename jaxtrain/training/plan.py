@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from jaxtrain.annotations import ByPath
 from jaxtrain.augment.pipeline import BatchAugmentation
 from jaxtrain.config import Clock, Config, Duration
-from jaxtrain.config.annotations import ByPath
 from jaxtrain.config.duration import EventSchedule, Every
 from jaxtrain.data.loader import AugmentSwitch, Batch, Mix
 from jaxtrain.data.source import Split

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrain.config.annotations import Interval, PositiveInt, Side
+from jaxtrain.annotations import Interval, PositiveInt, Side
 from jaxtrain.tta.base import Examples, Group, Setting, Views, distinct, in_words
 
 CropSize = Side | Annotated[float, Interval(above=0, most=1)]

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxtrain.annotations import PositiveInt
 from jaxtrain.augment.pipeline import pipeline
-from jaxtrain.config.annotations import PositiveInt
 from jaxtrain.config.spec import AugmentationSpec
 from jaxtrain.models.outputs import logits_of
 from jaxtrain.nn.marginalization import draw_outputs

@@ -2,7 +2,7 @@
 
 import jax
 
-from jaxtrain.config.annotations import Side
+from jaxtrain.annotations import Side
 from jaxtrain.tta.base import Group, Setting, Views
 from jaxtrain.tta.crops import Crop, crop_group, five_crops, with_mirrored
 from jaxtrain.tta.scales import at_size, ordered_scales, resized, shorter_side

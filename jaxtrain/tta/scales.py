@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import jax
 
-from jaxtrain.config.annotations import Side
+from jaxtrain.annotations import Side
 from jaxtrain.models.score_maps import mean_scores
 from jaxtrain.tta.base import Examples, Group, Setting, Shape, Views
 from jaxtrain.tta.crops import Crop, crop_group, five_crops, images_of, with_mirrored

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from hypothesis import strategies as st
 
+from jaxtrain.annotations import Component, Interval, NonEmpty, StepCount
 from jaxtrain.config import Config, Duration
-from jaxtrain.config.annotations import Component, Interval, NonEmpty, StepCount
 from jaxtrain.config.schema import Section
 from jaxtrain.config.spec import SPECS, Spec
 from jaxtrain.registry import KINDS, table

@@ -56,7 +56,9 @@ def test_a_run_is_that_on_automatic_axes(model: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [4, 5])
 def test_micro_batches_divide_among_the_devices(size: int) -> None:
-    with pytest.raises(ConfigError, match=r"data\.micro_batch: .* do not divide evenly among 8 devices.*choose one of 8, 16"):
+    with pytest.raises(
+        ConfigError, match=r"data\.micro_batch: .* do not divide evenly among 8 devices.*choose one of 8, 16"
+    ):
         make_plan(recipe("mlp(widths=[8])", "parallel.axis_types=explicit", f"data.micro_batch={size}"))
     make_plan(recipe("mlp(widths=[8])", "parallel.axis_types=explicit", "data.micro_batch=8"))
 

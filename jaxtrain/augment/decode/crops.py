@@ -6,9 +6,9 @@ from typing import Annotated
 
 import numpy as np
 
+from jaxtrain.annotations import Interval, Side
 from jaxtrain.augment.decode.window import HostAugmentation, Size, Window
 from jaxtrain.augment.options import Ratios, ordered
-from jaxtrain.config.annotations import Interval, Side
 
 Area = Annotated[float, Interval(above=0, most=1)]
 """A part of the picture's area."""

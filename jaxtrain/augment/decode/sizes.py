@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from jaxtrain.annotations import Probability, Side
 from jaxtrain.augment.decode.window import HostAugmentation, Size, Window, whole
-from jaxtrain.config.annotations import Probability, Side
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.config.annotations import Component, Interval
+from jaxtrain.annotations import Component, Interval
 
 
 class Soft(NamedTuple):

@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxtrain.annotations import PositiveFloat, Probability, Steps
 from jaxtrain.augment.mixing.base import Mixing, Scheduled, ScheduledProbability, Soft, at
 from jaxtrain.augment.occlusion import erase_given
-from jaxtrain.config.annotations import PositiveFloat, Probability, Steps
 from jaxtrain.random import draw_by_example
 
 Per = Literal["batch", "example"]

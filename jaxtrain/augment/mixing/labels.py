@@ -2,8 +2,8 @@
 
 import jax
 
+from jaxtrain.annotations import Steps
 from jaxtrain.augment.mixing.base import Mixing, ScheduledShare, Soft, at
-from jaxtrain.config.annotations import Steps
 
 
 def label_smoothing(share: ScheduledShare = 0.1, until: Steps | None = None) -> Mixing:

@@ -1,4 +1,11 @@
 # Written by scripts/write_stubs.py: what the package offers, for editors and type checkers.
+from jaxtrain.data.preprocessing import base as base
+from jaxtrain.data.preprocessing import channels as channels
+from jaxtrain.data.preprocessing import linear as linear
+from jaxtrain.data.preprocessing import moments as moments
+from jaxtrain.data.preprocessing import pixels as pixels
+from jaxtrain.data.preprocessing import resizing as resizing
+from jaxtrain.data.preprocessing import whitening as whitening
 from jaxtrain.data.preprocessing.channels import mean as mean
 from jaxtrain.data.preprocessing.channels import mean_std as mean_std
 from jaxtrain.data.preprocessing.channels import scale as scale

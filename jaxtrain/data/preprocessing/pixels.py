@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrain.config.annotations import NonNegativeFloat
+from jaxtrain.annotations import NonNegativeFloat
 from jaxtrain.data.preprocessing.base import Batches, Recipe
 from jaxtrain.data.preprocessing.moments import pixel_sums
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtrain.config.annotations import NonNegativeFloat, PositiveInt
+from jaxtrain.annotations import NonNegativeFloat, PositiveInt
 from jaxtrain.data.preprocessing.base import Batches, Recipe
 from jaxtrain.data.preprocessing.linear import LinearMap
 from jaxtrain.data.preprocessing.moments import cross_sums, pixel_sums

@@ -10,7 +10,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from jaxtrain.config.annotations import PositiveInt
+from jaxtrain.annotations import PositiveInt
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.files import Form, Search, reading

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from jaxtrain.config.annotations import NonEmpty, PositiveInt
+from jaxtrain.annotations import NonEmpty, PositiveInt
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.encoded import Encoded, EncodedSource
 from jaxtrain.data.source import ArraySource

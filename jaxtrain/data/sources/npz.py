@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from jaxtrain.config.annotations import NonEmpty, PositiveInt
+from jaxtrain.annotations import NonEmpty, PositiveInt
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.files import Form, Search

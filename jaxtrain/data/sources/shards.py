@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from jaxtrain.config.annotations import PositiveInt
+from jaxtrain.annotations import PositiveInt
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.sources.files import data_directory, is_directory, is_file, reading
 from jaxtrain.data.sources.npy_files import check_examples, check_whole, npy_header, npz_headers

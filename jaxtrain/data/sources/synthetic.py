@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxtrain.config.annotations import NonNegativeInt, PositiveInt
+from jaxtrain.annotations import NonNegativeInt, PositiveInt
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.source import ArraySource
 from jaxtrain.errors import DataError, did_you_mean

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from PIL import Image
 
-from jaxtrain.config.annotations import NonEmpty, PositiveInt
+from jaxtrain.annotations import NonEmpty, PositiveInt
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.encoded import Encoded, EncodedSource
 from jaxtrain.data.source import ArraySource

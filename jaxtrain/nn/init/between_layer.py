@@ -14,7 +14,7 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from jaxtrain.config.annotations import PositiveFloat, PositiveInt
+from jaxtrain.annotations import PositiveFloat, PositiveInt
 from jaxtrain.nn.init.within_layer import within_layer
 from jaxtrain.nn.layer_calls import VARIES, WHOLE, Layer, check_batch, check_report, rewrite, varies
 

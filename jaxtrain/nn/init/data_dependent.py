@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from jaxtrain.config.annotations import NonNegativeFloat, PositiveFloat, PositiveInt
+from jaxtrain.annotations import NonNegativeFloat, PositiveFloat, PositiveInt
 from jaxtrain.nn.init.lsuv import lsuv as scale_layers
 from jaxtrain.nn.init.patch_whitening import whiten_first_layer
 from jaxtrain.nn.init.within_layer import Filters

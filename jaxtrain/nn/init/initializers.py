@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen import initializers
 
-from jaxtrain.config.annotations import NonNegativeFloat, PositiveFloat
+from jaxtrain.annotations import NonNegativeFloat, PositiveFloat
 
 Initializer = initializers.Initializer
 KernelInit = Literal[

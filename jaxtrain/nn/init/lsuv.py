@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxtrain.config.annotations import PositiveFloat, PositiveInt
+from jaxtrain.annotations import PositiveFloat, PositiveInt
 from jaxtrain.nn.init.initializers import orthogonal
 from jaxtrain.nn.layer_calls import VARIES, Layer, check_batch, check_report, layer_keys, rewrite, varies
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxtrain.config.annotations import PositiveInt
+from jaxtrain.annotations import PositiveInt
 from jaxtrain.nn.init.initializers import xavier
 from jaxtrain.nn.init.patch_whitening import kmeans_filters, patches_of, pca_filters
 from jaxtrain.nn.layer_calls import VARIES, Layer, check_batch, check_report, layer_keys, rewrite

@@ -1,42 +1,13 @@
-"""Schedules of learning rates and momenta: functions `step -> number`."""
+"""Schedules of learning rates and momenta: functions `step -> number`, made by the factories of `SCHEDULES`."""
 
-from jaxtrain.optim.schedules.base import Schedule, as_schedule
-from jaxtrain.optim.schedules.decaying import (
-    constant,
-    cosine,
-    exponential,
-    inverse_sqrt,
-    linear,
-    multistep,
-    per_epoch,
-    polynomial,
-    step,
-)
-from jaxtrain.optim.schedules.momentum import sutskever_momentum
-from jaxtrain.optim.schedules.on_plateau import Plateau, observe_plateau, plateau, plateau_state, with_plateau
-from jaxtrain.optim.schedules.periodic import cyclic, one_cycle, sgdr, triangular, wsd
+from jaxtrain.optim.catalog.schedules import SCHEDULES as SCHEDULES
+from jaxtrain.optim.schedules.base import Schedule as Schedule
+from jaxtrain.optim.schedules.base import as_schedule as as_schedule
+from jaxtrain.optim.schedules.on_plateau import Plateau as Plateau
+from jaxtrain.optim.schedules.on_plateau import observe_plateau as observe_plateau
+from jaxtrain.optim.schedules.on_plateau import plateau_state as plateau_state
+from jaxtrain.optim.schedules.on_plateau import with_plateau as with_plateau
+from jaxtrain.registry import publish_factories
 
-__all__ = [
-    "Plateau",
-    "Schedule",
-    "as_schedule",
-    "constant",
-    "cosine",
-    "cyclic",
-    "exponential",
-    "inverse_sqrt",
-    "linear",
-    "multistep",
-    "observe_plateau",
-    "one_cycle",
-    "per_epoch",
-    "plateau",
-    "plateau_state",
-    "polynomial",
-    "sgdr",
-    "step",
-    "sutskever_momentum",
-    "triangular",
-    "with_plateau",
-    "wsd",
-]
+create, names = SCHEDULES.create, SCHEDULES.names
+publish_factories(__name__, SCHEDULES)

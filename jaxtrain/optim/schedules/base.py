@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrain.config.annotations import LearningRate, PositiveInt
+from jaxtrain.annotations import LearningRate, PositiveInt
 from jaxtrain.config.duration import Clock
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.config.annotations import InnerSchedule, NonNegativeFloat, PositiveFloat, PositiveInt, Steps
+from jaxtrain.annotations import InnerSchedule, NonNegativeFloat, PositiveFloat, PositiveInt, Steps
 from jaxtrain.optim.schedules.base import Schedule, after_warmup
 
 

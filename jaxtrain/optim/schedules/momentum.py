@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.config.annotations import Fraction, Steps
+from jaxtrain.annotations import Fraction, Steps
 from jaxtrain.optim.schedules.base import Schedule
 
 

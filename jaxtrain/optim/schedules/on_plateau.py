@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtrain.config.annotations import Interval, NonNegativeFloat, NonNegativeInt, Steps
+from jaxtrain.annotations import Interval, NonNegativeFloat, NonNegativeInt, Steps
 from jaxtrain.optim.schedules.base import Schedule, after_warmup
 
 Reduction = Annotated[float, Interval(above=0, below=1)]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.config.annotations import Fraction, Interval, NonNegativeFloat, PositiveFloat, PositiveInt, Steps
+from jaxtrain.annotations import Fraction, Interval, NonNegativeFloat, PositiveFloat, PositiveInt, Steps
 from jaxtrain.optim.schedules.base import Schedule, after_warmup
 
 AtLeastOne = Annotated[float, Interval(least=1)]
