@@ -1,4 +1,4 @@
-"""Schedules of learning rates and momenta: functions `step -> number`."""
+"""Schedules of the learning rate and the momentum: functions `step -> number`."""
 
 from jaxtrain.optim.schedules.base import Schedule, as_schedule
 from jaxtrain.optim.schedules.decaying import (
