@@ -34,7 +34,7 @@ class LoadReport:
         lines += [f"new: {_list_names(self.new)}"] if self.new else []
         counters = [name for name in self.left_out if is_counter(name)]
         others = [name for name in self.left_out if not is_counter(name)]
-        lines += [f"not used: {len(counters)} batch counters (num_batches_tracked)"] if counters else []
+        lines += [f"not used: {len(counters)} of torch's batch counters (num_batches_tracked)"] if counters else []
         lines += [f"not used: {_list_names(others)}"] if others else []
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
