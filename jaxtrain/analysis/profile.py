@@ -169,7 +169,7 @@ class _Session:
         self._dispatch: Callable[..., Any] = self._compile()
 
     def _compile(self) -> Any:
-        """Compile the program, store its HLO and bytes, and return it. A call of the jitted function would recompile."""
+        """Compile the program, store its HLO and bytes, and return it. Calling the jitted function would recompile."""
         lowered = self._parts.lower(self._state)
         if lowered is None:
             return self._parts.program
