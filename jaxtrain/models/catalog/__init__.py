@@ -1,8 +1,8 @@
 """The catalog of models: an entry with all options for each family, and one for each published variant.
 
-The reference figures of an entry are the input shape, the number of classes, the parameters and the multiply-adds of
-convolutions, dense layers and attention for one image. A test compares every model with them. Its key "published" holds
-the published errors, where there are any.
+The reference figures of an entry are the input shape, the number of classes, the parameters and the multiply-adds. The
+multiply-adds count convolutions, dense layers and attention for one image. A test compares every model with these
+figures. The key "published" holds the published errors, if there are any.
 """
 
 import dataclasses

@@ -45,8 +45,8 @@ def load_weights(
       head: "strict" loads the layers that return logits; "new" initializes them, for other classes; "zeros" sets them
         to zero. The last two ignore the file's head.
       first_conv: "adapt" sums or repeats the input channels of the first kernel for another number of channels.
-      first_dense: "pooled" converts a dense layer on a flattened feature map of another size, as if the map were pooled
-        to the old size first, as torchvision's VGG and AlexNet do.
+      first_dense: "pooled" converts a dense layer on a flattened feature map of another size. The result equals pooling the
+        map to the old size first, as torchvision's VGG and AlexNet do.
       positions: convention of the bicubic interpolation of a vision transformer's positions for another image size.
       key: random key of a new head; `jax.random.key(0)` by default.
 
@@ -79,13 +79,13 @@ def load_weights(
     else:
         arrays, title = read_arrays(source), str(source)
     arrays, wrapper = unwrapped(arrays)
-    seen = anatomy(model, input_shape)
-    table = recognized(model, seen, arrays, title) if naming == "auto" else named(model, seen, naming)
-    unwanted = frozenset(path for path in seen.shapes if head != "strict" and of_head(path))
+    trace = anatomy(model, input_shape)
+    table = recognized(model, trace, arrays, title) if naming == "auto" else named(model, trace, naming)
+    unwanted = frozenset(path for path in trace.shapes if head != "strict" and of_head(path))
     adapting = Adapting(first_conv, positions, first_dense)
-    fit = fitted(table, Source(title, arrays, renamed(arrays, table.family)), seen, unwanted, adapting)
-    values = {**fit.values, **_initialize_head(model, seen, unwanted, zeros=head == "zeros", key=key)}
-    variables = {path: jnp.asarray(values[path]) for path in seen.shapes}
+    fit = fitted(table, Source(title, arrays, renamed(arrays, table.family)), trace, unwanted, adapting)
+    values = {**fit.values, **_initialize_head(model, trace, unwanted, zeros=head == "zeros", key=key)}
+    variables = {path: jnp.asarray(values[path]) for path in trace.shapes}
     used = set(fit.names.values())
     notes = [
         table.family.caveat(model) if table.family else "",
@@ -108,17 +108,17 @@ def of_head(path: str) -> bool:
 
 
 def _initialize_head(
-    model: nn.Module, seen: Anatomy, paths: Collection[str], *, zeros: bool, key: jax.Array | None
+    model: nn.Module, trace: Anatomy, paths: Collection[str], *, zeros: bool, key: jax.Array | None
 ) -> Mapping[str, Any]:
     """Return the initial values of the variables at `paths`; the compiler drops all other computation."""
     if zeros:
-        return {path: np.zeros(seen.shapes[path].shape, seen.shapes[path].dtype) for path in paths}
+        return {path: np.zeros(trace.shapes[path].shape, trace.shapes[path].dtype) for path in paths}
     if not paths:
         return {}
 
     @jax.jit
     def init(key: jax.Array) -> Mapping[str, jax.Array]:
-        variables = model.init(key, jnp.zeros((1, *seen.image), jnp.float32), train=False)
+        variables = model.init(key, jnp.zeros((1, *trace.image), jnp.float32), train=False)
         flat = traverse_util.flatten_dict(variables, sep="/")
         return {path: flat[path] for path in paths}
 

@@ -30,13 +30,13 @@ class Fitted:
     adapted: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def fitted(table: Named, source: Source, seen: Anatomy, unwanted: Collection[str], adapting: Adapting) -> Fitted:
+def fitted(table: Named, source: Source, trace: Anatomy, unwanted: Collection[str], adapting: Adapting) -> Fitted:
     """Return the variables of the model from a file, except the unwanted ones.
 
     Args:
       table: the arrays that a file for the model has.
       source: the arrays of the file.
-      seen: the variables of the model.
+      trace: trace of the model with its variables.
       unwanted: paths of variables that do not come from the file.
       adapting: kinds of resizing that the caller allows.
 
@@ -51,24 +51,24 @@ def fitted(table: Named, source: Source, seen: Anatomy, unwanted: Collection[str
         if entry.name not in source.own:
             problems.missing.update(dict.fromkeys(paths, entry.name))
             continue
-        variables = _convert_array(entry, source[entry.name], seen, adapting, problems, fit)
+        variables = _convert_array(entry, source[entry.name], trace, adapting, problems, fit)
         fit.names.update(dict.fromkeys(variables, source.own[entry.name]))
         for path, value in variables.items():
-            fit.values[path] = _cast(path, value, seen, problems)
+            fit.values[path] = _cast(path, value, trace, problems)
     known, optional = table.names(), table.family.optional if table.family else r"(?!)"
     problems.unexpected = [
         own
         for name, own in source.own.items()
         if name not in known and not is_counter(name) and not re.fullmatch(optional, name)
     ]
-    _advise(problems, seen)
+    _advise(problems, trace)
     what = table.family.title if table.family else "a file of this package"
     problems.raise_any(source.title, f"{what} with the names of {table.naming}")
     return fit
 
 
 def _convert_array(
-    entry: Entry, array: np.ndarray, seen: Anatomy, adapting: Adapting, problems: Problems, fit: Fitted
+    entry: Entry, array: np.ndarray, trace: Anatomy, adapting: Adapting, problems: Problems, fit: Fitted
 ) -> dict[str, np.ndarray]:
     """Return the variables of one array by path; if it does not fit, return none and add the reason to `problems`."""
     path = entry.parts[0].path
@@ -78,7 +78,7 @@ def _convert_array(
     wide = array.astype(np.float32) if array.dtype.itemsize < 4 else array
     if wide.shape == entry.shape:
         return entry.ours(wide)
-    adaptation = adapting.adaptation(entry, wide.shape, seen)
+    adaptation = adapting.adaptation(entry, wide.shape, trace)
     if adaptation and adaptation.wanted:
         fit.adapted[path] = f"{adaptation.found}, converted to {adaptation.made}"
         return adaptation.ours(wide)
@@ -94,9 +94,9 @@ def _convert_array(
     return {}
 
 
-def _cast(path: str, value: np.ndarray, seen: Anatomy, problems: Problems) -> np.ndarray:
+def _cast(path: str, value: np.ndarray, trace: Anatomy, problems: Problems) -> np.ndarray:
     """Cast a value to the dtype of the model; add values that are not finite to `problems`."""
-    dtype = seen.shapes[path].dtype
+    dtype = trace.shapes[path].dtype
     with np.errstate(over="ignore"):
         cast = value.astype(dtype, copy=False)
     finite = np.isfinite(cast)
@@ -107,9 +107,9 @@ def _cast(path: str, value: np.ndarray, seen: Anatomy, problems: Problems) -> np
     return cast
 
 
-def _advise(problems: Problems, seen: Anatomy) -> None:
+def _advise(problems: Problems, trace: Anatomy) -> None:
     """Add advice on the likely cause of many differences to `problems`."""
-    statistics = {path for path in seen.shapes if path.startswith("batch_stats/")}
+    statistics = {path for path in trace.shapes if path.startswith("batch_stats/")}
     if not statistics and any(name.endswith(("running_mean", "/mean")) for name in problems.unexpected):
         problems.advice["The file has batch normalization but the model has none: set the model's norm to 'batch'."] = (
             None

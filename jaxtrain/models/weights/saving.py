@@ -46,15 +46,15 @@ def arrays_of(
     model: nn.Module, input_shape: Image, variables: Mapping[str, Any], *, naming: Naming = "jaxtrain"
 ) -> dict[str, np.ndarray]:
     """Return the arrays that `save_weights` writes, by name."""
-    seen = anatomy(model, input_shape)
-    table = named(model, seen, naming)
+    trace = anatomy(model, input_shape)
+    table = named(model, trace, naming)
     flat = {path: np.asarray(x) for path, x in traverse_util.flatten_dict(dict(variables), sep="/").items()}
     problems = Problems(
-        missing={path: path for path in seen.shapes if path not in flat},
-        unexpected=[path for path in flat if path not in seen.shapes],
+        missing={path: path for path in trace.shapes if path not in flat},
+        unexpected=[path for path in flat if path not in trace.shapes],
         mismatched={
             path: f"{flat[path].shape} in the variables and {x.shape} in the model"
-            for path, x in seen.shapes.items()
+            for path, x in trace.shapes.items()
             if path in flat and flat[path].shape != x.shape
         },
     )
