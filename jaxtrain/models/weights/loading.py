@@ -45,8 +45,8 @@ def load_weights(
       head: "strict" loads the layers that return logits; "new" initializes them, for other classes; "zeros" sets them
         to zero. The last two ignore the file's head.
       first_conv: "adapt" sums or repeats the input channels of the first kernel for another number of channels.
-      first_dense: "pooled" converts a dense layer on a flattened feature map of another size. The result equals pooling the
-        map to the old size first, as torchvision's VGG and AlexNet do.
+      first_dense: "pooled" converts a dense layer on a flattened feature map of another size. The result equals
+        pooling the map to the old size first, as torchvision's VGG and AlexNet do.
       positions: convention of the bicubic interpolation of a vision transformer's positions for another image size.
       key: random key of a new head; `jax.random.key(0)` by default.
 
