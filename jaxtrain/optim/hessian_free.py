@@ -55,9 +55,10 @@ def hessian_free(
     has negative curvature, or if the result does not descend. An update never raises the objective; if nothing lowers
     it, the update is 0.
 
-    The damping is multiplied by 2/3 if the decrease is more than 3/4 of the decrease predicted by the model, by 3/2 if
-    it is less than 1/4 (Martens 2010, section 4.1), and by 4 if the update is 0. It stays at or above its first value
-    times the rounding unit. If it would exceed its first value divided by the unit, it is reset to its first value.
+    The damping is multiplied by 2/3 if the decrease is more than 3/4 of that predicted by the model, and by 3/2 if it
+    is less than 1/4 (Martens 2010, section 4.1). It is multiplied by 4 if the update is 0. It stays at or above its
+    first value times the rounding unit. If it would exceed its first value divided by the unit, it is reset to its
+    first value.
 
     The objective must be the same at each step: the full batch, no dropout, no augmentation. `update` needs `params`
     and `value_fn` and accepts `value`. "gauss_newton" also needs an `objective` (`BatchObjective`) with `outputs` and

@@ -51,7 +51,7 @@ def lbfgs(
 
         x' = x - t H g     t by a line search, H g by the two-loop recursion
 
-    H is built from the last m pairs of a step s and the change y of the gradient, starting from (s'y / y'y) I of the
+    H is built from the last m pairs of a step s and the change y of the gradient. It starts from (s'y / y'y) I of the
     newest pair. A pair is kept only if s'y > curvature_eps * |s| |y|. So H is positive definite, and the direction
     descends even if the objective is not convex. If rounding breaks that, or a search fails, the memory is cleared and
     the next direction is that of steepest descent.

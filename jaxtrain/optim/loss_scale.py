@@ -65,7 +65,7 @@ def with_loss_scale(
             extra["grad"] = grads
         found, inner_state = inner.update(grads, state.inner, params, **extra)
         found = jax.tree.map(lambda u: jnp.where(finite, u, jnp.zeros((), u.dtype)), found)
-        return found, _update_scale(state, finite, where(finite, inner_state, state.inner), interval)
+        return found, _update_scale(state, finite, select_tree(finite, inner_state, state.inner), interval)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -85,7 +85,7 @@ def loss_scale_state(opt_state: Any) -> LossScaleState | None:
     return next((node for node in nodes if isinstance(node, LossScaleState)), None)
 
 
-def where(chosen: jax.Array, tree: Any, other: Any) -> Any:
+def select_tree(chosen: jax.Array, tree: Any, other: Any) -> Any:
     """Return the leaves of `tree` if `chosen` (bool[]) is True, else those of `other`."""
     return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), tree, other)
 
@@ -132,8 +132,10 @@ def skip_overflow(before: T, after: T, pairs: dict[str, Any]) -> tuple[T, dict[s
     skipped = new.skipped > old.skipped
     hopeless = skipped & (old.scale <= LEAST)
     out = skipped & ~jnp.isfinite(pairs["loss"][0])
-    kept = {name: where(out, (jnp.zeros_like(total), jnp.int32(0)), (total, n)) for name, (total, n) in pairs.items()}
+    kept = {
+        name: select_tree(out, (jnp.zeros_like(total), jnp.int32(0)), (total, n)) for name, (total, n) in pairs.items()
+    }
     total, count = pairs["loss"]
-    kept["loss"] = where(hopeless, (jnp.full_like(total, jnp.nan), count), kept["loss"])
-    params = where(skipped, start.params, left.params)
-    return left.replace(params=params, variables=where(skipped, start.variables, left.variables)), kept
+    kept["loss"] = select_tree(hopeless, (jnp.full_like(total, jnp.nan), count), kept["loss"])
+    params = select_tree(skipped, start.params, left.params)
+    return left.replace(params=params, variables=select_tree(skipped, start.variables, left.variables)), kept
