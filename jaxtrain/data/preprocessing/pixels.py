@@ -78,8 +78,8 @@ def standardize(epsilon: NonNegativeFloat = 0.0) -> Recipe:
 
     Args:
       epsilon: the constant added to the variances, in units of squared pixels in [0, 1]. A pixel that varies in few
-        training images has a tiny standard deviation, and its values in other images become huge (above 100 at the
-        margins of MNIST). About 1e-2 keeps them small.
+        training images has a tiny standard deviation. Its values in other images then become huge (above 100 at
+        the margins of MNIST); about 1e-2 keeps them small.
 
     Example:
       >>> import numpy as np
