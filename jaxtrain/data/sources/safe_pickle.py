@@ -1,8 +1,8 @@
 """A safe reader of pickled arrays from untrusted files.
 
 `pickle.load` can run arbitrary code. This unpickler maps the few names that numpy arrays need to plain containers of
-this module and rejects every other name. A pickle therefore reaches neither code nor numpy. Afterwards the containers become
-arrays, but only those with plain numbers.
+this module and rejects every other name. A pickle therefore reaches neither code nor numpy. Afterwards the
+containers become arrays, but only those with plain numbers.
 """
 
 import io
