@@ -54,7 +54,9 @@ def test_a_run_is_that_on_automatic_axes(model: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [4, 5])
 def test_micro_batches_divide_among_the_devices(size: int) -> None:
-    with pytest.raises(ConfigError, match=r"data\.micro_batch: .* do not divide evenly among 8 devices.*choose one of 8, 16"):
+    with pytest.raises(
+        ConfigError, match=r"data\.micro_batch: .* do not divide evenly among 8 devices.*choose one of 8, 16"
+    ):
         make_plan(recipe("mlp(widths=[8])", "parallel.axis_types=explicit", f"data.micro_batch={size}"))
     make_plan(recipe("mlp(widths=[8])", "parallel.axis_types=explicit", "data.micro_batch=8"))
 
@@ -65,7 +67,7 @@ def test_what_does_not_fit_is_said_by_the_plan(monkeypatch: pytest.MonkeyPatch) 
         return x.reshape(n, h // window, window, w // window, window, c).max(axis=(2, 4))
 
     monkeypatch.setattr("jaxtrain.models.lenet.pool", reshape_batch)
-    with pytest.raises(ConfigError, match=r"parallel\.axis_types: the model cannot be laid out over .*use auto"):
+    with pytest.raises(ConfigError, match=r"parallel\.axis_types: the model cannot be sharded over .*use auto"):
         make_plan(recipe("lenet5", "parallel.axis_types=explicit"))
 
 

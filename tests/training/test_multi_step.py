@@ -180,12 +180,14 @@ def test_streamed_batches_come_one_by_one() -> None:
     config = tiny_config()
     config = config.replace(data=config.data.replace(host="random_crop(4)"))
     assert make_plan(config).steps_per_call == StepsPerCall(1, 1)
-    with pytest.raises(ConfigError, match=r"4 steps in a dispatch are not possible: streamed batches arrive one at a time"):
+    with pytest.raises(
+        ConfigError, match=r"4 steps in a dispatch are not possible: streamed batches arrive one at a time"
+    ):
         make_plan(config.replace(steps_per_dispatch=4))
 
 
 def test_pmap_is_called_for_each_step() -> None:
     config = tiny_config(parallel=ParallelConfig(backend="pmap"), devices=2)
     assert make_plan(config).steps_per_call == StepsPerCall(1, 1)
-    with pytest.raises(ConfigError, match=r"pmap is called for each step.* parallel.backend=jit"):
+    with pytest.raises(ConfigError, match=r"pmap runs one step in a call.* parallel.backend=jit"):
         make_plan(config.replace(steps_per_dispatch=4))
