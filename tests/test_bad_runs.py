@@ -104,13 +104,13 @@ def new(workdir: str) -> tuple[str, ...]:
 
 
 ROWS = (
-    Row("another-config", nothing, (*CONTINUE, "seed=1"), ("run of another config", "seed: 0 there, 1 now")),
+    Row("another-config", nothing, (*CONTINUE, "seed=1"), ("run with another config", "seed: 0 there, 1 now")),
     Row("a-file", file("taken"), new("taken"), ("run directory taken",), alone=True),
     Row("below-a-file", file("taken"), new("taken/run"), ("run directory taken/run",)),
     Row("below-proc", nothing, new("/proc/jaxtrain/run"), ("run directory /proc/jaxtrain/run",)),
     Row("name-too-long", nothing, new("x" * 300), (f"run directory {'x' * 300}", "too long")),
     Row("default-below-a-file", file("runs"), ("train", "tiny.json"), ("run directory runs/tiny-",)),
-    Row("of-something-else", file("photos/cat.jpg"), new("photos"), ("photos holds files", "--workdir")),
+    Row("of-something-else", file("photos/cat.jpg"), new("photos"), ("photos contains files", "--workdir")),
     Row("config-no-json", file("run/config.json", "{"), CONTINUE, ("run/config.json", "JSON")),
     Row("config-typo", edit("run/config.json", lambda c: c.update(sede=1)), CONTINUE, ("run/config.json", "'seed'")),
     Row("config-newer", edit("run/config.json", lambda c: c.update(version=2)), CONTINUE, ("has version 2", "newer")),
@@ -125,7 +125,7 @@ ROWS = (
         "checkpoint-of-another-model",
         edit("run/config.json", other_model),
         (*CONTINUE, "model=mlp(widths=[9])"),
-        ("run/checkpoints/00000012 is of another model", "fc1"),
+        ("run/checkpoints/00000012 belongs to another model", "fc1"),
     ),
     Row("checkpoints-damaged", damage_checkpoints, CONTINUE, ("all 2 checkpoints in run/checkpoints",)),
     Row("checkpoints-empty", empty_checkpoints, CONTINUE, ("all 2 checkpoints in run/checkpoints",)),
@@ -141,7 +141,7 @@ ROWS = (
     Row("eval-draws", nothing, (*EVAL, "--views", "draws(2)", "--fold-batchnorm"), ("--fold-batchnorm: draws",)),
     Row("eval-damaged", damage_checkpoints, EVAL, ("run/checkpoints/000000", "is damaged")),
     Row("eval-none", lambda: shutil.rmtree("run/checkpoints"), EVAL, ("no checkpoint in run/checkpoints",)),
-    Row("eval-another-model", edit("run/config.json", other_model), EVAL, ("of another model", "fc1")),
+    Row("eval-another-model", edit("run/config.json", other_model), EVAL, ("another model", "fc1")),
     Row("eval-no-mean", lambda: Path("run/preprocessing.json").unlink(), EVAL, ("run has no preprocessing.json",)),
     Row("diff-result", file("run/result.json", "{"), ("diff", "run", "run"), ("run/result.json",)),
     Row("diff-config", file("run/config.json", "{"), ("diff", "run", "tiny.json"), ("run/config.json",)),

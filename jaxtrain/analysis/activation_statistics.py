@@ -60,10 +60,10 @@ def activation_statistics(
 
     Args:
       model: a Linen module, called as `(images, *, train)`.
-      variables: all variables of the model.
+      variables: variables of the model, all collections.
       images: f[N, ...], a batch.
-      activation: the activation after the model's layers. It must be given, because activations are functions and no
-        modules, so that it cannot be read off the model. With "identity" nothing is saturated.
+      activation: the activation after the model's layers. It must be given, because activations are functions, not
+        modules, and cannot be read off the model. With "identity" nothing is saturated.
       head_is_linear: whether the layer that is called last is a classifier, without an activation after it.
       least_slope: threshold of saturation: a value is saturated where the absolute slope of the activation is below
         it. 0.01 means |tanh| above 0.995.

@@ -18,7 +18,7 @@ class CheckReport:
     """The report that `jaxtrain check` prints.
 
     Attributes:
-      parameters: all parameters of the model.
+      parameters: parameters of the model.
       flops: floating-point operations of a training step in matrix multiplications and convolutions, two per
         multiply-add.
       state: bytes of the state, by kind.
@@ -99,7 +99,7 @@ def _describe(plan: Plan) -> list[str]:
 
 
 def _describe_parallelism(plan: Plan) -> str:
-    """Return a note on the settings of `parallel` that are not the defaults, or ""."""
+    """Return a note on how the devices share the work, or "" for the default way."""
     parallel = plan.config.parallel
     settings = [f"backend {parallel.backend}"] * (parallel.backend != "jit")
     settings += [f"a model axis of {parallel.model}"] * (parallel.model > 1)

@@ -1,4 +1,4 @@
-"""Models side by side: parameters, multiply-adds, measured times, memory of a training step, published errors."""
+"""Comparison of models: parameters, multiply-adds, measured times, memory of a training step, published errors."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ from jaxtrain.training.state import initializer as state_initializer
 from jaxtrain.training.step import make_train_step
 
 FEWEST, MOST = 3, 30
-"""Rounds of measuring: what the median is of."""
+"""The least and the greatest number of measurements that a median is taken of."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,11 @@ class Candidate:
     """A model to compare.
 
     Attributes:
-      name: by which it is told apart.
+      name: name of the model in the comparison.
       model: the Linen module.
-      shape: of an image: height, width, channels.
-      num_classes: of the data.
-      published: errors, as in the facts of the table of models, the one to show first.
+      shape: shape of an image: height, width, channels.
+      num_classes: number of classes.
+      published: published errors, as in the registry of models; the first is the one that tables show.
     """
 
     name: str
@@ -51,13 +51,12 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a program takes for a batch.
+    """The measured times and memory for a batch.
 
     Attributes:
-      forward_ms: of the model at test, in milliseconds, the median.
-      step_ms: of a training step: forward, backward, and an update with momentum.
-      step_bytes: in use by the compiled step: its arguments, results and what is between; None where the backend does
-        not say.
+      forward_ms: median time of a forward pass in evaluation mode, in milliseconds.
+      step_ms: median time of a training step in milliseconds: forward, backward, and an update with momentum.
+      step_bytes: memory of the compiled step: arguments, results and temporaries; None where the backend does not say.
     """
 
     forward_ms: float
@@ -67,13 +66,13 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A candidate and what was found.
+    """A candidate with its counts and measurements.
 
     Attributes:
       candidate: the model.
-      parameters: trained ones.
-      multiply_adds: of convolutions, dense layers and attention, for one image at test.
-      measured: times and memory; None where they were not asked for.
+      parameters: number of trained parameters.
+      multiply_adds: multiply-adds of convolutions, dense layers and attention, for one image in evaluation mode.
+      measured: times and memory; None where they were not measured.
     """
 
     candidate: Candidate
@@ -83,15 +82,19 @@ class Comparison:
 
 
 def published(spec: ModelSpec) -> tuple[Mapping[str, Any], ...]:
-    """The published errors of a model: of its row, or of the row with the same factory and the same options."""
+    """Return the published errors of a model: those of any registered model with the same factory and options."""
 
-    def choices(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def all_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return {**MODELS[name].preset, **options}
 
-    wanted = choices(spec.name, spec.options)
+    wanted = all_options(spec.name, spec.options)
     for name, info in MODELS.items():
         errors: tuple[Mapping[str, Any], ...] = info.facts.get("published", ())
-        if errors and info.factory == MODELS[spec.name].factory and choices(name, ModelSpec(name).options) == wanted:
+        if (
+            errors
+            and info.factory == MODELS[spec.name].factory
+            and all_options(name, ModelSpec(name).options) == wanted
+        ):
             return errors
     return ()
 
@@ -99,24 +102,24 @@ def published(spec: ModelSpec) -> tuple[Mapping[str, Any], ...]:
 def compare(
     candidates: Sequence[Candidate], *, batch_size: int = 8, timed: bool = True, seconds: float = 10.0
 ) -> list[Comparison]:
-    """Counts, and compiles and measures where asked to.
+    """Count parameters and multiply-adds, and measure times and memory of the compiled models.
 
-    The programs run in turn, so that other work on the machine falls on all of them alike; a first run of each is not
-    counted. Values of parameters and images are random: times do not depend on them.
+    The programs run in turns, so that other work on the machine affects all of them alike. A first run of each is a
+    warm-up and is not counted. Parameters and images are random: times do not depend on their values.
 
     Args:
-      candidates: to compare; they are all in memory at once.
-      batch_size: of what is measured.
-      timed: whether to measure.
-      seconds: of measuring, about, beyond the fewest rounds.
+      candidates: models to compare; all of them are in memory at once.
+      batch_size: batch size of the measurements.
+      timed: whether to compile and measure.
+      seconds: approximate time for all measurements, as long as each program runs at least `FEWEST` times.
 
     Raises:
-      JaxtrainError: where the memory is not enough.
-      ValueError: by a model, where it cannot take its images.
+      JaxtrainError: there is not enough memory.
+      ValueError: a model does not accept images of its candidate's shape.
     """
-    counted = [_counted(c) for c in candidates]
+    counts = [_count(c) for c in candidates]
     if not timed:
-        return counted
+        return counts
     try:
         programs = [_Programs(c, batch_size) for c in candidates]
         times = _in_turn([run for p in programs for run in (p.forward, p.step)], seconds)
@@ -125,15 +128,15 @@ def compare(
             raise
         raise JaxtrainError(
             f"there is not enough memory for {', '.join(c.name for c in candidates)} in batches of {batch_size}; "
-            "take fewer models or smaller batches"
+            "compare fewer models, or use smaller batches"
         ) from error
     return [
         dataclasses.replace(c, measured=Measured(forward_ms=forward, step_ms=step, step_bytes=p.step_bytes))
-        for c, p, forward, step in zip(counted, programs, times[::2], times[1::2], strict=True)
+        for c, p, forward, step in zip(counts, programs, times[::2], times[1::2], strict=True)
     ]
 
 
-def _counted(candidate: Candidate) -> Comparison:
+def _count(candidate: Candidate) -> Comparison:
     model = candidate.model
     images = jax.ShapeDtypeStruct((1, *candidate.shape), jnp.float32)
     init, apply = (functools.partial(f, train=False) for f in (model.init, model.apply))
@@ -149,13 +152,13 @@ def _counted(candidate: Candidate) -> Comparison:
 
 
 class _Programs:
-    """A model's two compiled programs, and the values they run on."""
+    """A model's compiled forward pass and training step, and the arrays that they run on."""
 
     def __init__(self, candidate: Candidate, batch_size: int):
         rng = np.random.default_rng(0)
         model, tx = candidate.model, sgd(1e-3, momentum=0.9)
         abstract = jax.eval_shape(state_initializer(model, tx, candidate.shape, 0))
-        values = jax.tree_util.tree_map_with_path(lambda path, leaf: _filled(str(path[-1]), leaf, rng), abstract)
+        values = jax.tree_util.tree_map_with_path(lambda path, leaf: _fill_leaf(str(path[-1]), leaf, rng), abstract)
         self._state: TrainState = jax.device_put(values)
         images = rng.standard_normal((batch_size, *candidate.shape), np.float32)
         labels = np.arange(batch_size, dtype=np.int32) % candidate.num_classes
@@ -165,41 +168,41 @@ class _Programs:
         self._forward = jax.jit(_forward, static_argnums=0).lower(model, self._state, self._batch.images).compile()
 
     def forward(self) -> None:
-        """Runs the model at test."""
+        """Run the forward pass in evaluation mode, and wait for it."""
         jax.block_until_ready(self._forward(self._state, self._batch.images))
 
     def step(self) -> None:
-        """Makes a training step."""
+        """Run a training step, and wait for it."""
         self._state, _ = jax.block_until_ready(self._step(self._state, self._batch))
 
     @property
     def step_bytes(self) -> int | None:
-        """What the compiler says that a step takes; results that take the place of arguments count once."""
-        found = self._step.memory_analysis()
-        if found is None:
+        """The bytes that a step needs, by the compiler; results written over arguments count once."""
+        analysis = self._step.memory_analysis()
+        if analysis is None:
             return None
-        sizes = (found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes)
-        return int(sum(sizes) - found.alias_size_in_bytes)
+        sizes = (analysis.argument_size_in_bytes, analysis.output_size_in_bytes, analysis.temp_size_in_bytes)
+        return int(sum(sizes) - analysis.alias_size_in_bytes)
 
 
 def _forward(model: nn.Module, state: TrainState, images: jax.Array) -> jax.Array:
     return logits_of(model.apply({"params": state.params, **state.variables}, images, train=False))
 
 
-def _filled(name: str, leaf: Any, rng: np.random.Generator) -> Any:
-    """Values that neither vanish nor explode, without compiling an initialization."""
+def _fill_leaf(name: str, leaf: Any, rng: np.random.Generator) -> Any:
+    """Return values for a parameter with which activations neither vanish nor explode, without compiling an init."""
     if len(leaf.shape) > 1:
         return (rng.standard_normal(leaf.shape, np.float32) / math.sqrt(math.prod(leaf.shape[:-1]))).astype(leaf.dtype)
     return np.full(leaf.shape, 1 if "scale" in name or "var" in name else 0, leaf.dtype)
 
 
 def _in_turn(runs: Sequence[Callable[[], None]], seconds: float) -> list[float]:
-    """The median time of each, in milliseconds."""
+    """Return the median time of each program, in milliseconds; the programs run in turns."""
     for run in runs:
         run()
     rounds = [[_milliseconds(run) for run in runs]]
-    most = min(max(int(1000 * seconds / sum(rounds[0])), FEWEST), MOST)
-    rounds += [[_milliseconds(run) for run in runs] for _ in range(most - 1)]
+    count = min(max(int(1000 * seconds / sum(rounds[0])), FEWEST), MOST)
+    rounds += [[_milliseconds(run) for run in runs] for _ in range(count - 1)]
     return [statistics.median(times) for times in zip(*rounds, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Models side by side, as a table for the terminal."""
+"""A terminal table of compared models."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from jaxtrain.reporting.tables import count_bytes
 
 
 def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
-    """A row a model; errors have the number of a note."""
+    """Return a table with one row per model; errors refer to the numbered notes of `note_lines`."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("model", overflow="fold")
     timed = any(r.measured for r in rows)
@@ -34,12 +34,12 @@ def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
 
 
 def note_lines(rows: Sequence[Comparison]) -> list[str]:
-    """Where the errors of the table are from."""
+    """Return the numbered notes on the data, metric, protocol and source of the errors."""
     return [f"[{number}] {note}" for note, number in _notes(rows).items()]
 
 
 def _milliseconds(value: float) -> str:
-    """With a decimal, and for the small with two digits that are not zeros."""
+    """Return milliseconds with one decimal; values below 1 with two significant digits."""
     return f"{value:,.1f}" if value >= 1 else f"{value:.2g}"
 
 

@@ -1,4 +1,4 @@
-"""The compiled training step of a run, without the run: XLA's own account of its memory and operations."""
+"""The training step of a run, compiled without a run: its memory and FLOPs as XLA counts them."""
 
 import dataclasses
 import time
@@ -36,20 +36,20 @@ class CompiledStep:
     seconds: float
 
     def memory(self) -> dict[str, int] | None:
-        """Return bytes on each device by XLA's `memory_analysis`; None where the backend gives none."""
-        found = self.executable.memory_analysis()
-        if found is None:
+        """Return the bytes on each device by XLA's `memory_analysis`; None where the backend provides none."""
+        analysis = self.executable.memory_analysis()
+        if analysis is None:
             return None
         return {
-            "arguments": found.argument_size_in_bytes,
-            "outputs": found.output_size_in_bytes,
-            "aliased": found.alias_size_in_bytes,
-            "temporaries": found.temp_size_in_bytes,
-            "generated code": found.generated_code_size_in_bytes,
+            "arguments": analysis.argument_size_in_bytes,
+            "outputs": analysis.output_size_in_bytes,
+            "aliased": analysis.alias_size_in_bytes,
+            "temporaries": analysis.temp_size_in_bytes,
+            "generated code": analysis.generated_code_size_in_bytes,
         }
 
     def memory_rows(self) -> list[tuple[str, int, str]]:
-        """Return rows `(what, bytes on each device, its meaning)`, with what a step takes in all."""
+        """Return rows `(what, bytes on each device, its meaning)`; the last is the total."""
         memory = self.memory()
         if memory is None:
             return []
@@ -57,12 +57,12 @@ class CompiledStep:
         return [*rows, ("in all", total_bytes(memory), "at once, with aliased bytes counted once")]
 
     def lines(self) -> list[str]:
-        """Return sentences on the compile, and on what XLA counts."""
+        """Return lines on the compilation and on the FLOPs that XLA counts."""
         directory = jax.config.values["jax_compilation_cache_dir"]
         kept = f"kept in {directory}, where `train` finds it" if directory else "not kept: the compilation cache is off"
         lines = [f"compiled step: ready after {self.seconds:.1f} s, {kept}"]
         if self.memory() is None:
-            lines.append("memory: this backend gives no memory_analysis")
+            lines.append("memory: not available, because this backend provides no memory_analysis")
         flops = (self.executable.cost_analysis() or {}).get("flops", 0)
         if flops > 0:
             lines.append(
@@ -73,12 +73,12 @@ class CompiledStep:
 
 
 def total_bytes(memory: dict[str, int]) -> int:
-    """Return what a step takes at its worst moment: outputs that are written over arguments are counted once."""
+    """Return the peak memory of a step; outputs that are written over arguments count once."""
     return sum(memory.values()) - 2 * memory["aliased"]
 
 
 def why_unavailable(plan: Plan) -> str:
-    """Return why the step of `plan` cannot be compiled without a run, or ""."""
+    """Return the reason why the step of `plan` cannot be compiled without a run, or ""."""
     if plan.config.parallel.backend == "pmap":
         return "not available for parallel.backend=pmap, which compiles at its first call"
     if plan.layout.explicit:
@@ -87,13 +87,13 @@ def why_unavailable(plan: Plan) -> str:
 
 
 def compile_step(plan: Plan) -> CompiledStep:
-    """Compile the program that the run of `plan` calls, to the same entry of the persistent compilation cache.
+    """Compile the training step of `plan` as a run does, to the same entry of the persistent compilation cache.
 
-    The training split is read, because statistics of its images are constants of the program; nothing is put on the
+    The training split is read, because statistics of its images are constants of the program. Nothing is put on the
     devices.
 
     Raises:
-      JaxtrainError: what `read_splits` raises for data that cannot be read, and `OutOfMemory`.
+      JaxtrainError: the data cannot be read, or the memory is not enough (`OutOfMemory`).
     """
     lowered = _lower(plan)
     began = time.perf_counter()
@@ -103,7 +103,7 @@ def compile_step(plan: Plan) -> CompiledStep:
 
 
 def compile_initial_state(plan: Plan) -> None:
-    """Compile what makes the state of a run, unless its parameters look at images first (`initialize`)."""
+    """Compile the program that initializes a run's state, unless `initialize` makes it depend on images."""
     if plan.config.initialize is not None:
         return
     make = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
@@ -112,16 +112,16 @@ def compile_initial_state(plan: Plan) -> None:
 
 
 def _lower(plan: Plan) -> Any:
-    """Lower the step for its arguments' shapes and shardings.
+    """Lower the step for the shapes and shardings of its arguments.
 
-    Without the shardings jax would share fewer or other functions of the program, which then had another key in the
-    compilation cache.
+    The shardings matter: without them jax would deduplicate the program's functions differently, and the program would
+    have another key in the compilation cache.
     """
     train = read_splits(plan.splits, ("train",), plan.config.seed)["train"]
     normalization = fit_normalization(plan.splits, train)
     single, several = compile_steps(with_training_colors(plan, train), normalization)
     totals = plan.layout.placed_shapes(jax.eval_shape(empty_totals), plan.layout.replicated)
-    given = (abstract_state(plan), totals, abstract_order(plan), abstract_examples(plan))
+    arguments = (abstract_state(plan), totals, abstract_order(plan), abstract_examples(plan))
     if several is None:
-        return single.lower(*given)  # type: ignore[attr-defined]
-    return several.compiled.lower(*given, several.count(1))
+        return single.lower(*arguments)  # type: ignore[attr-defined]
+    return several.compiled.lower(*arguments, several.count(1))

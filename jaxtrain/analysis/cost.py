@@ -1,4 +1,4 @@
-"""What a step costs, counted on its jaxpr: multiply-adds of products and convolutions. Nothing is compiled."""
+"""FLOPs of matrix multiplications and convolutions, counted on a jaxpr without compiling, and bytes of a tree."""
 
 import math
 from collections.abc import Iterator
@@ -10,16 +10,17 @@ from jax.extend import core
 
 
 def flops(jaxpr: core.Jaxpr) -> int:
-    """Floating-point operations of `dot_general` and `conv_general_dilated`, two a multiply-add.
+    """Count the floating-point operations of `dot_general` and `conv_general_dilated`, two per multiply-add.
 
-    Convolutions are counted with their padded taps, zeros inserted by strides left out; loops by their length, and
-    the dearest branch of a condition. Everything elementwise is left out.
+    Convolutions include the taps on padding, but not those on the zeros that strides insert (`lhs_dilation`). The body
+    of a scan counts once per iteration, and a `cond` counts as its most expensive branch. Elementwise operations are
+    not counted.
     """
     return sum(map(equation_flops, jaxpr.eqns))
 
 
 def equation_flops(eqn: Any) -> int:
-    """`flops` of one equation of a jaxpr, with what is inside it."""
+    """Count the `flops` of one equation of a jaxpr, including its inner jaxprs."""
     name = eqn.primitive.name
     if name == "dot_general":
         (contract, _), _ = eqn.params["dimension_numbers"]
@@ -42,7 +43,7 @@ def _conv_flops(eqn: Any) -> int:
 
 
 def tree_bytes(tree: Any) -> int:
-    """Bytes of all leaves."""
+    """Return the bytes of all leaves of `tree`."""
     return sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
 
 

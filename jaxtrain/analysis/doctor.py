@@ -1,4 +1,4 @@
-"""A look at the machine: what `jaxtrain doctor` prints."""
+"""Diagnosis of the environment for `jaxtrain doctor`: versions, devices, caches and data."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ Rows = list[tuple[str, str]]
 
 
 def diagnose(data_dir: str | None = None) -> dict[str, Rows]:
-    """Titled rows `(name, text)` on versions, devices, caches and data."""
+    """Return rows `(name, text)` on versions, devices, caches and data, by title."""
     return {"versions": list(versions().items()), "devices": _devices(), "caches": _caches(), "data": _data(data_dir)}
 
 
@@ -33,26 +33,26 @@ def _devices() -> Rows:
 
 def _caches() -> Rows:
     directory = cache_directory()
-    native = ("native convolutions", _kernels())
+    native = ("native convolutions", _native_kernels())
     if directory is None:
         return [("compiled programs", "off (JAXTRAIN_COMPILATION_CACHE)"), native]
     if not directory.is_dir():
-        return [("compiled programs", f"{directory} (not made yet)"), native]
+        return [("compiled programs", f"{directory} (not created yet)"), native]
     files = [f for f in directory.rglob("*") if f.is_file()]
     size = sum(f.stat().st_size for f in files) / 2**20
     state = "" if os.access(directory, os.W_OK) else ", NOT WRITABLE"
     return [("compiled programs", f"{directory} ({len(files)} files, {size:.1f} MiB{state})"), native]
 
 
-def _kernels() -> str:
-    """Where those of a CPU are kept, or why there are none."""
+def _native_kernels() -> str:
+    """Return the directory of the native CPU kernels, or the reason why there are none."""
     from jaxtrain.xla_cpu.convolutions.native import SWITCH, find_compiler, kernel_directory
 
     directory, compiler = kernel_directory(), find_compiler()
     if directory is None:
         return f"off ({SWITCH})"
     if compiler is None:
-        return "none: no C++ compiler is found"
+        return "none: no C++ compiler was found"
     built = len(list(directory.glob("*.so"))) if directory.is_dir() else 0
     return f"{directory} ({f'{built} built' if built else 'built when first needed'}, by {compiler})"
 

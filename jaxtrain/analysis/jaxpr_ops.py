@@ -1,4 +1,4 @@
-"""What the equations of a jaxpr and the modules of flax are called in a table of layers."""
+"""Names of jaxpr equations and flax modules in a table of layers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,27 +20,27 @@ NORMS: dict[type, str] = {
     nn.GroupNorm: "group norm",
     nn.RMSNorm: "RMS norm",
 }
-"""Modules that are one layer, whatever they are computed by. That their statistics may be those of the whole image is
-left out of receptive fields, as usual."""
+"""Normalization modules, each of which is one layer. As usual, receptive fields ignore that statistics may cover the
+whole image."""
 
 SHORT = {"batch norm": "BN", "layer norm": "LN", "instance norm": "IN", "group norm": "GN"}
-"""What normalizations are called beside the layer before them."""
+"""Abbreviations of normalizations, for the row of the layer before them."""
 
 OTHER_MODULES: dict[type, str] = {PReLU: "prelu", nn.PReLU: "prelu", Dropout: "dropout", nn.Dropout: "dropout"}
-"""Modules whose elementwise work has a name of its own."""
+"""Other modules that are one layer, with the layer's name."""
 
 STATISTICS = frozenset(
     {"reduce_sum", "reduce_max", "reduce_min", "dot_general", "reduce_window_sum", "reduce_and", "reduce_or"}
 )
-"""Equations that in a normalization make its statistics."""
+"""Primitives that compute the statistics inside a normalization."""
 
 LOOPS = {"scan": "loop", "while": "loop", "cond": "branch"}
-"""Equations whose insides are not shown."""
+"""Control-flow primitives, each shown as one layer, with the layer's name."""
 
 CALLS = frozenset(
     {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}
 )
-"""Equations that stand for the one jaxpr that is inside them."""
+"""Primitives that call one inner jaxpr."""
 
 _ACTIVATIONS = {
     "tanh": "tanh",
@@ -58,16 +58,16 @@ _REDUCTIONS = {"max": "max", "sum": "sum", "min": "min", "prod": "product"}
 
 
 def join_name(primitive: str) -> str:
-    """Of two feature maps."""
+    """Return the name of a layer that joins two feature maps."""
     return _JOINS.get(primitive, primitive)
 
 
 def activation_name(eqn: Any, dependent: Sequence[bool]) -> str:
-    """What an elementwise equation on feature maps is called, empty for what bends nothing.
+    """Return the name of the activation that an elementwise equation computes, or "" if it computes none.
 
     Args:
       eqn: the equation.
-      dependent: which operands depend on the images.
+      dependent: whether each operand depends on the images.
     """
     name = eqn.primitive.name
     if name == "select_n" and dependent[0]:
@@ -79,52 +79,52 @@ def activation_name(eqn: Any, dependent: Sequence[bool]) -> str:
 
 
 def jax_nn_activation(eqn: Any) -> str:
-    """The function of `jax.nn` that an equation calls on one feature map; empty for another."""
+    """Return the name of the `jax.nn` function that an equation calls on one feature map, or "" for any other call."""
     name = str(eqn.params.get("name", ""))
-    alike = len(eqn.outvars) == 1 and any(v.aval.shape == eqn.outvars[0].aval.shape for v in eqn.invars)
-    return name if alike and name in vars(jax.nn) and not equation_flops(eqn) else ""
+    same_shape = len(eqn.outvars) == 1 and any(v.aval.shape == eqn.outvars[0].aval.shape for v in eqn.invars)
+    return name if same_shape and name in vars(jax.nn) and not equation_flops(eqn) else ""
 
 
 def describe_convolution(eqn: Any) -> str:
-    """`conv 3x3/2 pad 1 groups 32`."""
+    """Return a convolution as text: `conv 3x3/2 pad 1 groups 32`."""
     p = eqn.params
     kernel, spec = eqn.invars[1].aval.shape, p["dimension_numbers"].rhs_spec
-    window = _window([kernel[d] for d in spec[2:]], p["window_strides"], p["padding"])
-    dilation = f" dilation {_sides(p['rhs_dilation'])}" if any(d != 1 for d in p["rhs_dilation"]) else ""
+    window = _describe_window([kernel[d] for d in spec[2:]], p["window_strides"], p["padding"])
+    dilation = f" dilation {_join_sizes(p['rhs_dilation'])}" if any(d != 1 for d in p["rhs_dilation"]) else ""
     transposed = "transposed " if any(d != 1 for d in p["lhs_dilation"]) else ""
     groups = f" groups {p['feature_group_count']}" if p["feature_group_count"] != 1 else ""
     return f"{transposed}conv {window}{dilation}{groups}"
 
 
 def describe_window_pooling(eqn: Any, axes: Sequence[int]) -> str:
-    """`max pool 3x3/2 pad 1` of a window over `axes`."""
+    """Return a pooling with a window over `axes` as text: `max pool 3x3/2 pad 1`."""
     p = eqn.params
-    each = [[p[k][a] for a in axes] for k in ("window_dimensions", "window_strides", "padding")]
-    return f"{reduction_name(eqn)} pool {_window(*each)}"
+    window = [[p[k][a] for a in axes] for k in ("window_dimensions", "window_strides", "padding")]
+    return f"{reduction_name(eqn)} pool {_describe_window(*window)}"
 
 
 def describe_tile_pooling(eqn: Any, lengths: Sequence[int]) -> str:
-    """`max pool 2x2/2` of tiles that a reshape made."""
-    return f"{reduction_name(eqn)} pool {_window(lengths, lengths, [(0, 0)] * len(lengths))}"
+    """Return a pooling of the tiles that a reshape made as text: `max pool 2x2/2`."""
+    return f"{reduction_name(eqn)} pool {_describe_window(lengths, lengths, [(0, 0)] * len(lengths))}"
 
 
 def reduction_name(eqn: Any) -> str:
-    """`max`, `sum` and the like."""
+    """Return the kind of a reduction, such as `max` or `sum`."""
     name = eqn.primitive.name.removeprefix("reduce_window_").removeprefix("reduce_")
     return _REDUCTIONS.get(name, name)
 
 
-def _window(sizes: Sequence[int], strides: Sequence[int], padding: Sequence[tuple[int, int]]) -> str:
-    step = f"/{_sides(strides)}" if any(s != 1 for s in strides) else ""
-    return "x".join(map(str, sizes)) + step + _pads([(int(a), int(b)) for a, b in padding])
+def _describe_window(sizes: Sequence[int], strides: Sequence[int], padding: Sequence[tuple[int, int]]) -> str:
+    step = f"/{_join_sizes(strides)}" if any(s != 1 for s in strides) else ""
+    return "x".join(map(str, sizes)) + step + _describe_padding([(int(a), int(b)) for a, b in padding])
 
 
-def _pads(padding: Sequence[tuple[int, int]]) -> str:
+def _describe_padding(padding: Sequence[tuple[int, int]]) -> str:
     if not any(map(any, padding)):
         return ""
     ends = dict.fromkeys(str(a) if a == b else f"{a},{b}" for a, b in padding)
     return f" pad {'x'.join(ends)}"
 
 
-def _sides(values: Sequence[int]) -> str:
+def _join_sizes(values: Sequence[int]) -> str:
     return "x".join(str(v) for v in dict.fromkeys(values))

@@ -1,4 +1,4 @@
-"""The rows of a table of layers, and several of them as one."""
+"""Rows of a table of layers, and merging of several rows into one."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ _COUNTS = ("weights", "biases", "statistics", "multiply_adds")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Field:
-    """A receptive field: what one element of a layer's output sees of the image.
+    """A receptive field: the part of the image on which one element of a layer's output depends.
 
     Attributes:
-      size: pixels along each side of the image, those outside of it among them.
-      stride: pixels between what two neighbors see; 0 where all see the same.
-      whole: whether all elements see the same, and that is the whole image.
+      size: pixels along each side of the image, including pixels outside of it.
+      stride: pixels between the fields of two neighbors; 0 where all fields are the same.
+      whole: whether the field of every element is the whole image.
     """
 
     size: tuple[int, ...]
@@ -26,23 +26,23 @@ class Field:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A layer, or several as one. A layer that is called twice has its parameters counted the first time.
+    """A layer, or several layers as one row. Parameters of a layer that is called twice count at the first call.
 
     Attributes:
-      name: path of the module, or that of the module around it and what it is: "stage1_block1/add".
-      kind: "conv 3x3 pad 1, relu", say.
-      path: of the module that it is, or is in.
-      shape: of the output, without the batch.
-      dtype: of the output.
-      weights: values of kernels, embeddings and the like: parameters of two axes at least.
-      biases: the other parameters: biases, and scales and slopes, one a channel.
-      statistics: values that are not trained.
-      multiply_adds: of convolutions, dense layers and attention, for one image.
-      activations: elements of the outputs.
-      activation_bytes: that they take.
+      name: path of the layer's module, or of the module around it with the operation: "stage1_block1/add".
+      kind: description of the layer, such as "conv 3x3 pad 1, relu".
+      path: path of the layer's module, or of the module around it.
+      shape: shape of the output, without the batch axis.
+      dtype: dtype of the output.
+      weights: number of values of parameters with two axes or more, such as kernels and embeddings.
+      biases: number of values of the other parameters: biases, scales and slopes, one per channel.
+      statistics: number of values that are not trained.
+      multiply_adds: multiply-adds of convolutions, dense layers and attention, for one image.
+      activations: number of elements of the output.
+      activation_bytes: bytes of the output.
       field: receptive field of the output.
       minor: whether it is an activation, a normalization or dropout, which a table shows with the layer before.
-      source: number of the layer whose output it takes; -1 for the input.
+      source: index of the layer whose output it takes; -1 for the input.
     """
 
     name: str
@@ -62,31 +62,34 @@ class Layer:
 
     @property
     def parameters(self) -> int:
-        """Weights and biases."""
+        """The number of parameters: weights and biases."""
         return self.weights + self.biases
 
 
 def without_minor(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Minor layers count with what they are made of, their outputs aside; the input takes none of them."""
+    """Merge each minor layer into the layer that it follows, whose output stays that of the row.
+
+    Minor layers directly after the input stay rows of their own.
+    """
     main: dict[int, Layer] = {}
-    homes: dict[int, int] = {}
+    targets: dict[int, int] = {}  # index of a layer: index of the layer that it is merged into
     for number, layer in enumerate(layers):
-        home = homes.get(layer.source, layer.source)
-        if not layer.minor or home == 0:
-            main[number], homes[number] = layer, number
+        target = targets.get(layer.source, layer.source)
+        if not layer.minor or target == 0:
+            main[number], targets[number] = layer, number
             continue
-        homes[number] = home
-        to = main[home]
-        main[home] = dataclasses.replace(
-            to,
-            kind=f"{to.kind}, {SHORT.get(layer.kind, layer.kind)}",
-            **{name: getattr(to, name) + getattr(layer, name) for name in _COUNTS},
+        targets[number] = target
+        row = main[target]
+        main[target] = dataclasses.replace(
+            row,
+            kind=f"{row.kind}, {SHORT.get(layer.kind, layer.kind)}",
+            **{name: getattr(row, name) + getattr(layer, name) for name in _COUNTS},
         )
     return tuple(main.values())
 
 
 def block_of(path: Path, layers: Sequence[Layer], classes: dict[Path, str]) -> Layer:
-    """Several layers as one, with the output of the last."""
+    """Merge several layers into one row, with the output of the last."""
     if len(layers) == 1:
         return layers[0]
     names = (*_COUNTS, "activations", "activation_bytes")

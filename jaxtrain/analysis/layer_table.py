@@ -1,4 +1,4 @@
-"""A model's layers as a table for the terminal."""
+"""A terminal table of a model's layers."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from jaxtrain.reporting.tables import count_bytes
 
 
 def layer_table(layers: Sequence[Layer], title: str) -> Table:
-    """Every layer with its output, parameters, multiply-adds, memory and receptive field, and the totals."""
+    """Return a table of the layers with output, parameters, multiply-adds, memory, receptive field, and totals."""
     table = Table(title=title, title_justify="left", show_footer=True, box=box.SIMPLE_HEAD, padding=0)
     weights, biases = sum(x.weights for x in layers), sum(x.biases for x in layers)
     table.add_column("layer", footer="total", overflow="fold")
@@ -36,13 +36,13 @@ def layer_table(layers: Sequence[Layer], title: str) -> Table:
             count_short(x.multiply_adds) if x.multiply_adds else "",
             f"{x.activations:,}",
             count_bytes(x.activation_bytes),
-            _field(x.field),
+            _format_field(x.field),
         )
     return table
 
 
 def summary_lines(summary: Summary) -> list[str]:
-    """What stands below the table."""
+    """Return the lines below the table."""
     lines = [
         f"parameters: {summary.parameters:,} trained ({count_bytes(summary.parameter_bytes)}); {summary.statistics:,} "
         "values of statistics",
@@ -52,17 +52,17 @@ def summary_lines(summary: Summary) -> list[str]:
     ]
     if summary.unused:
         names = ", ".join(f"{name} ({count:,})" for name, count in summary.unused.items())
-        lines.append(f"not in the table, since in use only in training: {names}; --train shows them")
+        lines.append(f"not in the table, because only training uses them: {names}; --train shows them")
     return lines
 
 
 def sides(shape: Sequence[int]) -> str:
-    """`224x224x3`."""
+    """Return a shape as text, such as `224x224x3`."""
     return "x".join(map(str, shape)) or "scalar"
 
 
 def count_short(count: int) -> str:
-    """`118.0M`."""
+    """Return a count as text, such as `118.0M`."""
     number = float(count)
     for unit in ("", "K", "M", "G"):
         if number < 1000:
@@ -71,8 +71,8 @@ def count_short(count: int) -> str:
     return f"{number:.1f}T"
 
 
-def _field(field: Field) -> str:
-    """`11/4`: the size and the stride."""
+def _format_field(field: Field) -> str:
+    """Return size and stride of a receptive field as text, such as `11/4`, or "all" for the whole image."""
     if field.whole:
         return "all"
     size, stride = (sides(x[:1] if len(set(x)) == 1 else x) for x in (field.size, field.stride))

@@ -1,8 +1,8 @@
-"""The layers of a network, found in its jaxpr in the order in which it computes them.
+"""The layers of a network, found in its jaxpr in the order of computation.
 
-What reads a feature map and makes another is a layer: a convolution, a pooling, a join. What works on each element
-belongs to the layer before it: a bias, say, or a factor. Activations, normalizations and dropout are layers too, minor
-ones.
+An equation that makes a new feature map is a layer: a convolution, a pooling, a join. An elementwise equation, such as
+adding a bias or multiplying by a factor, belongs to the layer before it. Activations, normalizations and dropout are
+minor layers.
 """
 
 import dataclasses
@@ -23,26 +23,26 @@ from jaxtrain.analysis.jaxpr_ops import (
 from jaxtrain.analysis.receptive_field import ReceptiveFields
 
 Path = tuple[str, ...]
-"""Names of modules, from the outermost."""
+"""Names of nested modules, the outermost first."""
 Role = Literal["layer", "norm", "activation", "join", "pool", "reduction", "window"]
 
 
 @dataclasses.dataclass
 class TracedLayer:
-    """A layer that the walk has found so far.
+    """A layer found in a jaxpr; the walk may still change it.
 
     Attributes:
-      path: of the module that it is in, or is.
-      kind: what it is called.
-      role: what the rules need to know of it.
-      shape: of its output, with the batch.
-      dtype: of its output.
-      fields: the receptive fields of its output.
-      made_of: the layer whose output it takes, where there is one.
-      leaves: the variables that it uses first, as numbers.
-      flops: of products and convolutions.
-      minor: whether tables show it with the layer that it is made of.
-      over: the axes of a reduction.
+      path: path of the layer's module, or of the module around it.
+      kind: description of the layer for tables.
+      role: category of the layer, on which the rules of `LayerFinder` depend.
+      shape: shape of the output, including the batch axis.
+      dtype: dtype of the output.
+      fields: receptive fields of the output.
+      made_of: index of the layer whose output it takes; None for the input.
+      leaves: indices of the variables that it is the first to use.
+      flops: floating-point operations of matrix multiplications and convolutions.
+      minor: whether tables show it in the row of the layer that it follows.
+      reduced_axes: axes of a reduction.
     """
 
     path: Path
@@ -55,17 +55,17 @@ class TracedLayer:
     leaves: list[int] = dataclasses.field(default_factory=list)
     flops: int = 0
     minor: bool = False
-    over: tuple[int, ...] = ()
+    reduced_axes: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class TracedValue:
-    """What is known of a variable of the jaxpr.
+    """What the walk knows about a variable of the jaxpr.
 
     Attributes:
-      fields: the receptive fields of its elements; None where it does not depend on the images.
-      layer: the number of the layer that made it, where it sees something.
-      leaves: the model's variables of which it is made, where it sees nothing.
+      fields: receptive fields of its elements; None if it does not depend on the images.
+      layer: index of the layer that computes it, if it depends on the images.
+      leaves: indices of the model's variables that it is computed from, if it does not depend on the images.
     """
 
     fields: ReceptiveFields | None = None
@@ -74,11 +74,11 @@ class TracedValue:
 
 
 class LayerFinder:
-    """Decides which layer an equation belongs to.
+    """A builder of the list of layers: it assigns each equation to a layer.
 
     Attributes:
-      modules: the class of each module that is called, by path.
-      found: the layers so far; the first is the input.
+      modules: class of each module that is called, by path.
+      found: layers found so far; the first is the input.
     """
 
     def __init__(self, modules: Mapping[Path, type], images: Any):
@@ -89,39 +89,41 @@ class LayerFinder:
         self._containers = {path[:i] for path in modules for i in range(len(path))}
 
     def in_normalization(self, path: Path) -> bool:
-        """Whether `path` is in a normalization."""
-        return self._module(path, NORMS) is not None
+        """Return whether `path` is inside a normalization module."""
+        return self._find_module(path, NORMS) is not None
 
     def assign(
         self, eqn: Any, path: Path, operands: Sequence[TracedValue], fields: ReceptiveFields, last_use: Sequence[bool]
     ) -> int:
-        """The number of the layer that the equation belongs to, which may be a new one.
+        """Return the index of the layer that an equation belongs to, which may be a new layer.
 
         Args:
-          eqn: the equation, one of whose operands depends on the images.
-          path: of the module that it is in.
-          operands: what is known of them.
-          fields: the receptive fields of its results.
-          last_use: whether no other equation reads an operand.
+          eqn: equation of which at least one operand depends on the images.
+          path: path of the module around the equation.
+          operands: traced values of the operands.
+          fields: receptive fields of the results.
+          last_use: whether each operand is read by no other equation.
         """
         makers = sorted({v.layer for v in operands if v.fields is not None})
         number, last = makers[-1], self.found[makers[-1]]
-        norm = self._module(path, NORMS)
+        norm = self._find_module(path, NORMS)
         if norm is not None:
-            number = self._module_layer(*norm, "norm", eqn, makers)
-            found = self.found[number]
-            found.shape, found.dtype, found.fields = eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype, fields
+            number = self._assign_module(*norm, "norm", eqn, makers)
+            layer = self.found[number]
+            layer.shape, layer.dtype, layer.fields = eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype, fields
             return number
-        other = self._module(path, OTHER_MODULES)
+        other = self._find_module(path, OTHER_MODULES)
         if other is not None:
-            return self._module_layer(*other, "activation", eqn, makers)
+            return self._assign_module(*other, "activation", eqn, makers)
         kind, role = self._kind_and_role(eqn, operands, last, path)
         if kind:
-            return self._add(TracedLayer(path, kind, role, *_output(eqn), fields, made_of=number, over=_axes(eqn)))
+            return self._add(
+                TracedLayer(path, kind, role, *_output(eqn), fields, made_of=number, reduced_axes=_reduction_axes(eqn))
+            )
         if len(makers) == 1:
-            return self._elementwise(eqn, path, operands, fields, number)
+            return self._assign_elementwise(eqn, path, operands, fields, number)
         if makers[:-1] == [last.made_of] and last.role in ("activation", "reduction", "window"):
-            _recombine(last, eqn, fields)
+            _update_recombined(last, eqn, fields)
             return number
         kind = join_name(eqn.primitive.name)
         again = any(once and v.layer == number for once, v in zip(last_use, operands, strict=True))
@@ -131,63 +133,63 @@ class LayerFinder:
         return self._add(TracedLayer(path, kind, "join", *_output(eqn), fields, made_of=number))
 
     def add_activation(self, eqn: Any, path: Path, operand: TracedValue, kind: str) -> int:
-        """The number of a new layer, an activation function."""
+        """Add an activation function as a layer, and return its index."""
         return self._add_minor(path, kind, "activation", eqn, operand.layer)
 
     def _kind_and_role(
         self, eqn: Any, operands: Sequence[TracedValue], last: TracedLayer, path: Path
     ) -> tuple[str, Role]:
-        """Kind and role of a layer that the equation alone is; no kind where it is none."""
+        """Return kind and role if the equation by itself is a layer, else an empty kind."""
         name, first = eqn.primitive.name, operands[0]
-        seeing = sum(v.fields is not None for v in operands)
+        dependent = sum(v.fields is not None for v in operands)
         if name == "conv_general_dilated":
             return describe_convolution(eqn), "layer"
         if name == "dot_general":
-            return ("dense" if seeing == 1 else "matmul"), "layer"
+            return ("dense" if dependent == 1 else "matmul"), "layer"
         if name in LOOPS:
             return LOOPS[name], "layer"
-        if name == "concatenate" and (seeing > 1 or any(v.leaves for v in operands)):
+        if name == "concatenate" and (dependent > 1 or any(v.leaves for v in operands)):
             return name, "join"
         if first.fields is not None and name.startswith("reduce_window"):
             return _describe_window(eqn, first.fields)
-        axes = _axes(eqn)
-        # a normalization's further sum: a softmax has one
-        again = last.minor and last.over == axes and last.path == path
-        if first.fields is None or not axes or again:
+        axes = _reduction_axes(eqn)
+        # a further sum of the same normalization, such as that of a softmax
+        repeated = last.minor and last.reduced_axes == axes and last.path == path
+        if first.fields is None or not axes or repeated:
             return "", "layer"
         return _describe_reduction(eqn, first.fields, axes)
 
-    def _elementwise(
+    def _assign_elementwise(
         self, eqn: Any, path: Path, operands: Sequence[TracedValue], fields: ReceptiveFields, number: int
     ) -> int:
-        """The layer of what has one feature map, and perhaps constants and parameters."""
+        """Return the layer of an elementwise equation on one feature map and perhaps constants and parameters."""
         last, name = self.found[number], eqn.primitive.name
         if last.role in ("pool", "reduction") and name in ("div", "mul"):
             last.kind = last.kind.replace("sum pool", "average pool").replace("sum over", "mean over")
         own = path not in self._containers
-        bent = activation_name(eqn, [v.fields is not None for v in operands])
+        nonlinearity = activation_name(eqn, [v.fields is not None for v in operands])
         if last.role in ("activation", "reduction") and last.minor and last.path == path:
             if last.role == "reduction" and name == "exp":
                 last.kind = "softmax"
             return number
-        if bent:
-            return self._add_minor(path, bent, "activation", eqn, number)
+        if nonlinearity:
+            return self._add_minor(path, nonlinearity, "activation", eqn, number)
         if any(v.leaves for v in operands) and not (own and last.path == path):
             kind = self.modules[path].__name__ if own and path in self.modules else join_name(name)
             return self._add(TracedLayer(path, kind, "layer", *_output(eqn), fields, made_of=number))
         return number
 
-    def _module(self, path: Path, named: Mapping[type, str]) -> tuple[Path, str] | None:
-        """Path and name of the module of one of the classes that `path` is in."""
+    def _find_module(self, path: Path, names: Mapping[type, str]) -> tuple[Path, str] | None:
+        """Return path and name of the innermost module around `path` that is of a class in `names`, or None."""
         for end in range(len(path), -1, -1):
             cls = self.modules.get(path[:end], object)
-            for base, name in named.items():
+            for base, name in names.items():
                 if issubclass(cls, base):
                     return path[:end], name
         return None
 
-    def _module_layer(self, path: Path, kind: str, role: Role, eqn: Any, makers: Sequence[int]) -> int:
-        """The number of the layer that a whole module is, a minor one; a module may be called more than once."""
+    def _assign_module(self, path: Path, kind: str, role: Role, eqn: Any, makers: Sequence[int]) -> int:
+        """Return the index of the minor layer of a whole module; each call of the module has a layer of its own."""
         number = self._modules.get(path, 0)
         if not number or not {number, self.found[number].made_of} & set(makers):
             number = self._modules[path] = self._add_minor(path, kind, role, eqn, makers[-1])
@@ -197,13 +199,13 @@ class LayerFinder:
         fields = self.found[made_of].fields
         return self._add(TracedLayer(path, kind, role, *_output(eqn), fields, made_of=made_of, minor=True))
 
-    def _add(self, found: TracedLayer) -> int:
-        self.found.append(found)
+    def _add(self, layer: TracedLayer) -> int:
+        self.found.append(layer)
         return len(self.found) - 1
 
 
 def _describe_window(eqn: Any, fields: ReceptiveFields) -> tuple[str, Role]:
-    """Kind and role of a window that goes over places, or over channels."""
+    """Return kind and role of a window reduction over positions or over channels."""
     axes = [a for a, size in enumerate(eqn.params["window_dimensions"]) if size > 1]
     if axes == [len(fields.axes) - 1] and not fields.vary_along(axes):
         return f"window {reduction_name(eqn)}", "window"
@@ -211,18 +213,18 @@ def _describe_window(eqn: Any, fields: ReceptiveFields) -> tuple[str, Role]:
 
 
 def _describe_reduction(eqn: Any, fields: ReceptiveFields, axes: tuple[int, ...]) -> tuple[str, Role]:
-    """Kind and role of a reduction over places, all of them or those of tiles, or over channels, the last axis."""
+    """Return kind and role of a reduction over all positions, over those of tiles, or over channels (the last axis)."""
     lengths, rank = [fields.shape[a] for a in axes], len(fields.axes)
-    moves = fields.vary_along(axes)
-    if not moves and (rank < 3 or rank - 1 in axes):
+    varies = fields.vary_along(axes)
+    if not varies and (rank < 3 or rank - 1 in axes):
         return f"{reduction_name(eqn)} over {'x'.join(map(str, lengths))}", "reduction"
-    if axes == tuple(range(1, rank - 1)) or (moves and not fields.reduce(axes).vary):
+    if axes == tuple(range(1, rank - 1)) or (varies and not fields.reduce(axes).vary):
         return f"global {reduction_name(eqn)} pool", "pool"
     return describe_tile_pooling(eqn, lengths), "pool"
 
 
-def _axes(eqn: Any) -> tuple[int, ...]:
-    """Of a reduction."""
+def _reduction_axes(eqn: Any) -> tuple[int, ...]:
+    """Return the axes of a reduction; () for other equations."""
     reduces = eqn.primitive.name.startswith(("reduce_", "arg"))
     return tuple(eqn.params.get("axes", ())) if reduces else ()
 
@@ -232,10 +234,10 @@ def _output(eqn: Any) -> tuple[tuple[int, ...], Any]:
     return tuple(aval.shape), aval.dtype
 
 
-def _recombine(found: TracedLayer, eqn: Any, fields: ReceptiveFields) -> None:
-    """A feature map meets what was made of it alone: a gate such as x sigmoid(x), or a normalization."""
-    found.fields, (found.shape, found.dtype) = fields, _output(eqn)
-    if found.role == "window":
-        found.kind = "local response norm"
-    elif found.role == "reduction" and not found.minor:
-        found.kind, found.minor = "normalization", True
+def _update_recombined(layer: TracedLayer, eqn: Any, fields: ReceptiveFields) -> None:
+    """Update a layer whose output meets its own input again: a gate such as x sigmoid(x), or a normalization."""
+    layer.fields, (layer.shape, layer.dtype) = fields, _output(eqn)
+    if layer.role == "window":
+        layer.kind = "local response norm"
+    elif layer.role == "reduction" and not layer.minor:
+        layer.kind, layer.minor = "normalization", True

@@ -1,4 +1,4 @@
-"""What a run keeps in memory, by shapes alone: its state and its data, in total and on each device."""
+"""Bytes of a run's state and data, in total and on each device, computed from shapes alone."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ class ArrayBytes:
     """Bytes of some arrays of a run.
 
     Attributes:
-      name: what the arrays are.
+      name: description of the arrays.
       total: bytes of one copy of them.
       per_device: bytes on each device.
     """
@@ -47,7 +47,7 @@ def state_bytes(plan: Plan) -> tuple[ArrayBytes, ...]:
 
 
 def data_bytes(plan: Plan) -> tuple[ArrayBytes, ...]:
-    """Return the bytes of the data on the devices: all splits and the order of the examples, or batches of a stream."""
+    """Return the bytes of the data on the devices: all splits and the order of the examples, or streamed batches."""
     if plan.splits.streamed:
         count = 1 + PLACED_AHEAD
         name = f"{count} streamed batches: one in use, {PLACED_AHEAD} ahead"
@@ -70,12 +70,12 @@ def abstract_examples(plan: Plan) -> Arrays:
 
 
 def abstract_split(plan: Plan, name: str) -> Arrays:
-    """Return the shapes and shardings of a split that is held on the devices."""
+    """Return the shapes and shardings of a split that lies on the devices."""
     return _abstract_arrays(plan, plan.splits.sizes[name], plan.layout.replicated)
 
 
 def abstract_order(plan: Plan) -> EpochOrder:
-    """Return the shapes of the order of the examples; a step on the whole split, or on a stream, needs none."""
+    """Return the shapes of the order of the examples, which full-batch and streamed steps do not need."""
     needs_order = not plan.splits.streamed and plan.clock.batch_size < plan.clock.examples
     indices: Any = jax.ShapeDtypeStruct((2 * plan.clock.examples if needs_order else 2,), jnp.int32)
     scalar: Any = jax.ShapeDtypeStruct((), jnp.int32)
@@ -101,6 +101,6 @@ def _without_empty(*items: ArrayBytes) -> tuple[ArrayBytes, ...]:
 
 
 def sum_bytes(name: str, items: Iterable[ArrayBytes]) -> ArrayBytes:
-    """Return the sum of `items`, under a name of its own."""
+    """Return the sum of `items` under the name `name`."""
     items = tuple(items)
     return ArrayBytes(name, sum(i.total for i in items), sum(i.per_device for i in items))

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: traced by jax's profiler, and held against what the device can do."""
+"""Profile of training steps: a trace by jax's profiler, timings, and a comparison with the device's peak speeds."""
 
 import contextlib
 import dataclasses
@@ -27,25 +27,27 @@ _WARM_UP = 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Profile:
-    """What was found.
+    """The results of profiling.
 
     Attributes:
-      device: its kind, and `platform` "cpu", "gpu" or "tpu".
-      devices: how many share a step.
-      batch_size: examples in a step.
-      steps: that were traced, one a dispatch.
-      files: the directory that `tensorboard --logdir` takes.
-      perfetto: the file for ui.perfetto.dev, if one was written.
-      trace: what ran on the first device.
-      origins: by operation, the place in the model, its gradient or the optimizer that it comes from.
-      step_seconds: of a step without the profiler, one a dispatch, the host running ahead.
-      together: how many steps `train` dispatches at a time at the most, and `together_seconds`, of a step when as many
-        as were traced are made in one call; None where they are not.
-      flops: of a step in products and convolutions, all devices together.
-      bytes: read and written by the operations of a step on one device as XLA counts them, caches left out; None where
-        it does not tell.
-      cores: that were busy on average, on a CPU; of `cores_there`.
-      ceilings: what one device was measured to do.
+      device: kind of the devices.
+      platform: "cpu", "gpu" or "tpu".
+      devices: number of devices that share a step.
+      batch_size: number of examples in a step.
+      steps: number of traced steps, one per dispatch.
+      files: directory of the trace, for `tensorboard --logdir`.
+      perfetto: file for ui.perfetto.dev, or None if none was written.
+      trace: operations and runs on the first device.
+      origins: position in the model, its gradient or the optimizer that an operation comes from, by operation.
+      step_seconds: seconds per step without the profiler, with one step per dispatch and the host running ahead.
+      together: largest number of steps that `train` dispatches at once.
+      together_seconds: seconds per step when all `steps` are dispatched at once; None where `train` does not do so.
+      flops: FLOPs of a step in matrix multiplications and convolutions, of all devices together.
+      bytes: bytes that the operations of a step read and write on one device, by XLA's count, which ignores caches;
+        None where XLA gives no count.
+      cores: average number of busy cores, on a CPU.
+      cores_there: number of available cores.
+      ceilings: measured peak speeds of one device.
     """
 
     device: str
@@ -68,39 +70,39 @@ class Profile:
 
     @property
     def best_seconds(self) -> float:
-        """Of a step, dispatched as `train` does."""
+        """The seconds per step, in the faster way of dispatching."""
         return self.step_seconds if self.together_seconds is None else min(self.step_seconds, self.together_seconds)
 
     @property
     def published(self) -> Peak | None:
-        """What the device's maker states, None where that is not known."""
+        """The peak speeds in the device's data sheet, or None if they are unknown."""
         return PUBLISHED.get(self.device)
 
     def utilization(self, dtype: str) -> float:
-        """Model FLOPs utilization: FLOP/s of a step to those of the measured product of `dtype`, on all devices."""
+        """Return the model FLOPs utilization: FLOP/s of a step relative to the devices' measured peak in `dtype`."""
         return self.flops / self.best_seconds / (self.devices * self.ceilings.flops[dtype])
 
 
 def profile(config: Config, out: Path, steps: int = 10, data_dir: str | Path | None = None) -> Profile:
-    """Trains a few steps to warm up, times and traces `steps` more, and writes the trace to the directory `out`.
+    """Train a few steps to warm up, time and trace `steps` more, and write the trace to the directory `out`.
 
     Raises:
-      JaxtrainError: what `fit` raises for what cannot be run, and `WorkdirError` where `out` cannot be written.
+      JaxtrainError: the config cannot be run (as in `fit`), or `out` cannot be written (`WorkdirError`).
     """
     if steps < 1:
         raise ConfigError(f"--steps {steps}: it must be >= 1")
     enable_compilation_cache()
-    plan, compiled = _prepared(config, _WARM_UP + 3 * steps, data_dir)
+    plan, compiled = _prepare(config, _WARM_UP + 3 * steps, data_dir)
     _make_directory(out)
     device = plan.layout.mesh.devices.flat[0]
     with contextlib.closing(compiled.batches):
         session = _Session(plan, compiled)
         session.run(_WARM_UP)
-        step_seconds, cores = session.timed(steps)
-        together_seconds = session.timed_together(steps) if compiled.multi_step is not None else None
-        with _tracing(out):
+        step_seconds, cores = session.time_steps(steps)
+        together_seconds = session.time_one_dispatch(steps) if compiled.multi_step is not None else None
+        with _record_trace(out):
             session.run(steps)
-    found = max(out.rglob("*.xplane.pb"), key=lambda p: p.stat().st_mtime)
+    trace_file = max(out.rglob("*.xplane.pb"), key=lambda p: p.stat().st_mtime)
     name = "jit_loop_step" if compiled.multi_step is None else "jit_several_steps"
     return Profile(
         device=device.device_kind,
@@ -109,8 +111,8 @@ def profile(config: Config, out: Path, steps: int = 10, data_dir: str | Path | N
         batch_size=plan.clock.batch_size,
         steps=steps,
         files=out,
-        perfetto=next(iter(found.parent.glob("*.trace.json.gz")), None),
-        trace=read_trace(found, name),
+        perfetto=next(iter(trace_file.parent.glob("*.trace.json.gz")), None),
+        trace=read_trace(trace_file, name),
         origins=origins(session.program),
         step_seconds=step_seconds,
         together=plan.steps_per_call.most,
@@ -123,8 +125,8 @@ def profile(config: Config, out: Path, steps: int = 10, data_dir: str | Path | N
     )
 
 
-def _prepared(config: Config, needed: int, data_dir: str | Path | None) -> tuple[Plan, CompiledRun]:
-    """The plan and compiled parts of the run, which is made long enough."""
+def _prepare(config: Config, needed: int, data_dir: str | Path | None) -> tuple[Plan, CompiledRun]:
+    """Return the plan and the compiled run; the run is lengthened to at least `needed` steps."""
     plan = make_plan(config, data_dir)
     if plan.total_steps < needed:
         plan = make_plan(config.replace(train_for=f"{needed} steps"), data_dir)
@@ -142,8 +144,8 @@ def _make_directory(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _tracing(out: Path) -> Any:
-    """Traces devices and the runtime, Python's own calls left out: these would slow the host that is watched."""
+def _record_trace(out: Path) -> Any:
+    """Record a trace of the devices and the runtime, without Python calls, whose tracing would slow the host."""
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
     jax.profiler.start_trace(str(out), profiler_options=options)
@@ -154,7 +156,7 @@ def _tracing(out: Path) -> Any:
 
 
 class _Session:
-    """A run that goes on by some steps at a time, through the program that `train` uses, compiled once."""
+    """A run that takes steps on request, with the program that `train` uses, compiled once."""
 
     def __init__(self, plan: Plan, compiled: CompiledRun):
         self._plan, self._parts = plan, compiled
@@ -164,10 +166,10 @@ class _Session:
         self._step = 0
         self.bytes: float | None = None
         self.program = ""
-        self._dispatch: Callable[..., Any] = self._compiled()
+        self._dispatch: Callable[..., Any] = self._compile()
 
-    def _compiled(self) -> Any:
-        """The program as an object that knows what it costs; to call the function besides would compile it twice."""
+    def _compile(self) -> Any:
+        """Compile the program, store its HLO and bytes, and return it. Calling the jitted function would recompile."""
         lowered = self._parts.lower(self._state)
         if lowered is None:
             return self._parts.program
@@ -176,33 +178,33 @@ class _Session:
         return compiled
 
     def run(self, steps: int, together: int = 1) -> None:
-        """Makes `steps` steps and waits for them."""
+        """Take `steps` steps, at most `together` per dispatch, and wait for them."""
         tick, end = None, self._step + steps
         while self._step < end:
             order = self._parts.order.order(self._step)
             count = min(together, end - self._step, self._parts.order.until - self._step)
-            given = (self._state, self._totals, order, self._parts.batches(self._step))
+            arguments = (self._state, self._totals, order, self._parts.batches(self._step))
             extra = () if self._parts.multi_step is None else (self._parts.multi_step.count(count),)
-            self._state, self._totals, tick = self._dispatch(*given, *extra)
+            self._state, self._totals, tick = self._dispatch(*arguments, *extra)
             self._step += count
             if self._plan.layout.steps_ahead == 1:
                 tick.block_until_ready()
         jax.block_until_ready(tick)
 
-    def timed(self, steps: int) -> tuple[float, float]:
-        """Median seconds of a step over three parts of `steps`, and how many cores were busy."""
-        parts, cores = [], []
-        for part in (steps // 3, (steps + 1) // 3, (steps + 2) // 3):
-            if part:
+    def time_steps(self, steps: int) -> tuple[float, float]:
+        """Return the seconds per step and the number of busy cores, as medians over three parts of `steps`."""
+        step_seconds, cores = [], []
+        for count in (steps // 3, (steps + 1) // 3, (steps + 2) // 3):
+            if count:
                 began, busy = time.perf_counter(), time.process_time()
-                self.run(part)
+                self.run(count)
                 seconds = time.perf_counter() - began
-                parts.append(seconds / part)
+                step_seconds.append(seconds / count)
                 cores.append((time.process_time() - busy) / seconds)
-        return statistics.median(parts), statistics.median(cores)
+        return statistics.median(step_seconds), statistics.median(cores)
 
-    def timed_together(self, steps: int) -> float:
-        """Seconds of a step when all are dispatched together, where the order of the examples allows."""
+    def time_one_dispatch(self, steps: int) -> float:
+        """Return the seconds per step when all are dispatched at once; the order of the examples may split them."""
         began = time.perf_counter()
         self.run(steps, together=steps)
         return (time.perf_counter() - began) / steps

@@ -1,4 +1,4 @@
-"""A profile on the terminal: the operations that take longest, and lines that hold a step against the device."""
+"""Terminal output of a profile: a table of the longest operations, and lines on speed, gaps and utilization."""
 
 import statistics
 from typing import TYPE_CHECKING
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 def operation_table(profile: "Profile", rows: int) -> Table:
-    """The `rows` operations that took most of the traced steps, without what ran inside them."""
+    """Return a table of the `rows` longest operations of the traced steps, by time without their inner operations."""
     operations = profile.trace.operations
-    whole = sum(op.seconds for op in operations) or 1.0
+    total = sum(op.seconds for op in operations) or 1.0
     table = Table(title=f"operations of a step, by their own time ({profile.steps} steps traced)", title_justify="left")
     table.add_column("operation", overflow="fold")
     for name in ("ms a step", "share", "calls a step"):
         table.add_column(name, justify="right")
     table.add_column("from", overflow="fold")
     for op in operations[:rows]:
-        share = f"{100 * op.seconds / whole:.1f} %"
+        share = f"{100 * op.seconds / total:.1f} %"
         table.add_row(
             op.name,
-            _ms(op.seconds / profile.steps),
+            _format_ms(op.seconds / profile.steps),
             share,
             f"{op.calls / profile.steps:g}",
             profile.origins.get(op.name, ""),
@@ -32,28 +32,32 @@ def operation_table(profile: "Profile", rows: int) -> Table:
     rest = operations[rows:]
     if rest:
         seconds = sum(op.seconds for op in rest)
-        table.add_row(f"{len(rest)} others", _ms(seconds / profile.steps), f"{100 * seconds / whole:.1f} %", "", "")
+        table.add_row(
+            f"{len(rest)} others", _format_ms(seconds / profile.steps), f"{100 * seconds / total:.1f} %", "", ""
+        )
     return table
 
 
 def profile_lines(profile: "Profile") -> list[str]:
-    """Step time, gaps, FLOPs, utilization, bandwidth, and how to open the trace."""
+    """Return lines on step time, gaps, FLOPs, utilization and bandwidth, and on opening the trace."""
     speed = profile.batch_size / profile.best_seconds
     lines = [
-        f"step: {_ms(profile.step_seconds)} ms of {profile.batch_size} examples without the profiler, one a dispatch"
-        + _together(profile)
+        f"step: {_format_ms(profile.step_seconds)} ms for {profile.batch_size} examples without the profiler, "
+        "one step per dispatch"
+        + _multi_step(profile)
         + f"; {speed:,.0f} images/s on {profile.devices} x {profile.device}",
         *_gap_lines(profile),
     ]
     if profile.platform == "cpu":
         lines.append(f"threads: {profile.cores:.1f} of {profile.cores_there} cores busy on average")
-    return [*lines, *_ceiling_lines(profile), *_opening(profile)]
+    return [*lines, *_peak_lines(profile), *_file_lines(profile)]
 
 
-def _together(profile: "Profile") -> str:
+def _multi_step(profile: "Profile") -> str:
     if profile.together_seconds is None:
         return ""
-    return f", {_ms(profile.together_seconds)} ms with {profile.steps} in one (train takes up to {profile.together})"
+    time = f"{_format_ms(profile.together_seconds)} ms with {profile.steps} steps per dispatch"
+    return f", {time} (train uses up to {profile.together})"
 
 
 def _gap_lines(profile: "Profile") -> list[str]:
@@ -63,41 +67,48 @@ def _gap_lines(profile: "Profile") -> list[str]:
     gap = statistics.median(trace.gaps)
     window = trace.runs[-1][1] - trace.runs[0][0]
     return [
-        f"dispatch gap: {1e6 * gap:,.0f} us from the end of a step to the start of the next (median, traced, one a "
-        f"dispatch); in {100 * (1 - min(trace.busy / window, 1.0)):.1f} % of the time no operation ran"
+        f"dispatch gap: {1e6 * gap:,.0f} us from the end of a step to the start of the next (median, traced, one step "
+        f"per dispatch); in {100 * (1 - min(trace.busy / window, 1.0)):.1f} % of the time no operation ran"
     ]
 
 
-def _ceiling_lines(profile: "Profile") -> list[str]:
-    done = profile.flops / profile.best_seconds / profile.devices
-    lines = [f"FLOPs a step: {profile.flops:,} (products and convolutions), {_tera(done)} a device"]
+def _peak_lines(profile: "Profile") -> list[str]:
+    achieved_flops = profile.flops / profile.best_seconds / profile.devices
+    lines = [
+        f"FLOPs of a step: {profile.flops:,} (matrix multiplications and convolutions), "
+        f"{_format_flops(achieved_flops)} per device"
+    ]
     for dtype, ceiling in profile.ceilings.flops.items():
         share = 100 * profile.utilization(dtype)
-        lines.append(f"MFU: {share:.1f} % of the {_tera(ceiling)} of a {dtype} product, measured on this device")
+        lines.append(
+            f"MFU: {share:.1f} % of the {_format_flops(ceiling)} of a {dtype} matrix multiplication, "
+            "measured on this device"
+        )
     peak = profile.published
     if peak is not None:
-        share = 100 * done / (1e12 * peak.half_tflops)
-        lines.append(f"MFU: {share:.1f} % of the {peak.half_tflops:g} TFLOP/s that its maker states (16 bits)")
+        share = 100 * achieved_flops / (1e12 * peak.half_tflops)
+        lines.append(f"MFU: {share:.1f} % of the {peak.half_tflops:g} TFLOP/s in its data sheet (16 bits)")
     if profile.bytes is not None:
         achieved, copied = profile.bytes / profile.best_seconds, profile.ceilings.bandwidth
-        told = f"; its maker states {peak.gigabytes:,.0f} GB/s" if peak is not None else ""
+        stated = f"; data sheet: {peak.gigabytes:,.0f} GB/s" if peak is not None else ""
         lines.append(
-            f"memory: {count_bytes(profile.bytes)} a step by XLA's count, caches left out: {achieved / 1e9:.1f} GB/s, "
-            f"{100 * achieved / copied:.0f} % of the {copied / 1e9:.1f} GB/s of a copy{told}"
+            f"memory: {count_bytes(profile.bytes)} per step by XLA's count, which ignores caches: "
+            f"{achieved / 1e9:.1f} GB/s, {100 * achieved / copied:.0f} % of the {copied / 1e9:.1f} GB/s "
+            f"of a copy{stated}"
         )
     return lines
 
 
-def _opening(profile: "Profile") -> list[str]:
+def _file_lines(profile: "Profile") -> list[str]:
     lines = [f"trace: tensorboard --logdir {profile.files} (with `pip install tensorboard xprof`), tab Profile"]
     if profile.perfetto is not None:
         lines.append(f"    or {profile.perfetto} in https://ui.perfetto.dev")
     return lines
 
 
-def _ms(seconds: float) -> str:
+def _format_ms(seconds: float) -> str:
     return f"{1000 * seconds:.3g}"
 
 
-def _tera(flops: float) -> str:
+def _format_flops(flops: float) -> str:
     return f"{flops / 1e12:.2f} TFLOP/s" if flops >= 1e11 else f"{flops / 1e9:.2f} GFLOP/s"

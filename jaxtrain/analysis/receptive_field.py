@@ -1,9 +1,9 @@
-"""Receptive fields of arrays of any layout: their algebra, and how the equations of a jaxpr change them.
+"""Receptive fields of arrays of any layout: their algebra, and their propagation through the equations of a jaxpr.
 
 The receptive field of an element is a rectangle of the image. Along each side it begins at `start + sum of step *
-index`, and all elements of an array have fields of one size. Windows, slices, transpositions, reductions and the
-reshapes of tiled pooling keep this form. Where an operation does not, the fields grow to the union of those of all
-elements concerned, so that no pixel that is seen is left out.
+index`, and all elements of an array have fields of the same size. Windows, slices, transpositions, reductions and the
+reshapes of tiled pooling keep this form. For other operations the fields grow to the union of the fields of all
+elements involved, so that they never miss a pixel.
 """
 
 import dataclasses
@@ -14,12 +14,13 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Factor:
-    """An axis, or a factor of one: a reshape splits an axis into factors, or makes one axis of several.
+    """An axis or a factor of an axis: a reshape splits an axis into factors, or merges several axes into one.
 
     Attributes:
-      length: the number of values of its index.
-      steps: pixels by which the field moves with the index, along each side of the image; None for uneven steps.
-      spans: pixels between the first field and the last.
+      length: number of values of the index.
+      steps: pixels by which the field moves when the index grows by one, along each side of the image; None for uneven
+        steps.
+      spans: pixels between the first field and the last, along each side.
     """
 
     length: int
@@ -28,7 +29,7 @@ class Factor:
 
     @property
     def constant(self) -> bool:
-        """Whether the field does not depend on the index."""
+        """Whether the field is the same for every index."""
         return self.steps is not None and not any(self.steps)
 
 
@@ -36,7 +37,7 @@ Axis = tuple[Factor, ...]
 
 
 def linear_factor(length: int, steps: Iterable[int]) -> Factor:
-    """Return a factor along which the field moves forward in equal steps."""
+    """Return a factor along which the field moves in equal steps."""
     each = tuple(steps)
     return Factor(length, each, tuple((length - 1) * s for s in each))
 
@@ -47,8 +48,8 @@ class ReceptiveFields:
 
     Attributes:
       sizes: pixels of a field along each side of the image.
-      starts: the first pixel of the first element's field; negative inside the padding.
-      axes: the factors of each axis.
+      starts: first pixel of the first element's field along each side; negative inside the padding.
+      axes: factors of each axis.
     """
 
     sizes: tuple[int, ...]
@@ -57,7 +58,7 @@ class ReceptiveFields:
 
     @classmethod
     def of_images(cls, shape: Sequence[int]) -> "ReceptiveFields":
-        """Return the fields of images `[N, *sides, C]`: each element sees its own pixel."""
+        """Return the fields of images `[N, *sides, C]`: the field of each element is its own pixel."""
         sides = len(shape) - 2
         zero = (0,) * sides
         steps = [zero, *(tuple(int(i == d) for i in range(sides)) for d in range(sides)), zero]
@@ -80,7 +81,7 @@ class ReceptiveFields:
         return any(not d.constant for axis in self.axes for d in axis)
 
     def vary_along(self, axes: Iterable[int]) -> bool:
-        """Whether the field depends on the index of one of the axes."""
+        """Return whether the field depends on the index of one of the axes."""
         return any(not d.constant for a in axes for d in self.axes[a])
 
     def merge_along(self, axes: Iterable[int]) -> "ReceptiveFields":
@@ -88,27 +89,27 @@ class ReceptiveFields:
         chosen = set(axes)
         spans = [d.spans for a in chosen for d in self.axes[a]]
         sizes = tuple(size + sum(s[i] for s in spans) for i, size in enumerate(self.sizes))
-        kept = (self._constant_axis(n) if a in chosen else axis for a, (axis, n) in enumerate(self._with_lengths()))
-        return ReceptiveFields(sizes, self.starts, tuple(kept))
+        new_axes = (self._constant_axis(n) if a in chosen else axis for a, (axis, n) in enumerate(self._with_lengths()))
+        return ReceptiveFields(sizes, self.starts, tuple(new_axes))
 
     def reduce(self, axes: Iterable[int]) -> "ReceptiveFields":
         """Return the fields after a reduction over `axes`."""
-        gone = set(axes)
-        merged = self.merge_along(gone)
-        return dataclasses.replace(merged, axes=tuple(x for a, x in enumerate(merged.axes) if a not in gone))
+        removed = set(axes)
+        merged = self.merge_along(removed)
+        return dataclasses.replace(merged, axes=tuple(x for a, x in enumerate(merged.axes) if a not in removed))
 
     def slide_window(
         self, axis: int, positions: int, window: int = 1, *, stride: int = 1, dilation: int = 1, before: int = 0
     ) -> "ReceptiveFields":
-        """Return the fields after a window has gone along an axis; a slice is a window of 1 and negative padding.
+        """Return the fields after a window slides along an axis. A slice is a window of 1 with negative padding.
 
         Args:
-          axis: the axis of the array.
-          positions: the number of positions of the window, which is the length of the axis afterwards.
-          window: the number of elements in the window.
-          stride: the distance between two positions.
-          dilation: the distance between two elements of the window.
-          before: the padding before the first element.
+          axis: axis of the array.
+          positions: number of positions of the window, which is the new length of the axis.
+          window: number of elements in the window.
+          stride: distance between two positions.
+          dilation: distance between two elements of the window.
+          before: padding before the first element.
         """
         if (positions, window, stride, before) == (self.shape[axis], 1, 1, 0):
             return self
@@ -134,10 +135,10 @@ class ReceptiveFields:
         """Return the fields after a reshape."""
         left = [d for axis in self.axes for d in _merge_factors(axis)][::-1]
         axes = [_take_factors(left, length) for length in shape]
-        found = [a for a in axes if a is not None]
-        if len(found) < len(axes):
+        new_axes = [a for a in axes if a is not None]
+        if len(new_axes) < len(axes):
             return self.merge_all(shape)
-        return dataclasses.replace(self, axes=tuple(a or self._constant_axis(1) for a in found))
+        return dataclasses.replace(self, axes=tuple(a or self._constant_axis(1) for a in new_axes))
 
     def merge_all(self, shape: Sequence[int]) -> "ReceptiveFields":
         """Return the fields of an array of `shape` whose elements may all depend on every element of this one."""
@@ -160,7 +161,13 @@ def union(arrays: Sequence[ReceptiveFields]) -> ReceptiveFields:
 
 
 def concatenate(arrays: Sequence[ReceptiveFields], axis: int, length: int) -> ReceptiveFields:
-    """Return the fields of a concatenation to `length` elements of `axis`; `arrays` are those that see the image."""
+    """Return the fields of a concatenation along `axis` to `length` elements.
+
+    Args:
+      arrays: operands that depend on the image.
+      axis: axis of the concatenation.
+      length: length of the axis in the result, including the operands that do not depend on the image.
+    """
     arrays = _align(arrays, (a for a in range(len(arrays[0].axes)) if a != axis))
     if not any(v.vary_along([axis]) for v in arrays):
         return _bounding_box([v._with_axis(axis, v._constant_axis(length)) for v in arrays])
@@ -172,9 +179,9 @@ def concatenate(arrays: Sequence[ReceptiveFields], axis: int, length: int) -> Re
 
 
 def _align(arrays: Sequence[ReceptiveFields], axes: Iterable[int]) -> list[ReceptiveFields]:
-    """Merge the axes along which the fields of the arrays move differently."""
-    unlike = [a for a in axes if len({_merge_factors(v.axes[a]) for v in arrays}) > 1]
-    return [v.merge_along(unlike) for v in arrays]
+    """Merge the fields along the axes on which the arrays' fields move differently."""
+    differing = [a for a in axes if len({_merge_factors(v.axes[a]) for v in arrays}) > 1]
+    return [v.merge_along(differing) for v in arrays]
 
 
 def _bounding_box(arrays: Sequence[ReceptiveFields]) -> ReceptiveFields:
@@ -199,7 +206,7 @@ def _merge_factors(axis: Axis) -> Axis:
 
 
 def _take_factors(left: list[Factor], length: int) -> Axis | None:
-    """Take the factors of the next axis off the end of `left`; None where no factors have this product."""
+    """Remove the factors of an axis of `length` from the end of `left`; return None where no factors fit."""
     if length == 1:
         if not left or left[-1].steps is None or left[-1].constant:
             return ()
@@ -225,7 +232,7 @@ def _take_factors(left: list[Factor], length: int) -> Axis | None:
 
 
 Operands = Sequence[ReceptiveFields | None]
-"""The fields of an equation's operands; None for one that does not depend on the images."""
+"""The fields of an equation's operands; None for an operand that does not depend on the images."""
 
 _ELEMENTWISE_NAMES = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy cos cosh div eq
@@ -237,22 +244,22 @@ _ELEMENTWISE = frozenset(_ELEMENTWISE_NAMES.split())
 
 
 def propagate(eqn: Any, operands: Operands) -> ReceptiveFields:
-    """Return the fields of an equation's results. Results of unknown operations depend on all of their operands."""
+    """Return the fields of an equation's results. Results of an unknown operation depend on all of its operands."""
     shape = eqn.outvars[0].aval.shape
     name = eqn.primitive.name
-    seeing = [v for v in operands if v is not None]
+    dependent = [v for v in operands if v is not None]
     if name in _ELEMENTWISE:
-        return union([v for v in seeing if v.shape == shape] or [v.merge_all(shape) for v in seeing])
+        return union([v for v in dependent if v.shape == shape] or [v.merge_all(shape) for v in dependent])
     if name == "dot_general":
         return _dot(eqn, operands, shape)
     rule = _RULES.get(name)
-    if rule is not None and operands[0] is not None and len(seeing) == 1:
+    if rule is not None and operands[0] is not None and len(dependent) == 1:
         return rule(eqn, operands[0], shape)
     if name == "concatenate":
-        return concatenate(seeing, eqn.params["dimension"], shape[eqn.params["dimension"]])
-    if name.startswith(("reduce_", "arg")) and "axes" in eqn.params and len(seeing) == 1:
-        return seeing[0].reduce(eqn.params["axes"])
-    return union([v.merge_all(shape) for v in seeing])
+        return concatenate(dependent, eqn.params["dimension"], shape[eqn.params["dimension"]])
+    if name.startswith(("reduce_", "arg")) and "axes" in eqn.params and len(dependent) == 1:
+        return dependent[0].reduce(eqn.params["axes"])
+    return union([v.merge_all(shape) for v in dependent])
 
 
 def _convolution(eqn: Any, fields: ReceptiveFields, shape: tuple[int, ...]) -> ReceptiveFields:
@@ -311,12 +318,12 @@ def _pad(eqn: Any, fields: ReceptiveFields, shape: tuple[int, ...]) -> Receptive
 
 
 def _broadcast(eqn: Any, fields: ReceptiveFields, shape: tuple[int, ...]) -> ReceptiveFields:
-    placed = {target: source for source, target in enumerate(eqn.params["broadcast_dimensions"])}
-    return fields.arrange_axes(shape, [placed.get(i) for i in range(len(shape))])
+    source_of = {target: source for source, target in enumerate(eqn.params["broadcast_dimensions"])}
+    return fields.arrange_axes(shape, [source_of.get(i) for i in range(len(shape))])
 
 
-def _same_but(parameter: str) -> Callable[[Any, ReceptiveFields, tuple[int, ...]], ReceptiveFields]:
-    """Return the rule of an operation along the axes that `parameter` names, which leaves the others as they are."""
+def _merge_rule(parameter: str) -> Callable[[Any, ReceptiveFields, tuple[int, ...]], ReceptiveFields]:
+    """Return the rule of an operation that mixes all elements along the axes in `parameter`, and no others."""
 
     def rule(eqn: Any, fields: ReceptiveFields, shape: tuple[int, ...]) -> ReceptiveFields:
         axes = eqn.params[parameter]
@@ -326,7 +333,7 @@ def _same_but(parameter: str) -> Callable[[Any, ReceptiveFields, tuple[int, ...]
 
 
 def _dot(eqn: Any, operands: Operands, shape: tuple[int, ...]) -> ReceptiveFields:
-    """Return the fields of a matrix multiplication: batch axes first, then free axes of the left, then of the right."""
+    """Return the fields of a `dot_general`: batch axes first, then the free axes of the left and right operand."""
     contracting, batch = eqn.params["dimension_numbers"]
     count, arranged = len(batch[0]), []
     both = all(v is not None for v in operands)
@@ -356,9 +363,9 @@ _RULES: dict[str, Callable[[Any, ReceptiveFields, tuple[int, ...]], ReceptiveFie
     "squeeze": lambda eqn, fields, shape: fields.reduce(eqn.params["dimensions"]),
     "expand_dims": lambda eqn, fields, shape: fields.reshape(shape),
     "transpose": lambda eqn, fields, shape: fields.arrange_axes(shape, eqn.params["permutation"]),
-    "rev": _same_but("dimensions"),
-    "cumsum": _same_but("axis"),
-    "cumprod": _same_but("axis"),
-    "cummax": _same_but("axis"),
-    "cumlogsumexp": _same_but("axis"),
+    "rev": _merge_rule("dimensions"),
+    "cumsum": _merge_rule("axis"),
+    "cumprod": _merge_rule("axis"),
+    "cummax": _merge_rule("axis"),
+    "cumlogsumexp": _merge_rule("axis"),
 }

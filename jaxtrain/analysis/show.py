@@ -1,4 +1,4 @@
-"""What `jaxtrain show` draws and prints: a batch as the model sees it, and how the classes are spread."""
+"""The data that `jaxtrain show` draws and prints: a batch as the model sees it, and the balance of the classes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,23 +15,26 @@ from jaxtrain.reporting.contact_sheet import channels_note
 from jaxtrain.training.plan import Plan, with_training_colors
 
 EXAMPLES = 24
-"""Shown where nobody says how many, if there are so many."""
-_MOST_PARTS, _LEAST_WEIGHT = 3, 0.005
-"""Classes of a mixed label that are named, and the weight, rounded to two places nothing, below which none is."""
+"""The default number of examples to show; all, if there are fewer."""
+_MAX_PARTS, _MIN_WEIGHT = 3, 0.005
+"""The largest number of classes named for a mixed label, and the least weight of such a class.
+
+A smaller weight is 0.00 when rounded to two decimals.
+"""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Look:
-    """A look at the data of a run.
+    """A sample of a run's data, for display.
 
     Attributes:
-      before: uint8[N, H, W, C], examples before augmentation.
-      after: uint8[N, H, W, C], as the model sees them, brought back to pixels.
-      captions: their classes, with weights where labels are mixed.
-      title: lines that say what this is.
-      lines: on the data and on the values that the model is given.
-      balance: examples of each class.
-      warnings: sentences on what is amiss.
+      before: examples before augmentation, uint8[N, H, W, C].
+      after: model inputs with the preprocessing inverted, uint8[N, H, W, C].
+      captions: classes of each example, with weights where labels are mixed.
+      title: lines that describe the sample.
+      lines: lines on the data set, the augmentation and preprocessing, and the values of the model inputs.
+      balance: number of examples of each class.
+      warnings: warnings about the data.
     """
 
     before: np.ndarray
@@ -44,23 +47,23 @@ class Look:
 
 
 def look(plan: Plan, split: str = "train", step: int = 0, examples: int | None = None) -> Look:
-    """Reads the data, fits the preprocessing and makes the batch that training would make.
+    """Read the data, fit the preprocessing, and make the batch that training would make.
 
     Args:
-      plan: of the run; a batch is the same whatever its number of devices.
-      split: "train" for the batch of a training step; "validation" or "test" for examples spread evenly over it.
-      step: of training, counted from 0.
-      examples: how many are shown, the first of the batch; `EXAMPLES`, or all where there are fewer, for None.
+      plan: the run's plan; the batch does not depend on its number of devices.
+      split: "train" for the batch of a training step; "validation" or "test" for evenly spaced examples of that split.
+      step: number of the training step, from 0.
+      examples: number of examples to show, the first of the batch; None for `EXAMPLES`, or all if there are fewer.
 
     Raises:
-      ConfigError: there is no such split or step, or there are not so many examples.
+      ConfigError: the split or step does not exist, or there are fewer examples than requested.
     """
-    available = _available(plan, split, step)
+    available = _count_examples(plan, split, step)
     number = min(EXAMPLES, available) if examples is None else examples
     if not 1 <= number <= available:
-        whole = f"a training batch has {available:,}" if split == "train" else f"the {split} split has {available:,}"
-        raise ConfigError(f"{number:,} examples cannot be shown; {whole}", "--examples")
-    loaded = _loaded(plan)
+        limit = f"a training batch has {available:,}" if split == "train" else f"the {split} split has {available:,}"
+        raise ConfigError(f"{number:,} examples cannot be shown; {limit}", "--examples")
+    loaded = _read_all_splits(plan)
     normalization = fit_normalization(plan.splits, loaded["train"])
     plan = with_training_colors(plan, loaded["train"])
     source = loaded[split].pad(plan.config.data.pad)
@@ -71,36 +74,40 @@ def look(plan: Plan, split: str = "train", step: int = 0, examples: int | None =
     )
     names = plan.splits.dataset.class_names
     balance = class_balance(names, {name: loaded[name] for name in plan.splits.sizes})
-    what = _what(split, step, number, available)
+    description = _describe_sample(split, step, number, available)
     return Look(
         before=view.before[:number],
         after=pixels(view.seen[:number], normalization),
         captions=tuple(label_parts(label, names) for label in view.labels[:number]),
-        title=(f"{plan.splits.dataset.name}: {what}", _pairs(plan, split), *_told(plan, split)),
-        lines=(*describe_data(plan), *_told(plan, split), *describe_values(view.seen)),
+        title=(
+            f"{plan.splits.dataset.name}: {description}",
+            _describe_pairs(plan, split),
+            *_describe_processing(plan, split),
+        ),
+        lines=(*describe_data(plan), *_describe_processing(plan, split), *describe_values(view.seen)),
         balance=balance,
-        warnings=(*balance.warnings(), *_not_finite(view)),
+        warnings=(*balance.warnings(), *_finiteness_warnings(view)),
     )
 
 
-def _loaded(plan: Plan) -> Mapping[str, Split]:
+def _read_all_splits(plan: Plan) -> Mapping[str, Split]:
     return read_splits(plan.splits, tuple(plan.splits.sizes), plan.config.seed)
 
 
 def label_parts(label: np.ndarray, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The class of a label int32[], or the largest weights of a mixed one f32[K]: `("cat 0.70", "dog 0.30")`."""
+    """Return the class of a label int32[], or the largest weights of a mixed one f32[K]: `("cat 0.70", "dog 0.30")`."""
     if label.ndim == 0:
         return (names[int(label)],)
-    largest = [int(i) for i in np.argsort(-label, kind="stable") if label[i] >= _LEAST_WEIGHT]
-    if len(largest) == 1 and label[largest[0]] >= 1 - _LEAST_WEIGHT:
+    largest = [int(i) for i in np.argsort(-label, kind="stable") if label[i] >= _MIN_WEIGHT]
+    if len(largest) == 1 and label[largest[0]] >= 1 - _MIN_WEIGHT:
         return (names[largest[0]],)
-    parts = [f"{names[i]} {label[i]:.2f}" for i in largest[:_MOST_PARTS]]
-    rest = float(label.sum() - label[largest[:_MOST_PARTS]].sum())
-    return (*parts, f"others {rest:.2f}") if rest >= _LEAST_WEIGHT else tuple(parts)
+    parts = [f"{names[i]} {label[i]:.2f}" for i in largest[:_MAX_PARTS]]
+    rest = float(label.sum() - label[largest[:_MAX_PARTS]].sum())
+    return (*parts, f"others {rest:.2f}") if rest >= _MIN_WEIGHT else tuple(parts)
 
 
 def describe_data(plan: Plan) -> tuple[str, ...]:
-    """Lines on the data set."""
+    """Return a line on the data set."""
     splits = plan.splits
     sizes = ", ".join(f"{count:,} {name}" for name, count in splits.sizes.items())
     size = "x".join(map(str, splits.image_shape))
@@ -108,7 +115,7 @@ def describe_data(plan: Plan) -> tuple[str, ...]:
 
 
 def describe_values(seen: np.ndarray) -> tuple[str, ...]:
-    """Lines on the values f32[N, H, W, C] that the model is given."""
+    """Return lines on the values of the model inputs f32[N, H, W, C]."""
     values = seen.astype(np.float64)
     shape = ", ".join(map(str, seen.shape))
     lines = [
@@ -121,14 +128,14 @@ def describe_values(seen: np.ndarray) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _available(plan: Plan, split: str, step: int) -> int:
-    """How many examples there are to show; refuses splits and steps that there are not."""
+def _count_examples(plan: Plan, split: str, step: int) -> int:
+    """Return the number of examples to choose from; raise `ConfigError` where the split or step does not exist."""
     sizes = plan.splits.sizes
     if split not in sizes:
         raise ConfigError(f"the run has no split {split!r}{did_you_mean(split, sizes)}", "--split")
     if split != "train":
         if step:
-            raise ConfigError(f"steps are batches of training; leave it out for the {split} split", "--step")
+            raise ConfigError(f"steps are batches of training; omit --step for the {split} split", "--step")
         return sizes[split]
     if not 0 <= step < plan.total_steps:
         raise ConfigError(
@@ -139,29 +146,29 @@ def _available(plan: Plan, split: str, step: int) -> int:
     return plan.clock.batch_size
 
 
-def _what(split: str, step: int, number: int, available: int) -> str:
+def _describe_sample(split: str, step: int, number: int, available: int) -> str:
     if split == "train":
         return f"training batch of step {step:,}, {number:,} of its {available:,} examples"
-    return f"{split} split, {number:,} of its {available:,} examples, evenly spread"
+    return f"{split} split, {number:,} of its {available:,} examples, evenly spaced"
 
 
-def _pairs(plan: Plan, split: str) -> str:
+def _describe_pairs(plan: Plan, split: str) -> str:
     left = "before augmentation" if split == "train" else "as loaded"
     note = channels_note(plan.splits.image_shape[2])
-    return f"left {left}, right as the model sees it, brought back to pixels{f'; {note}' if note else ''}"
+    return f"left {left}, right as the model sees it, converted back to pixels{f'; {note}' if note else ''}"
 
 
-def _told(plan: Plan, split: str) -> tuple[str, ...]:
-    """Lines on what is done to the images."""
+def _describe_processing(plan: Plan, split: str) -> tuple[str, ...]:
+    """Return lines on augmentation, mixing and preprocessing."""
     data = plan.config.data
-    preprocessing = f"preprocessing: {_written(data.normalize)}, fitted on the training split"
+    preprocessing = f"preprocessing: {_format_spec(data.normalize)}, fitted on the training split"
     if split != "train":
         return "augmentation: none in evaluation", preprocessing
-    host = (f"on the host: {_listed(data.host)}",) if data.host else ()
-    augment = _listed(data.augment)
+    host = (f"on the host: {_format_specs(data.host)}",) if data.host else ()
+    augment = _format_specs(data.augment)
     if data.augment_until is not None:
-        augment += f" until {data.augment_until}, then {_listed(data.augment_after)}"
-    mix = (f"mixing: {_listed(data.mix)}",) if data.mix else ()
+        augment += f" until {data.augment_until}, then {_format_specs(data.augment_after)}"
+    mix = (f"mixing: {_format_specs(data.mix)}",) if data.mix else ()
     return (
         *host,
         f"augmentation: {augment}",
@@ -170,14 +177,14 @@ def _told(plan: Plan, split: str) -> tuple[str, ...]:
     )
 
 
-def _listed(specs: tuple[Spec, ...]) -> str:
-    return " | ".join(map(_written, specs)) or "none"
+def _format_specs(specs: tuple[Spec, ...]) -> str:
+    return " | ".join(map(_format_spec, specs)) or "none"
 
 
-def _written(spec: Spec) -> str:
+def _format_spec(spec: Spec) -> str:
     return str(spec).removesuffix("()")
 
 
-def _not_finite(view: BatchView) -> tuple[str, ...]:
+def _finiteness_warnings(view: BatchView) -> tuple[str, ...]:
     count = int((~np.isfinite(view.seen)).sum())
-    return (f"{count:,} of the values that the model is given are not finite",) if count else ()
+    return (f"{count:,} of the values of the model inputs are not finite",) if count else ()

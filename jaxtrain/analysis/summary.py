@@ -1,4 +1,4 @@
-"""A model layer by layer: shapes, parameters, multiply-adds, memory and receptive fields, by shapes alone."""
+"""Summary of a model layer by layer: shapes, parameters, multiply-adds, memory and receptive fields, from a trace."""
 
 import collections
 import dataclasses
@@ -21,20 +21,21 @@ from jaxtrain.optim.param_rules import path_name
 from jaxtrain.random import MODEL_STREAMS
 
 _BATCH = 2
-"""Images that the model is traced for: an axis of one would be lost among others of that length."""
+"""The batch size of the trace. It is not 1, so that the batch axis differs from other axes of length 1."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What `jaxtrain summary` prints.
+    """The summary that `jaxtrain summary` prints.
 
     Attributes:
-      layers: all of them, the input first, in the order in which they are computed.
-      classes: of the modules, by path.
-      parameters: trained ones.
-      parameter_bytes: that they take.
-      statistics: values that are not trained, of batch normalization say.
-      unused: parameters that this mode has no use for, by the first name of their path.
+      layers: layers in the order of computation, the input first.
+      classes: class names of the modules, by path.
+      parameters: number of trained parameters.
+      parameter_bytes: bytes of the trained parameters.
+      statistics: number of values that are not trained, such as those of batch normalization.
+      unused: number of parameters that are not used in this mode (training or evaluation), by the first name of
+        their path.
     """
 
     layers: tuple[Layer, ...]
@@ -46,19 +47,19 @@ class Summary:
 
     @property
     def multiply_adds(self) -> int:
-        """Of all layers, for one image."""
+        """The multiply-adds of all layers, for one image."""
         return sum(layer.multiply_adds for layer in self.layers)
 
     @property
     def activations(self) -> int:
-        """Elements of the outputs of all but minor layers, the input among them."""
+        """The number of elements of the outputs of all layers, including the input, except minor layers."""
         return sum(layer.activations for layer in self.folded())
 
     def folded(self, depth: int | None = None) -> tuple[Layer, ...]:
-        """The layers with minor ones as part of the layer that they are made of.
+        """Return the layers with each minor layer merged into the layer that it follows.
 
         Args:
-          depth: folds also the layers of a module at this depth into one; None for no such folding.
+          depth: depth of the modules to merge into one layer each; None merges no modules.
         """
         main = without_minor(self.layers)
         if depth is None:
@@ -77,16 +78,16 @@ class Summary:
 def summary(
     model: nn.Module, shape: Sequence[int], *, train: bool = False, dtype: jax.typing.DTypeLike = jnp.float32
 ) -> Summary:
-    """Traces `model` and says what it is made of; nothing is computed or compiled.
+    """Trace `model` and summarize its layers; nothing is computed or compiled.
 
     Args:
-      model: any Linen module that is called with `(images, train=...)`.
-      shape: of an image: height, width, channels.
-      train: as in training: with dropout and auxiliary heads.
-      dtype: of the images.
+      model: Linen module that is called with `(images, train=...)`.
+      shape: shape of an image: height, width, channels.
+      train: whether to trace the model in training mode, with dropout and auxiliary heads.
+      dtype: dtype of the images.
 
     Raises:
-      ValueError: by the model, where it cannot take such images.
+      ValueError: the model does not accept images of this shape.
     """
     images = jax.ShapeDtypeStruct((_BATCH, *shape), dtype)
     modules: dict[Path, type] = {}
@@ -103,25 +104,25 @@ def summary(
     init = functools.partial(model.init, train=False)
     variables = dict(jax.eval_shape(init, jax.random.key(0), images))
     leaves = jax.tree_util.tree_leaves_with_path(variables)
-    found = find_layers(jax.make_jaxpr(run)(variables, images).jaxpr, len(leaves), modules)
-    tally = _Tally([(path_name(path).split("/"), leaf) for path, leaf in leaves], modules)
+    traced = find_layers(jax.make_jaxpr(run)(variables, images).jaxpr, len(leaves), modules)
+    builder = _RowBuilder([(path_name(path).split("/"), leaf) for path, leaf in leaves], modules)
     params = variables.get("params", {})
     return Summary(
-        layers=tuple(tally.layer(f, shape) for f in found),
+        layers=tuple(builder.make_layer(layer, shape) for layer in traced),
         classes={path: cls.__name__ for path, cls in modules.items()},
         parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(params)),
         parameter_bytes=tree_bytes(params),
-        statistics=tally.count(range(len(leaves)), "statistics"),
-        unused=tally.unused(found),
+        statistics=builder.count(range(len(leaves)), "statistics"),
+        unused=builder.count_unused(traced),
     )
 
 
-class _Tally:
-    """Turns what was found into layers, with names and counts.
+class _RowBuilder:
+    """A converter of traced layers to rows with names and counts.
 
     Args:
-      leaves: path, the collection first, and shape of each variable.
-      modules: paths of those that are called.
+      leaves: path, beginning with the collection, and shape of each variable.
+      modules: paths of the modules that are called.
     """
 
     def __init__(self, leaves: Sequence[tuple[list[str], Any]], modules: Iterable[Path]):
@@ -130,31 +131,33 @@ class _Tally:
         self._kinds: dict[Path, str] = {}
         self._names: collections.Counter[str] = collections.Counter()
 
-    def layer(self, found: TracedLayer, image: Sequence[int]) -> Layer:
-        elements = math.prod(found.shape) // _BATCH
+    def make_layer(self, layer: TracedLayer, image: Sequence[int]) -> Layer:
+        """Return the row of a traced layer, with counts for one image."""
+        elements = math.prod(layer.shape) // _BATCH
         return Layer(
-            name=self._name(found),
-            kind=found.kind,
-            path=found.path,
-            shape=found.shape[1:],
-            dtype=jnp.dtype(found.dtype).name,
-            weights=self.count(found.leaves, "weights"),
-            biases=self.count(found.leaves, "biases"),
-            statistics=self.count(found.leaves, "statistics"),
-            multiply_adds=found.flops // (2 * _BATCH),
+            name=self._name(layer),
+            kind=layer.kind,
+            path=layer.path,
+            shape=layer.shape[1:],
+            dtype=jnp.dtype(layer.dtype).name,
+            weights=self.count(layer.leaves, "weights"),
+            biases=self.count(layer.leaves, "biases"),
+            statistics=self.count(layer.leaves, "statistics"),
+            multiply_adds=layer.flops // (2 * _BATCH),
             activations=elements,
-            activation_bytes=elements * jnp.dtype(found.dtype).itemsize,
-            field=_field(found.fields, image),
-            minor=found.minor,
-            source=-1 if found.made_of is None else found.made_of,
+            activation_bytes=elements * jnp.dtype(layer.dtype).itemsize,
+            field=_field(layer.fields, image),
+            minor=layer.minor,
+            source=-1 if layer.made_of is None else layer.made_of,
         )
 
     def count(self, leaves: Iterable[int], kind: str) -> int:
-        """Values of one kind among the leaves."""
+        """Return the number of values of one kind among the leaves: weights, biases or statistics."""
         return sum(math.prod(self._leaves[i][1].shape) for i in leaves if self._kind(i) == kind)
 
-    def unused(self, found: Sequence[TracedLayer]) -> dict[str, int]:
-        used = {i for f in found for i in f.leaves}
+    def count_unused(self, layers: Sequence[TracedLayer]) -> dict[str, int]:
+        """Return the number of parameters that no layer uses, by the first name of their path."""
+        used = {i for layer in layers for i in layer.leaves}
         counts: collections.Counter[str] = collections.Counter()
         for i, ((collection, *path), leaf) in enumerate(self._leaves):
             if collection == "params" and i not in used:
@@ -167,16 +170,16 @@ class _Tally:
             return "statistics"
         return "weights" if len(value.shape) > 1 and path[-1] != "bias" else "biases"
 
-    def _name(self, found: TracedLayer) -> str:
-        """The module's, or in a module of modules that of a parameter of its own or of what is done."""
-        own = [self._leaves[i][0][1:] for i in found.leaves]
-        direct = [path[-1] for path in own if tuple(path[:-1]) == found.path]
-        what = "_".join(itertools.takewhile(str.isalpha, found.kind.split(" over ")[0].split()))
-        if found.path not in self._containers:
-            what = "" if self._kinds.setdefault(found.path, found.kind) == found.kind else what
+    def _name(self, layer: TracedLayer) -> str:
+        """Return a unique name: the module's path, with a parameter or operation appended in a module of modules."""
+        own = [self._leaves[i][0][1:] for i in layer.leaves]
+        direct = [path[-1] for path in own if tuple(path[:-1]) == layer.path]
+        what = "_".join(itertools.takewhile(str.isalpha, layer.kind.split(" over ")[0].split()))
+        if layer.path not in self._containers:
+            what = "" if self._kinds.setdefault(layer.path, layer.kind) == layer.kind else what
         elif len(direct) == 1:
             what = direct[0]
-        name = "/".join((*found.path, what)).removesuffix("/")
+        name = "/".join((*layer.path, what)).removesuffix("/")
         self._names[name] += 1
         return name if self._names[name] == 1 else f"{name}_{self._names[name]}"
 

@@ -1,7 +1,7 @@
-"""Reading a profiler's trace: what ran on the devices, for how long, and when nothing did.
+"""Reading of a profiler's trace: the operations that ran on a device, their times, and the gaps between runs.
 
-The trace is the `.xplane.pb` that `jax.profiler` writes, read by jax itself. An operation is an event that names its
-HLO operation; on a CPU such events lie among the host's threads, on GPUs and TPUs on planes of their own.
+The trace is the `.xplane.pb` file that `jax.profiler` writes; jax reads it. An operation is an event that names its HLO
+operation. On a CPU these events are in the host's threads; GPUs and TPUs have planes of their own.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ Interval = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """What an operation of the compiled program took, over all its calls.
+    """The time of an operation of the compiled program, over all its calls.
 
     Attributes:
-      name: of the HLO operation.
-      seconds: without what ran inside it.
-      calls: how often it ran.
+      name: name of the HLO operation.
+      seconds: time of all calls, without the operations inside it.
+      calls: number of calls.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Operation:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """What a trace says of one device.
+    """The trace of one device.
 
     Attributes:
-      operations: by their own time, longest first.
-      runs: of the traced programs, in order.
-      busy: seconds in which any operation ran, from the first run to the end of the last.
+      operations: operations sorted by their own time, the longest first.
+      runs: start and end of each run of the traced programs, in order.
+      busy: seconds in which any operation ran, from the start of the first run to the end of the last.
     """
 
     operations: tuple[Operation, ...]
@@ -47,7 +47,7 @@ class Trace:
 
     @property
     def gaps(self) -> tuple[float, ...]:
-        """Seconds from the end of each run to the start of the next."""
+        """The seconds from the end of each run to the start of the next."""
         return tuple(max(b[0] - a[1], 0.0) for a, b in zip(self.runs, self.runs[1:], strict=False))
 
 
@@ -59,26 +59,26 @@ class _Event(NamedTuple):
 
 
 def read_trace(path: Path, module: str) -> Trace:
-    """The runs of programs whose HLO module's name begins with `module`, on the first device that has any.
+    """Read the runs of the programs whose HLO module name begins with `module`, on the first device with such runs.
 
     Args:
-      path: an `.xplane.pb`.
-      module: "jit_dispatch", say.
+      path: path of an `.xplane.pb` file.
+      module: beginning of the module name, such as "jit_dispatch".
 
     Raises:
-      ValueError: no such program ran while the trace was taken.
+      ValueError: no such program ran during the trace.
     """
     from jax.profiler import ProfileData
 
-    data = ProfileData.from_file(str(path))  # which must outlive its parts
+    data = ProfileData.from_file(str(path))  # must outlive the objects read from it
     with warnings.catch_warnings():
-        # Where warnings are errors, that of a type of jaxlib without a module aborts the process (Python 3.12).
+        # With warnings as errors, the DeprecationWarning of a jaxlib type without a module aborts Python 3.12.
         warnings.simplefilter("ignore", DeprecationWarning)
-        for plane in sorted(data.planes, key=lambda plane: (_rank(plane.name), plane.name)):
+        for plane in sorted(data.planes, key=lambda plane: (_plane_rank(plane.name), plane.name)):
             threads = [events for line in plane.lines if (events := list(_operations(line, module)))]
             if threads:
                 return _trace(threads)
-    raise ValueError(f"no operation of {module} in {path}")
+    raise ValueError(f"no operation of {module} in {path}; trace a run of that program")
 
 
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*)")
@@ -90,10 +90,11 @@ _LEADING = re.compile(r"^(jit\(\w+\)/|while/body/|closed_call/)+")
 
 
 def origins(program: str) -> dict[str, str]:
-    """Where the operations of an HLO `program` come from: `{"fusion.4": "jvp(LeNet5)/conv1/conv_general_dilated"}`.
+    """Return the origins of the operations of an HLO program: `{"fusion.4": "jvp(LeNet5)/conv1/conv_general_dilated"}`.
 
-    Of a fusion that does not say, the product or convolution inside it, or else the last operation that does; where
-    none does, what kind of operation it is and the shape it gives.
+    A fusion without an origin gets that of the matrix multiplication or convolution inside it, or else that of its last
+    inner operation with an origin. Where no inner operation has one, it gets the kind and output shape of the
+    convolution or matrix multiplication inside it.
     """
     found: dict[str, str] = {}
     inside: dict[str, str] = {}
@@ -106,7 +107,7 @@ def origins(program: str) -> dict[str, str]:
             name, rest = instruction.groups()
             if origin := _ORIGIN.search(rest):
                 found[name] = path = _LEADING.sub("", origin[1])
-                if not _heavy(inside.get(computation, "")):
+                if not _is_matmul_or_conv(inside.get(computation, "")):
                     inside[computation] = path
             elif called := _CALLED.search(rest):
                 calls[name] = called[1]
@@ -115,12 +116,12 @@ def origins(program: str) -> dict[str, str]:
     return {name: inside[called] for name, called in calls.items() if called in inside} | found
 
 
-def _heavy(path: str) -> bool:
+def _is_matmul_or_conv(path: str) -> bool:
     return path.endswith(("dot_general", "conv_general_dilated"))
 
 
-def _rank(name: str) -> int:
-    """Devices before the host, whose plane repeats what was launched there."""
+def _plane_rank(name: str) -> int:
+    """Return a sort key that puts devices before the host, whose plane repeats the operations of the devices."""
     return 0 if name.startswith("/device:") else 1
 
 
@@ -142,38 +143,38 @@ def _trace(threads: list[list[_Event]]) -> Trace:
         for event, own in own_times(events):
             seconds[event.name] += own
             calls[event.name] += 1
-    everything = [event for events in threads for event in events]
+    all_events = [event for events in threads for event in events]
     operations = [Operation(name, seconds[name], calls[name]) for name in seconds]
     by_run: dict[Any, list[_Event]] = defaultdict(list)
-    for event in everything:
+    for event in all_events:
         by_run[event.run].append(event)
     runs = sorted((min(e.start for e in events), max(e.end for e in events)) for events in by_run.values())
     return Trace(
         operations=tuple(sorted(operations, key=lambda op: -op.seconds)),
         runs=tuple(runs),
-        busy=covered((e.start, e.end) for e in everything),
+        busy=covered((e.start, e.end) for e in all_events),
     )
 
 
 def own_times(events: Iterable[_Event]) -> Iterator[tuple[_Event, float]]:
-    """Each event of a thread with its duration less that of the events directly inside it (a loop's body, say)."""
+    """Yield each event of a thread with its duration minus that of the events directly inside it, as in a loop."""
     stack: list[tuple[_Event, list[float]]] = []
     for event in sorted(events, key=lambda e: (e.start, -e.end)):
         while stack and stack[-1][0].end <= event.start:
-            yield _closed(*stack.pop())
+            yield _subtract_inner(*stack.pop())
         if stack:
             stack[-1][1].append(event.end - event.start)
         stack.append((event, []))
     while stack:
-        yield _closed(*stack.pop())
+        yield _subtract_inner(*stack.pop())
 
 
-def _closed(event: _Event, inner: list[float]) -> tuple[_Event, float]:
+def _subtract_inner(event: _Event, inner: list[float]) -> tuple[_Event, float]:
     return event, max(event.end - event.start - sum(inner), 0.0)
 
 
 def covered(intervals: Iterable[Interval]) -> float:
-    """Seconds that lie in any of the intervals."""
+    """Return the length of the union of the intervals, in seconds."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(intervals):
         total += max(end - max(start, reached), 0.0)

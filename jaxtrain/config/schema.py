@@ -40,11 +40,12 @@ class Section:
         for key in settings:
             if key not in fields:
                 raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, fields)}", _join_path(cls.path, key))
-        missing = [
-            f.name for f in dataclasses.fields(typing.cast(Any, cls)) if _is_required(f) and f.name not in settings
-        ]
+        required = [f.name for f in dataclasses.fields(typing.cast(Any, cls)) if _is_required(f)]
+        missing = [name for name in required if name not in settings]
         if missing:
-            raise ConfigError(f"the setting {missing[0]!r} is required", _join_path(cls.path, missing[0]))
+            raise ConfigError(
+                f"the setting {missing[0]!r} is required and has no default", _join_path(cls.path, missing[0])
+            )
         return super().__new__(cls)
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:

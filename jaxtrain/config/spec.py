@@ -185,7 +185,7 @@ def _check_options(
             checked[key] = coerce(given.pop(key), parameter.annotation, f"{kind}.{key}")
         elif key not in info.supplied:
             if parameter.default is inspect.Parameter.empty:
-                raise ConfigError(f"{kind} {name} requires the option {key!r}", f"{kind}.{key}")
+                raise ConfigError(f"{kind} {name} requires the option {key!r}, which has no default", f"{kind}.{key}")
             checked[key] = _default(parameter)
     if given:
         key = next(iter(given))

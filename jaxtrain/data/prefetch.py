@@ -49,7 +49,7 @@ class Groups:
         processes = self.share[1]
         for batch in {min(self.size, self.count), self.count % self.size}:
             if batch % processes:
-                raise ValueError(f"a batch of {batch} examples does not divide among {processes} processes")
+                raise ValueError(f"a batch of {batch} examples does not divide evenly among {processes} processes")
 
     @property
     def batches(self) -> int:

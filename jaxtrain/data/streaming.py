@@ -1,8 +1,8 @@
 """Streamed splits: threads of the host prepare each batch ahead of the step that needs it.
 
-A batch is a function of `(seed, step)` alone, as with data in memory. The order of the examples is the same, and random
-draws of an augmentation come from a generator that is keyed by the step and the index in the batch. Threads affect only
-the timing.
+A batch is a function of `(seed, step)` alone, as with data in memory. The order of the examples is the same.
+Random draws of an augmentation come from a generator that is keyed by the step and the index in the batch. Threads
+affect only the timing.
 
 Encoded images are decoded and augmented; same-size arrays are gathered unchanged. Pillow and numpy release the GIL
 while they work, so threads are as fast as processes here, without their start-up and copies.

@@ -1,1 +1,1 @@
-"""How devices and processes share a run: the mesh, the partition of a state, the collectives of a step, failures."""
+"""Distributed training: the mesh, sharding of the state, collectives of a step, and processes and their failures."""

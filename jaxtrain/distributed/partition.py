@@ -1,4 +1,4 @@
-"""Which axes of the mesh the arrays of a state are divided along: by rules on their paths, else by size."""
+"""The `PartitionSpec` of each array of a state: by rules on its path, otherwise by its size."""
 
 import dataclasses
 import math
@@ -14,19 +14,19 @@ from jaxtrain.optim.param_rules import compiled, path_name
 
 DATA, MODEL = "data", "model"
 _RULES = "parallel.rules"
-_WHOLE = "variables/"
-"""Statistics, which are small and used by every device."""
+_REPLICATED = "variables/"
+"""The path prefix of statistics, which are replicated because they are small and every device uses them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-    """Gives the `PartitionSpec` of an array by its path and shape.
+    """The rules that map path and shape of an array to its `PartitionSpec`.
 
-    State of an optimizer has the shapes of parameters and ends in their paths, so it lies as they do.
+    The optimizer's state has the shapes of the parameters, and its paths end in theirs, so it is sharded like them.
 
     Attributes:
-      config: what is wanted.
-      sizes: devices along each axis of the mesh.
+      config: section `parallel` of the config.
+      sizes: number of devices along each axis of the mesh.
     """
 
     config: ParallelConfig
@@ -34,48 +34,54 @@ class Partition:
 
     @property
     def divides(self) -> bool:
-        """Whether any array of a state may be divided."""
+        """Whether any array of a state may be sharded."""
         return self.config.fsdp or self.sizes[MODEL] > 1 or bool(self.config.rules)
 
     def spec(self, path: str, shape: tuple[int, ...]) -> PartitionSpec:
-        """Of the array of `shape` at `path`."""
+        """Return the `PartitionSpec` of the array of `shape` at `path`, as the state stores it."""
         for pattern, axes in self.config.rules:
             if compiled(pattern, _RULES).search(path):
-                return self._of_rule(axes, path, shape)
-        return PartitionSpec() if path.startswith(_WHOLE) else PartitionSpec(*self._by_size(shape))
+                return self._spec_of_rule(axes, path, shape)
+        return PartitionSpec() if path.startswith(_REPLICATED) else PartitionSpec(*self._axes_by_size(shape))
 
     def used(self, path: str, shape: tuple[int, ...]) -> PartitionSpec:
-        """The same array where a step computes with it: gathered over the devices that share the batch."""
+        """Return the `PartitionSpec` of the array when a step computes with it: gathered over the axis "data"."""
         return PartitionSpec(*(MODEL if axis == MODEL else None for axis in self.spec(path, shape)))
 
     def check(self, state: Any) -> None:
-        """Raises `ConfigError` for a rule that fits no path in `state`, or not the array that it decides."""
+        """Raise `ConfigError` if a rule matches no array of `state`, or does not fit an array that it matches."""
         leaves = [(path_name(path), x.shape) for path, x in jax.tree_util.tree_leaves_with_path(state)]
         for path, shape in leaves:
             self.spec(path, shape)
         for pattern, _ in self.config.rules:
             if not any(compiled(pattern, _RULES).search(path) for path, _ in leaves):
-                shown = ", ".join(path for path, _ in leaves[:4])
-                raise ConfigError(f"the rule {pattern!r} decides no array of the state; they are {shown}, ...", _RULES)
+                paths = ", ".join(path for path, _ in leaves[:4])
+                raise ConfigError(f"the rule {pattern!r} matches no array of the state; there are {paths}, ...", _RULES)
 
-    def _of_rule(self, axes: str, path: str, shape: tuple[int, ...]) -> PartitionSpec:
+    def _spec_of_rule(self, axes: str, path: str, shape: tuple[int, ...]) -> PartitionSpec:
         words = [None if word == "-" else word for word in axes.split()]
         if unknown := [word for word in words if word not in (None, DATA, MODEL)]:
-            raise ConfigError(f"{unknown[0]!r} is no axis; write data, model or - for each dimension", _RULES)
+            raise ConfigError(f"{unknown[0]!r} is not an axis; write data, model or - for each dimension", _RULES)
         named = [word for word in words if word is not None]
         if len(set(named)) < len(named):
-            raise ConfigError(f"{axes!r} divides two dimensions of {path} along one axis", _RULES)
+            raise ConfigError(
+                f"{axes!r} shards two dimensions of {path} along the same axis; use each axis once", _RULES
+            )
         if len(words) > len(shape):
-            raise ConfigError(f"{axes!r} has {len(words)} words, and {path} has {len(shape)} dimensions", _RULES)
+            raise ConfigError(
+                f"{axes!r} has {len(words)} words, but {path} has {len(shape)} dimensions; write at most one for each",
+                _RULES,
+            )
         for size, word in zip(shape, words, strict=False):
             if word is not None and size % self.sizes[word]:
                 raise ConfigError(
-                    f"{axes!r}: a dimension of {size} of {path} does not divide among {self.sizes[word]} devices",
+                    f"{axes!r}: a dimension of {size} of {path} does not divide evenly among {self.sizes[word]} "
+                    "devices; write - for it",
                     _RULES,
                 )
         return PartitionSpec(*words)
 
-    def _by_size(self, shape: tuple[int, ...]) -> list[str | None]:
+    def _axes_by_size(self, shape: tuple[int, ...]) -> list[str | None]:
         words: list[str | None] = [None] * len(shape)
         devices = self.sizes[MODEL]
         if devices > 1 and len(shape) > 1 and shape[-1] >= self.config.model_min_width and shape[-1] % devices == 0:
@@ -88,5 +94,5 @@ class Partition:
 
 
 def specs_of(tree: Any, spec: Callable[[str, tuple[int, ...]], PartitionSpec], prefix: str = "") -> Any:
-    """What `spec` gives for each array of `tree`, whose paths begin with `prefix`."""
+    """Return the tree of `spec(prefix + path, shape)` for each array of `tree`."""
     return jax.tree_util.tree_map_with_path(lambda path, x: spec(prefix + path_name(path), x.shape), tree)

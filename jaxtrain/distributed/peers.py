@@ -1,8 +1,8 @@
-"""Connections between the processes of a run: a process that ends, however it ends, is named and ends the others.
+"""Connections between the processes of a run: if one ends or fails, the others end with a message that names it.
 
-A collective may wait for ever for a dead process, and jax's own service needs its heartbeat timeout to notice one and
-then aborts. So every process keeps a connection to process 0. The kernel closes the connections of a process that ends,
-which the other side notices at once; a machine that vanishes is given `SILENCE` seconds.
+A collective may wait forever for a dead process. jax's own service detects one only after its heartbeat timeout, and
+then aborts. So every process keeps a connection to process 0. If a process ends, the kernel closes its connections, and
+the other side notices at once. If a machine no longer answers, its processes count as dead after `SILENCE` seconds.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ from typing import Any, NoReturn
 from jaxtrain.errors import PeerDied
 
 SILENCE = 60
-"""Seconds after which a machine that answers no probe of the kernel is taken for dead."""
+"""Seconds after which a machine that does not answer the kernel's probes counts as dead."""
 _CONNECT = 60.0
-"""Seconds in which all processes connect to process 0."""
+"""Seconds within which all processes must connect to process 0."""
 _HELLO = 5.0
-"""Seconds in which whoever has connected says who it is."""
+"""Seconds within which a new connection must send its token and index."""
 _SETTLE = 1.0
-"""Seconds in which the end of a process is heard of everywhere."""
+"""Seconds within which all processes learn of the end of a process."""
 _POLL = 0.05
-_LONGEST = 1 << 16
+_MAX_LINE = 1 << 16
 Message = dict[str, str]
 
 
 class Connection:
-    """A connection on which messages are lines of JSON; any thread may send."""
+    """A connection that transmits messages as lines of JSON; any thread may send."""
 
     def __init__(self, connection: socket.socket):
         _keep_alive(connection)
@@ -41,92 +41,96 @@ class Connection:
         self._lock = threading.Lock()
 
     def send(self, **message: str) -> None:
-        """Send a message; drop one that can no longer be delivered, since the reader will see the end."""
+        """Send a message; drop it if the connection is closed, since `receive` reports that."""
         with contextlib.suppress(OSError), self._lock:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self, timeout: float | None = None) -> Message | None:
-        """Return the next message; None when the other side is gone, or sends something else."""
+        """Return the next message; None if the connection is closed, times out or transmits something else."""
         try:
             self._socket.settimeout(timeout)
-            text = self._reader.readline(_LONGEST)
+            text = self._reader.readline(_MAX_LINE)
             message = json.loads(text) if text.endswith("\n") else None
         except (OSError, ValueError):
             return None
         return message if isinstance(message, dict) else None
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         with contextlib.suppress(OSError):
             self._reader.close()
             self._socket.close()
 
 
 class Peers:
-    """This process among the others of its run.
+    """This process and its connection to the other processes of the run.
 
     Args:
       index: the index of this process.
       count: the number of processes.
-      end: the function that ends this process with a message, when another has ended or failed.
+      end: the function that ends this process with a message if another has ended or failed.
     """
 
     def __init__(self, index: int, count: int, end: Callable[[str], None]):
-        self._me, self._count, self._end = f"process {index} of {count}", count, end
+        self._name, self._count, self._end = f"process {index} of {count}", count, end
         self._ignored: set[str] = set()
 
     def fail(self, text: str) -> None:
-        """Tell the others that this process ends, and why, unless another has ended before.
+        """Tell the others that this process failed, and why, unless another process ended before.
 
-        With a dead process, collectives and checkpoints fail here too: it is heard of within `_SETTLE` seconds, and
-        ends this process meanwhile. What fails in all processes is shown by each.
+        If another process died, collectives and checkpoints fail here too. The news of it arrives within `_SETTLE`
+        seconds and ends this process before it reports a failure of its own. If all processes fail, each shows its
+        error.
         """
         self._ignored = {"failed"}
         time.sleep(_SETTLE)
         self._ignored = {"failed", "ended"}
-        self._tell(failed=f"{self._me} has failed: {text}")
+        self._send(failed=f"{self._name} has failed: {text}")
 
     def leave(self) -> None:
-        """Let the others end from here on."""
+        """Ignore from now on that other processes end."""
         self._ignored = {"failed", "ended"}
 
-    def _tell(self, **message: str) -> None:
+    def _send(self, **message: str) -> None:
         raise NotImplementedError
 
-    def _hear(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         for kind, text in message.items():
             if kind not in self._ignored:
                 self._end(text)
 
 
 class Hub(Peers):
-    """Process 0, which tells all of what it hears from one."""
+    """Process 0, which sends each message from one process to all others."""
 
     def __init__(self, count: int, end: Callable[[str], None]):
         super().__init__(0, count, end)
-        self.token = secrets.token_hex(16)  # by which the processes of a run know each other
+        self.token = secrets.token_hex(16)  # identifies the processes of this run
         self._connections: dict[int, Connection] = {}
-        both = socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if both else socket.AF_INET
-        self._server = socket.create_server(("", 0), family=family, backlog=count + 100, dualstack_ipv6=both)
+        dualstack = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if dualstack else socket.AF_INET
+        self._server = socket.create_server(("", 0), family=family, backlog=count + 100, dualstack_ipv6=dualstack)
 
     @property
     def port(self) -> int:
-        """The port on which the others connect."""
+        """The port to which the other processes connect."""
         return int(self._server.getsockname()[1])
 
     def accept_all(self) -> None:
-        """Wait until all others are connected; raise `PeerDied` for one that does not come."""
+        """Wait until all other processes are connected; raise `PeerDied` if one does not connect in time."""
         deadline = time.monotonic() + _CONNECT
         with self._server:
             self._server.settimeout(_POLL)
             while missing := sorted(set(range(1, self._count)) - set(self._connections)):
                 with contextlib.suppress(TimeoutError):
                     connection, _ = self._server.accept()
-                    # a thread each, so that a stranger who says nothing holds nobody up
+                    # one thread each, so that a foreign connection that sends nothing blocks no other
                     _start(self._serve, Connection(connection))
                 if time.monotonic() > deadline:
-                    raise PeerDied(f"process {missing[0]} of {self._count} has not connected within {_CONNECT:.0f} s")
+                    raise PeerDied(
+                        f"process {missing[0]} of {self._count} has not connected within {_CONNECT:.0f} s; check that "
+                        "it runs and reaches process 0"
+                    )
 
     def _serve(self, connection: Connection) -> None:
         hello = connection.receive(_HELLO)
@@ -135,22 +139,27 @@ class Hub(Peers):
             return
         index = int(hello["index"])
         self._connections[index] = connection
-        message = connection.receive() or {"ended": f"process {index} of {self._count} has ended before the run has"}
+        message = connection.receive() or {
+            "ended": f"process {index} of {self._count} has ended before the end of the run"
+        }
         if "bye" not in message:
-            self._tell(**message)
-            self._hear(message)
+            self._send(**message)
+            self._handle(message)
 
-    def _tell(self, **message: str) -> None:
+    def _send(self, **message: str) -> None:
         for connection in list(self._connections.values()):
             connection.send(**message)
 
 
 class Spoke(Peers):
-    """Every other process, connected to process 0.
+    """A process other than process 0, connected to process 0.
 
     Args:
       address: the host and the port of process 0.
-      token: the hub's.
+      token: the token of the hub.
+      index: the index of this process.
+      count: the number of processes.
+      end: the function that ends this process with a message if another has ended or failed.
 
     Raises:
       PeerDied: process 0 cannot be reached.
@@ -162,50 +171,50 @@ class Spoke(Peers):
             connection = socket.create_connection(address, timeout=_HELLO)
         except OSError as error:
             raise PeerDied(
-                f"process 0 is not reached on port {address[1]} of {address[0]} ({error}); is a firewall in between?"
+                f"process 0 cannot be reached on port {address[1]} of {address[0]} ({error}); check for a firewall"
             ) from None
         self._connection = Connection(connection)
-        self._tell(index=str(index), token=token)
+        self._send(index=str(index), token=token)
         _start(self._listen)
 
     def leave(self) -> None:
-        """Let the others end from here on, and tell process 0 that this one may."""
+        """Ignore from now on that other processes end, and tell process 0 that this one ends as planned."""
         super().leave()
-        self._tell(bye="")
+        self._send(bye="")
 
     def _listen(self) -> None:
-        # the first word is the last: process 0 ends after it, too
+        # only one message is read, since process 0 ends after it as well
         message = self._connection.receive()
-        self._hear(message or {"ended": f"process 0 of {self._count} has ended before the run has"})
+        self._handle(message or {"ended": f"process 0 of {self._count} has ended before the end of the run"})
 
-    def _tell(self, **message: str) -> None:
+    def _send(self, **message: str) -> None:
         self._connection.send(**message)
 
 
 def end_process(message: str) -> NoReturn:
-    """End this process at once, since another one is dead: `message` names it."""
+    """End this process at once, because of another process that `message` names."""
     exit_now(
         PeerDied.exit_code,
-        f"{message}. This one ends too; run the same command again to continue from the last checkpoint",
+        f"{message}. This process ends too; run the same command again to continue from the last checkpoint",
     )
 
 
 def exit_now(exit_code: int, error: str = "") -> NoReturn:
-    """Exit with a sentence, from any thread: the main one may be waiting, inside jax, for a process that is dead."""
+    """Exit with an error message from any thread; the main thread may be blocked inside jax by a dead process."""
     sys.stdout.flush()
     if error:
-        sys.stderr.write(f"jaxtrain: error: {error}\n")  # in one piece
+        sys.stderr.write(f"jaxtrain: error: {error}\n")  # in one call
     sys.stderr.flush()
     os._exit(exit_code)
 
 
 def _keep_alive(connection: socket.socket) -> None:
-    """Have the kernel end the connection when the other machine is silent for `SILENCE` seconds."""
+    """Configure the kernel to close the connection if the other machine is silent for `SILENCE` seconds."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     probes = {"TCP_KEEPIDLE": SILENCE // 2, "TCP_KEEPINTVL": SILENCE // 12, "TCP_KEEPCNT": 6}
-    # the last, in milliseconds, is for what has been sent and is not acknowledged
+    # TCP_USER_TIMEOUT, in milliseconds, is for data that was sent but not acknowledged
     for name, value in {**probes, "TCP_USER_TIMEOUT": 1000 * SILENCE}.items():
-        if hasattr(socket, name):  # not every system has all of them
+        if hasattr(socket, name):  # some systems lack some of them
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 

@@ -1,7 +1,7 @@
 """Training with `jax.pmap`: each device holds the whole state and runs the step on its own part of the batch.
 
-All that `parallel.backend="pmap"` means is in this file. Arguments and results without an axis of devices are ordinary
-arrays that lie whole on each device, so that everything around the step is the same as with `jit`.
+This file contains everything that `parallel.backend="pmap"` does. Arguments and results without a device axis are
+ordinary arrays that are replicated on all devices, so that everything around the step is the same as with `jit`.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class PmapStep(ShardedStep):
-    """A step that each device runs on its part of the batch, inside `jax.pmap` over the axis "data".
+    """The operations of a step that each device runs on its part of the batch, inside `jax.pmap` over the axis "data".
 
     Attributes:
-      mesh_layout: the devices; `layout`, by which a program of all devices is laid out, is None.
+      mesh_layout: the mesh of devices. `layout` is None, since it describes a program for all devices.
     """
 
     mesh_layout: Layout = dataclasses.field(kw_only=True)
@@ -42,10 +42,10 @@ class PmapStep(ShardedStep):
     def example_indices(self, examples: int) -> jax.Array:
         """See `ShardedStep`."""
         count = self.mesh_layout.shares
-        return _part_of(jnp.arange(examples * count, dtype=jnp.uint32), count)
+        return _local_part(jnp.arange(examples * count, dtype=jnp.uint32), count)
 
     def check(self, step: Callable[..., Any], state: Any, batch: Any) -> None:
-        """Trace the step of one device by shapes."""
+        """Trace the step inside `jax.pmap` by shapes."""
         count = self.mesh_layout.shares
 
         def part(x: Any) -> Any:
@@ -55,23 +55,23 @@ class PmapStep(ShardedStep):
         jax.eval_shape(mapped, state, jax.tree.map(part, batch))
 
     def load(self, load: TrainingLoader, arrays: Arrays, order: EpochOrder, step: jax.Array) -> Batch:
-        """Load this device's part of a batch; `arrays` are the whole split, or the part where it is streamed."""
+        """Load this device's part of a batch; `arrays` hold the whole split, or only that part of a streamed split."""
         count = self.mesh_layout.shares
         part = load.batch_size // count
         if part == arrays.labels.shape[0]:
             images, labels = arrays
         elif load.batch_size == arrays.labels.shape[0]:
-            images, labels = (_part_of(x, count) for x in arrays)
+            images, labels = (_local_part(x, count) for x in arrays)
         else:
-            indices = _part_of(batch_indices(order, step, load.batch_size), count)
+            indices = _local_part(batch_indices(order, step, load.batch_size), count)
             images, labels = take(arrays, indices, None)
         with narrow_context(indices=self.example_indices(part)):
             images = load.prepare(step, images)
         if load.mix is None:
             return Batch(images, labels)
-        # examples are mixed with any others of the batch
+        # an example may be mixed with any other of the whole batch
         whole = (jax.lax.all_gather(x, DATA, tiled=True) for x in (images, labels))
-        return Batch(*(_part_of(x, count) for x in load.mix(step, *whole)))
+        return Batch(*(_local_part(x, count) for x in load.mix(step, *whole)))
 
     def compile(self, dispatch: Callable[..., Any], state: Any, *, streamed: bool, counted: bool = False) -> Any:
         """See `ShardedStep`."""
@@ -87,14 +87,14 @@ class PmapStep(ShardedStep):
             devices=layout.mesh.devices.flatten().tolist(),
             donate_argnums=(0, 1),
         )
-        numbers = jax.device_put(np.arange(count, dtype=np.uint32), layout.batch)  # pmap needs a mapped argument
-        cut = jax.jit(
+        dummy = jax.device_put(np.arange(count, dtype=np.uint32), layout.batch)  # pmap needs a mapped argument
+        split = jax.jit(
             lambda arrays: jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), arrays),
             out_shardings=layout.batch,
         )
 
         def call(state: Any, totals: Any, order: EpochOrder, arrays: Arrays) -> Any:
-            return mapped(state, totals, order, cut(arrays) if streamed else arrays, numbers)
+            return mapped(state, totals, order, split(arrays) if streamed else arrays, dummy)
 
         return call
 
@@ -108,7 +108,15 @@ class PmapStep(ShardedStep):
 
 
 def pmap_step(layout: Layout, batch_size: int) -> PmapStep:
-    """Return how the devices of `layout` share a step; `ConfigError` for what pmap cannot do."""
+    """Return the operations by which the devices of `layout` share a step with `jax.pmap`.
+
+    Args:
+      layout: the mesh of devices and the section `parallel` of the config.
+      batch_size: the number of examples in a batch.
+
+    Raises:
+      ConfigError: pmap does not support the settings, or the number of processes.
+    """
     parallel = layout.config
     _check_settings(parallel)
     check_batch_norm_groups(parallel, batch_size // layout.shares, "a device's part of the batch")
@@ -118,31 +126,31 @@ def pmap_step(layout: Layout, batch_size: int) -> PmapStep:
         scope = BatchNormScope(axis_name=DATA if parallel.batch_norm == "global" else None)
     return PmapStep(
         batch_norm_scope=scope,
-        needs_one_gradient="this optimizer evaluates the objective again inside a step, which a device of pmap cannot "
-        "do for the whole batch; set parallel.backend=jit",
-        needs_single_steps="pmap is called for each step, and several need parallel.backend=jit",
+        needs_one_gradient="this optimizer evaluates the objective again inside a step, which a device under pmap "
+        "cannot do for the whole batch; set parallel.backend=jit",
+        needs_single_steps="pmap runs one step in a call; several need parallel.backend=jit",
         mesh_layout=layout,
     )
 
 
 def _check_settings(parallel: ParallelConfig) -> None:
-    """Refuse settings that need a mesh, or devices of several processes."""
-    for setting, wrong in (
+    """Raise `ConfigError` for settings that need a mesh, and for several processes."""
+    for setting, unsupported in (
         ("fsdp", parallel.fsdp),
         ("model", parallel.model > 1),
         ("rules", bool(parallel.rules)),
         ("axis_types", parallel.axis_types == "explicit"),
     ):
-        if wrong:
+        if unsupported:
             raise ConfigError(
-                "pmap has the whole state on each device; sharded parameters and meshes need parallel.backend=jit",
+                "pmap keeps the whole state on each device; sharded parameters and meshes need parallel.backend=jit",
                 f"parallel.{setting}",
             )
     if jax.process_count() > 1:
-        raise ConfigError("pmap is for the devices of one process; use parallel.backend=jit", "parallel.backend")
+        raise ConfigError("pmap supports the devices of one process only; use parallel.backend=jit", "parallel.backend")
 
 
-def _part_of(x: jax.Array, count: int) -> jax.Array:
+def _local_part(x: jax.Array, count: int) -> jax.Array:
     """Return this device's part of the `count` equal parts of `x[N, ...]`."""
     size = x.shape[0] // count
     first = jax.lax.axis_index(DATA).astype(jnp.uint32) * np.uint32(size)

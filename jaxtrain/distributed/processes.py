@@ -1,6 +1,6 @@
-"""Several processes of one run: how they find each other, act as one and end together.
+"""Several processes of one run: joining, synchronization, broadcasts and a common end.
 
-With one process, everything here is as if it were not there.
+With one process, these functions do nothing.
 """
 
 import atexit
@@ -18,51 +18,51 @@ from jaxtrain.distributed.peers import Hub, Peers, Spoke, end_process, exit_now
 from jaxtrain.errors import ConfigError, Diverged, Interrupted, JaxtrainError, PeerDied
 
 _TEXT = 64
-"""Bytes of a text that process 0 broadcasts."""
+"""The number of bytes of a text that process 0 broadcasts."""
 
 
 def join(
     coordinator: str | None = None, processes: int | None = None, process_id: int | None = None, timeout: float = 300
 ) -> None:
-    """Join the processes of a run, before anything else is asked of jax.
+    """Join the processes of a run; call this before any other use of jax.
 
-    Without arguments `jax.distributed` finds them where the environment is one of several processes (SLURM, Open MPI,
-    Kubernetes with jax's extra "k8s", a TPU pod); elsewhere nothing is done.
+    Without arguments, `jax.distributed` finds the processes in an environment with several of them: SLURM, Open MPI,
+    Kubernetes with jax's extra "k8s", or a TPU pod. In other environments this does nothing.
 
     Args:
-      coordinator: HOST:PORT of process 0.
+      coordinator: the address of process 0, HOST:PORT.
       processes: the number of processes.
       process_id: the index of this process, from 0.
-      timeout: seconds to wait for the others; after them, this process exits with a sentence.
+      timeout: the number of seconds to wait for the others; then this process exits with an error message.
 
     Raises:
-      ConfigError: the arguments do not fit each other, or jax finds no processes where the environment has several.
+      ConfigError: the arguments do not fit each other, or jax does not find the processes of the environment.
     """
-    given = (coordinator, processes, process_id)
+    arguments = (coordinator, processes, process_id)
     several = _environment_has_several()
-    if all(x is None for x in given):
+    if all(x is None for x in arguments):
         if not (several or importlib.util.find_spec("libtpu") is not None):
             return
     elif coordinator is None or processes is None or process_id is None:
-        raise ConfigError("--coordinator, --processes and --process-id belong together: give all three, or none")
+        raise ConfigError("--coordinator, --processes and --process-id must be set together: set all three, or none")
     else:
         _check_arguments(coordinator, processes, process_id)
         if processes == 1:
             return
     try:
         with _exit_after(timeout, coordinator):
-            jax.distributed.initialize(*given, initialization_timeout=int(timeout) + 60)
+            jax.distributed.initialize(*arguments, initialization_timeout=int(timeout) + 60)
     except (RuntimeError, ValueError) as error:
         undetected = isinstance(error, ValueError) and coordinator is None
         if undetected and not several:
-            return  # a machine with a TPU, and no pod
+            return  # a machine with a TPU that is not part of a pod
         advice = (
-            "; the environment says that there are several: give --coordinator, --processes and --process-id (on "
+            "; the environment indicates several processes: set --coordinator, --processes and --process-id (on "
             "Kubernetes jax finds them with `pip install jax[k8s]`), or --coordinator localhost:1 --processes 1 "
-            "--process-id 0 for this one alone"
+            "--process-id 0 for a single process"
         )
         raise ConfigError(
-            f"the processes of the run did not come together: {_first_line(error)}{advice if undetected else ''}"
+            f"the processes of the run could not connect: {_first_line(error)}{advice if undetected else ''}"
         ) from error
 
 
@@ -71,17 +71,17 @@ def _check_arguments(coordinator: str, processes: int, process_id: int) -> None:
     if not (host and colon and port.isdecimal()):
         raise ConfigError(f"--coordinator {coordinator} is not HOST:PORT, such as 10.0.0.1:1234")
     if processes < 1:
-        raise ConfigError(f"--processes {processes}: there is one at least")
+        raise ConfigError(f"--processes {processes}: it must be at least 1")
     if not 0 <= process_id < processes:
-        raise ConfigError(f"--process-id {process_id}: {processes} processes are called 0 to {processes - 1}")
+        raise ConfigError(f"--process-id {process_id}: with {processes} processes it must be from 0 to {processes - 1}")
 
 
 def _environment_has_several() -> bool:
-    """Return whether the environment says that this is one of several processes."""
+    """Return whether environment variables indicate that this is one of several processes."""
     variables = os.environ
-    many = ("SLURM_NTASKS", "SLURM_STEP_NODELIST"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
-    for count, proof in many:
-        if proof in variables and variables.get(count, "1") != "1":
+    launchers = ("SLURM_NTASKS", "SLURM_STEP_NODELIST"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
+    for count, marker in launchers:
+        if marker in variables and variables.get(count, "1") != "1":
             return True
     if "KUBERNETES_SERVICE_HOST" in variables and "JOB_COMPLETION_INDEX" in variables:
         return True
@@ -90,10 +90,13 @@ def _environment_has_several() -> bool:
 
 @contextlib.contextmanager
 def _exit_after(seconds: float, coordinator: str | None) -> Iterator[None]:
-    """Exit with a sentence where the others are not there in time; jax would abort, with a stack trace."""
-    error = f"the processes of the run did not come together in {seconds:.0f} s: are all started, and is process 0"
-    where = coordinator or "the coordinator that jax has detected"
-    timer = threading.Timer(seconds, exit_now, (ConfigError.exit_code, f"{error} reached at {where}?"))
+    """Exit with an error message after `seconds` in the `with` block; jax would abort with a stack trace."""
+    address = coordinator or "the coordinator that jax has detected"
+    error = (
+        f"the processes of the run did not connect within {seconds:.0f} s; check that all of them are started, and "
+        f"that they reach process 0 at {address}"
+    )
+    timer = threading.Timer(seconds, exit_now, (ConfigError.exit_code, error))
     timer.daemon = True
     timer.start()
     try:
@@ -103,7 +106,7 @@ def _exit_after(seconds: float, coordinator: str | None) -> Iterator[None]:
 
 
 def is_process_0() -> bool:
-    """Return whether this is the process that writes what all have in common."""
+    """Return whether this is process 0, which writes the files of the run."""
     return jax.process_index() == 0
 
 
@@ -113,13 +116,13 @@ def single_process() -> bool:
 
 
 def wait_for_all(where: str) -> None:
-    """Return when every process has come to `where`."""
+    """Wait until all processes have reached this point, named `where`."""
     if not single_process():
         multihost_utils.sync_global_devices(where)
 
 
 def broadcast_from_process_0(number: Callable[[], int]) -> int:
-    """Return in every process what `number` returns in process 0; it is not called in the others."""
+    """Call `number` in process 0, and return its result in every process."""
     if single_process():
         return number()
     own = number() if is_process_0() else 0
@@ -128,10 +131,10 @@ def broadcast_from_process_0(number: Callable[[], int]) -> int:
 
 @contextlib.contextmanager
 def watch_processes() -> Iterator[None]:
-    """While it is open, processes watch each other: one that dies or fails ends the others, by its name.
+    """Connect the processes during a `with` block: if one dies or fails, the others end with a message that names it.
 
     Raises:
-      PeerDied: another process cannot be reached, or a step failed and nobody is known to be dead.
+      PeerDied: another process cannot be reached, or a step failed although no process is known to be dead.
     """
     if single_process():
         yield
@@ -139,16 +142,16 @@ def watch_processes() -> Iterator[None]:
     try:
         peers = _connect()
     except JaxtrainError as error:
-        _skip_farewell(error.exit_code)
+        _skip_jax_shutdown(error.exit_code)
         raise
     try:
         yield
     except (Diverged, Interrupted):
-        _leave(peers)  # all processes raise it after the same step
+        _leave(peers)  # all processes raise this after the same step
         raise
     except jax.errors.JaxRuntimeError as error:
         failure = PeerDied(
-            f"a step failed in process {jax.process_index()}, and no process is known to be dead: {_first_line(error)}"
+            f"a step failed in process {jax.process_index()}, but no process is known to be dead: {_first_line(error)}"
         )
         _fail(peers, str(failure), failure.exit_code)
         raise failure from error
@@ -180,9 +183,10 @@ def _broadcast_text(text: str) -> str:
 
 
 def _coordinator_host() -> str:
-    """Return the name or number of process 0's machine, at which jax has reached it.
+    """Return the host name or address of process 0 at which jax has reached it.
 
-    jax's public API does not have it where jax detected the processes, and process 0 can only guess its own addresses.
+    jax's public API does not give it if jax detected the processes, and process 0 does not know which of its addresses
+    the others can reach.
     """
     from jax._src import distributed
 
@@ -198,11 +202,11 @@ def _leave(peers: Peers) -> None:
 
 def _fail(peers: Peers, text: str, exit_code: int) -> None:
     peers.fail(text)
-    _skip_farewell(exit_code)
+    _skip_jax_shutdown(exit_code)
 
 
-def _skip_farewell(exit_code: int) -> None:
-    """Have this process end, when it does, without jax's farewell, which waits 300 s for the others."""
+def _skip_jax_shutdown(exit_code: int) -> None:
+    """Skip jax's shutdown at the exit of this process, since it would wait 300 s for the others."""
     atexit.register(exit_now, exit_code)
 
 

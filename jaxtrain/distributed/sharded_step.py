@@ -1,4 +1,4 @@
-"""How the devices of a mesh share a training step that `jax.jit` compiles for all of them."""
+"""The operations by which the devices of a mesh share a training step that is compiled with `jax.jit`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,17 +22,17 @@ _GATHERED = "gathered"
 
 @dataclasses.dataclass(frozen=True)
 class ShardedStep:
-    """What a training step does because several devices share it. With `jit` the compiler adds the collectives.
+    """The operations of a training step that depend on devices; with `jit` the compiler adds the collectives.
 
-    `distributed.pmap.PmapStep` overrides it for `jax.pmap`, whose devices see a part of the batch each.
+    `distributed.pmap.PmapStep` overrides them for `jax.pmap`, where each device processes its own part of the batch.
 
     Attributes:
-      layout: the devices; None for a step that takes whole batches and whole states, wherever they are.
-      batch_norm_scope: the examples over which batch normalization takes its statistics.
+      layout: the mesh and its shardings; None for a step on whole batches and whole states, wherever they are.
+      batch_norm_scope: the examples over which batch normalization computes its statistics.
       in_place: whether to force in-place parameter updates (XLA:CPU; see xla_cpu/in_place_update.py).
       shards_params: whether any array of the state is sharded.
-      needs_one_gradient: why the optimizer may not evaluate the objective of the whole batch again; "" where it may.
-      needs_single_steps: why steps must be dispatched one by one; "" where several can be compiled into one call.
+      needs_one_gradient: the reason why the optimizer must not evaluate the objective again in a step; "" if it may.
+      needs_single_steps: the reason why steps must be dispatched one by one; "" if one call can run several steps.
     """
 
     layout: Layout | None = None
@@ -43,28 +43,28 @@ class ShardedStep:
     needs_single_steps: str = ""
 
     def local_batch_size(self, batch_size: int) -> int:
-        """Return the number of examples that one program sees of a batch of `batch_size`."""
+        """Return the number of examples of a batch of `batch_size` that one program processes."""
         return batch_size
 
     def check(self, step: Callable[..., Any], state: Any, batch: Any) -> None:
-        """Trace `step` by shapes on an explicit mesh, where a layout that does not fit is an error of types.
+        """Trace `step` by shapes on a mesh with explicit axes, where a wrong sharding is a type error.
 
         Args:
-          step: the training step, shared by this object.
+          step: the training step that was made with this object.
           state: the state of the run, or its shapes.
           batch: a whole batch, or its shapes.
 
         Raises:
-          ConfigError: the model cannot be laid out over explicit axes.
+          ConfigError: the model cannot be sharded over explicit axes.
         """
         layout = self.layout
         if layout is None or not layout.explicit:
             return
-        laid_out = layout.placed_shapes(state, layout.of_state(state))
+        abstract_state = layout.placed_shapes(state, layout.of_state(state))
         try:
             layout.traced(
                 lambda state, batch: step(state, constrain(batch, layout.batch)),
-                laid_out,
+                abstract_state,
                 layout.placed_shapes(batch, layout.replicated),
             )
         except JaxtrainError:
@@ -72,44 +72,44 @@ class ShardedStep:
         except Exception as error:
             first = next(iter(str(error).splitlines()), type(error).__name__)
             raise ConfigError(
-                f"the model cannot be laid out over explicit axes: {first}; use auto", "parallel.axis_types"
+                f"the model cannot be sharded over explicit axes: {first}; use auto", "parallel.axis_types"
             ) from error
 
     def load(self, load: TrainingLoader, arrays: Arrays, order: EpochOrder, step: jax.Array) -> Batch:
-        """Load what a program sees of the batch of `step`."""
+        """Load the part of the batch of `step` that one program processes: with `jit`, the whole batch."""
         return load(arrays, order, step)
 
     def compile(self, dispatch: Callable[..., Any], state: Any, *, streamed: bool, counted: bool = False) -> Any:
         """Compile `dispatch(state, totals, order, arrays)`, which donates state and totals.
 
         Args:
-          dispatch: what the loop calls.
+          dispatch: the function that the loop calls.
           state: the state of the run, or its shapes.
-          streamed: whether the arrays are those of one batch, to be cut among the devices.
-          counted: whether the number of steps is a last argument.
+          streamed: whether the arrays hold one batch, sharded over the devices, instead of the whole split.
+          counted: whether the number of steps is the last argument.
         """
         layout = self.layout
         assert layout is not None
-        states, everywhere = layout.of_state(state), layout.replicated
-        given: tuple[Any, ...] = (states, everywhere, everywhere, layout.batch if streamed else everywhere)
-        given += (everywhere,) if counted else ()
-        made = (states, everywhere, everywhere)
-        return layout.jit(dispatch, donate_argnums=(0, 1), in_shardings=given, out_shardings=made)
+        states, replicated = layout.of_state(state), layout.replicated
+        inputs: tuple[Any, ...] = (states, replicated, replicated, layout.batch if streamed else replicated)
+        inputs += (replicated,) if counted else ()
+        outputs = (states, replicated, replicated)
+        return layout.jit(dispatch, donate_argnums=(0, 1), in_shardings=inputs, out_shardings=outputs)
 
     def example_indices(self, examples: int) -> jax.Array | None:
-        """Return uint32[examples], the batch indices of the examples that a step is given; None for 0, 1, 2, ..."""
+        """Return uint32[examples], the batch indices of the examples that a step gets; None for 0, 1, 2, ..."""
         del examples
         return None
 
     def all_gather_params(self, params: Any) -> Any:
-        """Gather sharded parameters as the model computes with them."""
+        """Gather sharded parameters for the computation of the model."""
         if self.layout is None or not self.shards_params:
             return params
         whole = self.layout.all_gather_params(params)
         return jax.tree.map(lambda x: checkpoint_name(x, _GATHERED), whole) if self._fsdp else whole
 
     def regather_in_backward(self, function: Callable[..., T]) -> Callable[..., T]:
-        """Have the gradient of `function` gather the parameters again instead of keeping them meanwhile."""
+        """Wrap `function` so that its gradient gathers parameters again instead of keeping them in memory (FSDP)."""
         if not self._fsdp:
             return function
         policy = jax.checkpoint_policies.save_anything_except_these_names(_GATHERED)
@@ -120,30 +120,30 @@ class ShardedStep:
         return self.layout is not None and self.layout.config.fsdp
 
     def reduce_scatter_grads(self, grads: Any) -> Any:
-        """Shard gradients as the parameters of the state are."""
+        """Shard gradients like the parameters of the state."""
         if self.layout is None or not self.shards_params:
             return grads
         return self.layout.reduce_scatter_grads(grads)
 
     def finish_grads(self, grads: T) -> T:
-        """Return gradients ready for the update, so that parameters are overwritten in place where that is wanted."""
+        """Finish all gradients before the update if `in_place`, so that parameters can be updated in place."""
         return finish_gradients_first(grads) if self.in_place else grads
 
     def pmean(self, tree: T) -> T:
-        """Average over the devices what each computes from its own part of the batch: nothing under `jit`."""
+        """Average over devices what each computes from its part of the batch; with `jit`, return `tree` unchanged."""
         return tree
 
     def psum(self, tree: T) -> T:
-        """Add over the devices what each computes from its own part of the batch: nothing under `jit`."""
+        """Sum over devices what each computes from its part of the batch; with `jit`, return `tree` unchanged."""
         return tree
 
 
 ONE_DEVICE = ShardedStep()
-"""A step on one device, or one whose sharding is all said by the layout of its arguments."""
+"""The operations for a step on one device, or for one whose sharding follows from its arguments."""
 
 
 def batch_norm_scope(layout: Layout) -> BatchNormScope:
-    """Return the scope that `parallel.batch_norm` asks for in a program that sees the whole batch."""
+    """Return the scope that `parallel.batch_norm` sets, for a program that processes the whole batch."""
     wanted = layout.config.batch_norm
     if isinstance(wanted, int):
         return BatchNormScope(size=wanted)
@@ -151,7 +151,7 @@ def batch_norm_scope(layout: Layout) -> BatchNormScope:
 
 
 def shard_step(layout: Layout) -> ShardedStep:
-    """Return how the devices of `layout` share a step that is compiled with `jit`."""
+    """Return the operations by which the devices of `layout` share a step that is compiled with `jit`."""
     return ShardedStep(
         layout, batch_norm_scope(layout), in_place=layout.one_cpu, shards_params=layout.partition.divides
     )

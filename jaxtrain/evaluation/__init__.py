@@ -1,1 +1,1 @@
-"""Evaluation: a state on a split, averaged parameters, test-time augmentation."""
+"""Evaluation of a state on a split, also with averaged parameters or test-time augmentation."""

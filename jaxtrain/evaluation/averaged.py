@@ -1,4 +1,4 @@
-"""Which parameters are evaluated: the trained ones, or their average with batch statistics of its own."""
+"""The parameters and variables that are evaluated: the trained ones, or averages with recomputed batch statistics."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,69 +16,79 @@ from jaxtrain.training.plan import Plan
 from jaxtrain.training.state import TrainState
 
 Evaluated = Callable[[TrainState], tuple[Any, Any]]
-"""`state -> (params, variables)` for evaluation."""
+"""A function `state -> (params, variables)` that returns what is evaluated."""
 Observe = Callable[[TrainState, float], TrainState]
-"""`(state, validation metric) -> state`, for a learning rate that follows the metric."""
+"""A function `(state, validation metric) -> state`, for a learning rate that follows the metric."""
 
 _COLLECTION = "batch_stats"
 
 
 def make_evaluated(plan: Plan, normalization: Preprocessing, arrays: Mapping[str, DeviceSplit]) -> Evaluated:
-    """What of the state is evaluated.
+    """Return the function from a state to the parameters and variables that are evaluated.
 
-    Without an average it is what is trained. The statistics that a model keeps of its batches (BatchNorm) belong to the
-    parameters that made them; for an average they are computed anew, from training images without augmentation.
+    Without averaging these are the trained ones. The running statistics of batch normalization belong to the trained
+    parameters. For averaged parameters they are recomputed from training images without augmentation.
+
+    Args:
+      plan: the plan of the run.
+      normalization: the preprocessing, fitted.
+      arrays: the splits on the devices; "train" is used for the statistics.
     """
     if not plan.averages:
         return lambda state: (state.params, state.variables)
     average = plan.layout.jit(evaluation_params, out_shardings=plan.layout.of_params(plan.abstract.params))
     if not needs_statistics(plan):
         return lambda state: (average(state.opt_state, state.params), state.variables)
-    recompute = _recompute(plan, normalization)
+    recompute = _make_recompute(plan, normalization)
 
-    def evaluated(state: TrainState) -> tuple[Any, Any]:
+    def average_and_recompute(state: TrainState) -> tuple[Any, Any]:
         params = average(state.opt_state, state.params)
         return params, {**state.variables, _COLLECTION: recompute(params, state.variables, arrays["train"])}
 
-    return evaluated
+    return average_and_recompute
 
 
 def needs_statistics(plan: Plan) -> bool:
-    """Whether an evaluation looks at training images, to compute the batch statistics of averaged parameters."""
+    """Return whether evaluation needs training images, to compute the batch statistics of averaged parameters."""
     return plan.averages and _COLLECTION in plan.abstract.variables
 
 
-def _recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, Any, DeviceSplit], Any]:
-    """`(params, variables, training split) -> batch statistics`, the mean over batches spread evenly over the split."""
+def _make_recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, Any, DeviceSplit], Any]:
+    """Return `(params, variables, training split) -> batch statistics`.
+
+    The statistics are the mean over `evaluation.statistics_batches` batches, spread evenly over the split.
+    """
     examples, config = plan.clock.examples, plan.config
     size = min(config.evaluation.batch_size, examples) // plan.layout.shares * plan.layout.shares
     size = max(size, plan.layout.shares)
     count = min(config.evaluation.statistics_batches, max(examples // size, 1))
-    everywhere = plan.layout.replicated
+    replicated = plan.layout.replicated
 
-    numbers = np.arange(size)
+    offsets = np.arange(size)
 
-    def one(params: Any, variables: Any, arrays: Arrays, places: jax.Array, batch: jax.Array) -> Any:
-        images, _ = take(arrays, places, plan.layout.batch)
+    def statistics(params: Any, variables: Any, arrays: Arrays, indices: jax.Array, batch: jax.Array) -> Any:
+        images, _ = take(arrays, indices, plan.layout.batch)
         rngs = {name: stream(config.seed, f"{STATISTICS}/{name}", batch) for name in MODEL_STREAMS}
         whole = plan.layout.all_gather_params(params)
         return batch_statistics_of(plan.model, whole, variables, normalize(images, normalization), rngs)
 
-    given = (None, None, everywhere, everywhere, everywhere)
-    compiled = plan.layout.jit(one, in_shardings=given, out_shardings=everywhere)
+    in_shardings = (None, None, replicated, replicated, replicated)
+    compiled = plan.layout.jit(statistics, in_shardings=in_shardings, out_shardings=replicated)
 
-    def of_batch(params: Any, variables: Any, split: DeviceSplit, batch: int) -> Any:
-        places = np.minimum((numbers * count + batch) * (examples // (size * count) or 1), examples - 1)
-        arrays, places = split.select(places)
+    def batch_statistics(params: Any, variables: Any, split: DeviceSplit, batch: int) -> Any:
+        indices = np.minimum((offsets * count + batch) * (examples // (size * count) or 1), examples - 1)
+        arrays, indices = split.select(indices)
         return compiled(
-            params, variables, arrays, *jax.device_put((places.astype(np.int32), np.int32(batch)), everywhere)
+            params, variables, arrays, *jax.device_put((indices.astype(np.int32), np.int32(batch)), replicated)
         )
 
-    return lambda params, variables, split: mean_of(of_batch(params, variables, split, batch) for batch in range(count))
+    return lambda params, variables, split: mean_of(
+        batch_statistics(params, variables, split, batch) for batch in range(count)
+    )
 
 
 def make_observe(plan: Plan) -> Observe:
-    """Tells a learning rate that follows the validation metric; leaves the state alone where there is none."""
+    """Return the function that passes the validation metric to the optimizer; it does nothing without a plateau."""
     if plan.optimizer.plateau is None:
         return lambda state, _: state
 
@@ -87,6 +97,6 @@ def make_observe(plan: Plan) -> Observe:
         return state.replace(opt_state=opt_state)
 
     states = plan.layout.of_state(plan.abstract)
-    given = (states, plan.layout.replicated)
-    compiled = plan.layout.jit(observe, donate_argnums=0, in_shardings=given, out_shardings=states)
+    in_shardings = (states, plan.layout.replicated)
+    compiled = plan.layout.jit(observe, donate_argnums=0, in_shardings=in_shardings, out_shardings=states)
     return lambda state, value: compiled(state, jax.device_put(np.float32(value), plan.layout.replicated))

@@ -1,4 +1,4 @@
-"""Evaluation that counts every example once: the last batch is padded, the padding masked, the count checked."""
+"""Evaluation of a split that counts every example once: the last batch is padded, and the padding is masked."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -18,14 +18,24 @@ from jaxtrain.training.metrics import Pair, add_pairs, empty_pairs, means, measu
 
 
 class Evaluate(Protocol):
-    """`(params, variables, split on the device) -> {"loss": ..., "accuracy": ...}`, means over its examples."""
+    """A function `(params, variables, arrays on the device) -> {"loss": ..., "accuracy": ...}`, means over examples."""
 
     def __call__(self, params: Any, variables: Any, arrays: Arrays, first: int = 0) -> dict[str, float]:
-        """`first` is the place of the first example in its split, where these are a part of it; draws depend on it."""
+        """Evaluate all examples of `arrays`.
+
+        Args:
+          params: the parameters.
+          variables: the model's other variables.
+          arrays: the examples, a split or a part of it.
+          first: the index of the first example in its split; random draws depend on it.
+        """
 
 
 def even_batch(count: int, batch_size: int, devices: int) -> int:
-    """The batch that leaves least to pad: a split in as few batches as `batch_size` allows, all of one size."""
+    """Return the batch size with the least padding that needs as few batches as `batch_size` does.
+
+    All batches have this size, a multiple of `devices`. Rounding up to that multiple may make it exceed `batch_size`.
+    """
     batches = -(-count // batch_size)
     return -(-count // (batches * devices)) * devices
 
@@ -33,65 +43,73 @@ def even_batch(count: int, batch_size: int, devices: int) -> int:
 def make_evaluate(
     model: nn.Module | FoldedModel, loss: Loss, normalization: Preprocessing, batch_size: int, layout: Layout
 ) -> Evaluate:
-    """A function that evaluates `model` forward only, in equal batches of at most about `batch_size`."""
+    """Return a function that evaluates `model` in equal batches of about `batch_size` examples at most.
 
-    def batch_of(count: int) -> int:
+    Args:
+      model: the Linen module, or the module with folded batch normalization.
+      loss: the loss, `(logits, labels) -> f32[N]`.
+      normalization: the preprocessing, fitted.
+      batch_size: the number of examples in a batch, before it is evened out (`even_batch`).
+      layout: the mesh of devices and the shardings on it.
+    """
+
+    def size_for(count: int) -> int:
         return even_batch(count, batch_size, layout.shares)
 
     def step(params: Any, variables: Any, arrays: Arrays, start: jax.Array, pairs: Any) -> Any:
         count = arrays.labels.shape[0]
-        size = batch_of(count)
+        size = size_for(count)
         indices = start + jnp.arange(size, dtype=jnp.int32)
         images, labels = take(arrays, jnp.minimum(indices, count - 1), layout.batch)
-        known = {"params": layout.all_gather_params(params), **variables}
-        logits: Any = model.apply(known, normalize(images, normalization), train=False)
+        all_variables = {"params": layout.all_gather_params(params), **variables}
+        logits: Any = model.apply(all_variables, normalize(images, normalization), train=False)
         return add_pairs(pairs, measure(loss(logits, labels), logits, labels, indices < count))
 
-    everywhere = layout.replicated
-    given = (None, None, everywhere, everywhere, everywhere)  # parameters lie as the state of the run does
-    compiled: Any = layout.jit(step, donate_argnums=4, in_shardings=given, out_shardings=everywhere)
-    zero = layout.jit(empty_pairs, out_shardings=everywhere)
+    replicated = layout.replicated
+    in_shardings = (None, None, replicated, replicated, replicated)  # parameters keep the sharding of the state
+    compiled: Any = layout.jit(step, donate_argnums=4, in_shardings=in_shardings, out_shardings=replicated)
+    zero = layout.jit(empty_pairs, out_shardings=replicated)
 
     def evaluate(params: Any, variables: Any, arrays: Arrays, first: int = 0) -> dict[str, float]:
         del first
         count = arrays.labels.shape[0]
         pairs = zero()
-        for start in range(0, count, batch_of(count)):
-            pairs = compiled(params, variables, arrays, jax.device_put(np.int32(start), everywhere), pairs)
+        for start in range(0, count, size_for(count)):
+            pairs = compiled(params, variables, arrays, jax.device_put(np.int32(start), replicated), pairs)
         return means_of_all(pairs, count)
 
     return evaluate
 
 
 EvaluateSplit = Callable[[Any, Any, DeviceSplit], dict[str, float]]
-"""`(params, variables, split) -> metrics`, whether the split lies on the devices or is streamed."""
+"""A function `(params, variables, split) -> metrics`, for splits on the devices and for streamed splits."""
 
 
 def evaluate_in_chunks(evaluate: Evaluate, batch_size: int) -> EvaluateSplit:
-    """Evaluate a split part by part as it comes, a streamed one in chunks of `batch_size`.
+    """Return a function that evaluates a split chunk by chunk; a streamed split has chunks of `batch_size` examples.
 
-    The metrics are means over examples, and so is what comes of them, each chunk weighted by its examples.
+    The metrics of each chunk are means over its examples. The result is their mean, weighted by the number of examples.
     """
 
-    def whole(params: Any, variables: Any, split: DeviceSplit) -> dict[str, float]:
+    def evaluate_split(params: Any, variables: Any, split: DeviceSplit) -> dict[str, float]:
         parts: list[tuple[int, dict[str, float]]] = []
-        seen = 0
+        total = 0
         for chunk in split.chunks(batch_size):
-            parts.append((len(chunk.labels), evaluate(params, variables, chunk, seen)))
-            seen += len(chunk.labels)
-        if seen != len(split):
-            raise AssertionError(f"evaluation saw {seen} examples of {len(split)}")
+            parts.append((len(chunk.labels), evaluate(params, variables, chunk, total)))
+            total += len(chunk.labels)
+        if total != len(split):
+            raise AssertionError(f"evaluation read {total} examples of {len(split)}")
         if len(parts) == 1:
             return parts[0][1]
-        return {name: sum(count * metrics[name] for count, metrics in parts) / seen for name in parts[0][1]}
+        return {name: sum(count * metrics[name] for count, metrics in parts) / total for name in parts[0][1]}
 
-    return whole
+    return evaluate_split
 
 
 def means_of_all(pairs: Mapping[str, Pair], count: int) -> dict[str, float]:
-    """The means on the host, held to have counted `count` examples."""
-    found = jax.device_get(pairs)
-    seen = int(found["loss"][1])
-    if seen != count:
-        raise AssertionError(f"evaluation counted {seen} examples of {count}")
-    return means(found)
+    """Return the means on the host; raise `AssertionError` if the pairs did not count exactly `count` examples."""
+    on_host = jax.device_get(pairs)
+    total = int(on_host["loss"][1])
+    if total != count:
+        raise AssertionError(f"evaluation counted {total} examples of {count}")
+    return means(on_host)

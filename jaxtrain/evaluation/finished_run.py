@@ -1,4 +1,4 @@
-"""The evaluation of a finished run's state on one of its splits, with its batch normalization folded if wanted."""
+"""The evaluation of a finished run's state on one of its splits, optionally with folded batch normalization."""
 
 from typing import Any
 
@@ -23,20 +23,20 @@ from jaxtrain.training.state import TrainState
 def evaluate_finished(
     plan: Plan, normalization: Preprocessing, state: TrainState, split: str, *, fold_batchnorm: bool = False
 ) -> dict[str, Any]:
-    """Evaluate `state` on a split: averaged parameters where the run has them, its test-time augmentation included.
+    """Evaluate `state` on a split, with the run's averaged parameters and test-time augmentation if it has them.
 
     Args:
       plan: the plan of the run, on one device.
-      normalization: the preprocessing with which it was trained.
+      normalization: the preprocessing with which the run was trained.
       state: the restored state.
       split: "train", "validation" or "test".
       fold_batchnorm: whether to fold batch normalization into the layers before it.
 
     Returns:
-      `examples`, `loss` and `accuracy`.
+      A dict of `examples`, `loss` and `accuracy`.
 
     Raises:
-      ConfigError: the model has nothing to fold.
+      ConfigError: `fold_batchnorm` is set, but the model has no batch normalization to fold.
     """
     config = plan.config
     names = tuple({split, "train"}) if needs_statistics(plan) else (split,)
@@ -46,36 +46,36 @@ def evaluate_finished(
     model: nn.Module | FoldedModel = plan.model
     if fold_batchnorm:
         model, params, variables = _fold(plan, params, variables)
-    whole = at_matmul_precision(make_run_evaluate(plan, model, normalization), level)
-    metrics = evaluate_in_chunks(whole, config.evaluation.batch_size)(params, variables, splits[split])
+    evaluate = at_matmul_precision(make_run_evaluate(plan, model, normalization), level)
+    metrics = evaluate_in_chunks(evaluate, config.evaluation.batch_size)(params, variables, splits[split])
     return {"examples": len(splits[split]), **metrics}
 
 
 def check_split(plan: Plan, split: str) -> None:
-    """Raise `ConfigError` where the run has no such split."""
+    """Raise `ConfigError` if the run has no such split."""
     if split not in plan.splits.sizes:
         raise ConfigError(f"the run has no split {split!r}{did_you_mean(split, plan.splits.sizes)}", "--split")
 
 
 def check_foldable(config: Config) -> None:
-    """Refuse draws of the model at test: what is folded is found, and holds, for the model without them."""
+    """Raise `ConfigError` if evaluation runs the model in training mode; folding is correct only in test mode."""
     views = config.evaluation.views
     if views is not None and table(views.kind)[views.name].needs == "randomness":
         raise ConfigError(
-            f"{views.name} runs the model as in training, and what can be folded is found, and holds, for the model at "
-            "test; use one of the two",
+            f"{views.name} runs the model in training mode, but batch normalization can be folded only for test mode; "
+            "use one of the two",
             "--fold-batchnorm",
         )
 
 
 def _fold(plan: Plan, params: Any, variables: Any) -> tuple[FoldedModel, Any, Any]:
-    """The model with its batch normalization folded, its parameters and other variables."""
+    """Return the model with folded batch normalization, its parameters and its other variables."""
     images = abstract_images(1, plan.splits.image_shape)
     model, folded = fold_batch_norm(plan.model, {"params": params, **variables}, images)
     if not model.pairs:
         raise ConfigError(
-            f"{plan.config.model.name} has no batch normalization that follows a convolution or dense layer: "
-            "there is nothing to fold",
+            f"{plan.config.model.name} has no batch normalization after a convolution or dense layer, so there is "
+            "nothing to fold; leave --fold-batchnorm out",
             "--fold-batchnorm",
         )
     return model, folded.pop("params"), folded

@@ -1,7 +1,8 @@
-"""Evaluation by the mean of a model's probabilities over several views of each image; every example counts once.
+"""Evaluation with test-time augmentation (TTA): the mean of a model's probabilities over several views of each image.
 
-A batch goes through the views one after the other, so that memory holds those of one view at a time. The model is
-compiled once for each shape of a view, outside of any loop of XLA's, in which convolutions on a CPU are slow.
+Every example counts once. The views of a batch are evaluated one after the other, so that memory holds one view at a
+time. The model is compiled once for each shape of a view, and not inside an XLA loop, in which convolutions on a CPU
+are slow.
 """
 
 import functools
@@ -27,56 +28,64 @@ from jaxtrain.tta.base import Examples, Group
 from jaxtrain.tta.for_run import build_tta
 
 Key = Callable[[jax.Array], jax.Array]
-"""From the place of an example in its split, int32[], to its typed key."""
+"""A function from the index of an example in its split, int32[], to its typed key."""
 
 
 def log_probabilities(
     model: nn.Module | FoldedModel, groups: tuple[Group, ...], layout: Layout
 ) -> Callable[[Any, Callable[[int], Any]], jax.Array]:
-    """`(variables, group number -> what its views are cut from) -> log of the mean probabilities f[N, K]`.
+    """Return `(variables, prepare) -> log of the mean probabilities f[N, K]`.
 
-    The mean is taken of logarithms, so that a probability that no float can hold still has a finite loss.
+    `prepare` maps the index of a group to the prepared batch from which its views are made. The mean is computed from
+    log-probabilities (logaddexp), so that a probability below the smallest float still has a finite loss.
+
+    Args:
+      model: the Linen module, or the module with folded batch normalization.
+      groups: the groups of views.
+      layout: the mesh of devices and the shardings on it.
     """
-    batch, everywhere = layout.batch, layout.replicated
+    batch, replicated = layout.batch, layout.replicated
     scores: dict[Any, Any] = {}
     for group in groups:
         if group.score not in scores:
-            scored = _scored(model, group, layout)
-            scores[group.score] = layout.jit(scored, in_shardings=(None, batch), out_shardings=batch)
-    cuts = [layout.jit(group.view, in_shardings=(batch, everywhere), out_shardings=batch) for group in groups]
-    add = layout.jit(_added, in_shardings=(batch, batch, everywhere), out_shardings=batch)
+            score = _make_score(model, group, layout)
+            scores[group.score] = layout.jit(score, in_shardings=(None, batch), out_shardings=batch)
+    views = [layout.jit(group.view, in_shardings=(batch, replicated), out_shardings=batch) for group in groups]
+    add = layout.jit(_add_weighted, in_shardings=(batch, batch, replicated), out_shardings=batch)
 
-    def mean(variables: Any, prepared: Callable[[int], Any]) -> jax.Array:
+    def mean(variables: Any, prepare: Callable[[int], Any]) -> jax.Array:
         total: jax.Array | None = None
         for index, group in enumerate(groups):
-            source = prepared(index)
-            for number, share in enumerate(group.shares):
-                found = scores[group.score](variables, cuts[index](source, np.int32(number)))
-                total = add(found if total is None else total, found, _weights(share, first=total is None))
-                total.block_until_ready()  # else views pile up ahead of the device
+            source = prepare(index)
+            for view, share in enumerate(group.shares):
+                log_p = scores[group.score](variables, views[index](source, np.int32(view)))
+                total = add(log_p if total is None else total, log_p, _log_weights(share, first=total is None))
+                total.block_until_ready()  # otherwise the host dispatches many views, which fill the memory
         assert total is not None
         return total
 
     return mean
 
 
-def _scored(model: nn.Module | FoldedModel, group: Group, layout: Layout) -> Callable[[Any, Any], jax.Array]:
-    def scored(variables: Any, seen: Any) -> jax.Array:
+def _make_score(model: nn.Module | FoldedModel, group: Group, layout: Layout) -> Callable[[Any, Any], jax.Array]:
+    """Return `(variables, views) -> log-probabilities f[N, K]`, at least in float32."""
+
+    def score(variables: Any, views: Any) -> jax.Array:
         whole = {**variables, "params": layout.all_gather_params(variables["params"])}
-        logits = group.score(model, whole, seen)
+        logits = group.score(model, whole, views)
         return jax.nn.log_softmax(logits.astype(np.promote_types(logits.dtype, np.float32)))
 
-    return scored
+    return score
 
 
-def _weights(share: float, *, first: bool) -> np.ndarray:
-    """Logarithms of what the sum so far and a view count for: f32[2]."""
+def _log_weights(share: float, *, first: bool) -> np.ndarray:
+    """Return f32[2], the logarithms of the weights of the sum so far (0 for the first view) and of the next view."""
     return np.array([-np.inf if first else 0.0, np.log(share)], np.float32)
 
 
-def _added(total: jax.Array, found: jax.Array, weights: jax.Array) -> jax.Array:
-    before, share = (weights[i].astype(found.dtype) for i in (0, 1))
-    return jnp.logaddexp(total + before, found + share)
+def _add_weighted(total: jax.Array, log_p: jax.Array, log_weights: jax.Array) -> jax.Array:
+    before, share = (log_weights[i].astype(log_p.dtype) for i in (0, 1))
+    return jnp.logaddexp(total + before, log_p + share)
 
 
 def make_tta_evaluate(
@@ -88,57 +97,57 @@ def make_tta_evaluate(
     groups: tuple[Group, ...],
     key: Key,
 ) -> Evaluate:
-    """A function that evaluates `model` on all views of `groups`, in equal batches of at most about `batch_size`.
+    """Return a function that evaluates `model` on all views of `groups`, in equal batches of about `batch_size`.
 
-    Accuracy is that of the class with the largest mean probability. The loss is the run's, of the logarithm of the mean
-    probabilities in place of logits: for cross-entropy minus the logarithm of the mean probability of the class, for
-    losses that are not of a softmax a number of its own, not comparable with that of a single view.
+    The predicted class is the one with the largest mean probability. The loss gets the logarithms of the mean
+    probabilities instead of logits. For cross-entropy it is minus the logarithm of the mean probability of the class.
+    For losses that do not use a softmax, the value is not comparable with that of a single view.
 
     Args:
-      model: a Linen module, `(images, *, train)`, or that with its batch normalization folded.
-      loss: of the run.
-      normalization: of the run.
-      batch_size: examples at a time, of one view.
-      layout: the devices.
-      groups: the views.
-      key: of an example.
+      model: the Linen module, `(images, *, train)`, or the module with folded batch normalization.
+      loss: the loss of the run.
+      normalization: the preprocessing, fitted.
+      batch_size: the number of examples of one view in a batch.
+      layout: the mesh of devices and the shardings on it.
+      groups: the groups of views.
+      key: the function from the index of an example to its key.
     """
-    everywhere = layout.replicated
+    replicated = layout.replicated
 
     def indices(arrays: Arrays, start: jax.Array) -> tuple[jax.Array, jax.Array]:
         count = arrays.labels.shape[0]
-        places = start + jnp.arange(even_batch(count, batch_size, layout.shares), dtype=jnp.int32)
-        return jnp.minimum(places, count - 1), places < count
+        padded = start + jnp.arange(even_batch(count, batch_size, layout.shares), dtype=jnp.int32)
+        return jnp.minimum(padded, count - 1), padded < count
 
     def examples(arrays: Arrays, start: jax.Array, first: jax.Array) -> Examples:
-        places, _ = indices(arrays, start)
-        pixels, _ = take(arrays, places, layout.batch)
-        return Examples(pixels, normalize(pixels, normalization), jax.vmap(key)(first + places))
+        chosen, _ = indices(arrays, start)
+        pixels, _ = take(arrays, chosen, layout.batch)
+        return Examples(pixels, normalize(pixels, normalization), jax.vmap(key)(first + chosen))
 
     def finish(log_p: jax.Array, arrays: Arrays, start: jax.Array, pairs: Any) -> Any:
-        places, known = indices(arrays, start)
-        _, labels = take(arrays, places, layout.batch)
-        return add_pairs(pairs, measure(loss(log_p, labels), log_p, labels, known))
+        chosen, mask = indices(arrays, start)
+        _, labels = take(arrays, chosen, layout.batch)
+        return add_pairs(pairs, measure(loss(log_p, labels), log_p, labels, mask))
 
-    prepares = [_prepared(group, examples, layout) for group in groups]
+    prepares = [_make_prepare(group, examples, layout) for group in groups]
     mean = log_probabilities(model, groups, layout)
-    finished = layout.jit(finish, in_shardings=(layout.batch, *(everywhere,) * 3), out_shardings=everywhere)
-    zero = layout.jit(empty_pairs, out_shardings=everywhere)
+    compiled = layout.jit(finish, in_shardings=(layout.batch, *(replicated,) * 3), out_shardings=replicated)
+    zero = layout.jit(empty_pairs, out_shardings=replicated)
 
     def evaluate(params: Any, variables: Any, arrays: Arrays, first: int = 0) -> dict[str, float]:
         count = arrays.labels.shape[0]
-        known = {"params": params, **variables}
+        all_variables = {"params": params, **variables}
         pairs = zero()
         for start in range(0, count, even_batch(count, batch_size, layout.shares)):
             begin = np.int32(start)
-            log_p = mean(known, lambda index, begin=begin: prepares[index](arrays, begin, np.int32(first)))  # type: ignore[misc]
-            pairs = finished(log_p, arrays, begin, pairs)
+            log_p = mean(all_variables, lambda index, begin=begin: prepares[index](arrays, begin, np.int32(first)))  # type: ignore[misc]
+            pairs = compiled(log_p, arrays, begin, pairs)
         return means_of_all(pairs, count)
 
     return evaluate
 
 
-def _prepared(group: Group, examples: Callable[[Arrays, jax.Array, jax.Array], Examples], layout: Layout) -> Any:
+def _make_prepare(group: Group, examples: Callable[[Arrays, jax.Array, jax.Array], Examples], layout: Layout) -> Any:
     return layout.jit(
         lambda arrays, start, first: group.prepare(examples(arrays, start, first)),
         in_shardings=layout.replicated,
@@ -147,11 +156,11 @@ def _prepared(group: Group, examples: Callable[[Arrays, jax.Array, jax.Array], E
 
 
 def make_run_evaluate(plan: Plan, model: nn.Module | FoldedModel, normalization: Preprocessing) -> Evaluate:
-    """Return the evaluation that the run's config asks for: with test-time augmentation, or of the images as they are.
+    """Return the evaluation that the run's config sets: with test-time augmentation, or on the plain images.
 
     Args:
       plan: the plan of the run.
-      model: the plan's model, or that with its batch normalization folded.
+      model: the plan's model, or that model with folded batch normalization.
       normalization: the preprocessing, fitted.
     """
     config, layout = plan.config, plan.layout

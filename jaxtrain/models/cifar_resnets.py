@@ -114,7 +114,6 @@ def blocks_of(depth: int, layers: int, name: str) -> int:
     if rest or blocks < 1:
         near = sorted({max(blocks, 1) * layers + 2, (max(blocks, 0) + 1) * layers + 2})
         raise ValueError(
-            f"{name}: the depth must be {layers} n + 2, but it is {depth}; the nearest are "
-            f"{' and '.join(map(str, near))}"
+            f"{name}: the depth must be {layers} n + 2, but it is {depth}; choose {' or '.join(map(str, near))}"
         )
     return blocks

@@ -177,8 +177,8 @@ def cifar_densenet(
     if depth < unit + 4 or (depth - 4) % unit:
         near = max((depth - 4) // unit, 1) * unit + 4
         raise ValueError(
-            f"cifar_densenet with bottleneck={bottleneck}: the depth must be {unit} n + 4, but it is {depth}; the "
-            f"nearest are {near} and {near + unit}"
+            f"cifar_densenet with bottleneck={bottleneck}: the depth must be {unit} n + 4, but it is {depth}; "
+            f"choose {near} or {near + unit}"
         )
     return DenseNet(
         num_classes=num_classes,

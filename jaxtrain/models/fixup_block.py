@@ -17,8 +17,8 @@ from jaxtrain.xla_cpu.convolutions import convolution
 class FixupBlock(nn.Module):
     """Fixup's block act(multiplier * branch(x) + bias + shortcut): scalar biases before convolutions and activations.
 
-    The convolutions start with He initialization scaled by L^(-1 / (2 m - 2)), for L blocks of m convolutions, and the
-    last one starts at 0, so that the block starts as its shortcut. The shortcut takes the input plus the first bias
+    The convolutions start with He initialization scaled by L^(-1 / (2 m - 2)), for L blocks of m convolutions. The last
+    one starts at 0, so that the block starts as its shortcut. The shortcut takes the input plus the first bias
     where it projects, or subsamples and pads with zeros, as in the authors' code. The block does not initialize the
     classifier, which starts at 0 in the paper.
 

@@ -1,4 +1,4 @@
-"""What a model returns: logits, auxiliary heads, named feature maps; and whether it draws, found by shapes alone."""
+"""The outputs of a model: logits, auxiliary heads and named feature maps; tests of a model that only trace shapes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,12 +15,12 @@ from jaxtrain.random import MODEL_STREAMS
 
 @struct.dataclass
 class Outputs:
-    """Logits, and those of auxiliary heads that are there in training only.
+    """The logits of a model and of its auxiliary heads, which exist in training only.
 
     Attributes:
-      logits: f32[N, K].
-      auxiliary: f32[N, K] each.
-      auxiliary_weight: of the loss of each auxiliary head, beside 1 for the main one's.
+      logits: logits f32[N, K] of the main head.
+      auxiliary: logits f32[N, K] of each auxiliary head.
+      auxiliary_weight: weight of the loss of each auxiliary head; the main loss has weight 1.
     """
 
     logits: jax.Array
@@ -29,28 +29,37 @@ class Outputs:
 
 
 def logits_of(outputs: Any) -> jax.Array:
-    """f32[N, K], the logits of what a model gives, with auxiliary heads or without."""
-    found: jax.Array = outputs.logits if isinstance(outputs, Outputs) else outputs
-    return found
+    """Return the main logits f32[N, K] of a model's outputs, with or without auxiliary heads."""
+    logits: jax.Array = outputs.logits if isinstance(outputs, Outputs) else outputs
+    return logits
 
 
 def features(
     model: nn.Module, variables: Mapping[str, Any], images: jax.Array, *, train: bool = False, **options: Any
 ) -> dict[str, jax.Array]:
-    """Every named feature map of `images` f32[N, H, W, C], in the order of the network, and the "logits".
+    """Return all named feature maps (endpoints) of a model in the order of the network, and the "logits".
 
     Args:
-      model: of this package.
-      variables: its parameters and batch statistics.
-      images: the input.
-      train: as in a call of the model.
-      options: others of `apply`, `rngs` among them.
+      model: a model of this package.
+      variables: parameters and batch statistics of the model.
+      images: input f32[N, H, W, C].
+      train: whether to call the model in training mode.
+      options: other options of `model.apply`, such as `rngs`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> from jaxtrain.models.outputs import features
+      >>> model, images = jaxtrain.models.lenet5(num_classes=10), jnp.zeros((1, 32, 32, 1))
+      >>> def init_and_run(images):
+      ...     return features(model, model.init(jax.random.key(0), images, train=False), images)
+      >>> {name: x.shape for name, x in jax.eval_shape(init_and_run, images).items() if name.startswith("pool")}
+      {'pool1': (1, 14, 14, 6), 'pool2': (1, 5, 5, 16)}
     """
-    outputs, seen = model.apply(variables, images, train=train, mutable=[ENDPOINTS], **options)
-    marked = {
-        k.removeprefix(ENDPOINT_MARK): v for k, v in seen.get(ENDPOINTS, {}).items() if k.startswith(ENDPOINT_MARK)
+    outputs, state = model.apply(variables, images, train=train, mutable=[ENDPOINTS], **options)
+    endpoints = {
+        k.removeprefix(ENDPOINT_MARK): v for k, v in state.get(ENDPOINTS, {}).items() if k.startswith(ENDPOINT_MARK)
     }
-    return {**marked, "logits": logits_of(outputs)}
+    return {**endpoints, "logits": logits_of(outputs)}
 
 
 def abstract_images(size: int, shape: tuple[int, int, int]) -> Any:
@@ -59,21 +68,21 @@ def abstract_images(size: int, shape: tuple[int, int, int]) -> Any:
 
 
 def draws_at_random(model: nn.Module, images: Any) -> bool:
-    """Return whether the model asks for a random stream in training; `images` may be shapes, nothing is computed."""
+    """Return whether the model uses random numbers in training. This only traces shapes; `images` may be abstract."""
     try:
-        _outputs(model, images, ())
+        _trace_outputs(model, images, ())
     except flax.errors.InvalidRngError:
         return True
     return False
 
 
 def has_auxiliary_heads(model: nn.Module, images: Any) -> bool:
-    """Return whether the model returns `Outputs` in training; `images` may be shapes, nothing is computed."""
-    return isinstance(_outputs(model, images, MODEL_STREAMS), Outputs)
+    """Return whether the model returns `Outputs` in training. This only traces shapes; `images` may be abstract."""
+    return isinstance(_trace_outputs(model, images, MODEL_STREAMS), Outputs)
 
 
-def _outputs(model: nn.Module, images: Any, streams: tuple[str, ...]) -> Any:
-    """The shapes of what the model returns in training, given these random streams and no others."""
+def _trace_outputs(model: nn.Module, images: Any, streams: tuple[str, ...]) -> Any:
+    """Return the shapes of the model's outputs in training, where only the random streams `streams` are available."""
     key = jax.random.key(0)
 
     def run(images: jax.Array) -> Any:

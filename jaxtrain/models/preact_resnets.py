@@ -169,9 +169,7 @@ def wide_resnet(
     """
     if depth < 10 or (depth - 4) % 6:
         near = max((depth - 4) // 6, 1) * 6 + 4
-        raise ValueError(
-            f"wide_resnet: the depth must be 6 n + 4, but it is {depth}; the nearest are {near} and {near + 6}"
-        )
+        raise ValueError(f"wide_resnet: the depth must be 6 n + 4, but it is {depth}; choose {near} or {near + 6}")
     return PreactResNet(
         num_classes=num_classes,
         blocks=(depth - 4) // 6,

@@ -1,14 +1,14 @@
-"""Published errors of the rows of the table of models, in percent; the one that a chart shows comes first.
+"""Published errors of the models in the catalog, in percent; charts show the first entry of each model.
 
-An entry says of which test set, which metric ("top-1" or "top-5" error), by which protocol, and who published it.
-"1 crop" is one net and the middle of each image; "1 net" leaves open how many crops. Where the published net differs
-from the row's, the protocol says so.
+An entry has the test set, the metric ("top-1" or "top-5" error), the error, the protocol and the source. "1 crop" is
+one net on the center crop of each image; "1 net" does not say how many crops. The protocol states where the published
+net differs from the model here.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-Entry = Mapping[str, Any]
+PublishedError = Mapping[str, Any]
 
 _TORCHVISION = "torchvision's weights IMAGENET1K_V1"
 _CAFFE = "Caffe's reference model"
@@ -25,35 +25,35 @@ _DEPTH = "Huang et al. 2016"
 _FRACTAL = "Larsson et al. 2017"
 
 
-def _entry(data: str, metric: str, error: float, protocol: str, source: str) -> Entry:
+def _entry(data: str, metric: str, error: float, protocol: str, source: str) -> PublishedError:
     return {"data": data, "metric": metric, "error": error, "protocol": protocol, "source": source}
 
 
-def _imagenet(top1: float | None, top5: float | None, protocol: str, source: str) -> tuple[Entry, ...]:
-    """On the validation set of ILSVRC 2012."""
+def _imagenet(top1: float | None, top5: float | None, protocol: str, source: str) -> tuple[PublishedError, ...]:
+    """Return the entries for the validation set of ImageNet (ILSVRC 2012)."""
     errors = {"top-1": top1, "top-5": top5}
     return tuple(_entry("ImageNet", k, v, protocol, source) for k, v in errors.items() if v is not None)
 
 
-def _cifar(ten: float, hundred: float | None, source: str, protocol: str = "1 net") -> tuple[Entry, ...]:
-    """On CIFAR-10 and CIFAR-100 with the usual augmentation: shifts and flips."""
+def _cifar(ten: float, hundred: float | None, source: str, protocol: str = "1 net") -> tuple[PublishedError, ...]:
+    """Return the entries for CIFAR-10 and CIFAR-100 with the usual augmentation: shifts and flips."""
     errors = {"CIFAR-10": ten, "CIFAR-100": hundred}
     return tuple(_entry(k, "top-1", v, protocol, source) for k, v in errors.items() if v is not None)
 
 
-def _resnet(depth: int) -> tuple[Entry, ...]:
-    """The rows have the stride in the 3x3 convolution, the paper's nets in the first 1x1."""
+def _resnet(depth: int) -> tuple[PublishedError, ...]:
+    """Return the entries of a ResNet; the models here have the stride in the 3x3 convolution, the paper's in a 1x1."""
     ours, one, ten, multi = {
         50: (23.87, (24.7, 7.8), (22.85, 6.71), (20.74, 5.25)),
         101: (22.63, (23.6, 7.1), (21.75, 6.05), (19.87, 4.60)),
         152: (21.69, (23.0, 6.7), (21.43, 5.71), (19.38, 4.49)),
     }[depth]
-    moved = "stride in the 1x1"
+    variant = "stride in the 1x1"
     return (
         *_imagenet(ours, None, "1 crop", _TORCHVISION),
-        *_imagenet(*one, f"1 crop, {moved}", _RESNET),
-        *_imagenet(*ten, f"10 crops, {moved}", _RESNET),
-        *_imagenet(*multi, f"multi-scale, {moved}", _RESNET),
+        *_imagenet(*one, f"1 crop, {variant}", _RESNET),
+        *_imagenet(*ten, f"10 crops, {variant}", _RESNET),
+        *_imagenet(*multi, f"multi-scale, {variant}", _RESNET),
     )
 
 
@@ -111,5 +111,5 @@ _CIFAR = {
     ),
 }
 
-PUBLISHED: Mapping[str, tuple[Entry, ...]] = {**_IMAGENET, **_CIFAR}
-"""By name of the row."""
+PUBLISHED: Mapping[str, tuple[PublishedError, ...]] = {**_IMAGENET, **_CIFAR}
+"""Published errors by the name of the model in the catalog."""

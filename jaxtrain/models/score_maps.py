@@ -1,10 +1,9 @@
-"""A model at all places of an image that is larger than those it was trained on: dense layers as convolutions.
+"""Fully convolutional inference: a model on images larger than its training images, with dense layers as convolutions.
 
-A dense layer that sees a flattened feature map of h x w x c is a convolution with a window of h x w, and its kernel
-[h * w * c, features] is that convolution's, [h, w, c, features]. Applied to a larger map it gives a map of outputs,
-one for each place of the window, and so do the layers after it: a map of class scores (Sermanet et al. 2014;
-Simonyan & Zisserman 2015, section 3.2). Up to what padding adds at the edges of an image, each score is that of the
-model applied to what the window sees.
+A dense layer on a flattened feature map of h x w x c is a convolution with a window of h x w: its kernel
+[h * w * c, features] reshapes to [h, w, c, features]. On a larger feature map it returns one output for each window
+position, and so do the layers after it: a map of class scores (Sermanet et al. 2014; Simonyan & Zisserman 2015,
+section 3.2). Each score is the model's score of the image region under the window, up to padding at the edges.
 """
 
 import math
@@ -22,22 +21,32 @@ from jaxtrain.nn.folding import FoldedModel
 def score_map(
     model: nn.Module | FoldedModel, variables: Mapping[str, Any], images: jax.Array, trained: Image
 ) -> jax.Array:
-    """Class scores at all places: the logits of the model with its flattened dense layers as convolutions.
+    """Return the class scores at all window positions: the logits of the model with its dense layers as convolutions.
 
-    Where a feature map is flattened is found by tracing the model for both sizes. A model that flattens none, one that
-    ends in a global average, say, is applied as it is.
+    Only dense layers on a flattened feature map become convolutions; tracing the model for both image sizes finds them.
+    A model that flattens no feature map, such as one with global average pooling, runs unchanged.
 
     Args:
-      model: a Linen module, `(images, *, train)`, or that with its batch normalization folded.
-      variables: for images of `trained`.
-      images: f32[N, H, W, C], not smaller than those.
-      trained: height, width and channels of the images for which the parameters were made.
+      model: a Linen module `(images, *, train)`, or one with its batch normalization folded.
+      variables: variables of the model for images of shape `trained`.
+      images: images f32[N, H, W, C], at least as large as `trained`.
+      trained: height, width and channels of the training images.
 
     Returns:
-      f[N, rows, columns, K], or the logits f[N, K] of a model that flattens nothing, or of images of `trained`.
+      Scores f[N, rows, columns, K]; logits f[N, K] if the model flattens nothing or the images have shape `trained`.
 
     Raises:
-      ValueError: for images that the model cannot take.
+      ValueError: if the model cannot take images of this size.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> from jaxtrain.models.score_maps import score_map
+      >>> model = jaxtrain.models.lenet5(num_classes=10)
+      >>> init = lambda images: model.init(jax.random.key(0), images, train=False)
+      >>> variables = jax.eval_shape(init, jnp.zeros((1, 32, 32, 1)))
+      >>> run = lambda variables, images: score_map(model, variables, images, trained=(32, 32, 1))
+      >>> jax.eval_shape(run, variables, jnp.zeros((1, 40, 48, 1))).shape  # windows every 4 pixels
+      (1, 3, 5, 10)
     """
     whole, image = (model.model if isinstance(model, FoldedModel) else model), images.shape[1:]
     try:
@@ -54,29 +63,29 @@ def score_map(
         x: jax.Array = next(iter((*args, *kwargs.values())))
         if x.shape[1:] != (math.prod(maps[path]),):
             return call(*args, **kwargs)
-        return _convolved(module, x.reshape(x.shape[0], *maps[path]), windows[path])
+        return _apply_as_convolution(module, x.reshape(x.shape[0], *maps[path]), windows[path])
 
     with nn.intercept_methods(as_convolution):
         scores: Any = model.apply(dict(variables), images, train=False)
-    found: jax.Array = scores
-    return found
+    result: jax.Array = scores
+    return result
 
 
 def mean_scores(
     model: nn.Module | FoldedModel, variables: Mapping[str, Any], images: jax.Array, trained: Image
 ) -> jax.Array:
-    """`score_map` averaged over the places: f[N, K]."""
+    """Return the mean of `score_map` over all window positions: f[N, K]."""
     scores = score_map(model, variables, images, trained)
     return scores.mean(axis=tuple(range(1, scores.ndim - 1))) if scores.ndim > 2 else scores
 
 
-def _convolved(module: nn.Dense, x: jax.Array, window: Image) -> jax.Array:
-    """The dense layer on the map `x[N, H, W, c]` at all places of its window: `[N, H - h + 1, W - w + 1, features]`."""
+def _apply_as_convolution(module: nn.Dense, x: jax.Array, window: Image) -> jax.Array:
+    """Apply a dense layer at all window positions of `x[N, H, W, c]` -> `[N, H - h + 1, W - w + 1, features]`."""
     h, w, _ = window
     if x.shape[1] < h or x.shape[2] < w:
         raise ValueError(
-            f"{module.name} sees a feature map of {h}x{w}, and of these images it is {x.shape[1]}x{x.shape[2]}: at all "
-            "places means those of an image that is no smaller than in training"
+            f"{module.name} needs a feature map of at least {h}x{w}, but these images give {x.shape[1]}x{x.shape[2]}; "
+            "use images at least as large as the training images"
         )
     flat: jax.Array = module.get_variable("params", "kernel")
     dtype = module.dtype or flat.dtype
@@ -86,6 +95,6 @@ def _convolved(module: nn.Dense, x: jax.Array, window: Image) -> jax.Array:
     )
     if not module.has_variable("params", "bias"):
         return y
-    # one that a folded normalization has left is here, too
+    # also where use_bias is false: folded batch normalization adds a bias
     bias: jax.Array = module.get_variable("params", "bias")
     return y + bias.astype(dtype).reshape(1, 1, 1, -1)

@@ -1,4 +1,4 @@
-"""Statistics of batches computed anew: for parameters that no batch has seen, averaged ones, say, or more exactly."""
+"""Recomputation of BatchNorm statistics, for example for averaged (EMA, SWA) parameters."""
 
 from collections.abc import Iterable, Mapping
 from itertools import repeat
@@ -16,68 +16,73 @@ COLLECTION = "batch_stats"
 def batch_statistics_of(
     model: nn.Module, params: Any, variables: Mapping[str, Any], images: jax.Array, rngs: Mapping[str, jax.Array]
 ) -> Any:
-    """The statistics of one batch: the values to which the running ones would tend if they saw nothing else.
+    """Return the statistics of one batch: the limit of the running statistics if every batch were this one.
 
-    A running statistic is `m * old + (1 - m) * batch`, as in `nn.BatchNorm`, with a momentum m < 1 that modules keep to
-    themselves. Its derivative by the old value is m, and from an old value of 0 it is (1 - m) times the batch's; so m
-    is told to about 1e-7 / (1 - m) of the result. What training leaves as it is stays: statistics of a frozen layer,
-    and whole numbers.
+    A running statistic is updated as `m * old + (1 - m) * batch`, as in `nn.BatchNorm`. The momentum m < 1 is an
+    attribute of the module, so it is measured: m is the derivative of the new value by the old one. From an old value
+    of 0 the new value is `(1 - m) * batch`. The result is therefore exact to about 1e-7 / (1 - m).
 
-    The variance is that of the batch (divided by N; torch's running one divides by N - 1).
+    Values that training does not change are returned as they are: statistics of frozen layers, and integers.
+
+    The variance is divided by N; torch's running variance is divided by N - 1.
 
     Args:
       model: a Linen module whose collection `batch_stats` holds running means of that form.
-      params: its parameters.
-      variables: its other collections, `batch_stats` among them.
+      params: the model's parameters.
+      variables: the model's other collections, including `batch_stats`.
       images: f32[N, H, W, C], normalized.
-      rngs: keys for what the model draws in training.
+      rngs: the keys of the model's random streams in training.
 
     Returns:
       A tree like `variables["batch_stats"]`.
     """
     running = variables[COLLECTION]
 
-    def after(old: Any) -> Any:
-        known = {"params": params, **variables, COLLECTION: old}
-        _, new = model.apply(known, images, train=True, rngs=dict(rngs), mutable=tuple(variables))
+    def update(old: Any) -> Any:
+        inputs = {"params": params, **variables, COLLECTION: old}
+        _, new = model.apply(inputs, images, train=True, rngs=dict(rngs), mutable=tuple(variables))
         return new[COLLECTION]
 
-    def tangent(old: jax.Array, moves: jax.Array) -> Any:
-        return jnp.full_like(old, moves) if _is_real(old) else np.zeros(old.shape, jax.dtypes.float0)
+    def tangent(old: jax.Array, changes: jax.Array) -> Any:
+        return jnp.full_like(old, changes) if _is_real(old) else np.zeros(old.shape, jax.dtypes.float0)
 
     def solve(old: jax.Array, new: jax.Array, momentum: jax.Array) -> jax.Array:
         return new / (1 - momentum) if _is_real(old) else old
 
-    moved = jax.tree.map(lambda old, new: (old != new).any(), running, after(running))
-    start = jax.tree.map(lambda old, moves: jnp.where(moves, jnp.zeros_like(old), old), running, moved)
-    new, momentum = jax.jvp(after, (start,), (jax.tree.map(tangent, running, moved),))
+    changed = jax.tree.map(lambda old, new: (old != new).any(), running, update(running))
+    start = jax.tree.map(lambda old, changes: jnp.where(changes, jnp.zeros_like(old), old), running, changed)
+    new, momentum = jax.jvp(update, (start,), (jax.tree.map(tangent, running, changed),))
     return jax.tree.map(solve, running, new, momentum)
 
 
 def mean_of(statistics: Iterable[Any], sizes: Iterable[float] | None = None) -> Any:
-    """The mean over batches, which evaluation uses (Ioffe & Szegedy 2015, algorithm 2, with each variance as it is).
+    """Return the mean of the statistics over batches (Ioffe & Szegedy 2015, algorithm 2, with variances divided by N).
 
-    The mean of the means, weighted by size, is that of all examples. The mean of the variances is what a batch has on
-    average, which leaves out how the means of the batches differ: of N independent examples, a part in N.
+    The mean of the means, weighted by batch size, is the mean of all examples. The mean of the variances is the average
+    variance within a batch. It leaves out the variance between the batches' means: 1/N of the total for batches of N
+    independent examples.
 
     Args:
-      statistics: a tree for each batch, as `batch_statistics_of` gives it; one is kept at a time.
-      sizes: of the batches, where they are not all of one size.
+      statistics: the tree of each batch, from `batch_statistics_of`; one tree is in memory at a time.
+      sizes: the sizes of the batches; None if they are equal.
+
+    Raises:
+      ValueError: there are no batches, or `sizes` has another length.
     """
     mean, total = None, 0.0
-    for found, size in zip(statistics, repeat(1.0) if sizes is None else sizes, strict=sizes is not None):
+    for tree, size in zip(statistics, repeat(1.0) if sizes is None else sizes, strict=sizes is not None):
         total += size
-        mean = found if mean is None else _moved_toward(mean, found, size / total)
+        mean = tree if mean is None else _update_mean(mean, tree, size / total)
     if mean is None:
-        raise ValueError("there are no batches to take the mean over; give one at least")
+        raise ValueError("there are no batches to average BatchNorm statistics over; give at least one")
     return mean
 
 
 def population_of(statistics: Iterable[Any], sizes: Iterable[float] | None = None) -> Any:
-    """As `mean_of`, with the variance of all examples: that within the batches and that of the batches' means.
+    """Return the mean and variance of all examples: the variance within batches plus the variance of their means.
 
-    In the layer that sees the data these are the data's own mean and variance, whatever the batches. The sums are in
-    float64.
+    Unlike `mean_of`, this leaves nothing out. In the layer that sees the data, the result is the data's own mean and
+    variance, however the data is divided into batches. The sums are in float64.
     """
 
     def second_moments(stats: Any) -> Any:
@@ -85,10 +90,10 @@ def population_of(statistics: Iterable[Any], sizes: Iterable[float] | None = Non
         wide = {k: x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x for k, x in flat.items()}
         return {k: x + wide[*k[:-1], "mean"] ** 2 if _is_variance(k, wide) else x for k, x in wide.items()}
 
-    mean = mean_of((second_moments(found) for found in statistics), sizes)
-    found = {k: x - mean[*k[:-1], "mean"] ** 2 if _is_variance(k, mean) else x for k, x in mean.items()}
+    mean = mean_of((second_moments(tree) for tree in statistics), sizes)
+    population = {k: x - mean[*k[:-1], "mean"] ** 2 if _is_variance(k, mean) else x for k, x in mean.items()}
     return traverse_util.unflatten_dict(
-        {k: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x for k, x in found.items()}
+        {k: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x for k, x in population.items()}
     )
 
 
@@ -99,33 +104,46 @@ def recalibrate(
     *,
     rngs: Mapping[str, jax.Array] | None = None,
 ) -> dict[str, Any]:
-    """Variables whose running statistics are those of `batches` (`population_of`) and not what training left there.
+    """Return `variables` with the running statistics replaced by the exact mean and variance over `batches`.
 
     The released ResNets of He et al. 2015 have true averages of this kind.
 
     Args:
-      model: a Linen module with normalization over batches.
-      variables: its parameters and other collections.
-      batches: f32[N, H, W, C] each, normalized as in training; each size is compiled once.
-      rngs: keys for what the model draws in training.
+      model: a Linen module with batch normalization, `(images, *, train)`.
+      variables: the model's parameters and other collections.
+      batches: f32[N, H, W, C] each, normalized as in training; each batch size is compiled once.
+      rngs: the keys of the model's random streams in training.
 
     Raises:
-      ValueError: where there are no batches, or no statistics.
+      ValueError: there are no batches, or the model has no statistics.
+
+    Example:
+      >>> import flax, jax, jax.numpy as jnp, jaxtrain
+      >>> class Net(flax.linen.Module):
+      ...     @flax.linen.compact
+      ...     def __call__(self, images, *, train):
+      ...         return jaxtrain.nn.BatchNorm(train, name="norm")(images)
+      >>> batches = [jnp.full((2, 1, 1, 1), value) for value in (1.0, 2.0, 6.0)]
+      >>> variables = Net().init(jax.random.key(0), batches[0], train=False)
+      >>> stats = jaxtrain.nn.recalibrate(Net(), variables, batches)["batch_stats"]["norm"]
+      >>> print(f"mean {stats['mean'][0]:.2f}, variance {stats['var'][0]:.2f}")
+      mean 3.00, variance 4.67
     """
     if COLLECTION not in variables:
-        raise ValueError("the model keeps no statistics of batches: there is nothing to recalibrate")
+        raise ValueError("the model has no BatchNorm statistics (collection 'batch_stats'): nothing to recalibrate")
     others = {k: v for k, v in variables.items() if k != "params"}
     compute = jax.jit(lambda images: batch_statistics_of(model, variables["params"], others, images, rngs or {}))
-    found = [(jax.device_get(compute(images)), images.shape[0]) for images in batches]
-    return {**variables, COLLECTION: population_of([x for x, _ in found], [n for _, n in found])}
+    results = [(jax.device_get(compute(images)), images.shape[0]) for images in batches]
+    return {**variables, COLLECTION: population_of([x for x, _ in results], [n for _, n in results])}
 
 
 def _is_variance(path: tuple[str, ...], stats: Mapping[tuple[str, ...], Any]) -> bool:
     return path[-1] == "var" and (*path[:-1], "mean") in stats
 
 
-def _moved_toward(mean: Any, found: Any, share: float) -> Any:
-    return jax.tree.map(lambda m, x: m + (x - m) * share if _is_real(m) else m, mean, found)
+def _update_mean(mean: Any, tree: Any, weight: float) -> Any:
+    """Return `mean` moved toward `tree` by the fraction `weight`; leaves that are not floats stay."""
+    return jax.tree.map(lambda m, x: m + (x - m) * weight if _is_real(m) else m, mean, tree)
 
 
 def _is_real(x: jax.Array) -> bool:

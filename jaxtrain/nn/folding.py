@@ -1,7 +1,8 @@
-"""Batch normalization folded into the convolution or dense layer before it, for inference (Ioffe & Szegedy 2015, 3.1).
+"""Folding of batch normalization into the convolution or dense layer before it, for inference.
 
-What a layer gives, y = W x + b, and its normalization, g (y - m) / sqrt(v + e) + c, are one linear map: the kernel
-g / sqrt(v + e) W and the bias g / sqrt(v + e) (b - m) + c. The normalization then costs nothing.
+A layer y = W x + b and its normalization g (y - m) / sqrt(v + e) + c are together one linear map, with kernel
+g / sqrt(v + e) W and bias g / sqrt(v + e) (b - m) + c. The normalization then costs nothing (Ioffe & Szegedy 2015,
+section 3.1).
 """
 
 import dataclasses
@@ -17,29 +18,31 @@ from jax.extend import core
 from jaxtrain.nn.normalization import BATCH_STATS, BatchNorm
 
 Path = tuple[str, ...]
-"""Names of modules, from the outermost."""
+"""Module names, from the outermost to the innermost."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldedModel:
-    """A model whose folded normalizations do nothing, and whose layers before them add a bias that is theirs now.
+    """A model that skips its folded normalizations and adds their biases in the layers before them.
 
     Attributes:
-      model: as it was.
-      pairs: `(layer, normalization)` of each that is folded.
+      model: the original model.
+      pairs: the paths `(layer, normalization)` of each folded pair.
     """
 
     model: nn.Module
     pairs: tuple[tuple[Path, Path], ...]
 
     def apply(self, variables: Mapping[str, Any], images: jax.Array, *, train: bool = False) -> Any:
-        """As the model's own; `variables` are folded ones.
+        """Apply the model with folded `variables`.
 
         Raises:
-          ValueError: in training, for which there are no statistics.
+          ValueError: `train` is true; a folded model has no batch statistics to train with.
         """
         if train:
-            raise ValueError("a model with folded normalization is for inference; train the one that it was made of")
+            raise ValueError(
+                "a model with folded normalization is for inference only; train the original model instead"
+            )
         layers, norms = ({pair[i] for pair in self.pairs} for i in (0, 1))
 
         def intercept(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -59,23 +62,38 @@ class FoldedModel:
 
 
 def fold_batch_norm(model: nn.Module, variables: Mapping[str, Any], images: Any) -> tuple[FoldedModel, dict[str, Any]]:
-    """Folds every batch normalization that follows a convolution or dense layer and alone sees what that gives.
+    """Fold each batch normalization into the convolution or dense layer before it.
 
-    It looks at the model's calls, not at names; a normalization that is first in its block, as in pre-activation nets,
-    stays.
+    A pair is folded if the normalization is the only consumer of the layer's output. Pairs are found by tracing the
+    model's calls, not by names. A normalization that comes first in its block, as in pre-activation nets, is not
+    folded.
 
     Args:
       model: a Linen module, `(images, train=False)`.
-      variables: its parameters and batch statistics.
-      images: an input, or its shape and dtype; nothing is computed of it.
+      variables: the model's parameters and batch statistics.
+      images: an input, or its shape and dtype; its values are not used.
 
     Returns:
-      The model and the variables without the normalizations; both to be used together.
+      The folded model and its variables, which belong together.
+
+    Example:
+      >>> import flax, jax, jax.numpy as jnp, jaxtrain
+      >>> class Net(flax.linen.Module):
+      ...     @flax.linen.compact
+      ...     def __call__(self, images, *, train):
+      ...         return jaxtrain.nn.BatchNorm(train, name="norm")(flax.linen.Dense(2, name="fc")(images))
+      >>> images = jnp.ones((4, 3))
+      >>> variables = Net().init(jax.random.key(0), images, train=False)
+      >>> model, folded = jaxtrain.nn.fold_batch_norm(Net(), variables, images)
+      >>> sorted(variables["params"]), sorted(folded["params"])
+      (['fc', 'norm'], ['fc'])
+      >>> bool(jnp.allclose(model.apply(folded, images), Net().apply(variables, images, train=False)))
+      True
     """
-    found = _normalized(model, variables, images)
+    norms = _find_norms(model, variables, images)
     params = traverse_util.flatten_dict(dict(variables["params"]))
     stats = traverse_util.flatten_dict(dict(variables.get(BATCH_STATS, {})))
-    for layer, (norm, epsilon) in found.items():
+    for layer, (norm, epsilon) in norms.items():
         mean, var = stats.pop((*norm, "mean")), stats.pop((*norm, "var"))
         factor = params.pop((*norm, "scale"), jnp.ones_like(var)) / jnp.sqrt(var + epsilon)
         kernel = params[(*layer, "kernel")]
@@ -87,22 +105,26 @@ def fold_batch_norm(model: nn.Module, variables: Mapping[str, Any], images: Any)
     folded = {**others, "params": traverse_util.unflatten_dict(params)}
     if stats:
         folded[BATCH_STATS] = traverse_util.unflatten_dict(stats)
-    return FoldedModel(model, tuple((layer, norm) for layer, (norm, _) in found.items())), folded
+    return FoldedModel(model, tuple((layer, norm) for layer, (norm, _) in norms.items())), folded
 
 
-def _normalized(model: nn.Module, variables: Mapping[str, Any], images: Any) -> dict[Path, tuple[Path, float]]:
-    """For each layer that only a normalization sees: its path and epsilon."""
-    made: dict[int, tuple[Path, Any]] = {}  # the output is kept, so that its id stays its own
+def _find_norms(model: nn.Module, variables: Mapping[str, Any], images: Any) -> dict[Path, tuple[Path, float]]:
+    """Return the path and epsilon of the normalization after each layer whose output nothing else uses."""
+    outputs: dict[int, tuple[Path, Any]] = {}  # by id; holds the output too, so that its id is not reused
     pairs: dict[Path, tuple[Path, float]] = {}
 
     def pair(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         module: Any = context.module
-        if context.method_name == "__call__" and isinstance(module, BatchNorm | nn.BatchNorm) and id(args[0]) in made:
-            pairs[made[id(args[0])][0]] = (module.path, module.epsilon)
-            return jnp.zeros_like(args[0])  # so that what reaches the output does so past the normalization
+        if (
+            context.method_name == "__call__"
+            and isinstance(module, BatchNorm | nn.BatchNorm)
+            and id(args[0]) in outputs
+        ):
+            pairs[outputs[id(args[0])][0]] = (module.path, module.epsilon)
+            return jnp.zeros_like(args[0])  # so that the layer reaches the output only past the normalization
         result = call(*args, **kwargs)
         if context.method_name == "__call__" and isinstance(module, nn.Conv | nn.Dense):
-            made[id(result)] = (module.path, result)
+            outputs[id(result)] = (module.path, result)
         return result
 
     def run(params: Any, images: Any) -> Any:

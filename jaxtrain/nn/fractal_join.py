@@ -1,4 +1,4 @@
-"""The joins of FractalNet and their drop-path (Larsson et al. 2017, arXiv:1605.07648, section 4)."""
+"""Join layers of FractalNet with drop-path regularization (Larsson et al. 2017, arXiv:1605.07648, section 4)."""
 
 from collections.abc import Sequence
 
@@ -7,31 +7,60 @@ import jax.numpy as jnp
 
 
 def join_given(present: jax.Array, columns: Sequence[jax.Array]) -> jax.Array:
-    """The mean of the columns that are present.
+    """Return the mean of the columns that are present.
 
     Args:
-      present: bool[C], one of them true at least.
-      columns: C arrays of one shape.
+      present: bool[C], at least one of them true.
+      columns: C arrays of the same shape.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxtrain
+      >>> columns = [jnp.full(2, value) for value in (1.0, 3.0, 8.0)]
+      >>> jaxtrain.nn.join_given(jnp.array([True, True, False]), columns).tolist()
+      [2.0, 2.0]
     """
-    total = sum(jnp.where(here, x, jnp.zeros((), x.dtype)) for here, x in zip(present, columns, strict=True))
+    total = sum(
+        jnp.where(is_present, x, jnp.zeros((), x.dtype)) for is_present, x in zip(present, columns, strict=True)
+    )
     return total / present.sum().astype(columns[0].dtype)
 
 
 def local_paths_given(present: jax.Array, last: jax.Array) -> jax.Array:
-    """bool[count]: the inputs of a join that are `present`, or only that of number `last` where none is."""
+    """Return `present`, bool[count], for the inputs of a join; if none is present, the input `last` alone.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxtrain
+      >>> jaxtrain.nn.local_paths_given(jnp.array([False, False, False]), jnp.array(1)).tolist()
+      [False, True, False]
+    """
     return jnp.where(present.any(), present, jnp.arange(present.shape[0]) == last)
 
 
 def local_paths(key: jax.Array, count: int, rate: float) -> jax.Array:
-    """bool[count]: each input of a join is there with probability 1 - `rate`, and one at random where none is."""
-    each, last = jax.random.split(key)
-    present = jax.random.bernoulli(each, 1 - rate, (count,))
-    return local_paths_given(present, jax.random.randint(last, (), 0, count))
+    """Draw the present inputs of a join, bool[count], for local drop-path.
+
+    Each input is present with probability 1 - `rate`. If none is, one is drawn uniformly.
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> jaxtrain.nn.local_paths(jax.random.key(0), count=4, rate=0.5).tolist()
+      [False, True, True, True]
+    """
+    present_key, last_key = jax.random.split(key)
+    present = jax.random.bernoulli(present_key, 1 - rate, (count,))
+    return local_paths_given(present, jax.random.randint(last_key, (), 0, count))
 
 
 def global_paths(column: jax.Array, columns: Sequence[int]) -> jax.Array:
-    """bool[C]: of the `columns` that a join has, only `column`; all where it is not among them, for nothing of that
-    join is in use then.
+    """Return the present inputs of a join, bool[C], for global drop-path.
+
+    Only `column` is present. If it is not one of the join's `columns`, all are present: the net does not use this
+    join's output then.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxtrain
+      >>> [jaxtrain.nn.global_paths(jnp.array(column), [1, 2]).tolist() for column in (2, 0)]
+      [[False, True], [True, True]]
     """
-    chosen = jnp.asarray(columns) == column
-    return jnp.where(chosen.any(), chosen, jnp.ones_like(chosen))
+    is_column = jnp.asarray(columns) == column
+    return jnp.where(is_column.any(), is_column, jnp.ones_like(is_column))

@@ -1,4 +1,4 @@
-"""Fractional max pooling (Graham 2014, arXiv:1412.6071): maxima of regions drawn at random, fewer by 1 < alpha < 2."""
+"""Fractional max pooling (Graham 2014, arXiv:1412.6071): maxima of random regions, with a ratio 1 < alpha < 2."""
 
 import math
 from typing import Annotated, Literal
@@ -12,26 +12,33 @@ from jaxtrain.nn.fractional_regions import Intervals, Regions, Sequence, draws_o
 from jaxtrain.random import draw_by_example
 
 Ratio = Annotated[float, Interval(above=1, below=2)]
-"""By which the sides shrink."""
+"""The factor by which height and width shrink."""
 Shared = Literal["batch", "example", "channel"]
-"""By what one draw is shared: the whole batch (the author's code, TensorFlow), all channels of an example, or nothing
-but the places of one channel (torch)."""
+"""The scope of one draw of regions: the whole batch (the author's code, TensorFlow), all channels of an example, or one
+channel of an example (torch)."""
 
 
 def fractional_max_pool_given(rows: Intervals, columns: Intervals, x: jax.Array) -> jax.Array:
-    """The maxima of the regions that some rows and columns make.
+    """Return the maxima `[N, P, Q, C]` of given regions.
 
-    A NaN in a region is its maximum, and of equal ones the first has the gradient, as in torch.
+    If a region contains a NaN, its maximum is NaN. Among equal maxima the first gets the gradient, as in torch.
 
     Args:
-      rows: P regions of the height, `[1 or N, 1 or C, P]`.
-      columns: Q regions of the width, the same.
+      rows: P intervals of the height, `[1 or N, 1 or C, P]`.
+      columns: Q intervals of the width, `[1 or N, 1 or C, Q]`.
       x: `[N, H, W, C]`.
 
-    Returns:
-      `[N, P, Q, C]`.
+    Example:
+      >>> import jax.numpy as jnp, jaxtrain
+      >>> draw = jnp.full((1, 1), 0.5)
+      >>> regions = jaxtrain.nn.fractional_regions.intervals(draw, 6, 4, "windows", "pseudorandom")
+      >>> regions.starts.tolist()
+      [[[0, 2, 3, 4]]]
+      >>> x = jnp.arange(36.0).reshape(1, 6, 6, 1)
+      >>> jaxtrain.nn.fractional_max_pool_given(regions, regions, x)[0, 0, :, 0].tolist()
+      [7.0, 9.0, 10.0, 11.0]
     """
-    return _maxima(_maxima(x, columns, 2), rows, 1)  # the width first: then the first of equal ones is in the first row
+    return _pool_axis(_pool_axis(x, columns, 2), rows, 1)  # width first, so that the first maximum is in the first row
 
 
 def fractional_max_pool(
@@ -43,48 +50,60 @@ def fractional_max_pool(
     shared: Shared = "batch",
     window: int = 2,
 ) -> jax.Array:
-    """`fractional_max_pool_given` with regions that `key` draws.
+    """Return `fractional_max_pool_given` with regions drawn from `key`, `[N, P, Q, C]`.
 
     Args:
-      key: of the batch.
+      key: the key for the batch.
       x: `[N, H, W, C]`.
-      places: P and Q, what the height and width become.
-      regions: of which kind.
-      sequence: of which kind.
-      shared: by what a draw is shared.
-      window: side of "windows".
+      places: the output height P and width Q.
+      regions: the kind of regions; see `fractional_regions.Regions`.
+      sequence: the kind of sequence; see `fractional_regions.Sequence`.
+      shared: the scope of one draw: "batch", "example" or "channel".
+      window: the side of "windows".
 
     Raises:
-      ValueError: where so many regions do not fit.
+      ValueError: the input has too few or too many positions for this number of regions.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> x = jnp.arange(36.0).reshape(1, 6, 6, 1)
+      >>> jaxtrain.nn.fractional_max_pool(jax.random.key(0), x, places=(4, 4))[0, 0, :, 0].tolist()
+      [7.0, 9.0, 10.0, 11.0]
     """
     channels = x.shape[3] if shared == "channel" else 1
 
-    def axis(key: jax.Array, size: int, count: int) -> Intervals:
+    def draw_intervals(key: jax.Array, size: int, count: int) -> Intervals:
         shape = (channels, *draws_of(count, regions, sequence))
         if shared == "batch":
             draw = jax.random.uniform(key, (1, *shape))
         else:
-            draw = draw_by_example(lambda own: jax.random.uniform(own, shape), key, x)
+            draw = draw_by_example(lambda key: jax.random.uniform(key, shape), key, x)
         return intervals(draw, size, count, regions, sequence, window)
 
-    of_rows, of_columns = jax.random.split(key)
-    rows, columns = axis(of_rows, x.shape[1], places[0]), axis(of_columns, x.shape[2], places[1])
+    row_key, column_key = jax.random.split(key)
+    rows = draw_intervals(row_key, x.shape[1], places[0])
+    columns = draw_intervals(column_key, x.shape[2], places[1])
     return fractional_max_pool_given(rows, columns, x)
 
 
 class FractionalMaxPool(nn.Module):
-    """Fractional max pooling by a ratio; draws from the stream "dropout".
+    """Fractional max pooling by a ratio; it draws from the random stream "dropout".
 
-    At test it draws, too, where it is given that stream, which is how the paper tests: many times, with an average
-    over the results (`marginalize`). Without it, it takes the pseudo-random regions in the middle (u = 1/2).
+    In evaluation it draws too if that stream is given. The paper evaluates in this way, with an average over many draws
+    (`marginalize`). Without the stream it uses the pseudo-random regions of the draw u = 1/2.
 
     Attributes:
-      train: whether this is training, for which the stream is needed.
-      ratio: by which height and width shrink, rounded to the nearest.
-      regions: of which kind.
-      sequence: of which kind.
-      shared: by what a draw is shared.
-      window: side of "windows".
+      train: whether this is training, which requires the stream.
+      ratio: the factor by which height and width shrink; the output size is rounded to the nearest integer.
+      regions: the kind of regions; see `fractional_regions.Regions`.
+      sequence: the kind of sequence; see `fractional_regions.Sequence`.
+      shared: the scope of one draw: "batch", "example" or "channel".
+      window: the side of "windows".
+
+    Example:
+      >>> import jax.numpy as jnp, jaxtrain
+      >>> jaxtrain.nn.FractionalMaxPool(train=False).apply({}, jnp.ones((1, 36, 36, 2))).shape
+      (1, 25, 25, 2)
     """
 
     train: bool
@@ -96,9 +115,9 @@ class FractionalMaxPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`x[N, H, W, C]` -> `[N, H / ratio, W / ratio, C]`."""
+        """Return the maxima `[N, H / ratio, W / ratio, C]` for `x[N, H, W, C]`."""
         if not 1 < self.ratio < 2:
-            raise ValueError(f"fractional pooling shrinks by a ratio between 1 and 2, and {self.ratio} is none")
+            raise ValueError(f"the ratio of fractional pooling must be between 1 and 2 (exclusive), got {self.ratio}")
         h, w = (places_of(size, self.ratio) for size in x.shape[1:3])
         if self.train or self.has_rng("dropout"):
             key = self.make_rng("dropout")
@@ -111,18 +130,18 @@ class FractionalMaxPool(nn.Module):
         return fractional_max_pool_given(rows, columns, x)
 
 
-def _maxima(x: jax.Array, where: Intervals, axis: int) -> jax.Array:
-    """Along an axis, by one gather for each position that a region may have; past its end it stays at its last."""
-    found = _at(x, where.starts, axis)
-    for offset in range(1, where.longest):
-        value = _at(x, jnp.minimum(where.starts + offset, where.ends - 1), axis)
-        found = jnp.where((value > found) | jnp.isnan(value), value, found)
-    return found
+def _pool_axis(x: jax.Array, regions: Intervals, axis: int) -> jax.Array:
+    """Return the maxima along an axis, by one gather per offset in a region; past its end the last position repeats."""
+    maxima = _take(x, regions.starts, axis)
+    for offset in range(1, regions.longest):
+        value = _take(x, jnp.minimum(regions.starts + offset, regions.ends - 1), axis)
+        maxima = jnp.where((value > maxima) | jnp.isnan(value), value, maxima)
+    return maxima
 
 
-def _at(x: jax.Array, index: jax.Array, axis: int) -> jax.Array:
-    """`x[N, H, W, C]` at `index[1 or N, 1 or C, P]` of an axis."""
+def _take(x: jax.Array, index: jax.Array, axis: int) -> jax.Array:
+    """Return `x[N, H, W, C]` at `index[1 or N, 1 or C, P]` along an axis."""
     if index.shape[:2] == (1, 1):
         return jnp.take(x, index[0, 0], axis=axis, mode="clip")
-    whole = index.swapaxes(1, 2)  # [N, P, C]
-    return jnp.take_along_axis(x, jnp.expand_dims(whole, 3 - axis), axis=axis, mode="clip")
+    index = index.swapaxes(1, 2)  # [N, P, C]
+    return jnp.take_along_axis(x, jnp.expand_dims(index, 3 - axis), axis=axis, mode="clip")

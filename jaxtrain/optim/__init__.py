@@ -1,8 +1,9 @@
-"""Optimizers, schedules, losses, penalties, transforms of gradients and averages of parameters.
+"""Optimizers, schedules, losses, penalties, gradient transformations and parameter averages.
 
-Each is a plain function and a row of its table. Optimizers, transforms and averages are at hand here, as
-`jaxtrain.optim.nesterov(...)`, for any optax chain; schedules in `jaxtrain.optim.schedules`, losses in
-`jaxtrain.optim.losses` and so on.
+Each is a plain function and an entry of a registry. Optimizers, gradient transformations and averages are attributes of
+this module, such as `jaxtrain.optim.nesterov(...)`, and can be used in any optax chain. Schedules are in
+`jaxtrain.optim.schedules`, losses in `jaxtrain.optim.losses` and `jaxtrain.optim.margin_losses`, penalties in
+`jaxtrain.optim.penalties`.
 """
 
 from jaxtrain.optim.catalog.losses import LOSSES as LOSSES

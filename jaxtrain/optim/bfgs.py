@@ -1,4 +1,4 @@
-"""BFGS: the inverse Hessian from differences of gradients, written out."""
+"""BFGS: a dense approximation of the inverse Hessian from differences of gradients."""
 
 from typing import Any, NamedTuple
 
@@ -18,11 +18,11 @@ class BfgsState(NamedTuple):
 
     Attributes:
       inverse: f[N, N], the approximation of the inverse Hessian.
-      params: f[N], before the latest update.
-      gradient: f[N], before the latest update.
-      value: f[], the objective where the latest update leads to; infinite before the first.
-      grad: its gradient there, like the parameters; for `optax.value_and_grad_from_state`.
-      evaluations: int32[], of the objective, over all updates.
+      params: f[N], the parameters before the latest update.
+      gradient: f[N], the gradient before the latest update.
+      value: f[], the objective after the latest update; infinite before the first.
+      grad: the gradient after the latest update, like the parameters; for `optax.value_and_grad_from_state`.
+      evaluations: int32[], the number of evaluations of the objective in all updates.
       known: bool[], whether there is a latest update.
       fresh: bool[], whether the inverse is still the identity.
     """
@@ -44,20 +44,45 @@ def bfgs(
     curvature_eps: NonNegativeFloat = 1e-10,
     max_parameters: PositiveInt = 10_000,
 ) -> optax.GradientTransformationExtraArgs:
-    """BFGS (Nocedal & Wright 2006, algorithm 6.1): x -= t H g, H updated by equation 6.17 after each step.
+    """Build BFGS (Nocedal & Wright 2006, algorithm 6.1; Broyden, Fletcher, Goldfarb, Shanno 1970).
 
-    H' = (I - s y' / s'y) H (I - y s' / s'y) + s s' / s'y for a step s and the change y of the gradient; before the
-    first update H is (s'y / y'y) I (equation 6.20). An update without curvature, s'y <= curvature_eps |s| |y|, is left
-    out. Where the direction does not descend, or the search finds nothing, H is the identity again.
+    With the step s, the change y of the gradient and the step length t of a line search:
+
+        x' = x - t H g
+        H' = (I - s y' / s'y) H (I - y s' / s'y) + s s' / s'y     (equation 6.17)
+
+    Before the first update of H, H is (s'y / y'y) I (equation 6.20). An update without curvature,
+    s'y <= curvature_eps |s| |y|, is skipped. If the direction does not descend, or the search fails, H is reset to the
+    identity.
 
     The objective must be the same at each step: the full batch, no dropout, no augmentation.
-    `update` needs `params` and `value_fn`, and takes `value`.
+    `update` needs `params` and `value_fn`, and accepts `value`.
 
     Args:
-      line_search: "strong_wolfe" (c1 = 1e-4, c2 = 0.9) or "armijo".
-      max_evaluations: of the objective, in a line search.
+      line_search: the kind of line search, "strong_wolfe" (c1 = 1e-4, c2 = 0.9) or "armijo".
+      max_evaluations: the largest number of evaluations of the objective in a line search.
       curvature_eps: the least cosine of s and y for an update of H.
-      max_parameters: more are refused, since H takes N^2 numbers.
+      max_parameters: the largest number N of parameters, since H has N^2 elements; more raise an error.
+
+    Example:
+      Three steps on (x_1^2 + 3 x_2^2) / 2:
+
+      >>> import jax, jax.numpy as jnp, jaxtrain, optax
+      >>> def objective(x):
+      ...     return jnp.sum(jnp.array([1.0, 3.0]) * x**2) / 2
+      >>> tx = jaxtrain.optim.bfgs()
+      >>> @jax.jit
+      ... def step(x, state):
+      ...     updates, state = tx.update(jax.grad(objective)(x), state, x, value_fn=objective)
+      ...     return optax.apply_updates(x, updates), state
+      >>> x = jnp.array([1.0, 1.0])
+      >>> state = tx.init(x)
+      >>> for _ in range(3):
+      ...     x, state = step(x, state)
+      ...     print(jax.device_get(x).round(3))
+      [0.684 0.051]
+      [ 0.408 -0.045]
+      [ 0.041 -0.039]
     """
 
     def init(params: optax.Params) -> BfgsState:
@@ -78,47 +103,47 @@ def bfgs(
         updates: optax.Updates, state: BfgsState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, BfgsState]:
         value_fn, value = objective("bfgs", params, extra)
-        (x, restored), (g, _) = trees.flattened(params), trees.flattened(updates)
-        inverse, fresh = _updated(state, x, g, curvature_eps)
+        (x, unflatten), (g, _) = trees.flattened(params), trees.flattened(updates)
+        inverse, fresh = _update_inverse(state, x, g, curvature_eps)
         direction = -inverse @ g
         slope = g @ direction
         descends = (slope < 0) & jnp.isfinite(slope)
         fresh = fresh | ~descends
-        direction = restored(jnp.where(descends, direction, -g))
+        direction = unflatten(jnp.where(descends, direction, -g))
         length = jnp.sqrt(g @ g)
         initial = jnp.where(fresh, 1 / jnp.where(length > 0, length, 1), 1)
-        found = search(
+        result = search(
             line_search, value_fn, params, value, updates, direction, initial, max_evaluations=max_evaluations
         )
-        fresh = fresh | ~found.success
+        fresh = fresh | ~result.success
         new = BfgsState(
             inverse=jnp.where(fresh, jnp.eye(x.size, dtype=x.dtype), inverse),
             params=x,
             gradient=g,
-            value=found.value,
-            grad=found.grad,
-            evaluations=state.evaluations + found.evaluations,
+            value=result.value,
+            grad=result.grad,
+            evaluations=state.evaluations + result.evaluations,
             known=jnp.bool_(True),
             fresh=fresh,
         )
-        return found.along(direction), new
+        return result.along(direction), new
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def check_size(name: str, params: Any, most: int) -> None:
-    """Refuses parameters whose square matrix would be too large."""
+    """Raise `ValueError` if a square matrix of the parameters would be too large."""
     count = trees.size(params)
     if count > most:
         gigabytes = count**2 * trees.widest(params).itemsize / 1e9
         raise ValueError(
             f"{name} keeps a matrix of {count:,} x {count:,} numbers, {gigabytes:,.1f} GB, and is limited to {most:,} "
-            "parameters; take lbfgs or hessian_free, or raise max_parameters"
+            "parameters; use lbfgs or hessian_free, or raise max_parameters"
         )
 
 
-def _updated(state: BfgsState, x: jax.Array, g: jax.Array, curvature_eps: float) -> tuple[jax.Array, jax.Array]:
-    """The inverse with the latest step in it, and whether it is still the identity."""
+def _update_inverse(state: BfgsState, x: jax.Array, g: jax.Array, curvature_eps: float) -> tuple[jax.Array, jax.Array]:
+    """Return the inverse updated with the latest step, and whether it is still the identity."""
     s, y = x - state.params, g - state.gradient
     curvature, size = s @ y, y @ y
     least = like(curvature_eps, curvature) * jnp.sqrt(s @ s) * jnp.sqrt(size)

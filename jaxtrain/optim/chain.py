@@ -21,7 +21,7 @@ def chain(*parts: optax.GradientTransformation) -> optax.GradientTransformationE
     def update(updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra: Any) -> Any:
         wide_params = None if params is None else _widen(params)
         new, after = tx.update(_widen(updates), state, wide_params, **extra)
-        return _cast_like(updates, new), _cast_like(state, after)
+        return _cast_tree_like(updates, new), _cast_tree_like(state, after)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -54,7 +54,7 @@ def _widen(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype in (jnp.bfloat16, jnp.float16) else x, tree)
 
 
-def _cast_like(reference: Any, tree: Any) -> Any:
+def _cast_tree_like(reference: Any, tree: Any) -> Any:
     return jax.tree.map(lambda r, x: x.astype(r.dtype), reference, tree)
 
 

@@ -1,4 +1,4 @@
-"""What is done to gradients before an optimizer sees them: clipping, noise, delay."""
+"""Transformations of gradients before an optimizer: clipping, noise, delay."""
 
 import re
 import zlib
@@ -14,7 +14,18 @@ from jaxtrain.optim.param_rules import compiled, path_name
 
 
 def clip_by_value(value: PositiveFloat) -> optax.GradientTransformationExtraArgs:
-    """Each element of the gradient cut off to [-value, value]."""
+    """Build a transformation that clips each element of the gradient to [-value, value].
+
+    Args:
+      value: the largest absolute value.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> tx = jaxtrain.optim.clip_by_value(1.0)
+      >>> grads = jnp.array([3.0, -0.5, -4.0])
+      >>> jax.device_get(tx.update(grads, tx.init(grads))[0])
+      array([ 1. , -0.5, -1. ], dtype=float32)
+    """
 
     def clip(updates: optax.Updates) -> optax.Updates:
         return jax.tree.map(lambda g: jnp.clip(g, -value, value), updates)
@@ -23,9 +34,20 @@ def clip_by_value(value: PositiveFloat) -> optax.GradientTransformationExtraArgs
 
 
 def clip_by_norm(norm: PositiveFloat) -> optax.GradientTransformationExtraArgs:
-    """The gradient scaled to the Euclidean norm `norm` where its own is larger (Pascanu et al. 2013, algorithm 1).
+    """Build a transformation that scales the whole gradient down to the Euclidean norm `norm` if its norm is larger.
 
-    torch's `clip_grad_norm_` adds 1e-6 to the norm that it divides by.
+    Pascanu et al. 2013, arXiv:1211.5063, algorithm 1. torch's `clip_grad_norm_` adds 1e-6 to the norm that it divides
+    by.
+
+    Args:
+      norm: the largest norm.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> tx = jaxtrain.optim.clip_by_norm(1.0)
+      >>> grads = jnp.array([3.0, -4.0])
+      >>> jax.device_get(tx.update(grads, tx.init(grads))[0]).round(3)
+      array([ 0.6, -0.8], dtype=float32)
     """
 
     def clip(updates: optax.Updates) -> optax.Updates:
@@ -39,15 +61,27 @@ def clip_by_norm(norm: PositiveFloat) -> optax.GradientTransformationExtraArgs:
 def agc(
     clipping: PositiveFloat = 0.01, *, eps: PositiveFloat = 1e-3, exclude: str | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Adaptive gradient clipping: the gradient of a unit to `clipping` times the norm of its weights.
+    """Build adaptive gradient clipping: each unit's gradient is clipped to `clipping` times the norm of its weights.
 
-    Brock et al. 2021, equation 3: g * min(1, clipping * max(|w|, eps) / |g|), for each unit, which is what a kernel has
-    along its last axis (an output of a dense layer, a channel of a convolution); a vector or scalar is one unit.
+        g = g * min(1, clipping * max(|w|, eps) / |g|)     for each unit
+
+    Brock et al. 2021, arXiv:2102.06171, equation 3. A unit is one index of a kernel's last axis: an output of a dense
+    layer, a channel of a convolution. A vector or scalar is one unit.
 
     Args:
-      clipping: the largest ratio of norms.
-      eps: stands for the norm of weights that are smaller, so that what begins at 0 can move.
-      exclude: regex over paths of what is not clipped, for which the paper takes the last layer.
+      clipping: the largest ratio of the gradient's norm to the norm of the weights.
+      eps: the least norm of the weights, so that parameters that begin at 0 can move.
+      exclude: a regex over paths of parameters that are not clipped; the paper excludes the last layer.
+
+    Example:
+      The second column is too long for its weights:
+
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> tx = jaxtrain.optim.agc(0.1)
+      >>> params, grads = jnp.array([[3.0, 3.0], [4.0, 4.0]]), jnp.array([[0.1, 3.0], [0.1, 4.0]])
+      >>> jax.device_get(tx.update(grads, tx.init(params), params)[0]).round(3)
+      array([[0.1, 0.3],
+             [0.1, 0.4]], dtype=float32)
     """
     pattern = re.compile("(?!)") if exclude is None else compiled(exclude, "gradients")
 
@@ -60,8 +94,8 @@ def agc(
         if pattern.search(path_name(path)):
             return g
         length = unit(g)
-        most = clipping * jnp.maximum(unit(w), eps)
-        factor = jnp.where(length > most, most / jnp.where(length > 0, length, 1), 1)
+        limit = clipping * jnp.maximum(unit(w), eps)
+        factor = jnp.where(length > limit, limit / jnp.where(length > 0, length, 1), 1)
         return g * factor.astype(g.dtype)
 
     def update(
@@ -69,7 +103,7 @@ def agc(
     ) -> tuple[optax.Updates, optax.EmptyState]:
         del extra
         if params is None:
-            raise ValueError("adaptive clipping needs the parameters: call update(grads, state, params)")
+            raise ValueError("agc needs the parameters: call update(grads, state, params)")
         return jax.tree_util.tree_map_with_path(clip, updates, params), state
 
     return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
@@ -78,14 +112,23 @@ def agc(
 def gradient_noise(
     eta: PositiveFloat = 0.3, *, gamma: NonNegativeFloat = 0.55, seed: Seed
 ) -> optax.GradientTransformationExtraArgs:
-    """Adds noise of N(0, eta / (1 + t) ** gamma) to each element (Neelakantan et al. 2015, equation 1).
+    """Build a transformation that adds noise of N(0, eta / (1 + t)^gamma) to each element.
 
-    The draw at step t for a parameter depends on `(seed, t, its path)` and on nothing else; no key is kept.
+    Neelakantan et al. 2015, arXiv:1511.06807, equation 1. The draw at step t for a parameter depends on `(seed, t, its
+    path)` and on nothing else; no key is kept.
 
     Args:
-      eta: variance at step 0.
-      gamma: how fast it falls.
-      seed: of the draws; a config takes that of the run.
+      eta: the variance at step 0.
+      gamma: the exponent of the fall of the variance.
+      seed: the seed of the draws; a config takes that of the run.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> tx = jaxtrain.optim.gradient_noise(0.01, seed=0)
+      >>> grads = jnp.zeros(1000)
+      >>> noise, state = tx.update(grads, tx.init(grads))
+      >>> round(float(noise.std()), 2)
+      0.1
     """
 
     def update(
@@ -96,30 +139,42 @@ def gradient_noise(
         key = jax.random.fold_in(stream, step)
         scale = jnp.sqrt(eta / (1 + step.astype(jnp.result_type(float))) ** gamma)
 
-        def noisy(path: tuple[Any, ...], g: jax.Array) -> jax.Array:
+        def add_noise(path: tuple[Any, ...], g: jax.Array) -> jax.Array:
             own = jax.random.fold_in(key, zlib.crc32(path_name(path).encode()))
             return g + scale.astype(g.dtype) * jax.random.normal(own, g.shape, g.dtype)
 
-        return jax.tree_util.tree_map_with_path(noisy, updates), step + 1
+        return jax.tree_util.tree_map_with_path(add_noise, updates), step + 1
 
     return optax.GradientTransformationExtraArgs(lambda _: jnp.int32(0), update)
 
 
 class DelayState(NamedTuple):
-    """The last gradients, a leaf [steps, ...] for each of the parameters', and int32[] updates made."""
+    """State of `delay`: the last gradients, a leaf [steps, ...] for each parameter, and int32[] updates made."""
 
     waiting: Any
     step: jax.Array
 
 
 def delay(steps: NonNegativeInt) -> optax.GradientTransformationExtraArgs:
-    """Hands on the gradient of `steps` updates ago, and zeros before there is one.
+    """Build a transformation that returns the gradient of `steps` updates ago, and zeros before there is one.
 
-    It is what a worker of Downpour SGD (Dean et al. 2012) or Hogwild (Recht et al. 2011) does to the parameters: its
-    gradient was taken at parameters that others have moved on from. Here the staleness is the same at each step.
+    A worker of Downpour SGD (Dean et al. 2012) or Hogwild (Recht et al. 2011, arXiv:1106.5730) does this to the
+    parameters: others have changed them since its gradient was computed. Here the staleness is the same at each step.
 
     Args:
-      steps: of staleness, each of which keeps one more gradient; 0 changes nothing.
+      steps: the number of updates of staleness; each keeps one more gradient, and 0 changes nothing.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxtrain
+      >>> tx = jaxtrain.optim.delay(2)
+      >>> state = tx.init(jnp.float32(0))
+      >>> for grad in (1.0, 2.0, 3.0, 4.0):
+      ...     update, state = tx.update(jnp.float32(grad), state)
+      ...     print(update)
+      0.0
+      0.0
+      1.0
+      2.0
     """
     if steps == 0:
         return optax.with_extra_args_support(optax.identity())
@@ -132,9 +187,9 @@ def delay(steps: NonNegativeInt) -> optax.GradientTransformationExtraArgs:
         updates: optax.Updates, state: DelayState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, DelayState]:
         del params, extra
-        place = state.step % steps
-        due = jax.tree.map(lambda w: w[place], state.waiting)
-        waiting = jax.tree.map(lambda w, g: w.at[place].set(g), state.waiting, updates)
+        index = state.step % steps
+        due = jax.tree.map(lambda w: w[index], state.waiting)
+        waiting = jax.tree.map(lambda w, g: w.at[index].set(g), state.waiting, updates)
         return due, DelayState(waiting, state.step + 1)
 
     return optax.GradientTransformationExtraArgs(init, update)

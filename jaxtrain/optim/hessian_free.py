@@ -1,4 +1,4 @@
-"""Hessian-free optimization: Newton's step by conjugate gradients, from products with the curvature alone."""
+"""Hessian-free optimization: Newton steps by conjugate gradients, from products with the curvature matrix only."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -15,8 +15,8 @@ from jaxtrain.optim.lbfgs import objective
 from jaxtrain.optim.line_search import Found, search
 from jaxtrain.optim.param_rules import is_zero
 
-Product = Callable[[Any], Any]
-"""A linear map of trees like the parameters."""
+LinearMap = Callable[[Any], Any]
+"""Linear map between trees like the parameters."""
 
 
 class HessianFreeState(NamedTuple):
@@ -24,8 +24,8 @@ class HessianFreeState(NamedTuple):
 
     Attributes:
       damping: f[], lambda.
-      solution: the latest update, like the parameters; an empty tuple where `cg_decay` is 0.
-      products: int32[], with the curvature, over all updates.
+      solution: the latest update, like the parameters; an empty tuple if `cg_decay` is 0.
+      products: int32[], the number of products with the curvature matrix in all updates.
     """
 
     damping: jax.Array
@@ -41,33 +41,57 @@ def hessian_free(
     cg_decay: Fraction = 0.95,
     max_evaluations: PositiveInt = 20,
 ) -> optax.GradientTransformationExtraArgs:
-    """Hessian-free optimization (Martens 2010, algorithm 2): (B + damping * I) p = -g solved by conjugate gradients.
+    """Build Hessian-free optimization (Martens 2010, algorithm 2).
+
+    Conjugate gradients solve (B + damping * I) p = -g, and the update is t p with t by an Armijo line search.
 
     B is the generalized Gauss-Newton matrix J' H_L J of the outputs' loss (Schraudolph 2002), positive semidefinite for
-    a convex loss, or the Hessian itself. Neither is ever written out: a product with J is a forward derivative, one
-    with J' a backward one.
+    a convex loss, or the Hessian. Neither is ever built: a product with J is a forward derivative, a product with J' a
+    backward one.
 
-    The iteration begins at `cg_decay` times the latest update (Martens 2010; the decay: Martens & Sutskever 2012). It
-    ends where the residual is min(1/2, sqrt |g|) |g| (Nocedal & Wright 2006, algorithm 7.1), at a direction of negative
-    curvature, with what there is by then, or after `max_cg_iterations`. The direction is -g where the first of all is
-    one of negative curvature, or the result does not descend. Then the step is shortened until the objective falls
-    (Armijo). An update never raises the objective; where nothing lowers it, the update is 0.
+    The iteration starts from `cg_decay` times the latest update (Martens 2010; the decay: Martens & Sutskever 2012). It
+    ends when the residual is at most min(1/2, sqrt |g|) |g| (Nocedal & Wright 2006, algorithm 7.1), or at a direction
+    of negative curvature with the solution so far, or after `max_cg_iterations`. The direction is -g if the first one
+    has negative curvature, or if the result does not descend. An update never raises the objective; if nothing lowers
+    it, the update is 0.
 
-    The damping is multiplied by 2/3 where the decrease is more than 3/4 of what the model promised, by 3/2 where it is
-    less than 1/4 (Martens 2010, section 4.1), and by 4 where the update is 0. It does not fall below its first value
-    times the rounding unit; where it would rise above that divided by the unit, it begins anew.
+    The damping is multiplied by 2/3 if the decrease is more than 3/4 of that predicted by the model, and by 3/2 if it
+    is less than 1/4 (Martens 2010, section 4.1). It is multiplied by 4 if the update is 0. It stays at or above its
+    first value times the rounding unit. If it would exceed its first value divided by the unit, it is reset to its
+    first value.
 
     The objective must be the same at each step: the full batch, no dropout, no augmentation. `update` needs `params`
-    and `value_fn`, takes `value`, and for "gauss_newton" needs an `objective` (`BatchObjective`) with `outputs` and
-    `output_loss`. Penalties in `value_fn` are seen in its values and gradients, and not in the Gauss-Newton matrix:
-    give a penalty's second derivative as `damping`, or take "hessian".
+    and `value_fn` and accepts `value`. "gauss_newton" also needs an `objective` (`BatchObjective`) with `outputs` and
+    `output_loss`. Penalties in `value_fn` affect its values and gradients, but not the Gauss-Newton matrix: add a
+    penalty's second derivative as `damping`, or use "hessian".
 
     Args:
-      curvature: which matrix.
-      damping: lambda, at the start; 0 stays 0.
-      max_cg_iterations: products with B in a step, besides one for the start and one for the gain.
-      cg_decay: what of the latest update the iteration begins with; 0 begins at 0, and keeps no copy.
-      max_evaluations: of the objective, while the step is shortened.
+      curvature: the matrix B, "gauss_newton" or "hessian".
+      damping: lambda at the start; 0 stays 0.
+      max_cg_iterations: the largest number of products with B in a step, besides one for the start and one for the
+        gain.
+      cg_decay: the fraction of the latest update from which the iteration starts; 0 starts at 0 and keeps no copy.
+      max_evaluations: the largest number of evaluations of the objective in the line search.
+
+    Example:
+      Three steps on (x_1^2 + 3 x_2^2) / 2:
+
+      >>> import jax, jax.numpy as jnp, jaxtrain, optax
+      >>> def objective(x):
+      ...     return jnp.sum(jnp.array([1.0, 3.0]) * x**2) / 2
+      >>> tx = jaxtrain.optim.hessian_free(curvature="hessian")
+      >>> @jax.jit
+      ... def step(x, state):
+      ...     updates, state = tx.update(jax.grad(objective)(x), state, x, value_fn=objective)
+      ...     return optax.apply_updates(x, updates), state
+      >>> x = jnp.array([1.0, 1.0])
+      >>> state = tx.init(x)
+      >>> for _ in range(3):
+      ...     x, state = step(x, state)
+      ...     print(jax.device_get(x).round(3))
+      [0.737 0.211]
+      [0.398 0.045]
+      [0.096 0.008]
     """
 
     def init(params: optax.Params) -> HessianFreeState:
@@ -87,47 +111,49 @@ def hessian_free(
         descends = (slope < 0) & jnp.isfinite(slope)
         direction = trees.choose(descends, solution, trees.negative(updates))
         one = jnp.ones((), wide)
-        found = search("armijo", value_fn, params, value, updates, direction, one, max_evaluations=max_evaluations)
-        step = found.along(direction)
+        result = search("armijo", value_fn, params, value, updates, direction, one, max_evaluations=max_evaluations)
+        step = result.along(direction)
         promised = -(trees.dot(updates, step) + trees.dot(step, product(step)) / 2)
-        adapted = _adapted(state.damping, jnp.asarray(damping, wide), found, value.astype(wide), promised)
+        adapted = _adapt_damping(state.damping, jnp.asarray(damping, wide), result, value.astype(wide), promised)
         products = state.products + used + (2 if warm else 1)
         return step, HessianFreeState(adapted, step if warm else (), products)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _adapted(damping: jax.Array, first: jax.Array, found: Found, value: jax.Array, promised: jax.Array) -> jax.Array:
-    """The next damping: less after a step that kept what the model promised, more after one that did not."""
-    gain = (value - found.value) / jnp.where(promised > 0, promised, jnp.inf)
+def _adapt_damping(
+    damping: jax.Array, first: jax.Array, result: Found, value: jax.Array, promised: jax.Array
+) -> jax.Array:
+    """Return the next damping: lower if the decrease was close to the predicted one, higher if it was not."""
+    gain = (value - result.value) / jnp.where(promised > 0, promised, jnp.inf)
     factor = jnp.where(gain > 0.75, 2 / 3, jnp.where(gain < 0.25, 1.5, 1.0))
-    after = damping * jnp.where(found.success, factor, 4.0).astype(damping.dtype)
-    # left to itself it becomes 0 or infinite in the end, and is neither raised nor lowered from there
+    after = damping * jnp.where(result.success, factor, 4.0).astype(damping.dtype)
+    # Without limits it would finally become 0 or infinite, and no factor changes these values.
     unit = float(np.finfo(damping.dtype).eps)
     return jnp.where(after <= first / unit, jnp.maximum(after, first * unit), first)
 
 
-def _hessian(value_fn: Callable[[Any], jax.Array], params: Any) -> Product:
-    """Products with the Hessian: the derivative of the gradient along a direction."""
+def _hessian(value_fn: Callable[[Any], jax.Array], params: Any) -> LinearMap:
+    """Return the product with the Hessian: the derivative of the gradient along a direction."""
     _, product = jax.linearize(jax.grad(value_fn), params)
     return product
 
 
-def _gauss_newton(params: Any, extra: dict[str, Any]) -> Product:
-    """Products with J' H_L J, J the derivative of the outputs and H_L the Hessian of their loss."""
+def _gauss_newton(params: Any, extra: dict[str, Any]) -> LinearMap:
+    """Return the product with J' H_L J: J is the derivative of the outputs, H_L the Hessian of their loss."""
     model, output_loss = objective_of(extra).outputs, objective_of(extra).output_loss
     if model is None or output_loss is None:
         raise ValueError(
-            "hessian_free builds its Gauss-Newton matrix from the model and its loss: call update(..., "
-            "objective=BatchObjective(outputs=params -> outputs, output_loss=outputs -> loss)), or take "
+            "hessian_free needs the model and its loss for the Gauss-Newton matrix: call update(..., "
+            "objective=BatchObjective(outputs=params -> outputs, output_loss=outputs -> loss)), or use "
             'curvature="hessian"'
         )
     outputs, forward = jax.linearize(model, params)
     backward = jax.linear_transpose(forward, params)
-    _, bend = jax.linearize(jax.grad(output_loss), outputs)
+    _, output_hessian = jax.linearize(jax.grad(output_loss), outputs)
 
     def product(v: Any) -> Any:
-        (result,) = backward(bend(forward(v)))
+        (result,) = backward(output_hessian(forward(v)))
         return result
 
     return product
@@ -143,20 +169,20 @@ class _Cg(NamedTuple):
 
 
 def _truncated_cg(
-    product: Product, damping: jax.Array, gradient: Any, max_iterations: int, start: Any = None
+    product: LinearMap, damping: jax.Array, gradient: Any, max_iterations: int, start: Any = None
 ) -> tuple[Any, jax.Array]:
-    """An approximate solution of (B + damping I) p = -g, and how many iterations it took, from `start` or from 0."""
+    """Return an approximate solution of (B + damping I) p = -g and the number of iterations, from `start` or from 0."""
     descent, length = trees.negative(gradient), trees.norm(gradient)
     enough = jnp.square(jnp.minimum(0.5, jnp.sqrt(length)) * length)
 
-    def damped(v: Any) -> Any:
+    def multiply_damped(v: Any) -> Any:
         return trees.add_scaled(product(v), damping, v)
 
     def body(c: _Cg) -> _Cg:
-        image = damped(c.direction)
-        bend = trees.dot(c.direction, image)
-        positive = (bend > 0) & jnp.isfinite(bend)
-        alpha = jnp.where(positive, c.size / jnp.where(positive, bend, 1), 0)
+        image = multiply_damped(c.direction)
+        curvature = trees.dot(c.direction, image)
+        positive = (curvature > 0) & jnp.isfinite(curvature)
+        alpha = jnp.where(positive, c.size / jnp.where(positive, curvature, 1), 0)
         solution = trees.add_scaled(c.solution, alpha, c.direction)
         solution = trees.choose(~positive & (c.used == 0), descent, solution)
         residual = trees.add_scaled(c.residual, -alpha, image)
@@ -166,7 +192,7 @@ def _truncated_cg(
         return _Cg(solution, residual, direction, left, c.used + 1, ~positive | (left <= enough))
 
     solution = trees.zeros(gradient) if start is None else start
-    residual = descent if start is None else trees.subtract(descent, damped(start))
+    residual = descent if start is None else trees.subtract(descent, multiply_damped(start))
     size = trees.dot(residual, residual)
     begin = _Cg(solution, residual, residual, size, jnp.int32(0), size <= enough)
     end = jax.lax.while_loop(lambda c: ~c.done & (c.used < max_iterations), body, begin)

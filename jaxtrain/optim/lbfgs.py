@@ -1,4 +1,4 @@
-"""L-BFGS: the inverse Hessian from the last few steps, never written out."""
+"""L-BFGS: an implicit approximation of the inverse Hessian from the last few steps."""
 
 from typing import Any, NamedTuple
 
@@ -13,18 +13,18 @@ from jaxtrain.optim.line_search import Kind, search
 
 
 class LbfgsState(NamedTuple):
-    """State of `lbfgs`: 2m + 3 copies of the parameters.
+    """State of `lbfgs`; it holds 2m + 3 copies of the parameters.
 
     Attributes:
-      steps: the last m steps, a leaf [m, ...] for each parameter; a ring.
-      changes: of the gradient over those steps.
-      curvatures: f[m], step'change of each pair; 0 where there is none.
-      place: int32[], where the next pair goes.
-      params: before the latest update.
-      gradient: before the latest update.
-      value: f[], the objective where the latest update leads to; infinite before the first.
-      grad: its gradient there. `optax.value_and_grad_from_state` finds both, and saves an evaluation.
-      evaluations: int32[], of the objective, over all updates.
+      steps: the last m steps in a ring buffer, a leaf [m, ...] for each parameter.
+      changes: the changes of the gradient over those steps, likewise.
+      curvatures: f[m], step'change of each pair; 0 if there is no pair.
+      place: int32[], the index of the next pair in the ring buffer.
+      params: the parameters before the latest update.
+      gradient: the gradient before the latest update.
+      value: f[], the objective after the latest update; infinite before the first.
+      grad: the gradient after the latest update. `optax.value_and_grad_from_state` finds both and saves an evaluation.
+      evaluations: int32[], the number of evaluations of the objective in all updates.
       known: bool[], whether there is a latest update.
     """
 
@@ -47,23 +47,46 @@ def lbfgs(
     max_evaluations: PositiveInt = 20,
     curvature_eps: NonNegativeFloat = 1e-10,
 ) -> optax.GradientTransformationExtraArgs:
-    """Limited-memory BFGS by the two-loop recursion (Nocedal 1980; Nocedal & Wright 2006, algorithms 7.4 and 7.5).
+    """Build limited-memory BFGS (Nocedal 1980; Liu & Nocedal 1989; Nocedal & Wright 2006, algorithms 7.4 and 7.5).
 
-    The direction is -H g, with H built from the last pairs of a step s and the change y of the gradient over it, upon
-    the initial (s'y / y'y) I of the newest. A pair is left out unless s'y > curvature_eps * |s| |y|: H is then positive
-    definite, and the direction descends also where the objective is not convex. Should rounding spoil that, or should a
-    search find nothing, the memory is cleared and the next direction is that of steepest descent. An update never
-    raises the objective beyond the rounding of its value; where nothing lowers it, or the gradient is not finite, the
-    update is 0.
+        x' = x - t H g     t by a line search, H g by the two-loop recursion
+
+    H is built from the last m pairs of a step s and the change y of the gradient. It starts from (s'y / y'y) I of the
+    newest pair. A pair is kept only if s'y > curvature_eps * |s| |y|. So H is positive definite, and the direction
+    descends even if the objective is not convex. If rounding breaks that, or a search fails, the memory is cleared and
+    the next direction is that of steepest descent.
+
+    An update never raises the objective beyond the rounding of its value. If nothing lowers it, or the gradient is not
+    finite, the update is 0.
 
     The objective must be the same at each step: the full batch, no dropout, no augmentation.
-    `update` needs `params` and `value_fn`, and takes `value`.
+    `update` needs `params` and `value_fn`, and accepts `value`.
 
     Args:
-      memory_size: m, pairs that are kept.
-      line_search: "strong_wolfe" (c1 = 1e-4, c2 = 0.9) or "armijo".
-      max_evaluations: of the objective, in a line search.
+      memory_size: m, the number of pairs that are kept.
+      line_search: the kind of line search, "strong_wolfe" (c1 = 1e-4, c2 = 0.9) or "armijo".
+      max_evaluations: the largest number of evaluations of the objective in a line search.
       curvature_eps: the least cosine of s and y for a pair to be kept.
+
+    Example:
+      Three steps on (x_1^2 + 3 x_2^2) / 2:
+
+      >>> import jax, jax.numpy as jnp, jaxtrain, optax
+      >>> def objective(x):
+      ...     return jnp.sum(jnp.array([1.0, 3.0]) * x**2) / 2
+      >>> tx = jaxtrain.optim.lbfgs(memory_size=2)
+      >>> @jax.jit
+      ... def step(x, state):
+      ...     updates, state = tx.update(jax.grad(objective)(x), state, x, value_fn=objective)
+      ...     return optax.apply_updates(x, updates), state
+      >>> x = jnp.array([1.0, 1.0])
+      >>> state = tx.init(x)
+      >>> for _ in range(3):
+      ...     x, state = step(x, state)
+      ...     print(jax.device_get(x).round(3))
+      [0.684 0.051]
+      [ 0.408 -0.045]
+      [ 0.02  -0.019]
     """
 
     def init(params: optax.Params) -> LbfgsState:
@@ -95,29 +118,29 @@ def lbfgs(
         length = trees.norm(updates)
         informed = (curvatures > 0).any()
         initial = jnp.where(informed, 1, 1 / jnp.where(length > 0, length, 1)).astype(length.dtype)
-        found = search(
+        result = search(
             line_search, value_fn, params, value, updates, direction, initial, max_evaluations=max_evaluations
         )
         new = state._replace(
-            curvatures=jnp.where(found.success, curvatures, 0),
+            curvatures=jnp.where(result.success, curvatures, 0),
             params=params,
             gradient=updates,
-            value=found.value,
-            grad=found.grad,
-            evaluations=state.evaluations + found.evaluations,
+            value=result.value,
+            grad=result.grad,
+            evaluations=state.evaluations + result.evaluations,
             known=jnp.bool_(True),
         )
-        return found.along(direction), new
+        return result.along(direction), new
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def objective(name: str, params: Any, extra: dict[str, Any]) -> tuple[Any, jax.Array]:
-    """`value_fn` and `value` of the extra arguments, the second computed where it is missing."""
+    """Return `value_fn` and `value` from the extra arguments of an update; compute `value` if it is missing."""
     value_fn = extra.get("value_fn")
     if params is None or value_fn is None:
         raise ValueError(
-            f"{name} searches along a line and needs the objective: call "
+            f"{name} needs the objective for its line search: call "
             "update(grads, state, params, value=value, value_fn=objective)"
         )
     value = extra.get("value")
@@ -125,7 +148,11 @@ def objective(name: str, params: Any, extra: dict[str, Any]) -> tuple[Any, jax.A
 
 
 def _remember(state: LbfgsState, params: Any, gradient: Any, curvature_eps: float) -> LbfgsState:
-    """The state with the pair of the latest update, whatever became of it since (a multiplier, a projection)."""
+    """Return the state with the pair of the latest update.
+
+    The step is taken from the parameters: other transformations (a multiplier, a projection) may have changed the
+    update.
+    """
     step, change = trees.subtract(params, state.params), trees.subtract(gradient, state.gradient)
     curvature = trees.dot(step, change)
     least = like(curvature_eps, curvature) * trees.norm(step) * trees.norm(change)
@@ -143,7 +170,10 @@ def _remember(state: LbfgsState, params: Any, gradient: Any, curvature_eps: floa
 
 
 def _apply_inverse(state: LbfgsState, gradient: Any) -> Any:
-    """H g by the two loops, the newest pair first in the first and last in the second; absent pairs do nothing."""
+    """Return H g by the two-loop recursion.
+
+    The first loop begins with the newest pair and the second ends with it; missing pairs have no effect.
+    """
     memory = state.curvatures.shape[0]
 
     def pair(index: jax.Array) -> tuple[Any, Any, jax.Array]:

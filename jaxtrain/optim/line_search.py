@@ -1,4 +1,4 @@
-"""Line searches: how far to go along a direction of descent, inside a jitted step."""
+"""Line searches: the step length along a descent direction, inside a jitted step."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -12,18 +12,18 @@ from jaxtrain.optim.more_thuente import Bracket, next_bracket, start_bracket
 
 Kind = Literal["strong_wolfe", "armijo"]
 C1 = 1e-4
-"""The decrease asked for where nothing else is said, as a fraction of what the slope promises."""
+"""Default of the required decrease, as a fraction of the decrease predicted by the slope."""
 
 
 class Found(NamedTuple):
-    """What a line search came to.
+    """Result of a line search.
 
     Attributes:
-      step: f[], length along the direction; 0 where the search failed.
-      value: f[], the objective there.
-      grad: its gradient there, like the parameters.
-      evaluations: int32[], evaluations of the objective, with or without its gradient.
-      success: bool[], whether the conditions hold, or at least the value is lower by the first of them.
+      step: f[], the step length along the direction; 0 if the search failed.
+      value: f[], the objective at the new point.
+      grad: the gradient at the new point, like the parameters.
+      evaluations: int32[], the number of evaluations of the objective, with or without its gradient.
+      success: bool[], whether the conditions hold, or at least the first one (the decrease).
     """
 
     step: jax.Array
@@ -33,7 +33,7 @@ class Found(NamedTuple):
     success: jax.Array
 
     def along(self, direction: Any) -> Any:
-        """`step * direction`; 0 where the search failed, even if the direction is not finite."""
+        """Return `step * direction`; 0 if the search failed, even if the direction is not finite."""
         return trees.choose(self.success, trees.scaled(self.step, direction), trees.zeros(direction))
 
 
@@ -50,30 +50,30 @@ def search(
     c2: float = 0.9,
     max_evaluations: int = 20,
 ) -> Found:
-    """Searches along `direction`, which must descend, from a first trial at the step `initial`.
+    """Search along the descent direction `direction`; the first trial is the step `initial`.
 
-    Never returns a value above the starting one. A trial whose value is not finite lies too far.
+    It never returns a value above the starting one. A trial with a value that is not finite counts as too far.
 
     Args:
-      kind: "strong_wolfe" (`strong_wolfe`) or "armijo" (`armijo`).
+      kind: the kind of search, "strong_wolfe" (`strong_wolfe`) or "armijo" (`armijo`).
       value_fn: the objective, `params -> f[]`.
-      params: where the search begins.
-      value: f[], the objective there.
-      grad: its gradient there.
-      direction: like `params`.
+      params: the starting point.
+      value: f[], the objective at the starting point.
+      grad: the gradient at the starting point.
+      direction: the direction, like `params`.
       initial: f[], the first trial.
-      c1: the decrease asked for, as a fraction of what the slope promises.
-      c2: the slope allowed at the end, as a fraction of that at the start; of strong Wolfe alone.
-      max_evaluations: after these the best point so far is taken.
+      c1: the required decrease, as a fraction of the decrease predicted by the slope.
+      c2: the largest slope at the end, as a fraction of the slope at the start; for strong Wolfe only.
+      max_evaluations: the largest number of evaluations; after these the best point so far is taken.
     """
     wide = trees.widest(params)
     start = value.astype(wide)
     slope = trees.dot(grad, direction)
     if kind == "armijo":
         return armijo(value_fn, params, start, grad, direction, slope, initial.astype(wide), c1, max_evaluations)
-    flat = like(c2, slope)
+    slope_limit = like(c2, slope)
     return strong_wolfe(
-        value_fn, params, start, grad, direction, slope, initial.astype(wide), c1, flat, max_evaluations
+        value_fn, params, start, grad, direction, slope, initial.astype(wide), c1, slope_limit, max_evaluations
     )
 
 
@@ -88,29 +88,29 @@ def armijo(
     c1: float,
     max_evaluations: int,
 ) -> Found:
-    """Backtracking to phi(t) <= phi(0) + c1 t phi'(0), by the minimum of a parabola, kept in [t/10, t/2].
+    """Backtrack to phi(t) <= phi(0) + c1 t phi'(0), by the minimum of a parabola, kept in [t/10, t/2].
 
     Nocedal & Wright 2006, algorithm 3.1 and equation 3.57. The gradient is computed once, at the end.
     """
 
-    def fits(t: jax.Array, phi: jax.Array) -> jax.Array:
-        return phi <= value + c1 * t * slope  # False for a NaN
+    def is_low_enough(t: jax.Array, phi: jax.Array) -> jax.Array:
+        return phi <= value + c1 * t * slope  # False if phi is NaN
 
     def body(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         t, phi, count = carry
         parabola = -slope * t * t / (2 * (phi - value - slope * t))
         shorter = jnp.where(jnp.isfinite(parabola), jnp.clip(parabola, 0.1 * t, 0.5 * t), 0.1 * t)
-        return shorter, at(shorter), count + 1
+        return shorter, evaluate(shorter), count + 1
 
-    def at(t: jax.Array) -> jax.Array:
+    def evaluate(t: jax.Array) -> jax.Array:
         return value_fn(trees.add_scaled(params, t, direction)).astype(value.dtype)
 
-    def goes_on(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    def should_continue(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         t, phi, count = carry
-        return ~fits(t, phi) & (count < max_evaluations)
+        return ~is_low_enough(t, phi) & (count < max_evaluations)
 
-    t, phi, count = jax.lax.while_loop(goes_on, body, (initial, at(initial), jnp.int32(1)))
-    success = fits(t, phi)
+    t, phi, count = jax.lax.while_loop(should_continue, body, (initial, evaluate(initial), jnp.int32(1)))
+    success = is_low_enough(t, phi)
     t = jnp.where(success, t, 0)
     gradient = jax.grad(value_fn)(trees.add_scaled(params, t, direction))
     return Found(t, jnp.where(success, phi, value), trees.choose(success, gradient, grad), count + 1, success)
@@ -135,9 +135,10 @@ def strong_wolfe(
     c2: float | jax.Array,
     max_evaluations: int,
 ) -> Found:
-    """To phi(t) <= phi(0) + c1 t phi'(0) and |phi'(t)| <= c2 |phi'(0)|, by the method of More & Thuente 1994.
+    """Search a step with phi(t) <= phi(0) + c1 t phi'(0) and |phi'(t)| <= c2 |phi'(0)|.
 
-    Where the evaluations end before both hold, the lowest point at which the first does.
+    The method is that of More & Thuente 1994. If the evaluations run out before both conditions hold, the result is the
+    lowest point at which the first one does.
     """
     value_and_grad = jax.value_and_grad(value_fn)
 

@@ -1,8 +1,8 @@
 """Dynamic loss scaling for gradients in float16 (Micikevicius et al. 2018, arXiv:1710.03740, section 3.2).
 
-The loss is multiplied by a scale, so that small gradients are not rounded to 0. Where they overflow instead, the step
-is skipped and the scale halved; after some steps without that it is doubled. The scale is a power of 2 as long as it
-begins as one, so that to divide by it rounds nothing.
+The loss is multiplied by a scale, so that small gradients are not rounded to 0. If the gradients overflow, the step is
+skipped and the scale halved. After a number of steps without overflow the scale is doubled. It stays a power of 2 if it
+starts as one; division by it is then exact.
 """
 
 from typing import Any, NamedTuple, TypeVar
@@ -18,19 +18,19 @@ NO_OBJECTIVE = (
     "this optimizer evaluates the objective again inside a step, where precision=float16 has no scale for its "
     "gradients; use precision=bfloat16 or float32 with this optimizer"
 )
-"""Why an optimizer gets no objective while the loss is scaled."""
+"""Reason why an optimizer gets no objective while the loss is scaled."""
 LEAST, MOST = 1.0, 2.0**24
-"""What a scale stays between. One that overflows at `LEAST` overflows without any scale."""
+"""Limits of the scale. A loss that overflows at `LEAST` overflows without any scale."""
 
 
 class LossScaleState(NamedTuple):
     """State of `with_loss_scale`.
 
     Attributes:
-      scale: f32[], what the next loss is multiplied by.
-      good: int32[], steps with finite gradients since the scale was last changed.
-      skipped: int32[], steps that were skipped.
-      inner: state of the optimizer inside.
+      scale: f32[], the factor of the next loss.
+      good: int32[], the number of steps with finite gradients since the last change of the scale.
+      skipped: int32[], the number of skipped steps.
+      inner: the state of the inner optimizer.
     """
 
     scale: jax.Array
@@ -42,14 +42,14 @@ class LossScaleState(NamedTuple):
 def with_loss_scale(
     inner: optax.GradientTransformation, start: LossScale = 2.0**15, interval: PositiveInt = 2000
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimizer that is given gradients of a loss times `LossScaleState.scale`, and skips those that are not finite.
+    """Build an optimizer that takes gradients of a loss times `LossScaleState.scale` and skips non-finite ones.
 
-    A skipped step gives updates of 0 and leaves the state of `inner` as it was, its counts of steps included.
+    A skipped step gives updates of 0 and leaves the state of `inner` unchanged, including its step counts.
 
     Args:
-      inner: an optimizer, which is given the gradients of the loss itself.
+      inner: an optimizer; it gets the gradients of the unscaled loss.
       start: the first scale.
-      interval: steps with finite gradients after which the scale is doubled.
+      interval: the number of steps with finite gradients after which the scale is doubled.
     """
     inner = optax.with_extra_args_support(inner)
 
@@ -63,30 +63,30 @@ def with_loss_scale(
         finite = jnp.stack([jnp.isfinite(g).all() for g in jax.tree.leaves(grads)]).all()
         if "grad" in extra:
             extra["grad"] = grads
-        found, inside = inner.update(grads, state.inner, params, **extra)
+        found, inner_state = inner.update(grads, state.inner, params, **extra)
         found = jax.tree.map(lambda u: jnp.where(finite, u, jnp.zeros((), u.dtype)), found)
-        return found, _next(state, finite, where(finite, inside, state.inner), interval)
+        return found, _update_scale(state, finite, select_tree(finite, inner_state, state.inner), interval)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _next(state: LossScaleState, finite: jax.Array, inner: Any, interval: int) -> LossScaleState:
+def _update_scale(state: LossScaleState, finite: jax.Array, inner: Any, interval: int) -> LossScaleState:
     good = jnp.where(finite, state.good + 1, 0)
     grow = good >= interval
-    risen = jnp.where(grow, jnp.minimum(state.scale * 2, jnp.float32(MOST)), state.scale)
-    scale = jnp.where(finite, risen, jnp.maximum(state.scale / 2, jnp.float32(LEAST)))
+    grown_scale = jnp.where(grow, jnp.minimum(state.scale * 2, jnp.float32(MOST)), state.scale)
+    scale = jnp.where(finite, grown_scale, jnp.maximum(state.scale / 2, jnp.float32(LEAST)))
     skipped = state.skipped + jnp.where(finite, 0, 1).astype(jnp.int32)
     return LossScaleState(scale, jnp.where(grow, 0, good).astype(jnp.int32), skipped, inner)
 
 
 def loss_scale_state(opt_state: Any) -> LossScaleState | None:
-    """The state of `with_loss_scale` inside an optimizer's state; None where there is none."""
+    """Return the state of `with_loss_scale` inside an optimizer's state, or None."""
     nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, LossScaleState))
     return next((node for node in nodes if isinstance(node, LossScaleState)), None)
 
 
-def where(chosen: jax.Array, tree: Any, other: Any) -> Any:
-    """The leaves of `tree` where `chosen` (bool[]), else those of `other`."""
+def select_tree(chosen: jax.Array, tree: Any, other: Any) -> Any:
+    """Return the leaves of `tree` if `chosen` (bool[]) is True, else those of `other`."""
     return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), tree, other)
 
 
@@ -96,32 +96,32 @@ def has_loss_scale(opt_state: Any) -> bool:
 
 
 def scale_loss(value: jax.Array, opt_state: Any) -> jax.Array:
-    """Multiply a loss f[] by the scale, where the optimizer has one."""
+    """Multiply a loss f[] by the scale, if the optimizer has one."""
     found = loss_scale_state(opt_state)
     return value if found is None else value * found.scale.astype(value.dtype)
 
 
 def current_scale(opt_state: Any) -> jax.Array:
-    """Return f32[], what the next loss is multiplied by; NaN where the optimizer has no scale."""
+    """Return the factor of the next loss, f32[]; NaN if the optimizer has no scale."""
     found = loss_scale_state(opt_state)
     return jnp.float32(jnp.nan) if found is None else found.scale
 
 
 def count_updates(opt_state: Any, step: jax.Array) -> jax.Array:
-    """Return int32[], how many of `step` steps moved the parameters: schedules count those."""
+    """Return int32[], the number of the `step` steps that changed the parameters; schedules count these."""
     found = loss_scale_state(opt_state)
     return step if found is None else step - found.skipped
 
 
 def skip_overflow(before: T, after: T, pairs: dict[str, Any]) -> tuple[T, dict[str, Any]]:
-    """Put the parameters and variables of `before` back where the optimizer skipped the step; adapt the metrics.
+    """Restore the parameters and variables of `before` if the optimizer skipped the step; adapt the metrics.
 
-    A loss that is not finite is left out of the metrics of a skipped step, since a smaller scale may cure it. Where the
-    scale is as small as it gets, nothing will: the loss is given as NaN then, whatever it was.
+    If the loss of a skipped step is not finite, the metrics leave it out, since a smaller scale may remedy it. If the
+    scale is already at its minimum, the loss is reported as NaN, whatever it was.
 
     Args:
       before: the `TrainState` before the step.
-      after: the one after it.
+      after: the `TrainState` after the step.
       pairs: the metrics of the step, `(sum, count)` by name.
     """
     left: Any = after
@@ -132,8 +132,10 @@ def skip_overflow(before: T, after: T, pairs: dict[str, Any]) -> tuple[T, dict[s
     skipped = new.skipped > old.skipped
     hopeless = skipped & (old.scale <= LEAST)
     out = skipped & ~jnp.isfinite(pairs["loss"][0])
-    kept = {name: where(out, (jnp.zeros_like(total), jnp.int32(0)), (total, n)) for name, (total, n) in pairs.items()}
+    kept = {
+        name: select_tree(out, (jnp.zeros_like(total), jnp.int32(0)), (total, n)) for name, (total, n) in pairs.items()
+    }
     total, count = pairs["loss"]
-    kept["loss"] = where(hopeless, (jnp.full_like(total, jnp.nan), count), kept["loss"])
-    params = where(skipped, start.params, left.params)
-    return left.replace(params=params, variables=where(skipped, start.variables, left.variables)), kept
+    kept["loss"] = select_tree(hopeless, (jnp.full_like(total, jnp.nan), count), kept["loss"])
+    params = select_tree(skipped, start.params, left.params)
+    return left.replace(params=params, variables=select_tree(skipped, start.variables, left.variables)), kept

@@ -1,4 +1,4 @@
-"""Losses: factories of functions `(logits f[N, K], labels) -> loss f[N]`, a value an example."""
+"""Losses: factories of functions `(logits f[N, K], labels) -> loss f[N]`, one value per example."""
 
 from collections.abc import Callable
 
@@ -12,13 +12,23 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def cross_entropy(label_smoothing: Fraction = 0.0) -> Loss:
-    """Softmax cross-entropy in nats; log(K) for equal logits.
+    """Build the softmax cross-entropy in nats; it is log(K) for equal logits.
+
+    Label smoothing: Szegedy et al. 2016, arXiv:1512.00567.
 
     Args:
-      label_smoothing: weight of the uniform distribution that is mixed into the labels.
+      label_smoothing: the weight of the uniform distribution that is mixed into the labels.
 
     Returns:
-      A function of logits [N, K] and either class numbers int[N] or probabilities f[N, K].
+      A function of logits f[N, K] and either class indices int[N] or probabilities f[N, K] to losses f[N].
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxtrain.optim import losses
+      >>> loss = losses.cross_entropy(label_smoothing=0.1)
+      >>> logits, labels = jnp.array([[2.0, 0.0, 0.0], [2.0, 0.0, 0.0]]), jnp.array([0, 1])
+      >>> jax.device_get(loss(logits, labels)).round(3)
+      array([0.373, 2.173], dtype=float32)
     """
 
     def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -30,18 +40,26 @@ def cross_entropy(label_smoothing: Fraction = 0.0) -> Loss:
 
 
 def binary_cross_entropy(label_smoothing: Fraction = 0.0) -> Loss:
-    """Sigmoid cross-entropy of each class against the rest, in nats, summed over the classes; K log(2) for logits of 0.
+    """Build the sigmoid cross-entropy of each class against the rest, summed over the classes, in nats.
 
-    For targets y it is -sum_k (y_k log sigmoid(x_k) + (1 - y_k) log sigmoid(-x_k)); torch's `BCEWithLogitsLoss` takes
-    the mean over the classes, a K-th of it.
+    For targets y it is -sum_k (y_k log sigmoid(x_k) + (1 - y_k) log sigmoid(-x_k)), which is K log(2) for logits of 0.
+    torch's `BCEWithLogitsLoss` takes the mean over the classes, which is 1/K of it.
 
     Args:
-      label_smoothing: weight of the uniform distribution that is mixed into the labels, so that a wrong class has the
-        target `label_smoothing / K` (Wightman et al. 2021).
+      label_smoothing: the weight of the uniform distribution that is mixed into the labels; a wrong class has the
+        target `label_smoothing / K` (Wightman et al. 2021, arXiv:2110.00476).
 
     Returns:
-      A function of logits [N, K] and either class numbers int[N] or probabilities f[N, K], which may add up to
-      anything.
+      A function of logits f[N, K] and either class indices int[N] or probabilities f[N, K] to losses f[N]. The
+      probabilities need not add up to 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxtrain.optim import losses
+      >>> loss = losses.binary_cross_entropy()
+      >>> logits, labels = jnp.array([[2.0, -2.0, -2.0], [2.0, -2.0, -2.0]]), jnp.array([0, 1])
+      >>> jax.device_get(loss(logits, labels)).round(3)
+      array([0.381, 4.381], dtype=float32)
     """
 
     def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -51,18 +69,29 @@ def binary_cross_entropy(label_smoothing: Fraction = 0.0) -> Loss:
 
 
 def focal(gamma: NonNegativeFloat = 2.0, *, alpha: Probability | None = None) -> Loss:
-    """Softmax focal loss: -alpha (1 - p)^gamma log p in nats, with p the probability of the class.
+    """Build the softmax focal loss: -alpha (1 - p)^gamma log p in nats, with p the probability of the class.
 
-    Lin et al. 2017, equations 4 and 5, for K classes. It is not convex in the logits. Probabilities as labels weigh
-    the terms of the classes.
+    Lin et al. 2017, arXiv:1708.02002, equations 4 and 5, for K classes. It is not convex in the logits. If the labels
+    are probabilities, they weight the terms of the classes.
 
     Args:
-      gamma: how much less the examples count that are classified well; 0 gives cross-entropy.
-      alpha: factor of the loss, the same for each class; None for 1. (The paper's weighs objects against background,
-        and there is no background here.)
+      gamma: the power that reduces the weight of examples that are classified well; 0 gives cross-entropy.
+      alpha: the factor of the loss, the same for each class; None for 1. (The paper's alpha weights objects against
+        background, and there is no background here.)
 
     Returns:
-      A function of logits [N, K] and either class numbers int[N] or probabilities f[N, K].
+      A function of logits f[N, K] and either class indices int[N] or probabilities f[N, K] to losses f[N].
+
+    Example:
+      The first example is classified well and hardly counts:
+
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxtrain.optim import losses
+      >>> logits, labels = jnp.array([[2.0, 0.0, 0.0], [2.0, 0.0, 0.0]]), jnp.array([0, 1])
+      >>> for gamma in (0.0, 2.0):
+      ...     print(jax.device_get(losses.focal(gamma)(logits, labels)).round(3))
+      [0.24 2.24]
+      [0.011 1.788]
     """
     plain = cross_entropy()
 
@@ -76,25 +105,25 @@ def focal(gamma: NonNegativeFloat = 2.0, *, alpha: Probability | None = None) ->
 
 
 def _log_probabilities(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """log p and log(1 - p) of the softmax, f[N, K], each to full precision, with finite derivatives.
+    """Return log p and log(1 - p) of the softmax, f[N, K], each to full precision, with finite derivatives.
 
-    Where a class leads by far, its p is 1 in floating point and 1 - p must not come from it: both logarithms are
-    sigmoids of the lead over the others together. The p of a class that does not lead is 1/2 at the most.
+    If one class leads by far, its p is 1 in floating point, and 1 - p must not be computed from it. So both logarithms
+    are computed as sigmoids of the lead over all other classes. The p of a class that does not lead is at most 1/2.
     """
-    leads = jax.nn.one_hot(logits.argmax(axis=-1), logits.shape[-1], dtype=bool)
-    others = jax.nn.logsumexp(logits, axis=-1, keepdims=True, where=~leads)
+    is_leading = jax.nn.one_hot(logits.argmax(axis=-1), logits.shape[-1], dtype=bool)
+    others = jax.nn.logsumexp(logits, axis=-1, keepdims=True, where=~is_leading)
     log_p = jax.nn.log_softmax(logits)
-    p = jnp.where(leads, 0, jnp.exp(log_p))
+    p = jnp.where(is_leading, 0, jnp.exp(log_p))
     return (
-        jnp.where(leads, jax.nn.log_sigmoid(logits - others), log_p),
-        jnp.where(leads, jax.nn.log_sigmoid(others - logits), jnp.log1p(-p)),
+        jnp.where(is_leading, jax.nn.log_sigmoid(logits - others), log_p),
+        jnp.where(is_leading, jax.nn.log_sigmoid(others - logits), jnp.log1p(-p)),
     )
 
 
 def _targets(logits: jax.Array, labels: jax.Array, label_smoothing: float) -> jax.Array:
-    """Probabilities f[N, K] from class numbers or probabilities, smoothed."""
+    """Return probabilities f[N, K] from class indices or probabilities, smoothed."""
     if labels.ndim == 1:
-        # bytes would count the classes, and begin anew after 255
+        # one_hot counts the classes in the dtype of the labels, and uint8 would overflow after 255
         labels = jax.nn.one_hot(labels.astype(jnp.int32), logits.shape[-1], dtype=logits.dtype)
     if label_smoothing:
         labels = optax.smooth_labels(labels, jnp.asarray(label_smoothing, logits.dtype))

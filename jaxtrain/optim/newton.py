@@ -1,4 +1,4 @@
-"""Newton's method with the whole Hessian, damped."""
+"""Newton's method with the dense, damped Hessian."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from jaxtrain.optim.lbfgs import objective
 
 
 class NewtonState(NamedTuple):
-    """State of `newton`: f[] the damping, and what it grows by at the next rejection."""
+    """State of `newton`: f[] the damping, and f[] its factor at the next rejected step."""
 
     damping: jax.Array
     growth: jax.Array
@@ -30,34 +30,58 @@ def newton(
     max_damping: PositiveFloat = 1e12,
     max_parameters: PositiveInt = 10_000,
 ) -> optax.GradientTransformationExtraArgs:
-    """Newton's method: x -= (H + damping * I)^-1 g, with the dense Hessian H of the objective.
+    """Build Newton's method with the dense Hessian H of the objective (Nocedal & Wright 2006, chapter 3).
 
-    With Levenberg-Marquardt (Levenberg 1944; Marquardt 1963) a step is taken only where it lowers the objective. It is
-    judged by its gain, the decrease over the decrease that the quadratic model promised: a good one lets the damping
-    fall by up to 3, by the factor max(1/3, 1 - (2 gain - 1)^3); a rejected one raises it by 2, then 4, then 8, until
-    one is taken (Nielsen 1999). A matrix that is not positive definite is a rejection, so that the step descends also
-    where the Hessian is indefinite. Where nothing lowers the objective, the update is 0; after trials up to
-    `max_damping` the next update begins with `damping` again.
+        x' = x - (H + damping * I)^-1 g
 
-    Without it the step is taken as it is: exact on a quadratic, of gradient descent with a learning rate of
-    1 / damping for a large damping, and one that may climb where the Hessian is indefinite.
+    With Levenberg-Marquardt (Levenberg 1944; Marquardt 1963) a step is accepted only if it lowers the objective. The
+    gain is the decrease divided by the decrease predicted by the quadratic model. After an accepted step the damping is
+    multiplied by max(1/3, 1 - (2 gain - 1)^3). After a rejected step it is multiplied by 2, then 4, then 8, until a
+    step is accepted (Nielsen 1999). A matrix that is not positive definite is a rejection, so the step descends even if
+    the Hessian is indefinite. If nothing lowers the objective, the update is 0. If the damping has passed
+    `max_damping`, the next update starts with `damping` again.
 
-    The objective must be the same at each step: the full batch, no dropout, no augmentation.
-    `update` needs `params` and `value_fn`, and takes `value`. H costs N gradients and N^2 numbers, its factors N^3 / 3.
+    Without Levenberg-Marquardt every step is accepted. It is exact on a quadratic. For a large damping it is gradient
+    descent with the learning rate 1 / damping. It may climb if the Hessian is indefinite.
+
+    The objective must be the same at each step: the full batch, no dropout, no augmentation. `update` needs `params`
+    and `value_fn`, and accepts `value`. H costs N gradients and N^2 elements, its factorization N^3 / 3.
 
     Args:
-      damping: lambda, at the start with Levenberg-Marquardt.
-      levenberg_marquardt: whether it is adapted.
-      max_trials: in a step.
-      max_damping: beyond this no step is tried.
-      max_parameters: more are refused.
+      damping: lambda; with Levenberg-Marquardt its first value.
+      levenberg_marquardt: whether the damping is adapted and bad steps are rejected.
+      max_trials: the largest number of trials in a step.
+      max_damping: the largest damping that is tried.
+      max_parameters: the largest number N of parameters; more raise an error.
 
     Raises:
-      ValueError: for a `damping` above `max_damping`; from `init`, for too many parameters, with the memory they need.
+      ValueError: if `damping` is above `max_damping`; from `init`, if there are too many parameters.
+
+    Example:
+      Three steps on (x_1^2 + 3 x_2^2) / 2:
+
+      >>> import jax, jax.numpy as jnp, jaxtrain, optax
+      >>> def objective(x):
+      ...     return jnp.sum(jnp.array([1.0, 3.0]) * x**2) / 2
+      >>> tx = jaxtrain.optim.newton(damping=2.0)
+      >>> @jax.jit
+      ... def step(x, state):
+      ...     updates, state = tx.update(jax.grad(objective)(x), state, x, value_fn=objective)
+      ...     return optax.apply_updates(x, updates), state
+      >>> x = jnp.array([1.0, 1.0])
+      >>> state = tx.init(x)
+      >>> for _ in range(3):
+      ...     x, state = step(x, state)
+      ...     print(jax.device_get(x).round(3))
+      [0.667 0.4  ]
+      [0.267 0.073]
+      [0.048 0.005]
     """
     numbers = isinstance(damping, int | float) and isinstance(max_damping, int | float)
     if levenberg_marquardt and numbers and damping > max_damping:
-        raise ValueError(f"newton tries no damping above max_damping={max_damping}, and damping={damping} is: lower it")
+        raise ValueError(
+            f"newton: damping must not exceed max_damping={max_damping}, and damping={damping} does; lower damping"
+        )
 
     def init(params: optax.Params) -> NewtonState:
         check_size("newton", params, max_parameters)
@@ -68,29 +92,29 @@ def newton(
         updates: optax.Updates, state: NewtonState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, NewtonState]:
         value_fn, value = objective("newton", params, extra)
-        x, restored = trees.flattened(params)
+        x, unflatten = trees.flattened(params)
         g, _ = trees.flattened(updates)
 
         def flat(v: jax.Array) -> jax.Array:
-            return value_fn(restored(v)).astype(x.dtype)
+            return value_fn(unflatten(v)).astype(x.dtype)
 
         hessian = jax.hessian(flat)(x)
         hessian = (hessian + hessian.T) / 2
         if not levenberg_marquardt:
             damped = hessian + like(damping, x) * jnp.eye(x.size, dtype=x.dtype)
-            return restored(-jnp.linalg.solve(damped, g)), state
+            return unflatten(-jnp.linalg.solve(damped, g)), state
 
         def decrease(step: jax.Array) -> jax.Array:
-            # at the very point that the update leads to: leaves may be in fewer bits than x
-            there = value_fn(jax.tree.map(jnp.add, params, restored(step)))
+            # Evaluate at the rounded parameters after the update: leaves may have fewer bits than x.
+            there = value_fn(jax.tree.map(jnp.add, params, unflatten(step)))
             return value.astype(x.dtype) - there.astype(x.dtype)
 
         begin = _Trial(jnp.zeros_like(x), state.damping, state.growth, jnp.int32(0), jnp.bool_(False))
-        end = _tried(begin, hessian, g, decrease, max_trials, max_damping)
-        # beyond the limit no step would be tried ever again
+        end = _run_trials(begin, hessian, g, decrease, max_trials, max_damping)
+        # With a damping above the limit, no step would be tried again.
         damping_after = jnp.where(end.damping <= max_damping, end.damping, jnp.asarray(damping, x.dtype))
         growth = jnp.where(end.accepted, end.growth, 2)
-        return restored(end.step), NewtonState(damping_after, growth)
+        return unflatten(end.step), NewtonState(damping_after, growth)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -103,7 +127,7 @@ class _Trial(NamedTuple):
     accepted: jax.Array
 
 
-def _tried(
+def _run_trials(
     begin: _Trial,
     hessian: jax.Array,
     g: jax.Array,
@@ -111,28 +135,28 @@ def _tried(
     max_trials: int,
     max_damping: float,
 ) -> _Trial:
-    """The last of the trials: steps that are damped more and more, until one lowers the objective."""
+    """Return the last trial: try steps with more and more damping until one lowers the objective."""
 
     def attempt(carry: _Trial) -> _Trial:
         factor = jnp.linalg.cholesky(hessian + carry.damping * jnp.eye(g.size, dtype=g.dtype))
         step = -jax.scipy.linalg.cho_solve((factor, True), g)
         promised = -(g @ step + step @ hessian @ step / 2)
-        lowered = decrease(step)
-        lowers = jnp.isfinite(step).all() & (g @ step < 0) & (lowered > 0)
-        gain = lowered / jnp.where(promised > 0, promised, jnp.inf)
-        eased = carry.damping * jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
-        # from no damping at all the first is a small part of the curvature there is
+        actual = decrease(step)
+        accepted = jnp.isfinite(step).all() & (g @ step < 0) & (actual > 0)
+        gain = actual / jnp.where(promised > 0, promised, jnp.inf)
+        lower_damping = carry.damping * jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
+        # If the damping is 0, the first increase is to a small part of the curvature.
         least = np.finfo(g.dtype).eps * jnp.max(jnp.abs(jnp.diagonal(hessian)), initial=1)
-        raised = jnp.maximum(carry.damping, least) * carry.growth
+        higher_damping = jnp.maximum(carry.damping, least) * carry.growth
         return _Trial(
-            jnp.where(lowers, step, 0),
-            jnp.where(lowers, eased, raised),
-            jnp.where(lowers, 2, 2 * carry.growth),
+            jnp.where(accepted, step, 0),
+            jnp.where(accepted, lower_damping, higher_damping),
+            jnp.where(accepted, 2, 2 * carry.growth),
             carry.tried + 1,
-            lowers,
+            accepted,
         )
 
-    def goes_on(carry: _Trial) -> jax.Array:
+    def should_continue(carry: _Trial) -> jax.Array:
         return ~carry.accepted & (carry.tried < max_trials) & (carry.damping <= max_damping)
 
-    return jax.lax.while_loop(goes_on, attempt, begin)
+    return jax.lax.while_loop(should_continue, attempt, begin)

@@ -1,7 +1,7 @@
-"""Weight decay, learning-rate multipliers and freezing by the path of a parameter.
+"""Weight decay, learning-rate multipliers and freezing by parameter path.
 
-A rule is `(regex, value)`; rules are tried in order, the first whose regex is found in the path decides, and every
-parameter must be decided. Paths join the names of a tree with "/": `conv1/kernel`.
+A rule is `(regex, value)`. Rules are tried in order, and the first whose regex is found in the path gives the value.
+Every parameter must match a rule. Paths join the names of a tree with "/": `conv1/kernel`.
 """
 
 import dataclasses
@@ -17,20 +17,20 @@ from jaxtrain.errors import ConfigError
 from jaxtrain.optim.trees import is_masked
 
 WeightDecay = NonNegativeFloat | ByPath
-"""One decay for every parameter, or rules by path."""
+"""A decay for every parameter, or rules by path."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ParameterInfo:
-    """A parameter, and what the rules say of it.
+    """Parameter with the values that the rules give it.
 
     Attributes:
-      path: such as `conv1/kernel`.
-      shape: of the array.
-      dtype: its name.
-      count: elements.
-      decay: weight decay.
-      learning_rate: multiplier of the learning rate.
+      path: the path, such as `conv1/kernel`.
+      shape: the shape of the array.
+      dtype: the name of the dtype.
+      count: the number of elements.
+      decay: the weight decay.
+      learning_rate: the multiplier of the learning rate.
       frozen: whether it stays as initialized.
     """
 
@@ -44,39 +44,47 @@ class ParameterInfo:
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """The path of a leaf as text: `conv1/kernel`."""
+    """Return the path of a leaf as text, such as `conv1/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def values_by_path(rules: float | ByPath, tree: Any, where: str, *, all_used: bool = False) -> Any:
-    """A tree like `tree` with the value of the first rule that matches at each leaf; a number is for every leaf.
+    """Return a tree like `tree` with the value of the first matching rule at each leaf; a number applies to every leaf.
 
-    Raises `ConfigError` naming `where` when a regex is malformed or a parameter is not covered, and, where
-    `all_used` is asked for, when a rule decides nothing. That is for a whole model: a transform may see a part of it.
+    Args:
+      rules: a number, or rules `(regex, value)`.
+      tree: a tree of parameters or of arrays like them.
+      where: the config path that errors name.
+      all_used: whether a rule without a parameter is an error. Use it for a whole model; a transformation may get a
+        part.
+
+    Raises:
+      ConfigError: if a regex is malformed, a parameter matches no rule, or, with `all_used`, a rule matches no
+        parameter.
     """
     if not isinstance(rules, tuple | list):
         return jax.tree.map(lambda _: rules, tree)
     patterns = [(compiled(pattern, where), float(value)) for pattern, value in rules]
     used = set()
 
-    def decide(path: tuple[Any, ...], _: Any) -> float:
+    def find_value(path: tuple[Any, ...], _: Any) -> float:
         name = path_name(path)
         for index, (pattern, value) in enumerate(patterns):
             if pattern.search(name):
                 used.add(index)
                 return value
-        raise ConfigError(f"no rule covers the parameter {name!r}; end the rules with ('.*', VALUE)", where)
+        raise ConfigError(f"no rule covers the parameter {name!r}; add ('.*', VALUE) as the last rule", where)
 
-    values = jax.tree_util.tree_map_with_path(decide, tree)
+    values = jax.tree_util.tree_map_with_path(find_value, tree)
     for index, (text, _) in enumerate(rules):
-        if all_used and index not in used and text != ".*":  # a closing catch-all may be left with nothing to catch
+        if all_used and index not in used and text != ".*":  # a final catch-all may match nothing
             names = ", ".join(path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(tree)[:4])
-            raise ConfigError(f"the rule {text!r} decides no parameter; they are called {names}, ...", where)
+            raise ConfigError(f"the rule {text!r} matches no parameter; parameters are {names}, ...", where)
     return values
 
 
 def compiled(pattern: str, where: str) -> re.Pattern[str]:
-    """The regex, or a `ConfigError` that names `where`."""
+    """Compile a regex; raise a `ConfigError` that names `where` if it is malformed."""
     try:
         return re.compile(pattern)
     except re.error as error:
@@ -84,7 +92,7 @@ def compiled(pattern: str, where: str) -> re.Pattern[str]:
 
 
 def add_weight_decay(rules: float | ByPath) -> optax.GradientTransformation:
-    """Adds `decay * parameter` to each update, with the decay that `rules` give; a decay of 0 adds nothing."""
+    """Return a transformation that adds `decay * parameter` to each update, with the decays that `rules` give."""
 
     def update(updates: optax.Updates, state: optax.EmptyState, params: optax.Params | None = None) -> Any:
         if params is None:
@@ -98,22 +106,22 @@ def add_weight_decay(rules: float | ByPath) -> optax.GradientTransformation:
 
 
 def is_zero(value: Any) -> bool:
-    """Whether a hyperparameter is 0 for good; under `optax.inject_hyperparams` it is an array, and may change."""
+    """Return whether a hyperparameter is always 0; under `optax.inject_hyperparams` it is an array that may change."""
     return isinstance(value, int | float) and value == 0
 
 
 def with_rules(
     tx: optax.GradientTransformationExtraArgs, learning_rate: ByPath, frozen: ByPath
 ) -> optax.GradientTransformationExtraArgs:
-    """`tx` with its updates multiplied by path, and none at all, nor any optimizer state, for frozen parameters."""
+    """Return `tx` with its updates multiplied by path; frozen parameters get no updates and no optimizer state."""
     if any(value != 1 for _, value in learning_rate):
-        tx = optax.chain(tx, _multiply(learning_rate))
+        tx = optax.chain(tx, _multiply_by_path(learning_rate))
     if any(value != 0 for _, value in frozen):
         tx = _freeze(tx, frozen)
     return optax.with_extra_args_support(tx)
 
 
-def _multiply(rules: ByPath) -> optax.GradientTransformation:
+def _multiply_by_path(rules: ByPath) -> optax.GradientTransformation:
     def update(updates: optax.Updates, state: optax.EmptyState, params: optax.Params | None = None) -> Any:
         del params
         factors = values_by_path(rules, updates, "parameters.learning_rate")
@@ -123,46 +131,46 @@ def _multiply(rules: ByPath) -> optax.GradientTransformation:
 
 
 def _freeze(tx: optax.GradientTransformationExtraArgs, rules: ByPath) -> optax.GradientTransformationExtraArgs:
-    """`tx` on the parameters for which `rules` give 0; those with 1 are frozen.
+    """Return `tx` on the parameters to which `rules` give 0; those with 1 are frozen.
 
-    Unlike `optax.partition` it completes what `tx` asks the objective about: `value_fn` and the functions of
-    `objective`, which take whole trees of parameters, may be called with the trained ones alone.
+    Unlike `optax.partition`, it completes the functions that `tx` evaluates. `value_fn` and the functions of
+    `objective` take whole parameter trees; `tx` may call them with the trained parameters only.
     """
     tx = optax.with_extra_args_support(tx)
 
-    def trained(tree: Any) -> Any:
+    def mask_frozen(tree: Any) -> Any:
         frozen = values_by_path(rules, tree, "parameters.frozen")
         return jax.tree.map(lambda x, f: optax.MaskedNode() if f else x, tree, frozen)
 
     def init(params: optax.Params) -> Any:
-        return tx.init(trained(params))
+        return tx.init(mask_frozen(params))
 
     def update(updates: optax.Updates, state: Any, params: optax.Params | None = None, **extra: Any) -> Any:
         def complete(part: Any) -> Any:
-            return _complete(part, params)
+            return _fill_masked(part, params)
 
         if (value_fn := extra.get("value_fn")) is not None:
             extra["value_fn"] = lambda part: value_fn(complete(part))
         if (objective := extra.get("objective")) is not None:
             extra["objective"] = objective.complete_params(complete)
         if extra.get("grad") is not None:
-            extra["grad"] = trained(extra["grad"])
-        part = None if params is None else trained(params)
-        new, state = tx.update(trained(updates), state, part, **extra)
-        return _complete(new, jax.tree.map(jnp.zeros_like, updates)), state
+            extra["grad"] = mask_frozen(extra["grad"])
+        part = None if params is None else mask_frozen(params)
+        new, state = tx.update(mask_frozen(updates), state, part, **extra)
+        return _fill_masked(new, jax.tree.map(jnp.zeros_like, updates)), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _complete(part: Any, whole: Any) -> Any:
-    """`part` with what `whole` has where it has `optax.MaskedNode`.
+def _fill_masked(part: Any, whole: Any) -> Any:
+    """Return `part` with the leaves of `whole` in place of each `optax.MaskedNode`.
 
-    Where the leaves of `part` have one more axis in front than those of `whole`, as the parameters of several workers
-    have, the leaves that are filled in are repeated along it.
+    The leaves of `part` may have one more leading axis than those of `whole`, as the parameters of several workers do.
+    Then the filled leaves are repeated along it.
     """
     rows: set[int] = set()
 
-    def look(x: Any, y: Any) -> None:
+    def record_rows(x: Any, y: Any) -> None:
         if not is_masked(x) and jnp.ndim(x) == jnp.ndim(y) + 1:
             rows.add(x.shape[0])
 
@@ -171,5 +179,5 @@ def _complete(part: Any, whole: Any) -> Any:
             return x
         return y if is_masked(y) or not rows else jnp.broadcast_to(y, (*rows, *jnp.shape(y)))
 
-    jax.tree.map(look, part, whole, is_leaf=is_masked)
+    jax.tree.map(record_rows, part, whole, is_leaf=is_masked)
     return jax.tree.map(fill, part, whole, is_leaf=is_masked)

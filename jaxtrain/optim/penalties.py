@@ -1,7 +1,7 @@
 """Penalties on the size of parameters, added to the loss: factories of functions `params -> f[]`.
 
-They look at the parameters whose path a regex finds, kernels by default: to shrink a bias, or the scale of a
-normalization, regularizes nothing. A regex that is malformed or finds no parameter is a `ConfigError`.
+A penalty sums over the parameters in whose path a regex is found. The default is kernels: shrinking a bias, or the
+scale of a normalization, does not regularize. A malformed regex, or one that finds no parameter, raises `ConfigError`.
 """
 
 from collections.abc import Callable
@@ -19,57 +19,84 @@ Penalty = Callable[[Any], jax.Array]
 
 
 def l1(strength: NonNegativeFloat, *, parameters: str = "kernel") -> Penalty:
-    """`strength * sum |w|` (Tibshirani 1996); its gradient at 0 is taken as 0.
+    """Build the L1 penalty `strength * sum |w|` (Tibshirani 1996); its gradient at 0 is 0.
 
     Args:
-      strength: factor of the sum.
-      parameters: regex over paths; the parameters in whose path it is found are penalized.
+      strength: the factor of the sum.
+      parameters: a regex over paths; a parameter is penalized if the regex is found in its path.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxtrain.optim import penalties
+      >>> params = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([5.0, 5.0])}
+      >>> round(float(penalties.l1(0.1)(params)), 3)
+      0.3
     """
     total = _sum(_absolute, parameters)
     return lambda params: strength * total(params)
 
 
 def l2(strength: NonNegativeFloat, *, parameters: str = "kernel") -> Penalty:
-    """`strength * sum w^2` (Hoerl & Kennard 1970), without a half: its gradient is `2 * strength * w`.
+    """Build the L2 penalty `strength * sum w^2` (Hoerl & Kennard 1970), without a factor 1/2.
 
-    So to an optimizer that adds weight decay to the gradient, as `sgd` does, it is a weight decay of `2 * strength`.
-    Decoupled weight decay, as that of `adamw`, is something else (Loshchilov & Hutter 2019).
+    Its gradient is `2 * strength * w`. For an optimizer that adds weight decay to the gradient, as `sgd` does, it
+    equals a weight decay of `2 * strength`. Decoupled weight decay, as in `adamw`, is different (Loshchilov & Hutter
+    2019).
 
     Args:
-      strength: factor of the sum; half the weight decay.
-      parameters: regex over paths; the parameters in whose path it is found are penalized.
+      strength: the factor of the sum; half the weight decay.
+      parameters: a regex over paths; a parameter is penalized if the regex is found in its path.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxtrain.optim import penalties
+      >>> params = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([5.0, 5.0])}
+      >>> round(float(penalties.l2(0.1)(params)), 3)
+      0.5
     """
     total = _sum(jnp.square, parameters)
     return lambda params: strength * total(params)
 
 
 def elastic_net(l1: NonNegativeFloat, l2: NonNegativeFloat, *, parameters: str = "kernel") -> Penalty:
-    """`l1 * sum |w| + l2 * sum w^2` (Zou & Hastie 2005, equation 3); the gradient of |w| at 0 is taken as 0.
+    """Build the elastic net penalty `l1 * sum |w| + l2 * sum w^2` (Zou & Hastie 2005, equation 3).
+
+    The gradient of |w| at 0 is 0.
 
     Args:
-      l1: factor of the sum of absolute values.
-      l2: factor of the sum of squares.
-      parameters: regex over paths; the parameters in whose path it is found are penalized.
+      l1: the factor of the sum of absolute values.
+      l2: the factor of the sum of squares.
+      parameters: a regex over paths; a parameter is penalized if the regex is found in its path.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxtrain.optim import penalties
+      >>> params = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([5.0, 5.0])}
+      >>> round(float(penalties.elastic_net(0.1, 0.1)(params)), 3)
+      0.8
     """
     return _sum(lambda w: l1 * _absolute(w) + l2 * jnp.square(w), parameters)
 
 
 def _absolute(w: jax.Array) -> jax.Array:
-    """|w|; the derivative of `jnp.abs` at 0 is 1, which would move parameters that the penalty has set to 0."""
+    """Return |w| with the derivative 0 at 0.
+
+    The derivative of `jnp.abs` at 0 is 1, which would move parameters that the penalty has set to 0.
+    """
     return w * jnp.sign(w)
 
 
-def _sum(of: Callable[[jax.Array], jax.Array], parameters: str) -> Penalty:
-    """The sum of a function over the parameters that the regex finds, in the widest of their dtypes and float32."""
+def _sum(function: Callable[[jax.Array], jax.Array], parameters: str) -> Penalty:
+    """Return the sum of a function over the parameters that match, in the widest of their dtypes and float32."""
     pattern = compiled(parameters, "penalties")
 
     def total(params: Any) -> jax.Array:
         leaves = [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
-        found = [leaf for name, leaf in leaves if pattern.search(name)]
-        if not found:
+        matching = [leaf for name, leaf in leaves if pattern.search(name)]
+        if not matching:
             names = ", ".join(name for name, _ in leaves[:4])
-            raise ConfigError(f"{parameters!r} finds no parameter; they are called {names}, ...", "penalties")
-        wide = widest(found)
-        return jnp.stack([of(leaf.astype(wide)).sum() for leaf in found]).sum()
+            raise ConfigError(f"{parameters!r} matches no parameter; parameters are {names}, ...", "penalties")
+        wide = widest(matching)
+        return jnp.stack([function(leaf.astype(wide)).sum() for leaf in matching]).sum()
 
     return total

@@ -46,7 +46,7 @@ def sgd(
       [ 0.486 -0.278]
     """
     if nesterov and is_zero(momentum):
-        raise ValueError("sgd: nesterov=True needs a momentum above 0; set momentum, such as 0.9")
+        raise ValueError("nesterov=True needs a momentum above 0; set momentum, such as 0.9")
     parts = [add_weight_decay(weight_decay)]
     if not is_zero(momentum):
         parts.append(optax.trace(momentum, nesterov=nesterov))

@@ -1,1 +1,1 @@
-"""A run: `fit`, its loop, and everything that it keeps in the run directory."""
+"""The run: `fit`, the training loop, and the files in the run directory."""

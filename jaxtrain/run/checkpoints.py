@@ -1,10 +1,10 @@
-"""Checkpoints: saved in the background by Orbax, made visible by one rename, checked by digest before they are used.
+"""Checkpoints: Orbax writes them in the background, and their digests are checked before use.
 
-A checkpoint of step 300 is the directory `00000300` with `state/` (Orbax) and `manifest.json`: the shape and dtype
+A checkpoint of step 300 is the directory `00000300`. It holds `state/` (Orbax) and `manifest.json`: the shape and dtype
 of every leaf, the run's progress, and the size and SHA-256 of every file. It is written under a name that starts with
-a dot and renamed when it is complete and on disk, so a directory with a plain name is a complete checkpoint, and one
-whose files do not match their digests has been damaged since. Nothing is deleted before something newer is complete,
-and deleting starts with a rename, so that a kill does not leave half of one.
+a dot, and renamed when it is complete and on disk. A directory whose name does not start with a dot is therefore a
+complete checkpoint; if its files do not match their digests, it was damaged later. An old checkpoint is deleted only
+when a newer one is complete. Deleting starts with a rename, so that a killed process leaves no partial checkpoint.
 """
 
 import concurrent.futures
@@ -33,12 +33,12 @@ _FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What a run knows besides its state, kept in the manifest.
+    """The progress of a run that is not in its state; it is stored in the manifest.
 
     Attributes:
-      best_step: step of the best evaluation so far, None before the first.
-      best_value: its metric.
-      seconds: wall time spent training up to here, over all sessions.
+      best_step: step of the best evaluation so far; None before the first.
+      best_value: metric of the best evaluation.
+      seconds: wall time of the run so far, over all sessions.
     """
 
     best_step: int | None = None
@@ -47,19 +47,19 @@ class Progress:
 
 
 def steps(directory: Path) -> list[int]:
-    """The steps of which there is a complete checkpoint, ascending."""
+    """Return the steps that have a complete checkpoint, ascending."""
     if not directory.is_dir():
         return []
     return sorted(int(p.name) for p in directory.iterdir() if _NAME.fullmatch(p.name) and p.is_dir())
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
-    """Where the checkpoint of `step` is."""
+    """Return the path of the checkpoint of `step`."""
     return directory / f"{step:08d}"
 
 
-def layout_of(state: Any) -> dict[str, list[Any]]:
-    """`{path: [dtype, shape]}` of every leaf, as the manifest has it."""
+def _describe_leaves(state: Any) -> dict[str, list[Any]]:
+    """Return `{path: [dtype, shape]}` of every leaf, as in the manifest."""
     return {
         path_name(path): [jax.numpy.dtype(leaf.dtype).name, list(leaf.shape)]
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)
@@ -67,7 +67,13 @@ def layout_of(state: Any) -> dict[str, list[Any]]:
 
 
 class Saver:
-    """Saves states of one run in the background, one at a time, and keeps the newest `keep` and the best."""
+    """A writer of checkpoints in the background, one at a time; it keeps the newest `keep` and the best.
+
+    Args:
+      directory: the directory of checkpoints.
+      keep: the number of newest checkpoints to keep.
+      last_step: the step of the newest checkpoint, -1 if there is none; None to look it up in the directory.
+    """
 
     def __init__(self, directory: Path, keep: int, last_step: int | None = None):
         self._directory = directory
@@ -77,7 +83,7 @@ class Saver:
         self.last_step = max(steps(directory), default=-1) if last_step is None else last_step
 
     def save(self, state: TrainState, step: int, progress: Progress) -> None:
-        """Starts saving `state`, which may be given away as soon as this returns; waits for the save before."""
+        """Wait for the previous save, then start to save `state`; the caller may donate `state` after this returns."""
         from orbax.checkpoint import v1 as ocp
 
         self.wait()
@@ -88,7 +94,7 @@ class Saver:
             "format": _FORMAT,
             "step": step,
             "progress": dataclasses.asdict(progress),
-            "leaves": layout_of(state),
+            "leaves": _describe_leaves(state),
         }
         try:
             if processes.is_process_0():
@@ -96,7 +102,7 @@ class Saver:
             processes.wait_for_all(pending.name)
             response = ocp.save_checkpointables_async(pending.absolute() / _STATE, {_STATE: _as_dict(state)})
         except Exception as error:
-            raise _not_written(pending, step, error) from error
+            raise _write_error(pending, step, error) from error
         self._pending = self._pool.submit(self._finish, pending, step, manifest, response.result, progress.best_step)
         self.last_step = step
 
@@ -115,67 +121,85 @@ class Saver:
             pending.rename(checkpoint_path(self._directory, step))
             _sync_directory(self._directory)
         except Exception as error:
-            raise _not_written(pending, step, error) from error
+            raise _write_error(pending, step, error) from error
         for old in steps(self._directory)[: -self._keep]:
             if old != best:
                 _delete(checkpoint_path(self._directory, old))
 
     def wait(self) -> None:
-        """Returns when the save under way is complete; raises `CheckpointError` when it failed."""
+        """Wait until the current save is complete; raise `CheckpointError` if it failed."""
         if self._pending is not None:
             pending, self._pending = self._pending, None
             pending.result()
             processes.wait_for_all(f"checkpoint {self.last_step}")
 
     def close(self) -> None:
-        """Ends the background thread, after the save under way."""
+        """Wait for the current save, and end the background thread."""
         self._pool.shutdown(wait=True)
 
 
 def clean(directory: Path) -> None:
-    """Removes what a killed run left half-written or half-deleted. Only for the process that trains here."""
+    """Remove partial checkpoints that a killed run left; only the process that trains here may call this."""
     for leftover in directory.glob(".*"):
         if leftover.name.startswith((".pending-", ".deleted-")):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
 def set_aside(directory: Path, step: int) -> Path:
-    """Renames a damaged checkpoint out of the way, for whoever wants to look at it."""
+    """Rename a damaged checkpoint to `damaged-STEP`, where it can be inspected, and return the new path."""
     target = directory / f"damaged-{step:08d}"
     shutil.rmtree(target, ignore_errors=True)
     return checkpoint_path(directory, step).rename(target)
 
 
 def read_manifest(directory: Path, step: int, *, verify: bool = True) -> dict[str, Any]:
-    """The manifest of `step`, after every file of it was held to its size and digest; unless not to `verify` them.
+    """Return the manifest of the checkpoint of `step`.
 
-    Raises `CheckpointError` naming the first file that is missing or differs.
+    Args:
+      directory: the directory of checkpoints.
+      step: the step of the checkpoint.
+      verify: whether to check the size and SHA-256 of every file.
+
+    Raises:
+      CheckpointError: a file is missing or differs; the message names the first such file.
     """
     path = checkpoint_path(directory, step)
     try:
         manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != _FORMAT:
-            raise CheckpointError(f"checkpoint {path} has format {manifest['format']}; this version reads {_FORMAT}")
+            raise CheckpointError(
+                f"checkpoint {path} has format {manifest['format']}, but this version of jaxtrain reads only {_FORMAT}"
+            )
         for name, recorded in manifest["files"].items() if verify else ():
             if _digest(path / name) != recorded:
-                raise CheckpointError(f"checkpoint {path} is damaged: the content of {name} has changed")
+                raise CheckpointError(
+                    f"checkpoint {path} is damaged: {name} has another size or SHA-256 than when it was written"
+                )
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} is damaged: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"checkpoint {path} is damaged: {_MANIFEST} is not readable ({error!r})") from error
+        raise CheckpointError(f"checkpoint {path} is damaged: {_MANIFEST} cannot be read ({error!r})") from error
     return manifest
 
 
 def restore(directory: Path, step: int, abstract: TrainState, *, verify: bool = True) -> tuple[TrainState, Progress]:
-    """The state and progress of `step`. `abstract` gives structure, shapes, dtypes and shardings, those of any devices.
+    """Return the state and progress of the checkpoint of `step`.
 
-    Raises `CheckpointError` when it is damaged, and `MismatchError` when it is of another model or optimizer.
+    Args:
+      directory: the directory of checkpoints.
+      step: the step of the checkpoint.
+      abstract: the structure, shapes, dtypes and shardings of the state; the devices need not be those of the save.
+      verify: whether to check the size and SHA-256 of every file.
+
+    Raises:
+      CheckpointError: the checkpoint is damaged.
+      MismatchError: the checkpoint belongs to another model or optimizer.
     """
     from orbax.checkpoint import v1 as ocp
 
     manifest = read_manifest(directory, step, verify=verify)
     path = checkpoint_path(directory, step)
-    _check_layout(path, manifest["leaves"], layout_of(abstract))
+    _check_leaves(path, manifest["leaves"], _describe_leaves(abstract))
     try:
         loaded = ocp.load_checkpointables(path.absolute() / _STATE, {_STATE: _as_dict(abstract)})[_STATE]
     except Exception as error:
@@ -184,18 +208,23 @@ def restore(directory: Path, step: int, abstract: TrainState, *, verify: bool = 
 
 
 class MismatchError(CheckpointError):
-    """The checkpoint is whole, but of another model or optimizer."""
+    """A checkpoint that is intact, but belongs to another model or optimizer."""
 
 
 def newest_whole(directory: Path, damaged: Callable[[int, CheckpointError], None]) -> int | None:
-    """The step of the newest checkpoint that is whole, or None where there is none; `damaged` is told of each skipped.
+    """Return the step of the newest intact checkpoint; None if there are no checkpoints.
 
-    Raises `CheckpointError` when there are checkpoints and all of them are damaged; nothing is told of them then,
-    so that they stay where they are and the run is not started anew by the next attempt.
+    Args:
+      directory: the directory of checkpoints.
+      damaged: the function that is called with the step and the error of each skipped checkpoint, newest first.
+
+    Raises:
+      CheckpointError: all checkpoints are damaged. `damaged` is not called then, so they stay where they are, and the
+        next attempt does not start the run from the beginning.
     """
-    found = steps(directory)
+    available = steps(directory)
     skipped: list[tuple[int, CheckpointError]] = []
-    for step in reversed(found):
+    for step in reversed(available):
         try:
             read_manifest(directory, step)
         except CheckpointError as error:
@@ -204,22 +233,24 @@ def newest_whole(directory: Path, damaged: Callable[[int, CheckpointError], None
             for report in skipped:
                 damaged(*report)
             return step
-    if found:
-        raise CheckpointError(f"all {len(found)} checkpoints in {directory} are damaged; remove it to start anew")
+    if available:
+        raise CheckpointError(
+            f"all {len(available)} checkpoints in {directory} are damaged; remove that directory to start from step 0"
+        )
     return None
 
 
-def _check_layout(path: Path, saved: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> None:
+def _check_leaves(path: Path, saved: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> None:
     for name in (*saved, *wanted):
         left, right = saved.get(name), wanted.get(name)
         if left != right:
             raise MismatchError(
-                f"checkpoint {path} is of another model or optimizer: {name} is {_shown(left)} there "
-                f"and {_shown(right)} in the config"
+                f"checkpoint {path} belongs to another model or optimizer: {name} is {_format_leaf(left)} there "
+                f"and {_format_leaf(right)} in the config"
             )
 
 
-def _shown(leaf: list[Any] | None) -> str:
+def _format_leaf(leaf: list[Any] | None) -> str:
     return "absent" if leaf is None else f"{leaf[0]}{leaf[1]}"
 
 
@@ -247,14 +278,14 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    doomed = path.with_name(f".deleted-{path.name}")
-    path.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    renamed = path.with_name(f".deleted-{path.name}")
+    path.rename(renamed)
+    shutil.rmtree(renamed, ignore_errors=True)
 
 
-def _not_written(pending: Path, step: int, error: Exception) -> CheckpointError:
+def _write_error(pending: Path, step: int, error: Exception) -> CheckpointError:
     shutil.rmtree(pending, ignore_errors=True)
     return CheckpointError(
         f"the checkpoint of step {step} could not be written to {pending.parent}: {error}. "
-        "Earlier checkpoints are untouched; cure the cause and run the same command to continue"
+        "Earlier checkpoints are unchanged; fix the cause and run the same command to continue"
     )

@@ -1,4 +1,4 @@
-"""The persistent compilation cache: on by default, since compiling is what a user waits for."""
+"""The persistent compilation cache of jax, which jaxtrain turns on by default because compiling takes long."""
 
 import os
 import warnings
@@ -10,7 +10,10 @@ OFF = ("0", "off", "no", "false")
 
 
 def cache_directory() -> Path | None:
-    """Where compiled programs are kept: JAXTRAIN_COMPILATION_CACHE (a directory, or "off"), else the user's cache."""
+    """Return the directory of compiled programs; None if the cache is off.
+
+    JAXTRAIN_COMPILATION_CACHE sets a directory or "off"; the default is the user's cache directory.
+    """
     chosen = os.environ.get("JAXTRAIN_COMPILATION_CACHE", "")
     if chosen.lower() in OFF:
         return None
@@ -21,7 +24,7 @@ def cache_directory() -> Path | None:
 
 
 def enable_compilation_cache() -> None:
-    """Turns jax's persistent cache on, thresholds at zero, unless the process has configured one of its own."""
+    """Turn on jax's persistent cache for programs of any size, unless the process has already configured one."""
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     directory = cache_directory()
@@ -33,7 +36,11 @@ def enable_compilation_cache() -> None:
     except OSError:
         writable = False
     if not writable:
-        warnings.warn(f"{directory} is not writable: programs will be compiled anew each time", stacklevel=2)
+        warnings.warn(
+            f"the compilation cache {directory} is not writable, so every process compiles its programs again; set "
+            "JAXTRAIN_COMPILATION_CACHE to a writable directory, or to off",
+            stacklevel=2,
+        )
         return
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

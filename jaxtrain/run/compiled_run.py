@@ -1,4 +1,4 @@
-"""The compiled parts of a run and its data on the devices, made from its plan."""
+"""The compiled functions of a run and its data on the devices, made from its plan."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -27,22 +27,22 @@ from jaxtrain.training.step import LoopStep
 
 @dataclasses.dataclass(frozen=True)
 class CompiledRun:
-    """What the loop of a run calls.
+    """The functions that the training loop calls, and their data.
 
     Attributes:
-      dispatch: one step.
-      multi_step: several steps; where it is there it makes all of them, also a single one, so that all have the same
-        bits. None where steps go one by one.
-      turn: at the end of an interval, its numbers and the totals of the next.
-      empty: the totals of the first interval.
-      finite: whether a tree is free of NaN and infinity.
-      evaluate: the evaluation of a split during training.
-      evaluate_final: the evaluation with which the run ends, its test-time augmentation included.
-      evaluated: from a state to what of it is evaluated.
-      observe: what tells the optimizer the validation metric.
-      order: the order of the examples.
-      splits: the splits on the devices.
-      batches: the arrays among which the examples of a step are.
+      dispatch: function that runs one step.
+      multi_step: function that runs several steps; None if steps are dispatched one by one. If it exists, it also runs
+        single steps, so that all steps have bitwise the same results.
+      turn: function that ends an interval: it returns the packed totals, and the empty totals of the next interval.
+      empty: function that returns the totals of the first interval.
+      finite: function that returns whether a tree is free of NaN and infinity.
+      evaluate: evaluation of a split during training.
+      evaluate_final: evaluation at the end of the run, including test-time augmentation.
+      evaluated: function that returns the parameters and variables of a state that are evaluated.
+      observe: function that passes the validation metric to the optimizer.
+      order: order of the examples.
+      splits: splits on the devices, by name.
+      batches: arrays that hold the examples of a step, as a function of the step.
     """
 
     dispatch: LoopStep
@@ -64,13 +64,13 @@ class CompiledRun:
         return self.dispatch if self.multi_step is None else self.multi_step.compiled
 
     def count_programs(self) -> int:
-        """Return how many programs there are of the training step: one, when all goes well; 0 where it is unknown."""
+        """Return the number of compiled programs of the training step, which should be 1; 0 if it is unknown."""
         return int(self.program._cache_size()) if hasattr(self.program, "_cache_size") else 0
 
     def lower(self, state: Any) -> Any:
-        """Lower the program for `state`, abstract or not, to be compiled and looked into.
+        """Lower the program for `state`, abstract or not, so that it can be compiled and analyzed.
 
-        None for `pmap` and for meshes with explicit axes, whose programs cannot be lowered from here.
+        Return None for `pmap` and for meshes with explicit axes, whose programs cannot be lowered from here.
         """
         if not hasattr(self.program, "lower"):
             return None
@@ -79,7 +79,7 @@ class CompiledRun:
 
 
 def compile_run(plan: Plan, normalization: Preprocessing, loaded: Mapping[str, Split]) -> CompiledRun:
-    """Put the splits on the devices and make the functions of a run; each compiles when it is first called.
+    """Put the splits on the devices and make the functions of a run; each is compiled at its first call.
 
     Args:
       plan: the plan of the run.
@@ -97,7 +97,7 @@ def compile_run(plan: Plan, normalization: Preprocessing, loaded: Mapping[str, S
         dispatch=single,
         multi_step=several,
         turn=turn,
-        empty=lambda: turn(put(_blank(), layout.replicated))[1],
+        empty=lambda: turn(put(_zero_totals(), layout.replicated))[1],
         finite=layout.jit(all_finite, out_shardings=layout.replicated),
         evaluate=evaluate_in_chunks(at_matmul_precision(plain, level), size),
         evaluate_final=evaluate_in_chunks(at_matmul_precision(final, level), size),
@@ -110,13 +110,13 @@ def compile_run(plan: Plan, normalization: Preprocessing, loaded: Mapping[str, S
 
 
 def compile_steps(plan: Plan, normalization: Preprocessing) -> tuple[LoopStep, MultiStep | None]:
-    """Return the step as the loop calls it, and several of them in a call where the run makes several."""
+    """Return the functions that run one step and several steps; the second is None if the run never uses it."""
     load, devices = make_loader(plan, normalization), plan.devices
     step = (plan.shared_step, load, plan.optimizer.rate, devices, plan.abstract)
     single: LoopStep = compile_loop_step(*step, streamed=plan.splits.streamed)
     return single, compile_several_steps(*step) if plan.steps_per_call.most > 1 else None
 
 
-def _blank() -> Totals:
-    """Totals of any numbers, for `turn`, which looks at none to give those of no step."""
+def _zero_totals() -> Totals:
+    """Return totals of zeros, with which `turn` is called for the empty totals; their values do not matter."""
     return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(empty_totals))

@@ -1,4 +1,4 @@
-"""How long the devices had nothing to do because the next batch was not there yet."""
+"""Measurement of the time that devices wait for the next batch."""
 
 import queue
 import threading
@@ -9,18 +9,19 @@ from jaxtrain.data.device_stream import TrainingStream
 from jaxtrain.data.memory import Arrays, TrainingBatches
 
 WORTH_SAYING = 0.1
-"""Share of a run from which on waiting for data is worth a sentence."""
+"""The fraction of the training time from which on a run reports that the devices waited for data."""
 
 
 class MeteredBatches(TrainingBatches):
-    """A stream of batches that is asked how long it kept the devices idle.
+    """A stream of batches that measures how long the devices were idle because of it.
 
-    The host runs ahead: that it waits for a batch says nothing as long as the devices have earlier steps to do. What
-    counts is the time from the end of a step to the dispatch of the next, as far as the host spent it on waiting for
-    the batch. A thread waits for the steps to end and adds up; `seconds_waited` is as late as it is.
+    The host runs ahead of the devices, so its waiting for a batch costs nothing while the devices still run earlier
+    steps. The devices are idle between the end of a step and the dispatch of the next. Of this time, the part counts in
+    which the host waited for the batch. A thread waits for the end of each step and adds up these times, so
+    `seconds_waited` lags behind by as much as that thread.
 
     Args:
-      stream: what gives the batches.
+      stream: the stream of batches.
     """
 
     def __init__(self, stream: TrainingStream):
@@ -32,24 +33,24 @@ class MeteredBatches(TrainingBatches):
 
     @property
     def seconds_waited(self) -> float:
-        """How long the devices have waited for batches, as far as the thread has come."""
+        """The seconds that the devices have waited for batches, up to the latest step that the thread has processed."""
         return self._seconds
 
     def __call__(self, step: int) -> Arrays:
         """Return the batch of `step`."""
-        began = time.perf_counter()
+        start = time.perf_counter()
         batch = self._stream(step)
-        self._blocked = time.perf_counter() - began
+        self._blocked = time.perf_counter() - start
         return batch
 
     def dispatched(self, tick: Any) -> None:
         """Call right after dispatching the step that consumes the last batch; `tick` is any of its outputs."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._follow, name="data wait", daemon=True)
+            self._thread = threading.Thread(target=self._measure, name="data wait", daemon=True)
             self._thread.start()
         self._steps.put((tick, time.perf_counter(), self._blocked))
 
-    def _follow(self) -> None:
+    def _measure(self) -> None:
         ended = None
         while (step := self._steps.get()) is not None:
             tick, dispatched, blocked = step
@@ -59,7 +60,7 @@ class MeteredBatches(TrainingBatches):
             ended = time.perf_counter()
 
     def close(self) -> None:
-        """End the thread and the work on later batches."""
+        """End the thread and the stream."""
         if self._thread is not None:
             self._steps.put(None)
             self._thread.join()
@@ -68,21 +69,21 @@ class MeteredBatches(TrainingBatches):
 
 
 def advice(share: float, workers: int, *, decoded: bool) -> str:
-    """A sentence for a run whose devices waited for data for `share` of the time.
+    """Return the message for a run whose devices waited for data, with settings that make it faster.
 
     Args:
-      share: 0 to 1.
-      workers: threads that read, 0 for the main one alone.
-      decoded: whether there are pictures to decode.
+      share: the fraction of the training time for which the devices waited, from 0 to 1.
+      workers: the number of threads that read; 0 for only the main thread.
+      decoded: whether the images are decoded from files such as JPEG.
     """
     threads = "the main thread" if workers == 0 else f"{workers} thread{'s' if workers > 1 else ''}"
-    more = "more threads (data.workers, up to the cores there are)"
     others = (
-        "smaller pictures on disk, or a data set that is held in memory (data.resize without data.host)"
+        "smaller images on disk, or a data set in memory (data.resize without data.host)"
         if decoded
-        else "a faster disk, or a data set that is held in memory (without data.stream)"
+        else "a faster disk, or a data set in memory (without data.stream)"
     )
     return (
-        f"{100 * share:.0f} % of the time the devices waited for data, which {threads} "
-        f"{'decoded' if decoded else 'read'}: {more}, {others} would make the run faster"
+        f"the devices waited {100 * share:.0f} % of the training time for data, which {threads} "
+        f"{'decoded' if decoded else 'read'}; to make the run faster, use more threads (data.workers, up to the number "
+        f"of cores), {others}"
     )

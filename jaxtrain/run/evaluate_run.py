@@ -1,4 +1,4 @@
-"""`jaxtrain eval`: a checkpoint of a run directory, evaluated with the run's own config, preprocessing and splits."""
+"""The evaluation of a checkpoint in a run directory, with the config, preprocessing and splits of the run."""
 
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,25 @@ def evaluate_run(
     fold_batchnorm: bool = False,
     views: ViewsSpec | str | None = "own",
 ) -> dict[str, Any]:
-    """Evaluate a run's checkpoint on a split; nothing in the directory is changed.
+    """Evaluate a run's checkpoint on a split; this changes nothing in the run directory.
 
     Args:
       path: the run directory.
       split: "train", "validation" or "test".
-      checkpoint: "best" (the last one where a run has no best), "last", or a step.
-      data_dir: where data files are looked for.
-      fold_batchnorm: evaluates the model with its batch normalization folded into the layers before it.
-      views: a row of `jaxtrain list views` with options, over which probabilities are averaged; "own" for those of the
-        run's config, "none" for the image as it is.
+      checkpoint: "best" (the last one if the run has no best), "last", or a step.
+      data_dir: directory of data files, which takes precedence over `data.directory` and JAXTRAIN_DATA.
+      fold_batchnorm: whether to fold batch normalization into the layers before it.
+      views: test-time augmentation over which probabilities are averaged, an entry of `jaxtrain list views` with
+        options. "own" takes it from the run's config; "none" and None evaluate the plain images.
 
     Returns:
-      `step`, `split`, `examples`, `loss` and `accuracy`, and `views` where there are some.
+      A dict of `step`, `split`, `examples`, `loss` and `accuracy`, and `views` if test-time augmentation is used.
+
+    Raises:
+      JaxtrainError: the run directory, checkpoint or data cannot be used, or an argument does not fit the run.
     """
     directory = Workdir(path)
-    config = _with_views(directory.read_config(), views)
+    config = _replace_tta(directory.read_config(), views)
     if fold_batchnorm:
         check_foldable(config)
     enable_compilation_cache()
@@ -55,12 +58,12 @@ def evaluate_run(
 
 
 def on_one_device(config: Config) -> Config:
-    """Return the config of what one device does, such as evaluation, however many devices the run has."""
+    """Return the config with one device, for example to evaluate a run that was trained on several devices."""
     return config.replace(devices=1, parallel=ParallelConfig(batch_norm=config.parallel.batch_norm))
 
 
-def _with_views(config: Config, views: ViewsSpec | str | None) -> Config:
-    """The config with these views in place of its own: a spec or its text, "own", or None or "none" for no views."""
+def _replace_tta(config: Config, views: ViewsSpec | str | None) -> Config:
+    """Return the config with other test-time augmentation: a spec or its text, "own", or None or "none" for none."""
     if views == "own":
         return config
     try:
@@ -71,17 +74,17 @@ def _with_views(config: Config, views: ViewsSpec | str | None) -> Config:
 
 
 def choose_checkpoint(directory: Path, which: str | int) -> int:
-    """Return the step that `which` means: "best", "last" or a step of which there is a checkpoint."""
-    found = checkpoints.steps(directory)
-    if not found:
+    """Return the step of a checkpoint: `which` is "best", "last" or a step."""
+    available = checkpoints.steps(directory)
+    if not available:
         raise CheckpointError(f"there is no checkpoint in {directory}")
     if str(which).isdecimal():
-        if int(which) in found:
+        if int(which) in available:
             return int(which)
-        raise CheckpointError(f"there is no checkpoint of step {which} in {directory}; there are {found}")
+        raise CheckpointError(f"there is no checkpoint of step {which} in {directory}; there are {available}")
     if which == "last":
-        return found[-1]
+        return available[-1]
     if which == "best":
-        best = checkpoints.read_manifest(directory, found[-1])["progress"]["best_step"]
-        return found[-1] if best is None else int(best)
-    raise ConfigError(f"{which!r} is neither a step nor one of best, last", "--checkpoint")
+        best = checkpoints.read_manifest(directory, available[-1])["progress"]["best_step"]
+        return available[-1] if best is None else int(best)
+    raise ConfigError(f"{which!r} is not a checkpoint; use best, last or a step", "--checkpoint")

@@ -1,4 +1,4 @@
-"""Writing files so that a kill at any moment leaves either the old content or the new."""
+"""Atomic writing of files: a process that is killed leaves either the old content or the new."""
 
 import contextlib
 import os
@@ -9,8 +9,8 @@ from jaxtrain.errors import WorkdirError
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replaces `path` by `content` in one rename, on disk before the rename; text is written as UTF-8."""
-    temporary = path.with_name(f".{path.name}.partial")  # one name: what a kill leaves is overwritten the next time
+    """Replace the file at `path` by `content` with one rename after a sync to disk; text is written as UTF-8."""
+    temporary = path.with_name(f".{path.name}.partial")  # a fixed name, so that the next write replaces a leftover
     with os_errors(f"write {path}"):
         try:
             with temporary.open("wb") as file:
@@ -24,7 +24,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def os_errors(action: str) -> Iterator[None]:
-    """Turns an `OSError` into a `WorkdirError` that says what could not be done and why."""
+    """Convert an `OSError` in a `with` block to a `WorkdirError`: "cannot {action}: {reason}"."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`fit`: a config and a directory in, a trained model and its result out. `jaxtrain train` calls nothing else."""
+"""The function `fit`, which trains a config in a run directory; `jaxtrain train` calls only this."""
 
 import contextlib
 import dataclasses
@@ -39,7 +39,7 @@ from jaxtrain.xla_cpu.keep_memory import keep_freed_memory
 
 
 def default_workdir(config: str | Path | Config, resolved: Config) -> Path:
-    """`runs/NAME-DIGEST`: the same command finds its run again, and another config gets another directory."""
+    """Return `runs/NAME-DIGEST`: the same command continues its run, and another config gets another directory."""
     return Path("runs") / f"{config_name(config)}-{digest(resolved)}"
 
 
@@ -51,25 +51,36 @@ def fit(
     data_dir: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> Result:
-    """Trains `config` in `workdir`, or continues the run that is there, to bitwise the same end.
+    """Train `config` in `workdir`, or continue the run that is there, with bitwise the same result.
 
-    Turns jax's persistent compilation cache on, unless the process has configured one or the variable
-    JAXTRAIN_COMPILATION_CACHE says "off". Has malloc keep freed memory where jax has not started a backend yet
-    (`jaxtrain/xla_cpu/keep_memory.py`), unless JAXTRAIN_KEEP_MEMORY says "off".
+    This turns on jax's persistent compilation cache, unless the process has configured one or the variable
+    JAXTRAIN_COMPILATION_CACHE is "off". It also makes malloc keep freed memory if jax has not started a backend yet
+    (`jaxtrain/xla_cpu/keep_memory.py`), unless JAXTRAIN_KEEP_MEMORY is "off".
+
+    The last two lines of the example take some seconds and write files, so the test suite skips them.
+
+    Example:
+      >>> import jaxtrain
+      >>> data = jaxtrain.config.DataConfig(dataset="synthetic(height=4, width=4, train_examples=64)", batch_size=32)
+      >>> config = jaxtrain.Config(model="linear", data=data, optimizer="sgd(0.1)", train_for="5 epochs")
+      >>> result = jaxtrain.fit(config, "runs/example")  # doctest: +SKIP
+      >>> result.status, result.step, sorted(result.final["test"])  # doctest: +SKIP
+      ('finished', 10, ['accuracy', 'loss'])
 
     Args:
       config: a `Config`, the path of a config file, or the name of a shipped recipe.
-      workdir: the run directory; `runs/NAME-DIGEST` in the current directory for None.
-      overrides: `"path=value"`, as on the command line.
-      data_dir: where data files are looked for, before `data.directory` and the variable JAXTRAIN_DATA.
-      reporter: what is told of the run besides its files; nothing for None.
+      workdir: the run directory; None for `runs/NAME-DIGEST` in the current directory.
+      overrides: changes of the config, `"path=value"` as on the command line.
+      data_dir: the directory of data files, which takes precedence over `data.directory` and JAXTRAIN_DATA.
+      reporter: the reporter that displays messages and metrics; None for no output. Files are written in both cases.
 
     Returns:
-      The result, its state included. The same numbers are in `result.json`.
+      The result, including the final state. The same numbers are in `result.json`.
 
     Raises:
-      JaxtrainError: `ConfigError`, `DataError`, `WorkdirError` and `CheckpointError` for what cannot be run as it
-        stands, `Diverged` for a loss that is not finite, `Interrupted` when SIGTERM or SIGINT ended it.
+      JaxtrainError: `ConfigError`, `DataError`, `WorkdirError`, `CheckpointError` or `OutOfMemory` if the run is not
+        possible; `Diverged` if the loss is not finite; `Interrupted` if SIGTERM or SIGINT ended the run; `PeerDied` if
+        another process of the run ended.
     """
     keep_freed_memory()
     with processes.watch_processes():
@@ -91,31 +102,33 @@ def _fit(
     plan = make_plan(resolved, data_dir)
     reporter.note(describe_run(plan, directory))
     with explained(resolved, memory.DATA):
-        splits = read_splits(plan.splits, tuple(plan.splits.sizes), resolved.seed)  # damaged data leaves nothing behind
+        splits = read_splits(
+            plan.splits, tuple(plan.splits.sizes), resolved.seed
+        )  # before the run directory exists, in case of damaged data
     with lock_workdir(directory, resolved):
         return _train(plan, directory, reporter, splits)
 
 
 def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: Mapping[str, Split]) -> Result:
-    found = restore_latest(plan, directory, reporter)
+    restored = restore_latest(plan, directory, reporter)
     normalization = fit_or_read_normalization(plan, directory, splits["train"])
     plan = with_training_colors(plan, splits["train"])
     with explained(plan.config, memory.DATA):
         compiled = compile_run(plan, normalization, splits)
-    if found is None:
+    if restored is None:
         with explained(plan.config, memory.INITIALIZATION):
             state = initial_state(plan, normalization, splits["train"])
         progress = checkpoints.Progress()
     else:
-        state, progress = found
+        state, progress = restored
     step = int(state.step)
     with (
         contextlib.closing(compiled.batches),
-        open_checkpointer(plan, directory, -1 if found is None else step) as saving,
+        open_checkpointer(plan, directory, -1 if restored is None else step) as saver,
         open_writers(plan, directory, reporter, step),
     ):
         hooks = Hooks(reporter.stepped, reporter.write, reporter.warn)
-        loop = Loop(plan, compiled, saving, hooks, progress)
+        loop = Loop(plan, compiled, saver, hooks, progress)
         try:
             with stop_on_signals() as stop, explained(plan.config, memory.TRAINING):
                 state = loop.run(state, stop)
@@ -125,14 +138,14 @@ def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: Mapping[s
                 final, best = _final_metrics(plan, compiled, loop, directory, reporter, state)
         except (Interrupted, Diverged) as error:
             if processes.is_process_0():
-                _unfinished(plan, loop, directory, error).write(directory.result_file)
+                _summarize_failure(plan, loop, directory, error).write(directory.result_file)
             raise
     result = dataclasses.replace(
-        _summary(plan, loop, directory, "finished", plan.total_steps),
+        _summarize(plan, loop, directory, "finished", plan.total_steps),
         final=final,
         best=best,
         best_step=loop.progress.best_step,
-        params_sha256=params_sha256(_whole(plan, state.params)),
+        params_sha256=params_sha256(_replicate(plan, state.params)),
         state=state,
     )
     if processes.is_process_0():
@@ -140,15 +153,15 @@ def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: Mapping[s
     return result
 
 
-def _whole(plan: Plan, params: Any) -> Any:
-    """Parameters of which each process has every part."""
+def _replicate(plan: Plan, params: Any) -> Any:
+    """Return the parameters with all their parts in each process."""
     if processes.single_process():
         return params
     return plan.layout.jit(lambda x: x, out_shardings=plan.layout.replicated)(params)
 
 
 def describe_run(plan: Plan, directory: Workdir) -> str:
-    """One line that says what is trained on what, for how long and where."""
+    """Return a line with the model, data set, length and directory of the run."""
     sizes = ", ".join(f"{n:,} {split}" for split, n in plan.splits.sizes.items())
     count = sum(x.size for x in jax.tree.leaves(plan.abstract.params))
     return (
@@ -161,17 +174,17 @@ def describe_run(plan: Plan, directory: Workdir) -> str:
 def _final_metrics(
     plan: Plan, compiled: CompiledRun, loop: Loop, directory: Workdir, reporter: Reporter, state: TrainState
 ) -> tuple[Metrics, Metrics]:
-    """Metrics by split of the final and of the best parameters; the test split is looked at here and only here."""
+    """Return the metrics by split of the final and of the best parameters; the test split is evaluated only here."""
     final = _metrics(compiled, state)
     best: Metrics = {}
     best_step = loop.progress.best_step
     if best_step is not None:
-        chosen = state
+        best_state = state
         if best_step != plan.total_steps:
             if not processes.broadcast_from_process_0(lambda: _is_usable(directory, best_step, reporter)):
                 return final, best
-            chosen, _ = checkpoints.restore(directory.checkpoints, best_step, restore_target(plan), verify=False)
-        best = _metrics(compiled, chosen)
+            best_state, _ = checkpoints.restore(directory.checkpoints, best_step, restore_target(plan), verify=False)
+        best = _metrics(compiled, best_state)
     if "test" in final:
         epoch = round(plan.clock.epoch(plan.total_steps), 4)
         reporter.write({"step": plan.total_steps, "epoch": epoch, "split": "test", **final["test"]})
@@ -188,7 +201,7 @@ def _is_usable(directory: Workdir, step: int, reporter: Reporter) -> bool:
 
 
 def _metrics(compiled: CompiledRun, state: TrainState) -> Metrics:
-    """By split: the training split as it is, the others with the test-time augmentation of the run."""
+    """Return the metrics by split; all splits but the training split use the run's test-time augmentation."""
     params, variables = compiled.evaluated(state)
     return {
         name: (compiled.evaluate if name == "train" else compiled.evaluate_final)(params, variables, split)
@@ -196,7 +209,7 @@ def _metrics(compiled: CompiledRun, state: TrainState) -> Metrics:
     }
 
 
-def _summary(plan: Plan, loop: Loop, directory: Workdir, status: str, step: int) -> Result:
+def _summarize(plan: Plan, loop: Loop, directory: Workdir, status: str, step: int) -> Result:
     return Result(
         status=status,
         workdir=directory.path,
@@ -209,7 +222,7 @@ def _summary(plan: Plan, loop: Loop, directory: Workdir, status: str, step: int)
     )
 
 
-def _unfinished(plan: Plan, loop: Loop, directory: Workdir, error: Interrupted | Diverged) -> Result:
+def _summarize_failure(plan: Plan, loop: Loop, directory: Workdir, error: Interrupted | Diverged) -> Result:
     status, step = ("diverged", error.step) if isinstance(error, Diverged) else ("interrupted", loop.saver.last_step)
-    summary = _summary(plan, loop, directory, status, step)
+    summary = _summarize(plan, loop, directory, status, step)
     return dataclasses.replace(summary, message=str(error), best_step=loop.progress.best_step)

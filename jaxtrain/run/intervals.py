@@ -1,4 +1,4 @@
-"""Intervals of training: their totals are read one interval late, so that the host never waits for the device."""
+"""Logging intervals: the host reads the totals of an interval when the next one ends, to avoid waiting for devices."""
 
 import math
 import time
@@ -15,37 +15,37 @@ Record = dict[str, Any]
 
 
 class Intervals:
-    """Closes an interval after some steps, and hands its record to `write` when the next one closes or on `flush`.
+    """The intervals between log events; the record of one is written when the next one closes, or by `flush`.
 
     Args:
-      clock: of the run.
-      write: takes the records.
-      waited: seconds for which the devices have waited for data up to now; None where it is all there.
+      clock: the length of the run.
+      write: the function that receives the records.
+      waited: the function that returns the seconds that devices have waited for data so far; None for data in memory.
     """
 
     def __init__(self, clock: Clock, write: Callable[[Record], None], waited: Callable[[], float] | None = None):
         self._clock = clock
         self._write = write
         self._waited = waited
-        self._waiting: tuple[int, jax.Array, Record] | None = None
+        self._pending: tuple[int, jax.Array, Record] | None = None
         self._first_step = 0
         self._opened = self._waited_before = 0.0
         self.seconds = self.seconds_waited = 0.0
 
     def open(self, step: int) -> None:
-        """Starts an interval, and its clock, after `step` steps."""
+        """Start an interval, and its time measurement, after `step` steps."""
         self._first_step, self._opened = step, time.perf_counter()
         self._waited_before = self._waited() if self._waited is not None else 0.0
 
     def close(self, step: int, numbers: jax.Array) -> None:
-        """Ends the interval at `step`, whose totals are in `numbers`, writes the one before it, and opens the next."""
+        """End the interval at `step` with the packed totals `numbers`, write the previous one, and start the next."""
         seconds = time.perf_counter() - self._opened
-        before, self._waiting = self._waiting, (step, numbers, self._speed(step, seconds))
+        before, self._pending = self._pending, (step, numbers, self._speed(step, seconds))
         self._read(before)
         self._first_step, self._opened = step, self._opened + seconds
 
     def _speed(self, step: int, seconds: float) -> Record:
-        """What a clock says of the steps up to `step`."""
+        """Return the speed of the interval up to `step`, and its share of waiting for data."""
         if step == self._first_step:
             return {}
         self.seconds += seconds
@@ -58,8 +58,8 @@ class Intervals:
         return speed
 
     def flush(self) -> None:
-        """Writes the interval that waits; this waits for the device."""
-        before, self._waiting = self._waiting, None
+        """Write the last interval that ended; this waits for the device."""
+        before, self._pending = self._pending, None
         self._read(before)
 
     def _read(self, interval: tuple[int, jax.Array, Record] | None) -> None:
@@ -72,13 +72,13 @@ class Intervals:
             scaled = math.isfinite(totals.loss_scale)
             raise Diverged(
                 f"the loss at step {bad} (epoch {self._clock.epoch(bad):.2f}) is not finite: training has diverged. "
-                "The last finite checkpoint is kept. A smaller learning rate, a warm-up or another seed may help"
-                + (", and so may precision=bfloat16: the scale of the loss is as small as it gets" if scaled else ""),
+                "The last finite checkpoint is kept. Try a smaller learning rate, a warm-up or another seed"
+                + (", or precision=bfloat16: the loss scale is already at its minimum" if scaled else ""),
                 bad,
             )
         record: Record = {"step": step, "epoch": round(self._clock.epoch(step), 4), "split": "train"}
         record |= means(totals.pairs)
-        if math.isfinite(totals.learning_rate):  # an optimizer that searches along a line has none
+        if math.isfinite(totals.learning_rate):  # an optimizer with a line search has none
             record["learning_rate"] = float(totals.learning_rate)
         if math.isfinite(totals.loss_scale):
             record["loss_scale"] = float(totals.loss_scale)

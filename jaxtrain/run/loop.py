@@ -1,5 +1,6 @@
-"""The training loop. After each step, in this order: metrics are logged, the validation split is evaluated, the state
-is saved; each when it is due.
+"""The training loop.
+
+After a step it logs metrics, evaluates the validation split and saves the state, in this order, each if it is due.
 """
 
 import dataclasses
@@ -22,7 +23,13 @@ from jaxtrain.training.state import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-    """Where the loop tells what happens: how many steps are dispatched, and each record of metrics."""
+    """The functions that the loop calls.
+
+    Attributes:
+      stepped: function that receives the number of dispatched steps, after each dispatch.
+      write: function that receives each record of metrics.
+      warn: function that receives warnings.
+    """
 
     stepped: Callable[[int], None]
     write: Callable[[Record], None]
@@ -30,7 +37,15 @@ class Hooks:
 
 
 class Loop:
-    """One session of a run: from the step its state stands at to the end, or to a signal."""
+    """One session of a run: from the step of its state to the end of the run, or to a signal.
+
+    Args:
+      plan: the plan of the run.
+      compiled: the compiled functions of the run and its data.
+      saver: the writer of checkpoints.
+      hooks: the functions that the loop calls with metrics and warnings.
+      progress: the progress at the start of the session.
+    """
 
     def __init__(self, plan: Plan, compiled: CompiledRun, saver: Saver, hooks: Hooks, progress: Progress):
         self.plan = plan
@@ -41,15 +56,16 @@ class Loop:
         self.compile_seconds = 0.0
         self._programs: int | None = None
         waits = compiled.batches.seconds_waited is not None
-        self._intervals = Intervals(plan.clock, hooks.write, self._waited if waits else None)
-        self._began = time.perf_counter()
+        self._intervals = Intervals(plan.clock, hooks.write, self._seconds_waited if waits else None)
+        self._start = time.perf_counter()
         self._seconds_before = progress.seconds
 
     def run(self, state: TrainState, stop: Stop) -> TrainState:
-        """Trains `state` (which is given away) to the end of the plan.
+        """Train `state`, which is donated, to the end of the plan, and return the final state.
 
-        Raises `Interrupted` after saving when `stop` asks for it, and `Diverged`, without saving, when the loss or
-        the parameters are no longer finite.
+        Raises:
+          Interrupted: a signal arrived; the state is saved.
+          Diverged: the loss or the parameters are no longer finite; the state is not saved.
         """
         plan, compiled, stepped = self.plan, self.compiled, self.hooks.stepped
         pace = Pace(plan.layout.steps_ahead, plan.steps_per_call, idle_only=not plan.layout.on_cpu)
@@ -57,14 +73,14 @@ class Loop:
         totals, count = compiled.empty(), 1
         next_event = plan.events.after(step)
         while step < plan.total_steps:
-            given = (state, totals, compiled.order.order(step), compiled.batches(step))
+            arguments = (state, totals, compiled.order.order(step), compiled.batches(step))
             if compiled.multi_step is None:
-                state, totals, tick = compiled.dispatch(*given)
+                state, totals, tick = compiled.dispatch(*arguments)
                 compiled.batches.dispatched(tick)
             else:
-                state, totals, tick = compiled.multi_step(*given, count)
-            if step == start:  # the call that compiles
-                self.compile_seconds = self._since_began()
+                state, totals, tick = compiled.multi_step(*arguments, count)
+            if step == start:  # this call compiled the step
+                self.compile_seconds = self._seconds_since_start()
                 self._intervals.open(step + 1)
             step += count
             pace.stepped(tick, count)
@@ -77,43 +93,53 @@ class Loop:
                 signum = stop.poll()
             if due or signum is not None:
                 numbers, totals = compiled.turn(totals)
-                state = self._event(step, state, numbers, signum)
+                state = self._handle_event(step, state, numbers, signum)
                 pace.resume()
         self.saver.wait()
         return state
 
     def _next_count(self, step: int, most: int) -> int:
-        """How many steps to dispatch after `step`, so that one order of the examples holds them all."""
+        """Return the number of steps to dispatch after `step`, all of them within one order of the examples."""
         if self.compiled.multi_step is None:
             return 1
         self.compiled.order.order(step)
         return min(most, self.compiled.order.until - step)
 
     def seconds(self) -> float:
-        """Wall time of the run up to now, over all its sessions."""
-        return self._seconds_before + self._since_began()
+        """Return the wall time of the run so far, over all sessions."""
+        return self._seconds_before + self._seconds_since_start()
 
     @property
     def data_wait(self) -> float:
-        """Share of the time of training for which the devices waited for data; 0 where it is held in memory."""
+        """The fraction of the training time for which the devices waited for data; 0 for data in memory."""
         return self._intervals.seconds_waited / self._intervals.seconds if self._intervals.seconds else 0.0
 
-    def _waited(self) -> float:
+    def _seconds_waited(self) -> float:
         return self.compiled.batches.seconds_waited or 0.0
 
-    def _since_began(self) -> float:
-        return time.perf_counter() - self._began
+    def _seconds_since_start(self) -> float:
+        return time.perf_counter() - self._start
 
-    def _event(self, step: int, state: TrainState, numbers: jax.Array, signum: int | None) -> TrainState:
-        """Does what is due after `step`, whose interval has `numbers`, and what a signal asks for; gives the state."""
+    def _handle_event(self, step: int, state: TrainState, numbers: jax.Array, signum: int | None) -> TrainState:
+        """Log, evaluate and save what is due after `step`, and return the state.
+
+        Args:
+          step: the number of steps so far.
+          state: the state after `step`.
+          numbers: the packed totals of the interval that ends at `step`.
+          signum: the signal that stops the run, or None.
+
+        Raises:
+          Interrupted: `signum` is not None; the state is saved.
+        """
         due = self.plan.events.at(step)
-        self._look_for_compiles(step)
+        self._warn_if_recompiled(step)
         self._intervals.close(step, numbers)
         if due.evaluate or due.save or signum is not None:
             self._intervals.flush()
             best = False
             if due.evaluate and (value := self._evaluate(step, state)) is not None:
-                state, best = self.compiled.observe(state, value), self._is_best(step, value)
+                state, best = self.compiled.observe(state, value), self._update_best(step, value)
             if due.save or best or signum is not None:
                 self._save(step, state)
             self._intervals.open(step)
@@ -126,18 +152,18 @@ class Loop:
             )
         return state
 
-    def _look_for_compiles(self, step: int) -> None:
-        """Warns, once, when the step has been compiled again since the first time it was looked at."""
+    def _warn_if_recompiled(self, step: int) -> None:
+        """Warn if the training step was compiled again since the last call."""
         programs = self.compiled.count_programs()
         if self._programs is not None and programs > self._programs:
             self.hooks.warn(
-                f"the training step was compiled again before step {step}: something it is given has changed shape, "
-                "dtype or sharding. The results are right, the time is lost; this is a defect of jaxtrain"
+                f"the training step was compiled again before step {step}, because an argument changed its shape, "
+                "dtype or sharding. The results are correct, but the run is slower; please report this bug of jaxtrain"
             )
         self._programs = programs
 
     def _evaluate(self, step: int, state: TrainState) -> float | None:
-        """Evaluates the validation split, if there is one, and returns the metric by which the best is chosen."""
+        """Evaluate the validation split and return the metric that selects the best step; None without such a split."""
         if "validation" not in self.compiled.splits:
             return None
         with explained(self.plan.config, EVALUATION):
@@ -146,8 +172,8 @@ class Loop:
         self.hooks.write({"step": step, "epoch": epoch, "split": "validation", **metrics})
         return metrics[self.plan.config.evaluation.best]
 
-    def _is_best(self, step: int, value: float) -> bool:
-        """Whether `value` is the best so far, which is noted."""
+    def _update_best(self, step: int, value: float) -> bool:
+        """Return whether `value` is the best so far, and record it if it is."""
         best, higher = self.progress.best_value, self.plan.higher_is_better
         better = best is None or (value > best if higher else value < best)
         if better:
@@ -157,7 +183,7 @@ class Loop:
     def _save(self, step: int, state: TrainState) -> None:
         if not jax.device_get(self.compiled.finite((state.params, state.variables))):
             raise Diverged(
-                f"the parameters after step {step} are not finite, though the loss before was: training has diverged. "
+                f"the parameters after step {step} are not finite, although the loss was: training has diverged. "
                 "The last finite checkpoint is kept",
                 step,
             )

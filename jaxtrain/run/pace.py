@@ -1,4 +1,4 @@
-"""How far the host may run ahead of the device, and how many steps it hands over at a time."""
+"""The pace of dispatches: how far the host runs ahead of the device, and how many steps it dispatches at a time."""
 
 import time
 from typing import Any
@@ -9,21 +9,26 @@ from jaxtrain.training.dispatch import StepsPerCall
 from jaxtrain.xla_cpu.keep_memory import ResidentLimit
 
 _SHORT, _LONG = 0.05, 0.2
-"""Seconds between two waits that are aimed at: few waits, since each costs a wake-up, and a signal answered soon."""
+"""Target range in seconds of the time between two waits: short enough to react to signals, with few thread wake-ups."""
 
 
 class Pace:
-    """Waits, every few dispatches, for the one at which it waited before; a few is about a tenth of a second's worth.
+    """A throttle of dispatches: after some of them, it waits until the device reaches an earlier one.
 
-    Without it the host would fill a queue of steps, and a signal would be answered when the queue is empty.
-    With one wait a step, small steps would pay for the waking of threads. For the same reason `steps`, the number to
-    dispatch together, is doubled first, and the number of dispatches between two waits after that.
+    The time between two waits is about a tenth of a second. Without waits the host would fill a queue of steps, and
+    would react to a signal only when the queue is empty. With a wait after every small step, the wake-ups of threads
+    would take too much time. If waits are too frequent, `steps`, the number of steps in a dispatch, doubles first; at
+    its limit, the number of dispatches between two waits doubles.
 
     Args:
-      ahead: dispatches between two waits, at the most.
+      ahead: the largest number of dispatches between two waits.
       limits: the limits of `steps`.
-      idle_only: steps are put together only where the device has been waiting for the host. A GPU asks the host after
-        each turn of a loop, so there it pays only then; on a CPU the host's work takes the device's time in any case.
+      idle_only: whether `steps` grows only if the device was idle before the wait. This is for GPUs: a GPU asks the
+        host after each iteration of a loop, so a loop helps only then. On a CPU the host's work always takes time from
+        the device.
+
+    Attributes:
+      steps: the number of steps to put into the next dispatch.
     """
 
     def __init__(self, ahead: int, limits: StepsPerCall | None = None, *, idle_only: bool = False):
@@ -36,26 +41,31 @@ class Pace:
         self._resident = ResidentLimit()
 
     def stepped(self, tick: jax.Array, count: int = 1) -> None:
-        """Called with something the latest dispatch computes, of `count` steps; may wait for that of an earlier one."""
+        """Call after each dispatch; this may wait for an earlier dispatch.
+
+        Args:
+          tick: any output of the latest dispatch that is not donated.
+          count: the number of steps in that dispatch.
+        """
         self._since += 1
         if self._since < self._every:
             return
         self._since = 0
-        idle = self._waited(self._earlier)
+        idle = self._wait_for(self._earlier)
         self._earlier = tick
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
-        if seconds < _SHORT and count >= self.steps:  # a dispatch that was cut short says nothing
+        if seconds < _SHORT and count >= self.steps:  # a shorter dispatch gives no information
             self._faster(idle or not self._idle_only)
         elif seconds > _LONG:
             self._slower()
 
     def resume(self) -> None:
-        """What was done since the latest dispatch was not training."""
+        """Restart the time measurement, so that the time since the latest dispatch does not count as training."""
         self._last = time.perf_counter()
 
-    def _waited(self, tick: Any) -> bool:
-        """Waits for `tick`; whether the device was through with it before, asked only where it matters."""
+    def _wait_for(self, tick: Any) -> bool:
+        """Wait for `tick`; with `idle_only`, return whether the device had already computed it, otherwise False."""
         if tick is None:
             return False
         idle = self._idle_only and tick.is_ready()
@@ -63,8 +73,8 @@ class Pace:
         self._resident.check()
         return bool(idle)
 
-    def _faster(self, join: bool) -> None:
-        if join and self.steps < self._limits.most:
+    def _faster(self, more_steps: bool) -> None:
+        if more_steps and self.steps < self._limits.most:
             self.steps = min(2 * self.steps, self._limits.most)
         else:
             self._every = min(2 * self._every, self._ahead)

@@ -1,6 +1,6 @@
-"""`preprocessing.json` of a run directory, and the arrays beside it where numbers of a channel do not say it all.
+"""The file `preprocessing.json` of a run directory, and an `.npz` file for preprocessing that needs arrays.
 
-The JSON is written last and names the digest of the arrays: as long as it is not there, nothing has been stored.
+The JSON file is written last and contains the digest of the arrays. Without it, nothing has been stored.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ from jaxtrain.errors import WorkdirError
 from jaxtrain.run.files import os_errors, write_atomically
 
 _FORMS: dict[str, type[Any]] = {"pixels": PixelNormalization, "linear": LinearMap}
-"""Those that are stored as arrays, one a field."""
+"""The kinds of preprocessing that are stored as arrays, one for each field."""
 
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile)
 
 
 def write_preprocessing(path: Path, fitted: Preprocessing) -> None:
-    """Stores `fitted` in the JSON file `path`, and its arrays in an `.npz` of the same name; each in one rename."""
+    """Write `fitted` to the JSON file `path`, and its arrays to an `.npz` file of the same name, each atomically."""
     if isinstance(fitted, Normalization):
         content: dict[str, Any] = {"normalization": {"mean": fitted.mean, "std": fitted.std}}
     else:
@@ -40,7 +40,7 @@ def write_preprocessing(path: Path, fitted: Preprocessing) -> None:
 
 
 def read_preprocessing(path: Path) -> Preprocessing:
-    """What `write_preprocessing` stored in `path`; `WorkdirError` where a file is missing or damaged."""
+    """Return what `write_preprocessing` wrote to `path`; raise `WorkdirError` if a file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if "normalization" in content:
@@ -49,21 +49,27 @@ def read_preprocessing(path: Path) -> Preprocessing:
         form, digest = content["arrays"]["form"], content["arrays"]["sha256"]
         cls = _FORMS[form]
     except FileNotFoundError:
-        raise WorkdirError(f"{path.parent} has no {path.name}: its run never began to train") from None
+        raise WorkdirError(
+            f"{path.parent} has no {path.name}: its run did not begin to train; run `jaxtrain train` first"
+        ) from None
     except _UNREADABLE as error:
-        raise WorkdirError(f"{path} is not readable: {error!r}") from error
-    data = _intact(_arrays_file(path), digest, path)
+        raise WorkdirError(f"{path} cannot be read: {error!r}") from error
+    data = _read_verified(_arrays_file(path), digest, path)
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             fitted: Preprocessing = cls(**{name: arrays[name] for name in _fields(form)})
             return fitted
     except _UNREADABLE as error:
-        raise WorkdirError(f"{_arrays_file(path)} does not hold what {path} says: {error!r}") from error
+        raise WorkdirError(
+            f"{_arrays_file(path)} does not contain the arrays that {path} describes: {error!r}"
+        ) from error
 
 
-def _intact(file: Path, digest: object, path: Path) -> bytes:
-    """The content of `file`, held to its digest."""
-    advice = f"put it back from a copy; or remove {path} and train on, which fits it to the training images again"
+def _read_verified(file: Path, digest: object, path: Path) -> bytes:
+    """Return the content of `file`; raise `WorkdirError` if its SHA-256 is not `digest`."""
+    advice = (
+        f"restore it from a copy; or remove {path} and continue training, which fits it to the training images again"
+    )
     try:
         with os_errors(f"read {file}"):
             data = file.read_bytes()

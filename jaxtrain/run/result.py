@@ -1,4 +1,4 @@
-"""What a run comes to: `result.json`, and the same as an object."""
+"""The result of a run, which is also written to `result.json`."""
 
 import dataclasses
 import json
@@ -13,27 +13,37 @@ from jaxtrain.training.state import TrainState
 _PACKAGES = ("jaxtrain", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 Metrics = dict[str, dict[str, float]]
-"""By split, by metric."""
+"""Values of metrics: `{split: {metric: value}}`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a run ended.
+    """The result of a run, as `fit` returns it.
+
+    Example:
+      >>> from pathlib import Path
+      >>> import jaxtrain
+      >>> result = jaxtrain.Result(
+      ...     status="finished", workdir=Path("runs/a"), step=10, epochs=5.0, final={"test": {"accuracy": 0.9375}}
+      ... )
+      >>> result.final["test"]["accuracy"]
+      0.9375
 
     Attributes:
       status: "finished", "interrupted" or "diverged".
       workdir: the run directory.
-      step: updates made.
-      epochs: passes over the training split.
-      final: metrics by split with the final parameters.
-      best: the same with the parameters of the best evaluation; empty without a validation split.
-      best_step: the step of that evaluation.
-      wall_seconds: time of training and evaluation, over all sessions.
-      compile_seconds: from the start of the loop to the first step dispatched, in the last session.
-      params_sha256: digest of the final parameters in path order; equal for bitwise equal parameters.
-      versions: of Python and the packages the numbers depend on.
-      devices: what it ran on.
-      state: the final state, on the device; not in result.json.
+      step: number of updates.
+      epochs: number of passes over the training split.
+      final: metrics of the final parameters, by split.
+      best: metrics of the parameters of the best evaluation, by split; empty without a validation split.
+      best_step: step of the best evaluation; None without a validation split.
+      wall_seconds: time of training and evaluation in seconds, over all sessions.
+      compile_seconds: time in seconds from the start of the loop to the end of the first dispatch, in the last session.
+      params_sha256: digest of the final parameters; equal for bitwise equal parameters.
+      versions: versions of Python and of the packages on which the numbers depend.
+      devices: kind of each device of the run.
+      message: error message of a run that did not finish; "" if it finished.
+      state: final state, on the devices; not in result.json.
     """
 
     status: str
@@ -52,7 +62,7 @@ class Result:
     state: TrainState | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def write(self, path: Path) -> None:
-        """Writes everything but the state and the directory's own name as JSON."""
+        """Write all fields except `state` and `workdir` as JSON."""
         content = {
             f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("state", "workdir")
         }
@@ -60,16 +70,16 @@ class Result:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages on which a result depends."""
+    result = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            result[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            result[package] = "not installed"
+    return result
 
 
 def device_names(mesh: Any) -> list[str]:
-    """The kinds of the devices of a mesh, such as `cpu` or `NVIDIA H200`."""
+    """Return the kind of each device of a mesh, such as `cpu` or `NVIDIA H200`."""
     return [d.device_kind for d in mesh.devices.flat]

@@ -1,4 +1,4 @@
-"""What a run begins with, or continues from, and what is open while it goes on; process 0 acts for all of them."""
+"""The session of a run: its lock, restored state, preprocessing, checkpoints and writers; process 0 acts for all."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from jaxtrain.training.state import TrainState
 
 @contextlib.contextmanager
 def lock_workdir(directory: Workdir, config: Config) -> Iterator[None]:
-    """Make the directory this run's own while it is open; process 0 locks it for all of them."""
+    """Lock the run directory inside a `with` block; process 0 locks it for all processes."""
     with directory.locked(config) if processes.is_process_0() else contextlib.nullcontext():
         if processes.is_process_0():
             checkpoints.clean(directory.checkpoints)
@@ -29,9 +29,13 @@ def lock_workdir(directory: Workdir, config: Config) -> Iterator[None]:
 
 
 def fit_or_read_normalization(plan: Plan, directory: Workdir, train: Split) -> Preprocessing:
-    """Fit the preprocessing when a run begins, in process 0; read it when a run continues, and compare the images.
+    """Fit the preprocessing to the training images if a run begins; read it if a run continues.
 
-    Where these are streamed they are not looked at again, since that takes as long as an epoch of decoding.
+    Process 0 fits it. A run that continues checks that the images still have the same statistics, unless they are
+    streamed: that would take as long as decoding an epoch.
+
+    Raises:
+      DataError: the training images differ from those with which the run began.
     """
     fitted = None
     if processes.is_process_0() and not directory.preprocessing_file.exists():
@@ -40,16 +44,17 @@ def fit_or_read_normalization(plan: Plan, directory: Workdir, train: Split) -> P
     processes.wait_for_all("preprocessing")
     if fitted is not None:
         return fitted
-    kept = directory.read_normalization()
-    if not train.streamed and not fits_normalization(plan.splits, train, kept):
+    stored = directory.read_normalization()
+    if not train.streamed and not fits_normalization(plan.splits, train, stored):
         raise DataError(
-            f"the training images are not those with which the run in {directory.path} began: their mean and std differ"
+            f"the training images are not those with which the run in {directory.path} began: their mean and std "
+            "differ; restore the images, or set another --workdir"
         )
-    return kept
+    return stored
 
 
 def restore_target(plan: Plan) -> TrainState:
-    """Return the abstract state with its shardings, which is what restoring needs."""
+    """Return the abstract state with its shardings, into which a checkpoint is restored."""
     state: TrainState = plan.layout.placed_shapes(plan.abstract, plan.layout.of_state(plan.abstract))
     return state
 
@@ -57,14 +62,14 @@ def restore_target(plan: Plan) -> TrainState:
 def restore_latest(
     plan: Plan, directory: Workdir, reporter: Reporter
 ) -> tuple[TrainState, checkpoints.Progress] | None:
-    """Restore state and progress of the newest whole checkpoint, which process 0 chooses; None where there is none."""
+    """Restore state and progress of the newest intact checkpoint, which process 0 chooses; None if there is none."""
 
-    def damaged(step: int, error: CheckpointError) -> None:
+    def report_damage(step: int, error: CheckpointError) -> None:
         moved = checkpoints.set_aside(directory.checkpoints, step)
-        reporter.warn(f"{error}; it is skipped, and kept as {moved.name}")
+        reporter.warn(f"{error}; it is skipped and renamed to {moved.name}")
 
     def newest() -> int:
-        step = checkpoints.newest_whole(directory.checkpoints, damaged)
+        step = checkpoints.newest_whole(directory.checkpoints, report_damage)
         return -1 if step is None else step
 
     step = processes.broadcast_from_process_0(newest)
@@ -76,17 +81,17 @@ def restore_latest(
 
 @contextlib.contextmanager
 def open_checkpointer(plan: Plan, directory: Workdir, step: int) -> Iterator[checkpoints.Saver]:
-    """Open what saves the states of a run that goes on after `step`, that of its newest checkpoint; -1 for none."""
-    made = checkpoints.Saver(directory.checkpoints, plan.config.checkpoint.keep, step)
+    """Open the writer of checkpoints of a run whose newest checkpoint is of `step`; -1 for none."""
+    saver = checkpoints.Saver(directory.checkpoints, plan.config.checkpoint.keep, step)
     try:
-        yield made
+        yield saver
     finally:
-        made.close()
+        saver.close()
 
 
 @contextlib.contextmanager
 def open_writers(plan: Plan, directory: Workdir, reporter: Reporter, step: int) -> Iterator[None]:
-    """Open the writers of metrics, in process 0 for all."""
+    """Open the writers of metrics in process 0, after removing the records after `step`."""
     if not processes.is_process_0():
         yield
         return

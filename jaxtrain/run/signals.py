@@ -1,4 +1,4 @@
-"""Turning SIGTERM and SIGINT into a wish that the loop can grant between two steps."""
+"""Handling of SIGTERM and SIGINT: a signal becomes a request that the loop polls between two steps."""
 
 import contextlib
 import itertools
@@ -12,17 +12,18 @@ from jax.experimental import multihost_utils
 
 from jaxtrain.distributed.processes import single_process
 
-_polls = itertools.count(1)  # jax wants numbers that grow by one, over all runs of a process
+_polls = itertools.count(1)  # jax requires consecutive numbers, over all runs of a process
 
 
 class Stop:
-    """Whether to stop, and by which signal.
+    """A request to stop by a signal.
 
-    Several processes stop before the same dispatch, whichever got the signal. jax's preemption service sees to it: it
-    handles SIGTERM from `join` on, asks all how often they have polled, and picks the next poll that none has reached.
+    Several processes stop before the same dispatch, whichever of them got the signal. jax's preemption service ensures
+    this: it handles SIGTERM after `join`, asks every process for its number of polls, and chooses the next poll that
+    no process has reached.
 
     Attributes:
-      signum: the signal that has arrived here, or None.
+      signum: the signal that arrived in this process, or None.
     """
 
     def __init__(self) -> None:
@@ -34,16 +35,16 @@ class Stop:
             return self.signum
         if not multihost_utils.reached_preemption_sync_point(next(_polls)):
             return None
-        # a process knows of its own Ctrl-C alone, which has the lower number
+        # only the process that got Ctrl-C knows of it; SIGINT has the lower number
         return int(multihost_utils.process_allgather(np.int32(self.signum or signal.SIGTERM)).min())
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """While it is open, the first SIGTERM or SIGINT sets the wish, and a second one acts as it did before.
+    """Turn the first SIGTERM or SIGINT inside a `with` block into a request to stop; a second one acts as before.
 
-    With several processes, SIGTERM is left to jax, which ignores a second one. Python runs signal handlers in the main
-    thread only; elsewhere, nothing is installed.
+    With several processes, jax handles SIGTERM and ignores a second one. Python runs signal handlers only in the main
+    thread; in other threads this installs nothing.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -61,7 +62,7 @@ def stop_on_signals() -> Iterator[Stop]:
         stop.signum = signum
         restore()
         if signal.SIGTERM not in handled:
-            signal.raise_signal(signal.SIGTERM)  # tells jax's service of the SIGINT
+            signal.raise_signal(signal.SIGTERM)  # passes the SIGINT to jax's service
 
     for s in handled:
         signal.signal(s, handle)

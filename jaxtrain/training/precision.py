@@ -54,8 +54,8 @@ def at_matmul_precision(function: Callable[P, R], level: Any) -> Callable[P, R]:
         return function
 
     @functools.wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
         with jax.default_matmul_precision(level):
             return function(*args, **kwargs)
 
-    return wrapped
+    return call

@@ -112,10 +112,10 @@ def test_lines_hold_the_step_against_the_device(found: Profile) -> None:
     )
     gpu = dataclasses.replace(gpu, ceilings=Ceilings({"bfloat16": 8e14}, 4e12))
     text = "\n".join(profile_lines(gpu))
-    assert "100.00 TFLOP/s a device" in text
-    assert "MFU: 12.5 % of the 800.00 TFLOP/s of a bfloat16 product" in text
-    assert "MFU: 10.1 % of the 989.4 TFLOP/s that its maker states" in text
-    assert "2000.0 GB/s, 50 % of the 4000.0 GB/s of a copy; its maker states 4,800 GB/s" in text
+    assert "100.00 TFLOP/s per device" in text
+    assert "MFU: 12.5 % of the 800.00 TFLOP/s of a bfloat16 matrix multiplication" in text
+    assert "MFU: 10.1 % of the 989.4 TFLOP/s in its data sheet" in text
+    assert "2000.0 GB/s, 50 % of the 4000.0 GB/s of a copy; data sheet: 4,800 GB/s" in text
     assert "cores busy" not in text
 
 

@@ -166,7 +166,7 @@ def test_mixed_labels_and_values_that_are_not_finite_are_seen(monkeypatch: pytes
     found = look(plan_of())
     assert found.captions[:2] == (("0 0.70", "1 0.30"), ("1",))
     assert found.after[0, 0, 0, 0] == 0
-    assert found.warnings == ("1 of the values that the model is given are not finite",)
+    assert found.warnings == ("1 of the values of the model inputs are not finite",)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_picture_is_written(tmp_path: Path) -> None:
         (["cosine"], "peak"),
         (["cosine", "peak"], "OPTION=VALUE"),
         (["cosine", "peak=-1"], "peak: "),
-        (["cosine(0.1, warmup='40 epochs')"], "before its warm-up"),
+        (["cosine(0.1, warmup='40 epochs')"], "must end after its warm-up"),
         (["plateau", "peak=0.1"], "validation metric"),
         (["cosine(0.1)", "--for", "5"], "--for: "),
         (["cosine(0.1)", "--for", "0 epochs"], "at least one step"),

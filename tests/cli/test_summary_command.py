@@ -69,7 +69,7 @@ def test_heads_of_training_are_named(capsys: pytest.CaptureFixture[str]) -> None
         (["resnet", "dept=34"], "did you mean 'depth'"),
         (["resnet", "depth"], "OPTION=VALUE"),
         (["resnet(depth=35)"], "35"),
-        (["vgg16", "--input", "16x16x3"], "vgg16 on 16x16x3: vgg halves its images five times"),
+        (["vgg16", "--input", "16x16x3"], "vgg16 on 16x16x3: vgg needs images of at least 32x32"),
         (["vgg16", "--input", "224"], "--input: '224' is not the shape of an image; write HEIGHTxWIDTHxCHANNELS"),
         (["vgg16", "--input", "0x4x3"], "--input: "),
         (["vgg16", "--classes", "0"], "--classes: "),

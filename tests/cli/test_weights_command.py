@@ -51,8 +51,8 @@ def test_a_file_is_held_to_a_model(file: str, capsys: pytest.CaptureFixture[str]
         (["--model", "cifar_resnet(depth=8)", "--input", "0x32x3"], "'0x32x3' is not the shape of an image"),
         (["--model", "cifar_resnet(depth=8)", "--classes", "0"], "--classes: 0 is out of range"),
         (["--model", "resnet51"], "unknown model 'resnet51'"),
-        (["--model", "lenet5"], "of another network than the model, a LeNet5"),
-        (["--model", "vgg11", "--input", "8x8x3"], "takes no images of 8x8x3: .*at least 32x32"),
+        (["--model", "lenet5"], r"is not of the model \(LeNet5\)"),
+        (["--model", "vgg11", "--input", "8x8x3"], "cannot take images of 8x8x3: .*at least 32x32"),
     ],
 )
 def test_what_is_wrong_is_a_sentence(

@@ -111,7 +111,7 @@ def test_declared_variants_are_the_only_ones(recipe: Path) -> None:
 def test_a_file_whose_name_has_a_colon(recipe: Path) -> None:
     renamed = recipe.rename(recipe.with_name("my:recipe.py"))
     assert load_config(renamed).model.options["widths"] == (8,)
-    with pytest.raises(ConfigError, match=r"my:recipe\.py takes no argument; leave ':small' out"):
+    with pytest.raises(ConfigError, match=r"my:recipe\.py takes no argument; remove ':small'"):
         load_config(f"{renamed}:small")
 
 

@@ -274,7 +274,7 @@ def test_too_many_features_are_refused_before_anything_is_read(call: str):
 
 
 def test_more_components_than_features_are_refused():
-    with pytest.raises(ConfigError, match=r"^data\.normalize: 28 components are wanted.* 3x3x3 has 27"):
+    with pytest.raises(ConfigError, match=r"^data\.normalize: components=28 is more than the 27 features .* 3x3x3"):
         plan_splits(config("whiten(components=28)"), None)
     plan_splits(config("whiten(components=28)", pad=1), None)
 

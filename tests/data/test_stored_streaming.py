@@ -137,7 +137,7 @@ def test_a_process_reads_its_share_alone() -> None:
 
 def test_a_batch_that_does_not_divide_among_processes_is_refused() -> None:
     with (
-        pytest.raises(ValueError, match="a batch of 8 examples does not divide among 3 processes"),
+        pytest.raises(ValueError, match="a batch of 8 examples does not divide evenly among 3 processes"),
         streamed(split_of(), share=(0, 3)),
     ):
         pass
@@ -145,7 +145,7 @@ def test_a_batch_that_does_not_divide_among_processes_is_refused() -> None:
 
 @pytest.mark.parametrize(("count", "size"), [(5, 3), (2, 3), (12, 8), (4, 8)])
 def test_groups_of_which_a_process_would_have_none_are_refused(count: int, size: int) -> None:
-    with pytest.raises(ValueError, match="does not divide among 5 processes"):
+    with pytest.raises(ValueError, match="does not divide evenly among 5 processes"):
         Groups(count, size, share=(0, 5))
 
 

@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_said_by_the_plan(monkeypatch: pytest.MonkeyPatch) 
         return x.reshape(n, h // window, window, w // window, window, c).max(axis=(2, 4))
 
     monkeypatch.setattr("jaxtrain.models.lenet.pool", reshape_batch)
-    with pytest.raises(ConfigError, match=r"parallel\.axis_types: the model cannot be laid out over .*use auto"):
+    with pytest.raises(ConfigError, match=r"parallel\.axis_types: the model cannot be sharded over .*use auto"):
         make_plan(recipe("lenet5", "parallel.axis_types=explicit"))
 
 

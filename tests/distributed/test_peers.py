@@ -68,7 +68,7 @@ def test_a_process_that_ends_ends_the_others_by_name() -> None:
     run = Run(3)
     run.kill(2)
     run.wait_for(0, 1)
-    assert run.ended[0] == run.ended[1] == "process 2 of 3 has ended before the run has"
+    assert run.ended[0] == run.ended[1] == "process 2 of 3 has ended before the end of the run"
 
 
 def test_the_end_of_process_0_ends_all() -> None:
@@ -78,7 +78,7 @@ def test_the_end_of_process_0_ends_all() -> None:
     for connection in connections:
         connection._socket.shutdown(socket.SHUT_RDWR)
     run.wait_for(1, 2)
-    assert run.ended[1] == run.ended[2] == "process 0 of 3 has ended before the run has"
+    assert run.ended[1] == run.ended[2] == "process 0 of 3 has ended before the end of the run"
 
 
 @pytest.mark.parametrize("who", [0, 1])
@@ -95,7 +95,7 @@ def test_the_failure_of_a_collective_with_a_dead_process_is_not_told() -> None:
     run.kill(2)
     run.peers[1].fail("a collective")
     run.wait_for(0, 1)
-    assert run.ended[0] == run.ended[1] == "process 2 of 3 has ended before the run has"
+    assert run.ended[0] == run.ended[1] == "process 2 of 3 has ended before the end of the run"
 
 
 def test_what_fails_in_all_processes_is_shown_by_each() -> None:
@@ -182,5 +182,5 @@ def test_a_process_that_does_not_connect_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_process_0_out_of_reach_is_said() -> None:
-    with pytest.raises(PeerDied, match=r"not reached on port 1 of 127\.0\.0\.1 .*; is a firewall"):
+    with pytest.raises(PeerDied, match=r"cannot be reached on port 1 of 127\.0\.0\.1 .*; check for a firewall"):
         Spoke(("127.0.0.1", 1), "token", 1, 2, lambda message: None)

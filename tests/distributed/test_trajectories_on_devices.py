@@ -195,11 +195,19 @@ def test_the_state_stays_divided() -> None:
 @pytest.mark.parametrize(
     ("settings", "path", "message"),
     [
-        ({"model": 3}, "parallel.model", "8 devices do not divide into a model axis of 3; choose one of 1, 2, 4, 8"),
+        (
+            {"model": 3},
+            "parallel.model",
+            "8 devices do not divide evenly into a model axis of 3; choose one of 1, 2, 4, 8",
+        ),
         ({"axis_types": "explicit", "model": 2}, "parallel.axis_types", "needs parallel.axis_types=auto"),
         ({"backend": "pmap", "fsdp": True}, "parallel.fsdp", "need parallel.backend=jit"),
         ({"backend": "pmap", "axis_types": "explicit"}, "parallel.axis_types", "need parallel.backend=jit"),
-        ({"batch_norm": 5}, "parallel.batch_norm", "16 examples, which do not divide into groups of 5; .* 4 or 8"),
+        (
+            {"batch_norm": 5},
+            "parallel.batch_norm",
+            "16 examples, which do not divide evenly into groups of 5; .* 4 or 8",
+        ),
         ({"batch_norm": 4, "backend": "pmap"}, "parallel.batch_norm", "2 examples, .* groups of 4; .* 2"),
     ],
 )
@@ -212,11 +220,11 @@ def test_what_does_not_go_together(settings: dict[str, Any], path: str, message:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ({"dense_7": "data"}, "'dense_7' decides no array of the state; they are "),
-        ({"bias": "data -"}, "'data -' has 2 words, and .*bias has 1 dimensions"),
-        ({"kernel": "data data"}, "divides two dimensions of .*kernel along one axis"),
-        ({"kernel": "rows"}, "'rows' is no axis; write data, model or -"),
-        ({"logits/bias": "data"}, "a dimension of 3 of .*logits/bias does not divide among 8 devices"),
+        ({"dense_7": "data"}, "'dense_7' matches no array of the state; there are "),
+        ({"bias": "data -"}, "'data -' has 2 words, but .*bias has 1 dimensions"),
+        ({"kernel": "data data"}, "shards two dimensions of .*kernel along the same axis"),
+        ({"kernel": "rows"}, "'rows' is not an axis; write data, model or -"),
+        ({"logits/bias": "data"}, "a dimension of 3 of .*logits/bias does not divide evenly among 8 devices"),
         ({"(": "data"}, "is not a regular expression"),
     ],
 )

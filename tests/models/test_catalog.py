@@ -155,12 +155,12 @@ def test_feature_maps_have_the_published_shapes() -> None:
 
 
 REFUSED = {
-    "cifar_resnet(depth=21)": r"depth must be 6 n \+ 2, but it is 21; the nearest are 20 and 26",
+    "cifar_resnet(depth=21)": r"depth must be 6 n \+ 2, but it is 21; choose 20 or 26",
     "cifar_resnet(depth=1)": r"6 n \+ 2, but it is 1;",
-    "cifar_resnext(depth=30)": r"9 n \+ 2, but it is 30; the nearest are 29 and 38",
+    "cifar_resnext(depth=30)": r"9 n \+ 2, but it is 30; choose 29 or 38",
     "preact_resnet(depth=111, kind='bottleneck')": r"9 n \+ 2, but it is 111;",
-    "wide_resnet(depth=20)": r"6 n \+ 4, but it is 20; the nearest are 16 and 22",
-    "cifar_densenet(depth=42)": r"depth must be 6 n \+ 4, but it is 42; the nearest are 40 and 46",
+    "wide_resnet(depth=20)": r"6 n \+ 4, but it is 20; choose 16 or 22",
+    "cifar_densenet(depth=42)": r"depth must be 6 n \+ 4, but it is 42; choose 40 or 46",
     "resnet(depth=51)": "51",
     "resnet(depth=18, groups=4)": r"basic blocks, which take no groups=4",
     "vgg(configuration='F')": "F",

@@ -134,8 +134,8 @@ def test_half_precision_stays() -> None:
 @pytest.mark.parametrize(
     ("name", "side", "message"),
     [
-        ("lenet5", 20, "fc1 sees a feature map of 5x5, and of these images it is 2x2"),
-        ("lenet5", 8, "the model takes no images of 8x8x1: lenet5 needs images of at least 16x16"),
+        ("lenet5", 20, "fc1 needs a feature map of at least 5x5, but these images give 2x2"),
+        ("lenet5", 8, "the model cannot take images of 8x8x1: lenet5 needs images of at least 16x16"),
     ],
 )
 def test_smaller_images_are_refused(name: str, side: int, message: str) -> None:

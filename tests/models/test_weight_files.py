@@ -59,14 +59,14 @@ def test_a_first_convolution_for_gray_images(naming: Any) -> None:
     arrays = arrays_of(net(), SHAPE, filled(net()), naming=naming)
     with pytest.raises(
         WeightsError,
-        match=r'is a first convolution for images with 3 channels: set first_conv="adapt" to make it one for 1.',
+        match=r'is a first convolution for 3 channels: set first_conv="adapt" to convert it to one for 1 channel\.',
     ):
         load_weights(arrays, net(), (8, 8, 1))
     variables, report = load_weights(arrays, net(), (8, 8, 1), first_conv="adapt")
     kernel = filled(net())["params"]["conv1"]["kernel"]
     np.testing.assert_allclose(variables["params"]["conv1"]["kernel"], kernel.sum(axis=2, keepdims=True), rtol=1e-6)
     assert list(report.adapted) == ["params/conv1/kernel"]
-    assert "with 3 channels, made one for 1" in str(report)
+    assert "for 3 channels, converted to one for 1 channel" in str(report)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
@@ -108,7 +108,8 @@ def test_positions_for_another_size_equal_torchvisions(side: int) -> None:
     state = {"encoder.pos_embedding": torch.tensor(arrays["encoder.pos_embedding"])}
     wanted = models.vision_transformer.interpolate_embeddings(side, 4, state)["encoder.pos_embedding"]
     with pytest.raises(
-        WeightsError, match='is positions of 4x4 patches: set positions="torchvision" or "timm" to make it'
+        WeightsError,
+        match='is an array of positions of 4x4 patches: set positions="torchvision" or "timm" to convert it',
     ):
         load_weights(arrays, model, (side, side, 3))
     variables, report = load_weights(arrays, model, (side, side, 3), positions="torchvision")
@@ -141,7 +142,7 @@ def test_a_flattened_map_of_another_size() -> None:
     model = MODELS.create("fractalnet", num_classes=4, columns=1, features=(8,), dropout_rates=(0.0,))
     arrays = arrays_of(model, (8, 8, 3), filled(model, (8, 8, 3)))
     with pytest.raises(
-        WeightsError, match='is a dense layer on a map of 4x4: set first_dense="pooled" to make it one on 2x3'
+        WeightsError, match='is a dense layer on a 4x4 map: set first_dense="pooled" to convert it to one on a 2x3 map'
     ):
         load_weights(arrays, model, (4, 6, 3))
     variables, _ = load_weights(arrays, model, (4, 6, 3), first_dense="pooled")
@@ -188,10 +189,10 @@ def test_everything_that_does_not_fit_is_told_at_once() -> None:
     for told in (
         "1 variable is not in the file: params/stage1_block1/conv1/kernel (layer1.0.conv1.weight; "
         "is it 'layer1.0.conv_1.weight'?)",
-        "1 name is not the model's: layer1.0.conv_1.weight",
+        "1 name is not in the model: layer1.0.conv_1.weight",
         "bn1.running_var is 9 in the file and 8 in the model",
-        "bn1.weight is of int32, and weights are floating point numbers",
-        "1 of its 8 numbers are not finite",
+        "bn1.weight has dtype int32, but weights must be floating-point",
+        "1 of its 8 values are not finite",
     ):
         assert told in str(error)
 
@@ -199,14 +200,14 @@ def test_everything_that_does_not_fit_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        (net(blocks=(1, 2)), r"10 variables are not in the file(?s:.*)It is likely a network of another depth"),
-        (net(layers=Layers(norm="none")), "The file has batch normalization and the model has none"),
-        (net(features=(8, 32)), r"16x8x3x3 in the file and 32x8x3x3 in the model"),
         (
-            MODELS.create("vit", num_classes=4, **VIT),
-            "of another network than the model, a ViT: it seems to be a ResNet",
+            net(blocks=(1, 2)),
+            r"10 variables are not in the file(?s:.*)The file is probably of a network of another depth",
         ),
-        (MODELS.create("mlp", num_classes=4), "it seems to be a ResNet. For the model there are names of jaxtrain"),
+        (net(layers=Layers(norm="none")), "The file has batch normalization but the model has none"),
+        (net(features=(8, 32)), r"16x8x3x3 in the file and 32x8x3x3 in the model"),
+        (MODELS.create("vit", num_classes=4, **VIT), r"is not of the model \(ViT\): it seems to be a ResNet"),
+        (MODELS.create("mlp", num_classes=4), "it seems to be a ResNet. Names for the model exist in jaxtrain"),
     ],
     ids=["depth", "normalization", "width", "family", "family without names"],
 )
@@ -225,7 +226,7 @@ def test_names_that_there_are_not() -> None:
     with pytest.raises(WeightsError, match="there is no naming='tim'; did you mean 'timm'"):
         load_weights(arrays, net(), SHAPE, naming="tim")  # type: ignore[arg-type]
     mlp = MODELS.create("mlp", num_classes=4)
-    with pytest.raises(WeightsError, match=r"timm has no MLP of this kind.* names of jaxtrain"):
+    with pytest.raises(WeightsError, match=r"timm has no MLP of this kind.* set naming to 'jaxtrain'"):
         arrays_of(mlp, SHAPE, filled(mlp), naming="timm")
     prelu = net(layers=Layers(activation="prelu"))
     with pytest.raises(WeightsError, match=r"a ResNet has no params/.*use naming='jaxtrain'"):
@@ -237,13 +238,13 @@ def test_names_that_there_are_not() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("x.safetensors", b"", "is empty, 0 bytes"),
-        ("x.npz", b"", "is empty, 0 bytes"),
-        ("x.safetensors", b"hello, this is no file of weights", "damaged or no safetensors file"),
-        ("x.npz", b"hello, this is no file of weights", "damaged or no .npz file"),
-        ("x.safetensors", b"\x02\0\0\0\0\0\0\0{}", "holds no arrays"),
-        ("x.pth", b"x", "is a pickle, which can run code.*safetensors.torch.save_file"),
-        ("x.h5", b"x", "has the suffix '.h5'; files of weights are .safetensors or .npz"),
+        ("x.safetensors", b"", r"is empty \(0 bytes\)"),
+        ("x.npz", b"", r"is empty \(0 bytes\)"),
+        ("x.safetensors", b"hello, this is no file of weights", "damaged or not a safetensors file"),
+        ("x.npz", b"hello, this is no file of weights", "damaged or not an .npz file"),
+        ("x.safetensors", b"\x02\0\0\0\0\0\0\0{}", "contains no arrays"),
+        ("x.pth", b"x", "is a pickle file, which can run code.*safetensors.torch.save_file"),
+        ("x.h5", b"x", "has the suffix '.h5'; a weight file must be .safetensors or .npz"),
         ("x", b"x", "has no suffix"),
         ("x.safetensors", None, "there is no file"),
     ],
@@ -262,7 +263,7 @@ def test_damaged_files(suffix: str, tmp_path: Any) -> None:
     whole = file.read_bytes()
     for end in (4, 40, len(whole) // 2, len(whole) - 1):
         file.write_bytes(whole[:end])
-        with pytest.raises(WeightsError, match="damaged or no"):
+        with pytest.raises(WeightsError, match="damaged or not"):
             load_weights(file, net(), SHAPE)
     directory = tmp_path / f"y{suffix}"
     directory.mkdir()
@@ -274,11 +275,11 @@ def test_damaged_files(suffix: str, tmp_path: Any) -> None:
 
 def test_an_npz_with_objects_or_of_one_array(tmp_path: Any) -> None:
     np.savez(tmp_path / "x.npz", a=np.array([{}], dtype=object))
-    with pytest.raises(WeightsError, match=r"damaged or no .npz file: Object arrays cannot be loaded"):
+    with pytest.raises(WeightsError, match=r"damaged or not an .npz file: Object arrays cannot be loaded"):
         load_weights(tmp_path / "x.npz", net(), SHAPE)
     with (tmp_path / "x.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(WeightsError, match="is one array without a name"):
+    with pytest.raises(WeightsError, match="is a single array without a name"):
         load_weights(tmp_path / "x.npz", net(), SHAPE)
 
 

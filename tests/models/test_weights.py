@@ -218,7 +218,7 @@ def test_a_file_of_pytorch_resnet_cifar10() -> None:
     loaded, report = load_weights({f"module.{k}": v for k, v in arrays.items()}, model, (8, 8, 3))
     equal(loaded, variables)
     assert report.naming == "akamaster"
-    assert "'module.' before every name" in str(report)
+    assert "every name had the prefix 'module.'" in str(report)
 
     model = MODELS.create("cifar_resnet", num_classes=CLASSES, depth=8, shortcut="B")
     variables = filled(model, (8, 8, 3))

@@ -135,7 +135,7 @@ def test_at_test_and_at_rate_0_nothing_is_drawn(kind: DropoutKind) -> None:
     np.testing.assert_allclose(tested, X * np.float32(0.6) if kind == "vanilla" else X, rtol=1e-7)
     np.testing.assert_array_equal(Dropout(train=True, rate=0.0, kind=kind).apply({}, jnp.asarray(X)), X)
     for rate in (1.0, -0.1):
-        with pytest.raises(ValueError, match=f"rate of {rate}.*being dropped"):
+        with pytest.raises(ValueError, match=f"rate of {rate} is out of range: .*being dropped"):
             Dropout(train=True, rate=rate, kind=kind).apply({}, jnp.asarray(X), rngs={"dropout": jax.random.key(0)})
     low = jax.eval_shape(
         lambda k: Dropout(True, 0.4, kind).apply({}, jnp.ones((2, 3), jnp.bfloat16), rngs={"dropout": k}),

@@ -77,7 +77,7 @@ def test_what_two_things_see_is_left_alone() -> None:
     folded, fewer = fold_batch_norm(Net(), variables, images)
     assert folded.pairs == ((("alone",), ("of_alone",)),)
     np.testing.assert_allclose(folded.apply(fewer, images), Net().apply(variables, images, train=False), atol=1e-5)
-    with pytest.raises(ValueError, match="for inference"):
+    with pytest.raises(ValueError, match="for inference only"):
         folded.apply(fewer, images, train=True)
 
 

@@ -127,7 +127,7 @@ def test_maxout_is_the_largest_of_its_pieces() -> None:
     pieces = np.stack([x, 0 * x], axis=-1).reshape(4, -1), np.stack([x, np.float32(0.01) * x], axis=-1).reshape(4, -1)
     np.testing.assert_array_equal(maxout(jnp.asarray(pieces[0]), 2), np.maximum(x, 0))
     np.testing.assert_allclose(maxout(jnp.asarray(pieces[1]), 2), leaky_relu(jnp.asarray(x)), rtol=1e-6)
-    with pytest.raises(ValueError, match="12 channels do not divide into groups of 5"):
+    with pytest.raises(ValueError, match="12 channels cannot be divided into groups of 5"):
         maxout(jnp.asarray(x), 5)
 
 

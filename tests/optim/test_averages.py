@@ -172,7 +172,7 @@ def test_contract_of_every_average(name: str):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), averaged) == jax.tree.map(lambda x: (x.shape, x.dtype), params)
     assert averaged["count"] == 3
     assert np.all((averaged["a"]["kernel"] > 1) & (averaged["a"]["kernel"] < params["a"]["kernel"]))
-    with pytest.raises(ValueError, match="needs them"):
+    with pytest.raises(ValueError, match="needs the parameters"):
         tx.update(updates, state)
 
 
@@ -235,7 +235,7 @@ def test_state_and_parameters_can_both_be_donated():
 
 
 def test_cycles_of_no_steps_are_refused():
-    with pytest.raises(ValueError, match="1 at least"):
+    with pytest.raises(ValueError, match="at least 1 step"):
         swa(10, every=0)
 
 

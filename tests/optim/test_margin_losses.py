@@ -115,9 +115,9 @@ def test_a_class_without_a_template_is_not_passed_over():
 
 
 def test_templates_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"one length.*\[2, 1\]"):
+    with pytest.raises(ValueError, match=r"equal length.*\[2, 1\]"):
         template_mse(((1.0, 0.0), (1.0,)))
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="equal length"):
         template_mse(())
     with pytest.raises(ValueError, match="7 values each and the model has 5 outputs"):
         template_mse(TEMPLATES)(jnp.zeros((2, 5)), jnp.array([0, 1]))
@@ -125,5 +125,5 @@ def test_templates_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize("name", ["hinge", "squared_hinge", "template_mse"])
 def test_probabilities_are_refused(name: str):
-    with pytest.raises(ValueError, match="class numbers"):
+    with pytest.raises(ValueError, match="class indices"):
         LOSSES.create(name)(jnp.zeros((2, 5)), jnp.full((2, 5), 0.2))

@@ -95,7 +95,7 @@ def test_directions_are_those_of_the_formula(method: Any):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"c2": 1e-4}, r"c2=0\.0001 must lie above c1=0\.0001"),
+        ({"c2": 1e-4}, r"c2=0\.0001 must be above c1=0\.0001"),
         ({"method": "fletcher_reeves", "c2": 0.5}, r"below 0\.5, and c2 is 0\.5"),
     ],
 )

@@ -73,8 +73,8 @@ def test_a_number_is_for_every_parameter(number: float):
     [
         ((("kernel", 1.0),), r"here: no rule covers the parameter 'conv1/bias'.*\('\.\*', VALUE\)"),
         ((), r"here: no rule covers"),
-        ((("dense", 1.0), (".*", 0.0)), r"here: the rule 'dense' decides no parameter; they are called conv1/bias"),
-        (((".*", 1.0), ("bias", 0.0)), r"here: the rule 'bias' decides no parameter"),
+        ((("dense", 1.0), (".*", 0.0)), r"here: the rule 'dense' matches no parameter; parameters are conv1/bias"),
+        (((".*", 1.0), ("bias", 0.0)), r"here: the rule 'bias' matches no parameter"),
         ((("conv(", 1.0), (".*", 0.0)), r"here: 'conv\(' is not a regular expression"),
     ],
     ids=["uncovered", "none", "unused", "shadowed", "malformed"],

@@ -74,12 +74,12 @@ def moves(name: str, gradients: list[float], **options: Any) -> np.ndarray:
     ("name", "options", "words"),
     [
         ("sgd", {"nesterov": True}, "momentum above 0"),
-        ("adamw", {"peak": 0.1}, "drop peak"),
-        ("adamw", {"learning_rate": lambda t: 0.1, "decoupling": "schedule"}, "give it as peak"),
-        ("powersign", {"internal_decay": "linear"}, "give decay_steps"),
-        ("addsign", {"internal_decay": "cosine"}, "give decay_steps"),
-        ("powersign", {"decay_steps": 10}, "give internal_decay"),
-        ("addsign", {"decay_steps": 10}, "give internal_decay"),
+        ("adamw", {"peak": 0.1}, "remove peak"),
+        ("adamw", {"learning_rate": lambda t: 0.1, "decoupling": "schedule"}, "highest value as peak"),
+        ("powersign", {"internal_decay": "linear"}, "set decay_steps"),
+        ("addsign", {"internal_decay": "cosine"}, "set decay_steps"),
+        ("powersign", {"decay_steps": 10}, "needs internal_decay"),
+        ("addsign", {"decay_steps": 10}, "needs internal_decay"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(name: str, options: dict[str, Any], words: str):

@@ -148,7 +148,7 @@ def test_contract_of_every_penalty(name: str):
     ends = [jax.tree.map(lambda x, f=f: jnp.asarray(f * x, jnp.float32), PARAMS) for f in (1.0, -2.0, -0.5)]
     first, last, middle = (float(penalty(p)) for p in ends)
     assert 0 <= middle <= (first + last) / 2
-    with pytest.raises(ConfigError, match=r"penalties: 'dense' finds no parameter; .* conv1/bias, conv1/kernel"):
+    with pytest.raises(ConfigError, match=r"penalties: 'dense' matches no parameter; .* conv1/bias, conv1/kernel"):
         PENALTIES.create(name, **OPTIONS[name], parameters="dense")(PARAMS)
     with pytest.raises(ConfigError, match=r"penalties: '\(' is not a regular expression"):
         PENALTIES.create(name, **OPTIONS[name], parameters="(")

@@ -107,5 +107,5 @@ def test_a_warm_up_comes_first_and_a_step_alone_is_refused():
     np.testing.assert_allclose([controller.value(controller.init(), t) for t in (0, 5, 10, 99)], [0, 0.2, 0.4, 0.4])
     with pytest.raises(ValueError, match="with_plateau"):
         sgd(controller).update(jnp.ones(1), sgd(controller).init(jnp.ones(1)), jnp.ones(1))
-    with pytest.raises(ValueError, match="end=1 lies above"):
+    with pytest.raises(ValueError, match="end=1 is above"):
         plateau(0.1, end=1)

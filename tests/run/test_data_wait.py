@@ -100,14 +100,14 @@ def test_a_run_that_waits_for_data_says_so(tmp_path: Path, monkeypatch: pytest.M
     most = max(records, key=lambda r: r["data_wait"])  # what a short interval has to say may come in the next
     assert most["data_wait"] > 0.3
     assert "waiting for data" in describe(most, None)
-    assert any("the devices waited for data" in line and "data.workers" in line for line in notes.lines)
+    assert any("of the training time for data" in line and "data.workers" in line for line in notes.lines)
 
 
 @pytest.mark.parametrize(
     ("workers", "decoded", "said"),
     [
-        (0, True, "40 % of the time the devices waited for data, which the main thread decoded: more threads"),
-        (1, False, "which 1 thread read: more threads (data.workers, up to the cores there are), a faster disk"),
+        (0, True, "waited 40 % of the training time for data, which the main thread decoded; to make the run faster"),
+        (1, False, "which 1 thread read; to make the run faster, use more threads (data.workers, up to the number of"),
         (3, True, "which 3 threads decoded"),
     ],
 )
@@ -123,7 +123,7 @@ def test_data_in_memory_is_not_waited_for(tmp_path: Path) -> None:
     notes = Notes()
     jaxtrain.fit(tiny_config(), tmp_path / "run", reporter=Reporter(notes))
     assert "data_wait" not in (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert not any("waited for data" in line for line in notes.lines)
+    assert not any("time for data" in line for line in notes.lines)
 
 
 def test_a_step_that_is_compiled_again_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

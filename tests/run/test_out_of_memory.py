@@ -23,7 +23,7 @@ XLA = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 by
         (memory.TRAINING, {}, ["data.micro_batch=4", "a smaller data.batch_size than 16", "precision=bfloat16"]),
         (memory.TRAINING, {"model": "cifar_resnet(depth=8)"}, ["model.remat=true"]),
         (memory.TRAINING, {"data": tiny_config().data.replace(micro_batch=8)}, ["a smaller data.micro_batch than 8"]),
-        (memory.EVALUATION, {}, ["evaluation.batch_size, which is 500"]),
+        (memory.EVALUATION, {}, ["a smaller evaluation.batch_size than 500"]),
         (memory.DATA, {}, ["data.stream=true", "data.host"]),
         (memory.INITIALIZATION, {"devices": None}, ["parallel.fsdp=true"]),
         (memory.INITIALIZATION, {}, ["a smaller model", "more devices"]),
@@ -32,7 +32,7 @@ XLA = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 by
 def test_the_message_names_what_needs_less(doing: str, changes: dict[str, Any], names: list[str]) -> None:
     with pytest.raises(OutOfMemory) as caught, explained(tiny_config(**changes), doing):
         raise jax.errors.JaxRuntimeError(XLA)
-    assert f"memory ran out while {doing} (17179869184 bytes could not be had)" in str(caught.value)
+    assert f"memory ran out while {doing} (17179869184 bytes could not be allocated)" in str(caught.value)
     assert not [name for name in names if name not in str(caught.value)]
 
 

@@ -60,7 +60,7 @@ def test_a_flipped_bit_is_found(place: float, tmp_path: Path) -> None:
     data = bytearray((tmp_path / "preprocessing.npz").read_bytes())
     data[int(place * (len(data) - 1))] ^= 1
     (tmp_path / "preprocessing.npz").write_bytes(data)
-    with pytest.raises(WorkdirError, match=r"preprocessing\.npz is damaged: its SHA-256 .*; put it back from a copy"):
+    with pytest.raises(WorkdirError, match=r"preprocessing\.npz is damaged: its SHA-256 .*; restore it from a copy"):
         read_preprocessing(path)
 
 
@@ -68,7 +68,7 @@ def test_missing_arrays_are_named(tmp_path: Path) -> None:
     path = tmp_path / "preprocessing.json"
     write_preprocessing(path, fitted("mean_image"))
     (tmp_path / "preprocessing.npz").unlink()
-    with pytest.raises(WorkdirError, match=r"cannot read .*preprocessing\.npz: No such file.*; put it back"):
+    with pytest.raises(WorkdirError, match=r"cannot read .*preprocessing\.npz: No such file.*; restore it"):
         read_preprocessing(path)
 
 
@@ -90,7 +90,7 @@ def test_json_of_something_else(text: str, tmp_path: Path) -> None:
     path = tmp_path / "preprocessing.json"
     write_preprocessing(path, fitted("zca"))
     path.write_text(text)
-    with pytest.raises(WorkdirError, match=r"preprocessing\.json is not readable"):
+    with pytest.raises(WorkdirError, match=r"preprocessing\.json cannot be read"):
         read_preprocessing(path)
 
 
@@ -123,7 +123,7 @@ def test_arrays_of_something_else_under_their_own_digest(form: str, data: bytes,
     (tmp_path / "p.npz").write_bytes(data)
     content = {"arrays": {"form": form, "sha256": hashlib.sha256(data).hexdigest()}}
     (tmp_path / "p.json").write_text(json.dumps(content))
-    with pytest.raises(WorkdirError, match=r"p\.npz does not hold what .*p\.json says"):
+    with pytest.raises(WorkdirError, match=r"p\.npz does not contain the arrays that .*p\.json describes"):
         read_preprocessing(tmp_path / "p.json")
 
 
@@ -144,7 +144,7 @@ def test_a_kill_before_the_json_leaves_a_run_that_never_began(tmp_path: Path, mo
         with pytest.raises(KeyboardInterrupt):
             write_preprocessing(path, fitted("zca"))
     assert replaced == ["preprocessing.npz", "preprocessing.json"]
-    with pytest.raises(WorkdirError, match="never began to train"):
+    with pytest.raises(WorkdirError, match="did not begin to train"):
         read_preprocessing(path)
     write_preprocessing(path, fitted("whiten"))
     assert_equal(read_preprocessing(path), fitted("whiten"))

@@ -193,5 +193,5 @@ def test_streamed_batches_come_one_by_one() -> None:
 def test_pmap_is_called_for_each_step() -> None:
     config = tiny_config(parallel=ParallelConfig(backend="pmap"), devices=2)
     assert make_plan(config).steps_per_call == StepsPerCall(1, 1)
-    with pytest.raises(ConfigError, match=r"pmap is called for each step.* parallel.backend=jit"):
+    with pytest.raises(ConfigError, match=r"pmap runs one step in a call.* parallel.backend=jit"):
         make_plan(config.replace(steps_per_dispatch=4))

@@ -171,5 +171,5 @@ def test_eight_devices_train_in_float16_as_one(float16: jaxtrain.Result, tmp_pat
 @pytest.mark.slow
 def test_a_run_whose_scale_is_used_up_says_so(tmp_path: Any) -> None:
     config = half(loss_scale=2.0).replace(optimizer="sgd(1e30)", model="mlp(widths=[8])")
-    with pytest.raises(Diverged, match="precision=bfloat16: the scale of the loss is as small as it gets"):
+    with pytest.raises(Diverged, match="precision=bfloat16: the loss scale is already at its minimum"):
         jaxtrain.fit(config, tmp_path / "run")

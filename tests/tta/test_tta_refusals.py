@@ -41,7 +41,7 @@ VIT = "vit(patch=2, width=4, depth=1, heads=1, mlp_width=4)"
         ("ten_crop(3)", {}, [FLAT, "(9, 8)", "(16, 8)", "multi_scale(scales=[...], size=4)", "through dense"]),
         ("multi_scale", {}, ["does not take views of 224x224 from multi_scale"]),
         ("multi_scale(scales=[])", {}, ["multi_scale", "scales=[] must name one size at least"]),
-        ("dense(scales=[3])", {}, ["views of 3x3 from dense: fc1 sees a feature map of 4x4"]),
+        ("dense(scales=[3])", {}, ["views of 3x3 from dense: fc1 needs a feature map of at least 4x4"]),
         ("draws(2)", {"model": "mlp(widths=[8])"}, [AS_IT_IS, "all views would be the same"]),
         (
             "draws(2, 'pooling')",

@@ -1,4 +1,4 @@
-"""What every kind of preprocessing is: a recipe that is fitted to images, and the fixed function that this gives."""
+"""The interfaces of preprocessing: a recipe, which is fitted to images, and the fixed function that fitting returns."""
 
 import abc
 from collections.abc import Iterable
@@ -8,45 +8,45 @@ import jax
 import numpy as np
 
 Batches = Iterable[np.ndarray]
-"""uint8[N, H, W, C] each; they are gone through once, so that the data set may be larger than the memory."""
+"""Arrays uint8[N, H, W, C]; they are iterated once, so that the data set may be larger than memory."""
 
 
 class Preprocessing(Protocol):
-    """A function that has been fitted: the same for training, evaluation and prediction."""
+    """A fitted preprocessing function, the same for training, evaluation and prediction."""
 
     def apply(self, images: jax.Array) -> jax.Array:
-        """What the model sees of `images` uint8[..., H, W, C], or of floats of that range: f32 of the same shape."""
+        """Return the model's input f32[..., H, W, C] for `images` uint8[..., H, W, C], or floats in [0, 255]."""
         ...
 
     def inverse(self, values: jax.Array) -> jax.Array:
-        """The images behind `values` f32[..., H, W, C], as pixels in [0, 1], to which they are clipped: for pictures.
+        """Return the pixels of `values` f32[..., H, W, C], clipped to [0, 1], for display.
 
-        What `apply` took away (components, constant pixels) comes back as the training images had it on average.
+        Information that `apply` removed (components, constant pixels) is replaced by the training images' mean.
         """
         ...
 
 
 class Recipe(abc.ABC):
-    """A kind of preprocessing with its options, before it has seen an image."""
+    """A kind of preprocessing with its options, before fitting."""
 
     padded = True
-    """Whether it is fitted to images with the margin of `data.pad`; what is fitted by channel is not."""
+    """Whether it is fitted to images padded by `data.pad`; preprocessing per channel is not."""
 
     looks = True
-    """Whether the pixels it is fitted to make a difference, beside their number of channels."""
+    """Whether fitting depends on the pixel values, not only on the number of channels."""
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
-        """Raises `ValueError` where images of this height, width and channels cannot be fitted."""
+        """Raise `ValueError` if images of this height, width and channels are not supported."""
         del image_shape
 
     @abc.abstractmethod
     def fit(self, batches: Batches) -> Preprocessing:
-        """What the training images give, in one pass; it does not depend on their order or their batches.
+        """Fit the preprocessing to the training images in one pass; their order and batching do not matter.
 
         Raises:
-          DataError: where there are no images.
+          DataError: there are no images.
         """
 
     @abc.abstractmethod
     def fits(self, fitted: Any, batches: Batches) -> bool:
-        """Whether `fitted` came of these images: its means, which are computed exactly, are theirs."""
+        """Return whether `fitted` was fitted to these images, by comparison of the means, which are exact."""

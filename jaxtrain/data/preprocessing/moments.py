@@ -1,7 +1,7 @@
-"""Sums over images that are exact, whatever the order and the batches: means, variances, covariances of features.
+"""Exact sums over images for means, variances and covariances of features, independent of order and batching.
 
-A feature is one pixel of one channel. Pixels are whole numbers, and every sum here is one that its type holds without
-rounding, so the same images give the same bits on any machine.
+A feature is one pixel of one channel. Pixels are integers, and every sum here is exact in its type. The same images
+therefore give bitwise equal results on any machine.
 """
 
 import dataclasses
@@ -12,14 +12,14 @@ from jaxtrain.data.preprocessing.base import Batches
 from jaxtrain.errors import DataError
 
 CHUNK = 1024
-"""Images at a time: sums of so many products of two pixels less 128 stay below 2^24, where float32 is exact."""
+"""The number of images in a chunk: sums of 1024 products (p - 128)(q - 128) stay below 2^24, where float32 is exact."""
 
 _MIDDLE = 128
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PixelSums:
-    """`count` images, and int64[H, W, C] of the sums of their pixels and of the squares of these."""
+    """Sums over `count` images: of pixels (`first`) and of their squares (`second`), both int64[H, W, C]."""
 
     count: int
     first: np.ndarray
@@ -27,20 +27,20 @@ class PixelSums:
 
     @property
     def mean(self) -> np.ndarray:
-        """Of pixels in [0, 1], f64[H, W, C]."""
+        """The mean f64[H, W, C] of pixels in [0, 1]."""
         return self.first / self.count / 255
 
     @property
     def variance(self) -> np.ndarray:
-        """Of pixels in [0, 1], by N, f64[H, W, C]; exactly 0 for a constant pixel."""
-        first, second = self.first.astype(object), self.second.astype(object)  # Python's integers do not overflow
-        over = (second * self.count - first * first) / self.count**2
-        return over.astype(np.float64) / 255**2
+        """The variance f64[H, W, C] (by N) of pixels in [0, 1]; exactly 0 for a constant pixel."""
+        first, second = self.first.astype(object), self.second.astype(object)  # Python integers do not overflow
+        variance = (second * self.count - first * first) / self.count**2
+        return variance.astype(np.float64) / 255**2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CrossSums:
-    """`count` images of `shape`; sums f64[D] and f64[D, D] of features less 128 and of products of two of them."""
+    """Sums over `count` images of `shape`: f64[D] of features minus 128, and f64[D, D] of their products."""
 
     count: int
     shape: tuple[int, int, int]
@@ -49,25 +49,25 @@ class CrossSums:
 
     @property
     def mean(self) -> np.ndarray:
-        """Of pixels in [0, 1], f64[H, W, C]; the same bits as those of `PixelSums`."""
+        """The mean f64[H, W, C] of pixels in [0, 1], bitwise equal to that of `PixelSums`."""
         total = self.first.reshape(self.shape).astype(np.int64) + _MIDDLE * self.count
         return total / self.count / 255
 
     @property
     def covariance(self) -> np.ndarray:
-        """Of pixels in [0, 1], by N, f64[D, D]; the rows of constant features are exactly 0."""
-        found = self.cross / self.count
-        mean = self.first / self.count
-        for row, of_feature in zip(found, mean, strict=True):  # a row at a time, for the sake of memory
-            row -= of_feature * mean
-        still = np.diagonal(found) == 0
-        found[still] = found[:, still] = 0
-        found /= 255**2
-        return found
+        """The covariance f64[D, D] (by N) of pixels in [0, 1]; rows and columns of constant features are exactly 0."""
+        covariance = self.cross / self.count
+        means = self.first / self.count
+        for row, mean in zip(covariance, means, strict=True):  # one row at a time, to save memory
+            row -= mean * means
+        constant = np.diagonal(covariance) == 0
+        covariance[constant] = covariance[:, constant] = 0
+        covariance /= 255**2
+        return covariance
 
 
 def pixel_sums(batches: Batches) -> PixelSums:
-    """First and second moments of each feature; `DataError` where there are no images."""
+    """Return the sums for the mean and variance of each feature; raise `DataError` if there are no images."""
     count, first, second = 0, np.zeros((), np.int64), np.zeros((), np.int64)
     for chunk in _chunks(batches):
         count += len(chunk)
@@ -79,7 +79,7 @@ def pixel_sums(batches: Batches) -> PixelSums:
 
 
 def cross_sums(batches: Batches) -> CrossSums:
-    """First moments of each feature and of each pair of features; `DataError` where there are no images."""
+    """Return the sums for the mean and covariance of the features; raise `DataError` if there are no images."""
     sums: CrossSums | None = None
     for chunk in _chunks(batches):
         h, w, c = chunk.shape[1:]

@@ -1,4 +1,4 @@
-"""A mean, and a standard deviation, for each pixel of each channel: the mean image, and standardized features."""
+"""Preprocessing per pixel and channel: subtraction of the mean image, and standardization of features."""
 
 import dataclasses
 from typing import Any
@@ -14,13 +14,13 @@ from jaxtrain.data.preprocessing.moments import pixel_sums
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PixelNormalization:
-    """`mean` and `std` f64[H, W, C] of pixels in [0, 1]; an image becomes `(pixel / 255 - mean) / std`."""
+    """A normalization by pixel: `(pixel / 255 - mean) / std`, with `mean` and `std` f64[H, W, C] in [0, 1]."""
 
     mean: np.ndarray
     std: np.ndarray
 
     def apply(self, images: jax.Array) -> jax.Array:
-        """See `Preprocessing`; one multiplication and one addition a pixel."""
+        """See `Preprocessing`; a pixel takes one multiplication and one addition."""
         axes = (1,) * (images.ndim - 3)
         scale, shift = (1 / (255 * self.std)).astype(np.float32), (-self.mean / self.std).astype(np.float32)
         return images.astype(jnp.float32) * scale.reshape(*axes, *scale.shape) + shift.reshape(*axes, *shift.shape)
@@ -34,7 +34,7 @@ class PixelNormalization:
 
 @dataclasses.dataclass(frozen=True)
 class Pixels(Recipe):
-    """The recipe of both kinds; `epsilon` is None where nothing is divided."""
+    """The recipe of `mean_image`, with `epsilon` None, and of `standardize`."""
 
     epsilon: float | None
 
@@ -50,25 +50,43 @@ class Pixels(Recipe):
         """See `Recipe`."""
         if not isinstance(fitted, PixelNormalization):
             return False
-        again = self.fit(batches)
-        return np.array_equal(again.mean, fitted.mean) and np.array_equal(again.std, fitted.std)
+        refitted = self.fit(batches)
+        return np.array_equal(refitted.mean, fitted.mean) and np.array_equal(refitted.std, fitted.std)
 
 
 def mean_image() -> Recipe:
-    """`pixel / 255` less the mean of the training images at that pixel and channel.
+    """Subtract the mean image of the training images: `pixel / 255 - mean`, with a mean per pixel and channel.
 
-    Krizhevsky et al. 2012 and He et al. (CIFAR-10) leave pixels in 0..255; here they are in [0, 1] throughout. Behind
-    batch normalization that is no difference.
+    Krizhevsky et al. 2012 and He et al. (CIFAR-10) keep pixels in 0..255, while here they are in [0, 1]. Before batch
+    normalization the two are equivalent.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxtrain.data import preprocessing
+      >>> images = np.array([[[[0, 51]]], [[[102, 255]]]], np.uint8)  # two images of 1x1 pixel, 2 channels
+      >>> print(preprocessing.mean_image().fit([images]).apply(images).reshape(2, 2).round(2))
+      [[-0.2 -0.4]
+       [ 0.2  0.4]]
     """
     return Pixels(None)
 
 
 def standardize(epsilon: NonNegativeFloat = 0.0) -> Recipe:
-    """Each feature less its mean, divided by its standard deviation (by N); a constant one is not divided.
+    """Standardize each feature: `(pixel / 255 - mean) / sqrt(variance + epsilon)`, with the variance by N.
+
+    A constant feature is not divided.
 
     Args:
-      epsilon: added to the variances, in squares of pixels in [0, 1]. A pixel that differs in few training images has
-        a tiny deviation, and another image's value there becomes huge: at the margins of MNIST beyond 100. 1e-2 or so
-        keeps it small.
+      epsilon: the constant added to the variances, in units of squared pixels in [0, 1]. A pixel that varies in few
+        training images has a tiny standard deviation. Its values in other images then become huge (above 100 at
+        the margins of MNIST); about 1e-2 keeps them small.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxtrain.data import preprocessing
+      >>> images = np.array([[[[0, 51]]], [[[102, 255]]]], np.uint8)  # two images of 1x1 pixel, 2 channels
+      >>> print(preprocessing.standardize(epsilon=0.01).fit([images]).apply(images).reshape(2, 2).round(2))
+      [[-0.89 -0.97]
+       [ 0.89  0.97]]
     """
     return Pixels(epsilon)

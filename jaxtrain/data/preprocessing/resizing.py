@@ -1,16 +1,16 @@
-"""What is done once to the images of a data set, when they are loaded: resizing and padding."""
+"""Resizing and padding of images at loading."""
 
 import numpy as np
 
 
 def resized_shape(shape: tuple[int, int, int], resize: tuple[int, int] | None, pad: int) -> tuple[int, int, int]:
-    """Height, width and channels after `resize` and then `pad`."""
+    """Return the height, width and channels after `resize` and then `pad`."""
     height, width = resize or shape[:2]
     return height + 2 * pad, width + 2 * pad, shape[2]
 
 
 def resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`images` uint8[N, H, W, C] resampled to `size` (height, width), bilinear, antialiased when shrinking."""
+    """Resample `images` uint8[N, H, W, C] to `size` (height, width), bilinear, with antialiasing when shrinking."""
     from PIL import Image
 
     if images.shape[1:3] == size:
@@ -24,5 +24,5 @@ def resize_images(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def pad_images(images: np.ndarray, pad: int) -> np.ndarray:
-    """`images` uint8[N, H, W, C] with `pad` pixels of 0 on each side."""
+    """Pad `images` uint8[N, H, W, C] with `pad` zero pixels on each side."""
     return np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0))) if pad else images

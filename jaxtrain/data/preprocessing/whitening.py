@@ -1,4 +1,4 @@
-"""Principal components of the training images: decorrelated, whitened, and whitened as images (ZCA)."""
+"""Preprocessing by principal components of the training images: PCA, PCA whitening and ZCA whitening."""
 
 import dataclasses
 import math
@@ -12,17 +12,17 @@ from jaxtrain.data.preprocessing.linear import LinearMap
 from jaxtrain.data.preprocessing.moments import cross_sums, pixel_sums
 
 MOST_FEATURES = 8192
-"""Their covariance takes 0.5 GiB, and so do its eigenvectors, whose time grows with the cube of this."""
+"""The largest number of features; their covariance and its eigenvectors take 0.5 GiB each, and cubic time."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spectrum:
-    """What a covariance is made of.
+    """The mean and the principal components of images.
 
     Attributes:
-      mean: f64[H, W, C], of pixels in [0, 1].
-      variances: f64[D], along the components, the largest first; by N.
-      vectors: f64[D, D], the components as columns; the largest entry of each is positive.
+      mean: the mean f64[H, W, C] of pixels in [0, 1].
+      variances: the variances f64[D] (by N) along the components, in descending order.
+      vectors: the components f64[D, D] as columns, with signs that make the entry of largest magnitude positive.
     """
 
     mean: np.ndarray
@@ -31,7 +31,7 @@ class Spectrum:
 
 
 def spectrum(batches: Batches) -> Spectrum:
-    """The principal components of images uint8[N, H, W, C]."""
+    """Compute the principal components of images uint8[N, H, W, C]."""
     sums = cross_sums(batches)
     variances, vectors = np.linalg.eigh(sums.covariance)
     variances, vectors = variances[::-1], vectors[:, ::-1]
@@ -41,12 +41,12 @@ def spectrum(batches: Batches) -> Spectrum:
 
 @dataclasses.dataclass(frozen=True)
 class Components(Recipe):
-    """The recipe of the kinds that look at all features together.
+    """The recipe of `pca`, `whiten` and `zca`.
 
     Attributes:
-      components: how many are kept, of the largest variance; None for all.
-      epsilon: added to variances before division by their root; None where nothing is divided.
-      rotate_back: whether what is left of an image is given as pixels again.
+      components: the number of components with the largest variances that are kept; None for all.
+      epsilon: the constant added to variances before division by their square root; None for no division.
+      rotate_back: whether the result is transformed back to pixels.
     """
 
     components: int | None
@@ -59,33 +59,36 @@ class Components(Recipe):
         features = math.prod(image_shape)
         if features > MOST_FEATURES:
             raise ValueError(
-                f"an image of {h}x{w}x{c} has {features:,} features, and their covariance would take "
-                f"{8 * features**2 / 2**30:,.0f} GiB; at most {MOST_FEATURES:,} are taken. Use mean_std, mean_image or "
-                "standardize, which look at one feature at a time, or make images smaller with data.resize"
+                f"an image of {h}x{w}x{c} has {features:,} features, whose covariance would take "
+                f"{8 * features**2 / 2**30:,.0f} GiB; at most {MOST_FEATURES:,} are supported. Use mean_std, "
+                "mean_image or standardize, which treat each feature separately, or reduce the size with data.resize"
             )
         if self.components is not None and self.components > features:
-            raise ValueError(f"{self.components:,} components are wanted, and an image of {h}x{w}x{c} has {features:,}")
+            raise ValueError(
+                f"components={self.components:,} is more than the {features:,} features of an image of {h}x{w}x{c}; "
+                "choose a smaller number"
+            )
 
     def fit(self, batches: Batches) -> LinearMap:
         """See `Recipe`."""
-        found = spectrum(batches)
-        gains = _gains(found.variances, self.epsilon)[: self.components]
-        vectors = found.vectors[:, : self.components]
+        principal = spectrum(batches)
+        gains = _gains(principal.variances, self.epsilon)[: self.components]
+        vectors = principal.vectors[:, : self.components]
         matrix = vectors * gains
         back = vectors * np.divide(1.0, gains, out=np.zeros_like(gains), where=gains > 0)
         if self.rotate_back:
             matrix, back = matrix @ vectors.T, back @ vectors.T
         else:
             back = back.T
-        return LinearMap(found.mean, matrix.astype(np.float32), np.ascontiguousarray(back, np.float32))
+        return LinearMap(principal.mean, matrix.astype(np.float32), np.ascontiguousarray(back, np.float32))
 
     def fits(self, fitted: Any, batches: Batches) -> bool:
-        """See `Recipe`. Eigenvectors are not computed again: another library's differ in their last bits."""
+        """See `Recipe`. Eigenvectors are not compared, since those of another library differ in their last bits."""
         return isinstance(fitted, LinearMap) and np.array_equal(fitted.mean, pixel_sums(batches).mean)
 
 
 def _gains(variances: np.ndarray, epsilon: float | None) -> np.ndarray:
-    """What each component is multiplied by; 0 where there is no variance but that of rounding."""
+    """Return the factor of each component; 0 for components whose variance is only rounding error."""
     if epsilon is None:
         return np.ones_like(variances)
     least = variances.max() * len(variances) * np.finfo(np.float64).eps
@@ -94,34 +97,64 @@ def _gains(variances: np.ndarray, epsilon: float | None) -> np.ndarray:
 
 
 def pca(components: PositiveInt | None = None, rotate_back: bool = False) -> Recipe:
-    """Centered and rotated to principal components: the covariance is diagonal, the largest variance first.
+    """Center images and rotate them to principal components: a diagonal covariance, the largest variance first.
 
-    The coordinates are laid out in the shape of the image (component i at place i of the flattened image), so that any
-    model takes them; but neighbors in it are none in the picture, which is for dense nets and not for convolutions.
+    The result has the shape of the image, with component i at index i of the flattened image, so that any model accepts
+    it. Neighboring values are not neighboring pixels, so it suits dense networks, not convolutions.
 
     Args:
-      components: how many coordinates are kept, at most H * W * C; the others are 0. None for all.
-      rotate_back: gives pixels again, of which the components left out are missing: for convolutions.
+      components: the number of components that are kept, at most H * W * C; the others are 0. None for all.
+      rotate_back: whether the result is transformed back to pixels without the dropped components, for convolutions.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxtrain.data import preprocessing
+      >>> images = np.array([[10, 20], [30, 40], [50, 60]], np.uint8).reshape(3, 1, 1, 2)  # 1x1 pixel, 2 channels
+      >>> print(np.abs(preprocessing.pca().fit([images]).apply(images)).reshape(3, 2).round(3))
+      [[0.111 0.   ]
+       [0.    0.   ]
+       [0.111 0.   ]]
     """
     return Components(components, None, rotate_back)
 
 
 def whiten(epsilon: NonNegativeFloat = 1e-5, components: PositiveInt | None = None) -> Recipe:
-    """Principal components, each divided by sqrt(variance + epsilon); laid out as with `pca`.
+    """Whiten images by PCA: each principal component divided by sqrt(variance + epsilon), in the order of `pca`.
 
     Args:
-      epsilon: in squares of pixels in [0, 1]. With 0 the covariance is I, and noise is as large as anything.
-      components: how many coordinates are kept, at most H * W * C; the others are 0. None for all.
+      epsilon: the constant added to the variances, in units of squared pixels in [0, 1]. With 0 the covariance is I,
+        and components of pure noise are amplified to the same variance as all others.
+      components: the number of components that are kept, at most H * W * C; the others are 0. None for all.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxtrain.data import preprocessing
+      >>> images = np.random.RandomState(0).randint(0, 256, (100, 2, 1, 1)).astype(np.uint8)
+      >>> whitened = preprocessing.whiten(epsilon=0.0).fit([images]).apply(images).reshape(100, 2)
+      >>> print(np.abs(np.cov(whitened, rowvar=False, bias=True)).round(2))
+      [[1. 0.]
+       [0. 1.]]
     """
     return Components(components, epsilon, False)
 
 
 def zca(epsilon: NonNegativeFloat = 1e-2) -> Recipe:
-    """Whitened by the symmetric matrix U (S + epsilon)^(-1/2) U': of all whitened images those nearest to the images.
+    """Whiten images by ZCA, the symmetric matrix U (S + epsilon)^(-1/2) U'.
+
+    Of all whitening transforms this one changes the images least.
 
     Args:
-      epsilon: added to the variances S of principal components, in squares of pixels in [0, 1]. Larger values leave
-        more of the small components, which are noise mostly. Libraries that first bring pixels to variance 1 write it
-        in that unit: 0.1 there is 0.1 times the mean variance of a pixel here, 0.006 for CIFAR-10.
+      epsilon: the constant added to the variances S of the principal components, in units of squared pixels in [0, 1].
+        Larger values amplify the small components less, which are mostly noise. Libraries that first scale pixels to
+        variance 1 state epsilon in that unit: 0.1 there is 0.1 times the mean pixel variance here, 0.006 for CIFAR-10.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxtrain.data import preprocessing
+      >>> images = np.random.RandomState(0).randint(0, 256, (100, 2, 1, 1)).astype(np.uint8)
+      >>> whitened = preprocessing.zca(epsilon=0.0).fit([images]).apply(images).reshape(100, 2)
+      >>> print(np.abs(np.cov(whitened, rowvar=False, bias=True)).round(2))
+      [[1. 0.]
+       [0. 1.]]
     """
     return Components(None, epsilon, True)

@@ -1,1 +1,1 @@
-"""Sources: each finds the files of a data set, and reads a split into arrays when it is asked for."""
+"""Sources: each one finds the files of a data set and reads its splits on demand."""

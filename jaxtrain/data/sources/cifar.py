@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in the forms in which they are handed around: binary or pickled batches, packed or not."""
+"""CIFAR-10 and CIFAR-100 from their binary or pickled batches, compressed or not."""
 
 import dataclasses
 import gzip
@@ -19,7 +19,7 @@ from jaxtrain.data.sources.safe_pickle import load_pickle
 from jaxtrain.errors import DataError
 
 SIZES: Mapping[str, int] = {"train": 50_000, "test": 10_000}
-"""Images of each split; every batch file of a split holds the same share."""
+"""The number of images in each split; every batch file of a split holds an equal share."""
 
 _PIXELS = 3 * 32 * 32
 _CHUNK = 2**20
@@ -27,41 +27,58 @@ _ORIGIN = "www.cs.toronto.edu/~kriz/cifar.html"
 
 
 def cifar10(*, directory: Path | None) -> Dataset:
-    """50,000 + 10,000 photographs, 32x32 RGB, in 10 classes (Krizhevsky 2009).
+    """Return CIFAR-10: 50,000 training and 10,000 test photographs, 32x32 RGB, in 10 classes (Krizhevsky 2009).
 
-    Read from the original binary batches (`data_batch_1.bin` ..., in `cifar-10-batches-bin` or loose), the pickled
-    ones (`data_batch_1` ..., in `cifar-10-batches-py` or loose), each plain or as `.xz`, or the archive
-    `cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz`, in `directory`/cifar10, /cifar-10 or `directory` itself.
+    The files are the binary batches (`data_batch_1.bin` ..., in `cifar-10-batches-bin` or directly), the pickled
+    batches (`data_batch_1` ..., in `cifar-10-batches-py` or directly), each plain or as `.xz`, or the archive
+    `cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz`.
+
+    Args:
+      directory: the data directory; the files are in its folder `cifar10` or `cifar-10`, or in `directory` itself.
 
     Raises:
-      DataError: the files are missing or damaged, or a pickle holds anything but arrays.
+      DataError: the files are missing or damaged, or a pickle contains anything but arrays.
+
+    Example:
+      >>> import pathlib
+      >>> import jaxtrain
+      >>> try:
+      ...     jaxtrain.data.cifar10(directory=pathlib.Path("/nowhere"))
+      ... except jaxtrain.JaxtrainError as error:
+      ...     print(str(error).partition(";")[0])
+      cifar10: the data directory /nowhere does not exist
     """
     return _dataset(_CIFAR10, directory)
 
 
 def cifar100(*, directory: Path | None, labels: Literal["fine", "coarse"] = "fine") -> Dataset:
-    """50,000 + 10,000 photographs, 32x32 RGB, in 100 classes or the 20 groups of them (Krizhevsky 2009).
+    """Return CIFAR-100: 50,000 + 10,000 photographs, 32x32 RGB, in 100 classes or 20 superclasses (Krizhevsky 2009).
 
-    Read from `train.bin` and `test.bin` (in `cifar-100-binary` or loose), the pickles `train` and `test` (in
-    `cifar-100-python` or loose), each plain or as `.xz`, or the archive `cifar-100-binary.tar.gz` or
-    `cifar-100-python.tar.gz`, in `directory`/cifar100, /cifar-100 or `directory` itself.
+    The files are `train.bin` and `test.bin` (in `cifar-100-binary` or directly), the pickles `train` and `test` (in
+    `cifar-100-python` or directly), each plain or as `.xz`, or the archive `cifar-100-binary.tar.gz` or
+    `cifar-100-python.tar.gz`.
 
     Args:
-      directory: the data directory.
-      labels: "fine" for the 100 classes, "coarse" for the 20 groups.
+      directory: the data directory; the files are in its folder `cifar100` or `cifar-100`, or in `directory` itself.
+      labels: "fine" for the 100 classes, "coarse" for the 20 superclasses.
 
     Raises:
-      DataError: the files are missing or damaged, or a pickle holds anything but arrays.
+      DataError: the files are missing or damaged, or a pickle contains anything but arrays.
+
+    Example:
+      >>> from jaxtrain.config import DatasetSpec
+      >>> print(DatasetSpec("cifar100", labels="coarse"))
+      cifar100(labels='coarse')
     """
     return _dataset(_CIFAR100_COARSE if labels == "coarse" else _CIFAR100_FINE, directory)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Variant:
-    """One of the data sets and how its files are called.
+    """The file names and formats of one of the data sets.
 
-    A binary record is `label_bytes` labels, of which `label_byte` counts, then the red, green and blue planes.
-    A pickled batch is a dict with `data` uint8[N, 3072] and the labels as a list under `label_key`.
+    A binary record consists of `label_bytes` labels and the red, green and blue planes; the label is at index
+    `label_byte`. A pickled batch is a dict with `data` uint8[N, 3072] and a list of labels under `label_key`.
     """
 
     name: str
@@ -78,7 +95,7 @@ class _Variant:
 
 
 class _Batch(NamedTuple):
-    """The bytes of a batch file, and what to call it in messages."""
+    """The bytes of a batch file, and its path for messages."""
 
     path: str
     content: bytes
@@ -86,9 +103,8 @@ class _Batch(NamedTuple):
 
 def _dataset(variant: _Variant, directory: Path | None) -> Dataset:
     search = Search(variant.name, directory, (variant.name, variant.stem, ""), _ORIGIN)
-    found = search.find(
-        _loose(variant, "binary", ".bin"), _loose(variant, "python", ""), *_archives(variant, "binary", "python")
-    )
+    loose = _loose_form(variant, "binary", ".bin"), _loose_form(variant, "python", "")
+    found = search.find(*loose, *_archive_forms(variant, "binary", "python"))
     return Dataset(
         name=variant.name,
         num_classes=len(variant.class_names),
@@ -99,21 +115,21 @@ def _dataset(variant: _Variant, directory: Path | None) -> Dataset:
     )
 
 
-def _loose(variant: _Variant, form: str, suffix: str) -> Form:
+def _loose_form(variant: _Variant, form: str, suffix: str) -> Form:
     names = [f"{batch}{suffix}" for batches in variant.batches.values() for batch in batches]
     folder = variant.folders[form]
     files = tuple((name, f"{name}.xz", f"{folder}/{name}", f"{folder}/{name}.xz") for name in names)
     return Form(form, files, f"{', '.join(names[:-1])} and {names[-1]} (plain or .xz, loose or in {folder})")
 
 
-def _archives(variant: _Variant, *forms: str) -> Iterator[Form]:
+def _archive_forms(variant: _Variant, *forms: str) -> Iterator[Form]:
     for form in forms:
         name = f"{variant.stem}-{form}.tar.gz"
         yield Form(form, ((name,),), name)
 
 
 def _class_names(variant: _Variant, found: Found) -> tuple[str, ...]:
-    """The names in the meta file beside loose batches, else the known ones: an archive is not unpacked for them."""
+    """Return the class names of the meta file beside loose batches, or the known names for an archive."""
     meta = found.files[0].parent / (variant.names_file if found.form == "binary" else variant.meta_file)
     if _is_archive(found) or not is_file(meta):
         return variant.class_names
@@ -124,9 +140,9 @@ def _class_names(variant: _Variant, found: Found) -> tuple[str, ...]:
     else:
         lines = load_pickle(content, meta).get(variant.names_key)
     if not isinstance(lines, list) or not all(isinstance(line, bytes | str) for line in lines):
-        raise DataError(f"{meta} holds no list {variant.names_key!r}; remove or replace it")
+        raise DataError(f"{meta} contains no list {variant.names_key!r} of class names; remove or replace it")
     if len(lines) != len(variant.class_names):
-        raise DataError(f"{meta} names {len(lines)} classes where there are {len(variant.class_names)}; replace it")
+        raise DataError(f"{meta} names {len(lines)} classes instead of {len(variant.class_names)}; replace it")
     return tuple(line.decode("utf-8", "replace") if isinstance(line, bytes) else line for line in lines)
 
 
@@ -138,29 +154,29 @@ def _read(variant: _Variant, found: Found, split: str) -> ArraySource:
     names = variant.batches[split]
     if _is_archive(found):
         suffix = ".bin" if found.form == "binary" else ""
-        batches = _members(found.files[0], [f"{name}{suffix}" for name in names])
+        batches = _read_members(found.files[0], [f"{name}{suffix}" for name in names])
     else:
         first = 0 if split == "train" else len(variant.batches["train"])
-        with ThreadPoolExecutor() as pool:  # unpacking xz takes over a second a batch and leaves the interpreter free
-            batches = list(pool.map(_batch, found.files[first : first + len(names)]))
+        with ThreadPoolExecutor() as pool:  # xz takes over a second per batch and releases the GIL
+            batches = list(pool.map(_read_batch, found.files[first : first + len(names)]))
     size = SIZES[split]
     share = size // len(names)
     images, labels = np.empty((size, 32, 32, 3), np.uint8), np.empty(size, np.int32)
     for start, batch in zip(range(0, size, share), batches, strict=True):
-        planes, batch_labels = (_binary if found.form == "binary" else _pickled)(variant, batch, share)
+        planes, batch_labels = (_parse_binary if found.form == "binary" else _parse_pickle)(variant, batch, share)
         images[start : start + share] = planes.reshape(share, 3, 32, 32).transpose(0, 2, 3, 1)
         labels[start : start + share] = batch_labels
     return ArraySource(images, labels)
 
 
-def _batch(path: Path) -> _Batch:
+def _read_batch(path: Path) -> _Batch:
     with reading(path, lzma.LZMAError):
         content = path.read_bytes()
         return _Batch(str(path), lzma.decompress(content) if path.suffix == ".xz" else content)
 
 
-def _members(archive: Path, names: list[str]) -> list[_Batch]:
-    """The regular files of the archive with these names, whatever folder they are in; nothing is written to disk."""
+def _read_members(archive: Path, names: list[str]) -> list[_Batch]:
+    """Read the regular files of the archive with these names, in any folder; nothing is written to disk."""
     contents: dict[str, bytes] = {}
     with reading(archive, tarfile.TarError, zlib.error), gzip.open(archive) as stream:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
@@ -169,36 +185,36 @@ def _members(archive: Path, names: list[str]) -> list[_Batch]:
                 if name in names and name not in contents and member.isreg():
                     file = tar.extractfile(member)
                     contents[name] = file.read() if file else b""
-        while stream.read(_CHUNK):  # the checksum of the whole stands at the very end
+        while stream.read(_CHUNK):  # reads to the end, where the checksum of the archive is verified
             pass
     missing = [name for name in names if name not in contents]
     if missing:
-        raise DataError(f"{archive} does not hold {', '.join(missing)}; get it again from {_ORIGIN}")
+        raise DataError(f"{archive} does not contain {', '.join(missing)}; download it again from {_ORIGIN}")
     return [_Batch(f"{archive}/{name}", contents[name]) for name in names]
 
 
-def _binary(variant: _Variant, batch: _Batch, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Planes uint8[count, 3072] and labels uint8[count] of `count` records."""
+def _parse_binary(variant: _Variant, batch: _Batch, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the planes uint8[count, 3072] and the labels uint8[count] of a binary batch."""
     record = variant.label_bytes + _PIXELS
     if len(batch.content) != count * record:
         raise DataError(
-            f"{batch.path} holds {len(batch.content):,} bytes, not {count:,} records of {record:,}: "
-            f"get it again from {_ORIGIN}"
+            f"{batch.path} holds {len(batch.content):,} bytes, not {count:,} records of {record:,}; "
+            f"download it again from {_ORIGIN}"
         )
     records = np.frombuffer(batch.content, np.uint8).reshape(count, record)
     return records[:, variant.label_bytes :], records[:, variant.label_byte]
 
 
-def _pickled(variant: _Variant, batch: _Batch, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Planes uint8[count, 3072] and labels int32[count] of a batch with `count` images."""
+def _parse_pickle(variant: _Variant, batch: _Batch, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the planes uint8[count, 3072] and the labels int32[count] of a pickled batch."""
     content = load_pickle(batch.content, batch.path)
     planes, labels = content.get("data"), content.get(variant.label_key)
     if not isinstance(planes, np.ndarray) or planes.dtype != np.uint8 or planes.shape != (count, _PIXELS):
-        raise DataError(f"{batch.path} holds no uint8 array 'data' of shape {(count, _PIXELS)}: replace it")
+        raise DataError(f"{batch.path} contains no uint8 array 'data' of shape {(count, _PIXELS)}; replace it")
     if isinstance(labels, np.ndarray):
         labels = labels.tolist()
     if not isinstance(labels, list) or len(labels) != count or not all(type(label) is int for label in labels):
-        raise DataError(f"{batch.path} holds no list {variant.label_key!r} of {count:,} whole numbers: replace it")
+        raise DataError(f"{batch.path} contains no list {variant.label_key!r} of {count:,} integers; replace it")
     with reading(batch.path, OverflowError):
         return planes, np.asarray(labels, np.int32)
 

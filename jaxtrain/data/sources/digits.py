@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits that are embedded in scikit-learn: a real data set with nothing to download."""
+"""The 1,797 handwritten digits that scikit-learn includes: a real data set without a download."""
 
 import gzip
 import importlib.util
@@ -17,14 +17,20 @@ _LEVELS = 16
 
 
 def digits() -> Dataset:
-    """8x8 grey images of the digits 0 to 9, 1,437 for training and 360 held out.
+    """Return 8x8 gray images of the digits 0 to 9: 1,437 for training and 360 for test.
 
-    The original's values 0..16 become uint8 as `round(value * 255 / 16)`, which keeps them apart: 17 levels on 256,
-    and `round(pixel * 16 / 255)` gives the original back. Alpaydin & Kaynak 1998, UCI Optical Recognition of
-    Handwritten Digits (its test part, as in `sklearn.datasets.load_digits`).
+    The original values 0..16 become uint8 as `round(value * 255 / 16)`, and `round(pixel * 16 / 255)` restores them.
+    The source is Alpaydin & Kaynak 1998, UCI Optical Recognition of Handwritten Digits (its test part, as in
+    `sklearn.datasets.load_digits`).
 
     Raises:
       DataError: scikit-learn is not installed, or its copy of the data is damaged.
+
+    Example:
+      >>> import jaxtrain
+      >>> train = jaxtrain.data.digits().load("train")
+      >>> train.images.shape, train.labels[:5].tolist()
+      ((1437, 8, 8, 1), [6, 5, 3, 4, 4])
     """
     path = _find()
     return Dataset(
@@ -38,21 +44,20 @@ def digits() -> Dataset:
 
 
 def _find() -> Path:
-    # Finding the package does not run it: `import sklearn` costs most of a second, and the csv is all that is needed.
+    # `find_spec` does not import the package, which would take most of a second; only the csv file is needed.
     spec = importlib.util.find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
-        raise DataError("digits: scikit-learn, which holds the images, is not installed; install scikit-learn")
+        raise DataError("digits: scikit-learn, which includes the images, is not installed; install scikit-learn")
     return Path(spec.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
 
 
 def _read(path: Path, split: str) -> ArraySource:
-    """The csv holds 64 pixels in 0..16 and the label in every row."""
+    """Read a split from the csv file, in which each row has 64 pixels in 0..16 and the label."""
     with reading(path, ValueError, OverflowError, zlib.error), gzip.open(path, "rb") as file:
         table = np.array([line.split(b",") for line in file.read().splitlines()]).astype(np.uint8)
     if table.shape != (_TRAIN + _TEST, 65):
-        raise DataError(f"{path} holds a table of {table.shape}, not of {(_TRAIN + _TEST, 65)}: reinstall scikit-learn")
-    # RandomState, not default_rng: numpy keeps the former's stream the same for ever, so that the held-out images
-    # are the same ones with every version of numpy.
+        raise DataError(f"{path} has a table of {table.shape}, not of {(_TRAIN + _TEST, 65)}; reinstall scikit-learn")
+    # RandomState, not default_rng: numpy never changes its stream, so the test images are the same with every version.
     order = np.random.RandomState(0).permutation(len(table))
     rows = table[order[:_TEST] if split == "test" else order[_TEST:]]
     images = np.round(rows[:, :64] * (255 / _LEVELS)).astype(np.uint8).reshape(-1, 8, 8, 1)

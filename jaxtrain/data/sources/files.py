@@ -1,4 +1,4 @@
-"""Finding a data set's files, and saying of those that are missing or unreadable what, where and what to do."""
+"""Functions that find a data set's files, with clear errors for missing or unreadable ones."""
 
 import contextlib
 import dataclasses
@@ -12,12 +12,12 @@ from jaxtrain.errors import DataError
 
 
 class Form(NamedTuple):
-    """One way in which a data set is handed around: a set of files that belong together.
+    """One form in which a data set is distributed: a set of files that belong together.
 
     Attributes:
-      name: by which the reader knows what it was given.
-      files: each file as the names that it may have, relative to the folder; the first that exists is taken.
-      text: the files in words, for messages.
+      name: the name of the form, which tells the reader the format.
+      files: the alternative names of each file, relative to the folder; the first existing one is used.
+      text: the description of the files for messages.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Form(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The name of the form that is there and its files, in the order of `Form.files`."""
+    """The name of the form that was found and its files, in the order of `Form.files`."""
 
     form: str
     files: tuple[Path, ...]
@@ -34,13 +34,13 @@ class Found(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """Where the files of a data set may lie, and where they come from.
+    """The possible locations of a data set's files, and their source.
 
     Attributes:
-      name: the data set, for messages.
-      directory: the run's data directory; None where none is configured.
-      folders: places under `directory` in the order of preference; "" is `directory` itself.
-      origin: the site where the files are to be had; empty where they are the user's own.
+      name: the data set's name for messages.
+      directory: the run's data directory; None if none is configured.
+      folders: the folders under `directory` in order of preference; "" is `directory` itself.
+      origin: the site from which the files can be downloaded; empty for a user's own files.
     """
 
     name: str
@@ -49,34 +49,34 @@ class Search:
     origin: str = ""
 
     def find(self, *forms: Form) -> Found:
-        """The first form that is complete in one of the folders; `DataError` names what is missing, and where."""
+        """Return the first form that is complete in one of the folders; raise `DataError` with the missing files."""
         wanted = ", or ".join(form.text for form in forms)
-        root = data_directory(self.name, self.directory, self._wish(wanted))
-        places = [root / folder for folder in self.folders]
+        root = data_directory(self.name, self.directory, self._describe(wanted))
+        folders = [root / folder for folder in self.folders]
         incomplete = ""
-        for place in places:
+        for folder in folders:
             for form in forms:
-                found = [_first(place, names) for names in form.files]
+                found = [_find_first(folder, names) for names in form.files]
                 files = tuple(path for path in found if path is not None)
                 if len(files) == len(form.files):
                     return Found(form.name, files)
                 if files and not incomplete:
                     missing = [names[0] for names, path in zip(form.files, found, strict=True) if path is None]
-                    incomplete = f"{self.name}: {_join(files)} found, but not {_join(missing)} beside"
+                    incomplete = f"{self.name}: found {_join(files)}, but not {_join(missing)}"
         if incomplete:
-            raise DataError(f"{incomplete}; {self._advice(places[0])}")
-        raise DataError(f"{self.name}: not in {_join(places)}. Looked for {wanted}; {self._advice(places[0])}")
+            raise DataError(f"{incomplete}; {self._advice(folders[0])}")
+        raise DataError(f"{self.name}: not found in {_join(folders)}; expected {wanted}; {self._advice(folders[0])}")
 
-    def _wish(self, wanted: str) -> str:
+    def _describe(self, wanted: str) -> str:
         return f"{wanted} (from {self.origin})" if self.origin else wanted
 
-    def _advice(self, place: Path) -> str:
-        source = f"get what is missing from {self.origin} and put it" if self.origin else "put what is missing"
-        return f"{source} into {place}"
+    def _advice(self, folder: Path) -> str:
+        source = f"download what is missing from {self.origin} and put it" if self.origin else "put what is missing"
+        return f"{source} into {folder}"
 
 
 def data_directory(name: str, directory: Path | None, wanted: str) -> Path:
-    """`directory` when it is configured and there; else `DataError` says so and names the files `wanted`."""
+    """Return `directory` if it is configured and exists; else raise `DataError` with the files `wanted`."""
     if directory is None:
         raise DataError(
             f"{name}: no data directory is configured; set data.directory in the config, pass --data-dir DIR, or set "
@@ -94,10 +94,10 @@ def data_directory(name: str, directory: Path | None, wanted: str) -> Path:
 
 @contextlib.contextmanager
 def reading(path: object, *damage: type[Exception]) -> Iterator[None]:
-    """Turns what goes wrong while `path` is read into a `DataError` that names it.
+    """Convert exceptions during the reading of `path` to a `DataError` with the path, inside a `with` block.
 
-    An `OSError` of the system (permission, a loop of links) says that the file cannot be got at; one of a decoder,
-    an `EOFError`, and the exceptions in `damage` say that its contents are no good.
+    An `OSError` of the system (permission, a loop of links) means that the file cannot be accessed. An `OSError` of a
+    decoder, an `EOFError`, and the exceptions in `damage` mean that its contents are invalid.
     """
     caught: tuple[type[Exception], ...] = (OSError, EOFError, *damage)
     try:
@@ -111,37 +111,37 @@ def reading(path: object, *damage: type[Exception]) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """The error's own words, for a sentence: its first line without the full stop, or its name if it says nothing."""
+    """Return the first line of the error's message without its period, or the error's class name if it is empty."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(". ") if lines else type(error).__name__
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a file; `DataError` where the system will not say."""
+    """Return whether `path` is a file; raise `DataError` if the system denies access."""
     return stat.S_ISREG(_mode(path))
 
 
 def is_directory(path: Path) -> bool:
-    """Whether `path` is a directory; `DataError` where the system will not say."""
+    """Return whether `path` is a directory; raise `DataError` if the system denies access."""
     return stat.S_ISDIR(_mode(path))
 
 
 def _mode(path: Path) -> int:
-    # Path.is_file answers False to some of the system's errors and raises others, which ones changes with Python.
+    # Path.is_file returns False for some system errors and raises others, depending on the Python version.
     with reading(path):
         try:
             return path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
             return 0
-        except ValueError:  # a name that no file can have, such as one with a zero byte
+        except ValueError:  # an invalid file name, such as one with a zero byte
             return 0
 
 
-def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
+def _find_first(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((folder / name for name in names if is_file(folder / name)), None)
 
 
 def _join(items: list[Path] | list[str] | tuple[Path, ...]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Join items as `a`, `a and b`, or `a, b and c`."""
     words = [str(item) for item in items]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

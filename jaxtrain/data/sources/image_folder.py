@@ -1,4 +1,4 @@
-"""A folder of images by class, SPLIT/CLASS/*.jpg: the layout in which one's own pictures usually lie."""
+"""Data sets in folders of images by split and class, SPLIT/CLASS/*.jpg."""
 
 import os
 from pathlib import Path
@@ -26,32 +26,37 @@ def image_folder(
     test: Annotated[str, NonEmpty()] | None = "val",
     channels: Literal[1, 3] = 3,
 ) -> Dataset:
-    """Images in folders by split and class; the class names are those of the train split's folders, sorted.
+    """Return images in folders SPLIT/CLASS; the class names are the sorted folder names of the train split.
 
-    Images are turned upright (EXIF), scaled with antialiasing until they cover `size` and center-cropped to it; with
-    `data.host`, what that says is done to them instead, and `size` is not looked at. Files with other suffixes than
-    jpg, jpeg, png, bmp, webp, gif and ppm, and names that start with a dot, are passed over.
+    Images are rotated upright (EXIF), scaled with antialiasing until they cover `size`, and center-cropped to it. With
+    `data.host`, those transforms apply instead, and `size` is ignored. Only files with the suffixes jpg, jpeg, png,
+    bmp, webp, gif and ppm are read, and names that start with a dot are ignored.
 
     Args:
       directory: the data directory.
-      subdirectory: the folder under `directory` that holds the splits.
-      size: height and width.
+      subdirectory: the folder of the splits under `directory`.
+      size: the height and width of the images.
       train: the folder of the train split.
-      test: the folder of the test split; None where there is none.
-      channels: 3 for RGB, 1 for grey.
+      test: the folder of the test split; None for no test split.
+      channels: the number of channels: 3 for RGB, 1 for gray.
 
     Raises:
-      DataError: a folder is missing or holds no images, the test split has a class that the train split lacks,
-        or, on reading, an image does not decode.
+      DataError: a folder is missing or has no images, or the test split has a class that is not in the train split.
+        When a split is read, an image does not decode.
+
+    Example:
+      >>> from jaxtrain.config import DatasetSpec
+      >>> print(DatasetSpec("image_folder", subdirectory="flowers", size=[64, 64]))
+      image_folder(subdirectory='flowers', size=[64, 64], train='train', test='val', channels=3)
     """
     wanted = f"{Path(subdirectory, train)}/CLASS/*.jpg (or {', '.join(suffix[1:] for suffix in _SUFFIXES[1:])})"
     root = data_directory("image_folder", directory, wanted) / subdirectory
-    classes = _folders(_split(root, train, "train"))
+    classes = _folders(_find_split(root, train, "train"))
     if not classes:
-        raise DataError(f"image_folder: {root / train} holds no folders; it must hold one for every class")
+        raise DataError(f"image_folder: {root / train} holds no folders; it must hold one folder per class")
     splits = {"train": _scan(root / train, classes)}
     if test is not None:
-        splits["test"] = _scan(_split(root, test, "test"), classes)
+        splits["test"] = _scan(_find_split(root, test, "test"), classes)
     height, width = size
 
     def read(split: str) -> ArraySource:
@@ -67,18 +72,18 @@ def image_folder(
         sizes={split: len(paths) for split, (paths, _) in splits.items()},
         class_names=tuple(classes),
         read=read,
-        encoded=lambda split: _encoded(*splits[split], channels),
+        encoded=lambda split: _open_encoded(*splits[split], channels),
     )
 
 
-def _encoded(paths: list[Path], labels: np.ndarray, channels: int) -> EncodedSource:
+def _open_encoded(paths: list[Path], labels: np.ndarray, channels: int) -> EncodedSource:
     def read(index: int) -> Encoded:
         return Encoded(paths[index], int(labels[index]), str(paths[index]))
 
     return EncodedSource(len(paths), read, channels)
 
 
-def _split(root: Path, name: str, option: str) -> Path:
+def _find_split(root: Path, name: str, option: str) -> Path:
     folder = root / name
     if not is_directory(folder):
         known = _folders(root) if is_directory(root) else []
@@ -91,18 +96,18 @@ def _split(root: Path, name: str, option: str) -> Path:
 
 
 def _scan(split: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
-    """The image files of a split by class and name, and their labels int32[N]."""
+    """Return the image files of a split, sorted by class and name, and their labels int32[N]."""
     extra = [name for name in _folders(split) if name not in classes]
     if extra:
         raise DataError(
-            f"image_folder: {split / extra[0]} is the folder of a class that the train split does not have; "
+            f"image_folder: {split / extra[0]} is the folder of a class that is not in the train split; "
             f"remove it, or add the class to the train split{did_you_mean(extra[0], classes)}"
         )
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
         if not is_directory(split / name):
-            raise DataError(f"image_folder: {split} has no folder {name!r}, which the train split has; add it")
+            raise DataError(f"image_folder: {split} has no folder {name!r}, but the train split has one; add it")
         files = [split / name / entry for entry in _names(split / name) if entry.lower().endswith(_SUFFIXES)]
         if not files:
             raise DataError(
@@ -118,6 +123,6 @@ def _folders(path: Path) -> list[str]:
 
 
 def _names(path: Path) -> list[str]:
-    """What the folder holds, sorted, but for hidden files."""
+    """Return the sorted names in a folder, without hidden files."""
     with reading(path):
         return sorted(name for name in os.listdir(path) if not name.startswith("."))

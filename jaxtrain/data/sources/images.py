@@ -1,4 +1,4 @@
-"""Image files made into arrays of one shape: decoding, orientation, color mode, resizing and cropping."""
+"""Functions that decode image files into arrays: orientation, color mode, resizing and cropping."""
 
 import math
 import struct
@@ -15,54 +15,58 @@ from jaxtrain.augment.decode.window import Size, Window, reduction, show
 from jaxtrain.data.sources.files import reading
 from jaxtrain.errors import DataError
 
-# What Pillow's decoders raise on damaged files, besides OSError.
+# The exceptions of Pillow's decoders for damaged files, besides OSError.
 _DAMAGE = (
     *(Image.DecompressionBombError, AttributeError, LookupError, OverflowError, struct.error, SyntaxError, TypeError),
     *(ValueError, zlib.error),
 )
-# Pillow knows forty formats more, some of which run other programs: data sets do not come in them.
+# Pillow supports forty other formats, some of which run other programs; data sets do not use them.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "PPM")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _GROUP = 16
-_SIDEWAYS = (5, 6, 7, 8)  # orientations in which height and width change places
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
 def decode(
     source: Path | IO[bytes], name: object, channels: int, size: tuple[int, int] | None, upright: bool = True
 ) -> np.ndarray:
-    """An encoded image as uint8[H, W, channels].
+    """Decode an image as uint8[H, W, channels].
+
+    Only the first frame of an animation is decoded. Transparency is dropped unless there are 4 channels. 16-bit gray is
+    scaled to 8 bits.
 
     Args:
       source: the file.
-      name: what to call it in messages.
-      channels: 1 (grey), 3 (RGB) or 4 (RGBA); the first frame of an animation is taken, transparency is dropped unless
-        there are 4 channels, and 16-bit grey is scaled to 8.
-      size: height and width of the result, see `shaped`; None keeps the image's own.
-      upright: turn and mirror it as its EXIF data says.
+      name: the file's name for messages.
+      channels: the number of channels: 1 (gray), 3 (RGB) or 4 (RGBA).
+      size: the height and width of the result, see `shaped`; None keeps the image's own size.
+      upright: whether to rotate and mirror the image according to its EXIF data.
 
     Raises:
-      DataError: it does not decode, or is cut short.
+      DataError: the image does not decode or is truncated.
     """
     with reading(name, *_DAMAGE), Image.open(source, formats=_FORMATS) as image:
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
-        return shaped(_in_mode(image, _MODES[channels]), size)
+        return shaped(_convert_mode(image, _MODES[channels]), size)
 
 
 def decode_part(
     source: Path | IO[bytes], name: object, channels: int, window: Callable[[Size], Window], upright: bool = True
 ) -> np.ndarray:
-    """What a window shows of an encoded image, as uint8[H, W, channels]; other pixels are decoded where they must be.
+    """Decode the part of an image that a window shows, as uint8[H, W, channels].
+
+    Other pixels are decoded only if the format requires it.
 
     Args:
       source: the file.
-      name: what to call it in messages.
-      channels: as in `decode`.
-      window: from the width and height of the upright image, which stand in the file's head, to the window.
-      upright: as in `decode`.
+      name: the file's name for messages.
+      channels: the number of channels, as in `decode`.
+      window: a function from the width and height of the upright image, from the file's header, to the window.
+      upright: whether to rotate and mirror the image, as in `decode`.
 
     Raises:
-      DataError: it does not decode, or is cut short.
+      DataError: the image does not decode or is truncated.
     """
     with reading(name, *_DAMAGE), Image.open(source, formats=_FORMATS) as image:
         sideways = upright and image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
@@ -73,45 +77,45 @@ def decode_part(
             image.draft(None, (max(image.width // factor, 1), max(image.height // factor, 1)))
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
-        return _array(show(_in_mode(image, _MODES[channels]), wanted, size))
+        return _to_array(show(_convert_mode(image, _MODES[channels]), wanted, size))
 
 
 def part_of(pixels: np.ndarray, window: Callable[[Size], Window]) -> np.ndarray:
-    """The same for an image that is there: `pixels` uint8[H, W, C] with 1, 3 or 4 channels."""
+    """Return the part that a window shows of `pixels` uint8[H, W, C] with 1, 3 or 4 channels."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    return _array(show(image, window(image.size)))
+    return _to_array(show(image, window(image.size)))
 
 
 def shaped(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
-    """`image` as uint8[H, W, C], brought to the height and width `size` unless that is None.
+    """Return `image` as uint8[H, W, C], resized and center-cropped to the height and width `size` unless that is None.
 
-    It is scaled, aspect kept, until it just covers `size`, by bilinear interpolation with antialiasing, and what stands
-    over is cut off evenly on both sides.
+    The image is scaled at a constant aspect ratio until it just covers `size`, by bilinear interpolation with
+    antialiasing. The rest is cropped equally on both sides.
     """
     if size is not None:
-        # ImageOps.fit resamples the centered part that has the target's aspect: a resize and a center crop in one,
-        # without rounding the size in between.
+        # ImageOps.fit resamples the centered part with the target's aspect ratio. This combines the resize and the
+        # center crop without rounding the intermediate size.
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
-    return _array(image)
+    return _to_array(image)
 
 
-def _array(image: Image.Image) -> np.ndarray:
+def _to_array(image: Image.Image) -> np.ndarray:
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
 def allocate(count: int, shape: tuple[int, int, int]) -> np.ndarray:
-    """uint8[count, *shape], not yet filled; `DataError` where that is more than there is memory."""
+    """Return an uninitialized array uint8[count, *shape]; raise `DataError` if memory does not suffice."""
     try:
         return np.empty((count, *shape), np.uint8)
     except MemoryError as error:
         raise DataError(
             f"{count:,} images of {' x '.join(map(str, shape))} take {count * math.prod(shape) / 2**30:,.1f} GiB, more "
-            "than there is memory; choose a smaller size"
+            "than the available memory; choose a smaller size"
         ) from error
 
 
 def fill(images: np.ndarray, read: Callable[[int], np.ndarray], threads: int) -> None:
-    """Puts `read(i)` into every `images[i]`, from so many threads."""
+    """Write `read(i)` to every `images[i]`, with this number of threads."""
 
     def fill_group(start: int) -> None:
         for index in range(start, min(start + _GROUP, len(images))):
@@ -122,9 +126,9 @@ def fill(images: np.ndarray, read: Callable[[int], np.ndarray], threads: int) ->
             pass
 
 
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+def _convert_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):
-        # Pillow clips 16-bit grey at 255 when it converts: nearly every pixel would be white.
+        # Pillow clips 16-bit gray at 255 in a conversion, so nearly every pixel would be white.
         wide = np.asarray(image).astype(np.int64)
         image = Image.fromarray(((wide + 128) // 257).clip(0, 255).astype(np.uint8))
     elif "transparency" in image.info:

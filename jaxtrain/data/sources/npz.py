@@ -1,4 +1,4 @@
-"""Arrays in one .npz file, as numpy.savez writes it."""
+"""A data set in one .npz file, as numpy.savez writes it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,21 +12,34 @@ from jaxtrain.data.sources.npy_files import Header, check_examples, mapped, npz_
 from jaxtrain.data.stored import StoredSource, stored_arrays
 from jaxtrain.errors import DataError
 
-# More than any data set has: labels beyond are something else, such as identifiers.
+# More than any data set has; larger labels are probably identifiers.
 _MOST_CLASSES = 1_000_000
 
 
 def npz(*, directory: Path | None, file: Annotated[str, NonEmpty()], num_classes: PositiveInt | None = None) -> Dataset:
-    """Images and labels from the arrays `train_images`, `train_labels` and, if there is a test split, `test_...`.
+    """Return images and labels from one .npz file.
+
+    Its arrays are `train_images`, `train_labels` and, for a test split, `test_images` and `test_labels`. Images are
+    uint8 of [N, H, W] or [N, H, W, C], labels are integers of [N] or [N, 1]. Pickled (object) arrays are rejected.
 
     Args:
       directory: the data directory.
-      file: the .npz file, relative to `directory`. Images are uint8 of [N, H, W] or [N, H, W, C], labels whole numbers
-        of [N] or [N, 1]. Pickled (object) arrays are refused.
-      num_classes: labels lie in [0, num_classes); None takes the greatest label of the train split plus one.
+      file: the path of the .npz file relative to `directory`.
+      num_classes: the number of classes; labels lie in [0, num_classes). None for the largest label of the train split
+        plus one.
 
     Raises:
-      DataError: the file is missing or damaged, or its arrays are not these.
+      DataError: the file is missing or damaged, or its arrays are not as described.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> import numpy as np
+      >>> import jaxtrain
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     np.savez(f"{folder}/tiny.npz", train_images=np.zeros((4, 8, 8), np.uint8), train_labels=[0, 1, 2, 1])
+      ...     dataset = jaxtrain.data.npz(directory=pathlib.Path(folder), file="tiny.npz")
+      >>> dataset.image_shape, dataset.num_classes
+      ((8, 8, 1), 3)
     """
     found = Search("npz", directory, ("",)).find(Form("npz", ((file,),), file))
     path = found.files[0]
@@ -37,7 +50,7 @@ def npz(*, directory: Path | None, file: Annotated[str, NonEmpty()], num_classes
     if "test" in shapes and shapes["test"][1:] != image_shape:
         raise DataError(
             f"{path}: test images are of shape {shapes['test'][1:]}, train images of shape {image_shape}; "
-            "the two splits must have images of one shape"
+            "the two splits must have images of the same shape"
         )
     classes = num_classes or _count_classes(path)
 
@@ -45,9 +58,9 @@ def npz(*, directory: Path | None, file: Annotated[str, NonEmpty()], num_classes
         images = read_npz(path, f"{split}_images").reshape(shapes[split])
         return ArraySource(images, small_labels(read_npz(path, f"{split}_labels")))
 
-    def stored(split: str) -> StoredSource:
+    def read_stored(split: str) -> StoredSource:
         arrays = {name: headers[name] for name in (f"{split}_images", f"{split}_labels")}
-        if any(header.offset is None for header in arrays.values()):  # compressed: it cannot be read in parts
+        if any(header.offset is None for header in arrays.values()):  # compressed data cannot be read in parts
             return stored_arrays(read(split))
         images, labels = mapped(path, arrays).values()
         return stored_arrays(ArraySource(images.reshape(shapes[split]), small_labels(labels)))
@@ -59,28 +72,28 @@ def npz(*, directory: Path | None, file: Annotated[str, NonEmpty()], num_classes
         sizes={split: shape[0] for split, shape in shapes.items()},
         class_names=tuple(str(label) for label in range(classes)),
         read=read,
-        stored=stored,
+        stored=read_stored,
     )
 
 
 def _count_classes(path: Path) -> int:
-    greatest = int(read_npz(path, "train_labels").max())
-    if not 0 <= greatest < _MOST_CLASSES:
+    largest = int(read_npz(path, "train_labels").max())
+    if not 0 <= largest < _MOST_CLASSES:
         raise DataError(
-            f"{path}: the greatest of train_labels is {greatest}; labels number the classes from 0. If they are "
+            f"{path}: the largest of train_labels is {largest}; labels must number the classes from 0. If they are "
             "right, set data.dataset.num_classes"
         )
-    return greatest + 1
+    return largest + 1
 
 
 def _images_shape(path: Path, headers: Mapping[str, Header], split: str) -> tuple[int, ...]:
-    """N, H, W, C of a split by its headers, which have to be there and to fit together."""
+    """Return the shape (N, H, W, C) of a split from its headers, which must exist and match."""
     images_name, labels_name = f"{split}_images", f"{split}_labels"
     for name in (images_name, labels_name):
         if name not in headers:
             raise DataError(
-                f"{path} holds no array {name!r}, only {', '.join(sorted(headers)) or 'nothing'}; save it with "
-                "train_images, train_labels and, for a test split, test_images and test_labels"
+                f"{path} holds no array {name!r}, only {', '.join(sorted(headers)) or 'nothing'}; save it with the "
+                "arrays train_images, train_labels and, for a test split, test_images and test_labels"
             )
     images, labels = headers[images_name], headers[labels_name]
     check_examples((path, images_name, images), (path, labels_name, labels))

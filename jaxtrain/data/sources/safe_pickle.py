@@ -1,8 +1,8 @@
-"""Pickled arrays from strangers, read without letting the pickle call anything.
+"""A safe reader of pickled arrays from untrusted files.
 
-`pickle.load` runs whatever the file asks for. Here the few names that numpy's arrays need stand for plain
-containers of this module, neither code nor numpy is reached, and every other name is refused. The containers are
-turned into arrays afterwards, and only arrays of plain numbers are.
+`pickle.load` can run arbitrary code. This unpickler maps the few names that numpy arrays need to plain containers of
+this module and rejects every other name. A pickle therefore reaches neither code nor numpy. Afterwards the
+containers become arrays, but only those with plain numbers.
 """
 
 import io
@@ -17,7 +17,7 @@ from jaxtrain.data.sources.files import reading
 from jaxtrain.errors import DataError
 
 _PLAIN_NUMBER = re.compile(r"[uif][1248]")
-# What a broken stream of opcodes makes the unpickler raise.
+# The exceptions of the unpickler for a broken stream of opcodes.
 _DAMAGE = (
     *(pickle.UnpicklingError, AttributeError, ImportError, LookupError, MemoryError, OverflowError, RecursionError),
     *(struct.error, TypeError, ValueError),
@@ -25,38 +25,42 @@ _DAMAGE = (
 
 
 def load_pickle(data: bytes, path: object) -> dict[str, Any]:
-    """The pickled dict in `data`, with arrays of numbers among its values built and its keys as str.
+    """Load a pickled dict with str keys; values may be arrays of numbers.
 
-    Python 2's strings come as bytes (but for the keys). `path` is named in messages.
+    Strings of Python 2 become bytes, except in keys.
+
+    Args:
+      data: the pickle.
+      path: the file's name for messages.
 
     Raises:
-      DataError: the pickle is damaged, names anything but numpy arrays, or is no dict.
+      DataError: the pickle is damaged, refers to anything but numpy arrays, or is not a dict.
     """
     with reading(path, *_DAMAGE):
         content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
         if not isinstance(content, dict):
-            raise DataError(f"{path} holds a pickled {type(content).__name__} where a dict is expected: replace it")
-        return {_text(key): _built(value) for key, value in content.items()}
+            raise DataError(f"{path} holds a pickled {type(content).__name__} where a dict is expected; replace it")
+        return {_text(key): _build_value(value) for key, value in content.items()}
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        # numpy 2 renamed numpy.core to numpy._core; files of both ages are about.
-        admitted = _ADMITTED.get((module.replace("numpy._core", "numpy.core"), name))
-        if admitted is None:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused: only arrays are read")
-        return admitted
+        # numpy 2 renamed numpy.core to numpy._core; files with both names exist.
+        allowed = _ALLOWED.get((module.replace("numpy._core", "numpy.core"), name))
+        if allowed is None:
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is refused: only arrays are read")
+        return allowed
 
 
 class _Inert:
-    """Stands for a class that is only ever an argument; also keeps a pickle from setting attributes."""
+    """A stand-in for a class that occurs only as an argument; it prevents a pickle from setting attributes."""
 
     def __setstate__(self, state: object) -> None:
         raise pickle.UnpicklingError(f"a state for {type(self).__name__} is refused")
 
 
 class _Dtype(_Inert):
-    """Stands for `numpy.dtype`: its code such as `u1`, and the byte order that its state brings."""
+    """A stand-in for `numpy.dtype`: its code such as `u1`, and the byte order from its state."""
 
     def __init__(self, code: bytes | str, *flags: object):
         self.code, self.order = _text(code), "|"
@@ -71,7 +75,7 @@ class _Dtype(_Inert):
 
 
 class _Array(_Inert):
-    """Stands for `numpy._core.multiarray._reconstruct`: an empty array whose contents come as its state."""
+    """A stand-in for `numpy._core.multiarray._reconstruct`: an empty array; its state holds the contents."""
 
     def __init__(self, *blank: object):
         self.state: Any = None
@@ -88,7 +92,7 @@ class _Array(_Inert):
 
 
 class _FromBuffer(_Array):
-    """Stands for `numpy._core.numeric._frombuffer`, which protocol 5 uses."""
+    """A stand-in for `numpy._core.numeric._frombuffer`, which protocol 5 uses."""
 
     def __init__(self, data: object, dtype: object, shape: object, order: object):
         self.state = data, dtype, shape, order
@@ -97,7 +101,7 @@ class _FromBuffer(_Array):
 
 
 class _Latin1(bytes):
-    """Stands for `_codecs.encode`, as which Python 3 writes bytes in the protocols of Python 2."""
+    """A stand-in for `_codecs.encode`, with which Python 3 pickles bytes in the protocols of Python 2."""
 
     def __new__(cls, text: str, encoding: str) -> "_Latin1":
         if encoding not in ("latin1", b"latin1"):
@@ -108,7 +112,7 @@ class _Latin1(bytes):
         raise pickle.UnpicklingError("a state for bytes is refused")
 
 
-_ADMITTED: dict[tuple[str, str], type] = {
+_ALLOWED: dict[tuple[str, str], type] = {
     ("numpy", "ndarray"): _Inert,
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "_reconstruct"): _Array,
@@ -123,5 +127,5 @@ def _text(value: bytes | str) -> str:
     return value.decode("latin1") if isinstance(value, bytes) else value
 
 
-def _built(value: Any) -> Any:
+def _build_value(value: Any) -> Any:
     return value.build() if isinstance(value, _Array) else value

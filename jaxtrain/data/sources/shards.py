@@ -1,4 +1,4 @@
-"""Arrays in many files: a folder of numbered .npz or .npy shards, of which none need fit in memory."""
+"""A data set in a folder of numbered .npz or .npy shards, which may be larger than memory."""
 
 import re
 from pathlib import Path
@@ -15,46 +15,55 @@ _WANTED = (
     "train-00000.npz, train-00001.npz ... (arrays images and labels), or train-00000.images.npy and .labels.npy ..."
 )
 CLASSES = "classes.txt"
-# More than any data set has: labels beyond are something else, such as identifiers.
+# More than any data set has; larger labels are probably identifiers.
 _MOST_CLASSES = 1_000_000
 
 
 def shards(*, directory: Path | None, subdirectory: str = "", num_classes: PositiveInt | None = None) -> Dataset:
-    """Images and labels in numbered files, `train-00000.npz`, ... and, if there is a test split, `test-00000.npz`, ...
+    """Return images and labels from numbered files `train-00000.npz`, ... and, for a test split, `test-00000.npz`, ...
 
-    Each holds the arrays `images`, uint8 of [n, H, W] or [n, H, W, C], and `labels`, whole numbers of [n] or [n, 1];
-    or there are two files for it, `train-00000.images.npy` and `train-00000.labels.npy`. Numbers run from 0 and none
-    is left out; a name may end in `-of-00010`. Sizes of shards may differ. When they are streamed (`data.stream`),
-    shards that are not compressed are mapped into memory, so that only what is looked at is read.
+    Each file has the arrays `images`, uint8 of [n, H, W] or [n, H, W, C], and `labels`, integers of [n] or [n, 1]. Two
+    files may replace it, `train-00000.images.npy` and `train-00000.labels.npy`. The numbers are consecutive from 0, and
+    a name may end in `-of-00010`. Sizes of shards may differ. With `data.stream`, uncompressed shards are memory-mapped
+    and only the requested examples are read.
 
     Args:
       directory: the data directory.
-      subdirectory: the folder under `directory` that holds the files.
-      num_classes: labels lie in [0, num_classes). None counts the lines of `classes.txt`, a name a class; where that is
-        not there, all training labels are read, and it is the greatest of them plus one.
+      subdirectory: the folder of the files under `directory`.
+      num_classes: the number of classes; labels lie in [0, num_classes). None for the number of lines of `classes.txt`,
+        which has one name per line. Without that file, all training labels are read, and it is the largest plus one.
 
     Raises:
-      DataError: files are missing, damaged, cut off, or do not fit together; only their headers are looked at.
+      DataError: files are missing, damaged, truncated, or do not match each other, according to their headers.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> import numpy as np
+      >>> import jaxtrain
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     for number in range(2):
+      ...         np.savez(f"{folder}/train-0000{number}.npz", images=np.zeros((3, 8, 8), np.uint8), labels=[0, 1, 2])
+      ...     dataset = jaxtrain.data.shards(directory=pathlib.Path(folder))
+      >>> dict(dataset.sizes)
+      {'train': 6}
     """
     root = data_directory("shards", directory, _WANTED) / subdirectory
     if not is_directory(root):
-        raise DataError(
-            f"shards: there is no folder {root}; set data.dataset.subdirectory to the one that holds the files"
-        )
+        raise DataError(f"shards: there is no folder {root}; set data.dataset.subdirectory to the folder of the files")
     files = _find(root)
-    splits = {split: ShardSplit(tuple(_shard(path) for path in paths)) for split, paths in files.items()}
+    splits = {split: ShardSplit(tuple(_read_shard(path) for path in paths)) for split, paths in files.items()}
     image_shape = splits["train"].shards[0].image_shape
     for split in splits.values():
         for shard in split.shards:
             if shard.image_shape != image_shape:
                 raise DataError(
-                    f"{shard.path}: images of shape {shard.image_shape}, and those of {splits['train'].shards[0].path} "
-                    f"are of shape {image_shape}; all shards must have images of one shape"
+                    f"{shard.path}: images of shape {shard.image_shape}, but those of {splits['train'].shards[0].path} "
+                    f"are of shape {image_shape}; all shards must have images of the same shape"
                 )
     names = _class_names(root)
     classes = num_classes or len(names) or _count_classes(splits["train"])
     if names and len(names) != classes:
-        raise DataError(f"{root / CLASSES} names {len(names)} classes, and data.dataset.num_classes is {classes}")
+        raise DataError(f"{root / CLASSES} names {len(names)} classes, but data.dataset.num_classes is {classes}")
     return Dataset(
         name=f"shards {root}",
         num_classes=classes,
@@ -67,7 +76,7 @@ def shards(*, directory: Path | None, subdirectory: str = "", num_classes: Posit
 
 
 def _find(root: Path) -> dict[str, list[Path]]:
-    """The files of each split by number, "train" first; refuses what is missing or there twice."""
+    """Return the files of each split in order, "train" first; raise `DataError` for missing or duplicate numbers."""
     with reading(root):
         names = sorted(path.name for path in root.iterdir())
     found: dict[str, dict[int, Path]] = {"train": {}, "test": {}}
@@ -79,33 +88,33 @@ def _find(root: Path) -> dict[str, list[Path]]:
         found[split][number] = root / match[0]
         counts[split] = max(counts.get(split, 0), number + 1, int(match["count"] or 0))
     if not found["train"]:
-        raise DataError(f"shards: no training shards in {root}. Looked for {_WANTED}")
+        raise DataError(f"shards: no training shards in {root}; expected {_WANTED}")
     for split, count in counts.items():
         missing = [number for number in range(count) if number not in found[split]]
         if missing:
             near = next(iter(found[split].values()))
             raise DataError(
                 f"{root}: the {split} split lacks shard {missing[0]}, and {len(missing) - 1} more of {count} "
-                f"(named as {near.name} is); put what is missing there"
+                f"(with names like {near.name}); add the missing files"
             )
     return {split: [paths[number] for number in sorted(paths)] for split, paths in found.items() if paths}
 
 
-def _shard(path: Path) -> Shard:
-    """A shard by its headers, held to what images and labels are."""
+def _read_shard(path: Path) -> Shard:
+    """Read the headers of a shard and check that its arrays are valid images and labels."""
     if path.suffix == ".npz":
         headers = npz_headers(path)
         files = dict.fromkeys((IMAGES, LABELS), path)
         for name in files:
             if name not in headers:
                 raise DataError(
-                    f"{path} holds no array {name!r}, only {', '.join(sorted(headers)) or 'nothing'}; a shard has "
-                    f"{IMAGES!r} and {LABELS!r}"
+                    f"{path} holds no array {name!r}, only {', '.join(sorted(headers)) or 'nothing'}; a shard needs "
+                    f"the arrays {IMAGES!r} and {LABELS!r}"
                 )
     else:
         beside = path.with_name(path.name.removesuffix(f"{IMAGES}.npy") + f"{LABELS}.npy")
         if not is_file(beside):
-            raise DataError(f"{path} is there, and {beside.name} beside it is not; put it there")
+            raise DataError(f"{path} exists, but {beside.name} beside it does not; add it")
         files = {IMAGES: path, LABELS: beside}
         headers = {name: npy_header(file) for name, file in files.items()}
     shard = Shard(path, files, {name: headers[name] for name in files})
@@ -116,7 +125,7 @@ def _shard(path: Path) -> Shard:
 
 
 def _class_names(root: Path) -> tuple[str, ...]:
-    """The lines of `classes.txt`; none where there is no such file."""
+    """Return the lines of `classes.txt`; empty if there is no such file."""
     path = root / CLASSES
     if not is_file(path):
         return ()
@@ -126,13 +135,13 @@ def _class_names(root: Path) -> tuple[str, ...]:
 
 
 def _count_classes(train: ShardSplit) -> int:
-    greatest = -1
+    largest = -1
     for shard in train.shards:
         labels = shard.open().labels
-        greatest = max(greatest, int(labels.max()))
-        if labels.min() < 0 or greatest >= _MOST_CLASSES:
+        largest = max(largest, int(labels.max()))
+        if labels.min() < 0 or largest >= _MOST_CLASSES:
             raise DataError(
-                f"{shard.path}: labels are not all from 0 to {_MOST_CLASSES - 1:,}; they number the classes from 0. If "
-                "there are more classes, set data.dataset.num_classes"
+                f"{shard.path}: labels are not all from 0 to {_MOST_CLASSES - 1:,}; they must number the classes from "
+                "0. If there are more classes, set data.dataset.num_classes"
             )
-    return greatest + 1
+    return largest + 1

@@ -1,4 +1,4 @@
-"""Random images with labels that can be learned: for benchmarks and trials that should not depend on files."""
+"""Random images with learnable labels, for benchmarks and tests without files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,28 +28,37 @@ def synthetic(
     test_examples: PositiveInt | None = None,
     seed: NonNegativeInt = 0,
 ) -> Dataset:
-    """Images that are half a random template of their class and half noise; classes are as even as they can be.
+    """Return random images: half a random template of their class, half noise; the classes are balanced.
 
-    What is None comes from the data set that `like` names, or else is 32 x 32 x 3 in 10 classes, 10,000 and 2,000
-    examples. The images are a function of the options alone: with one version of numpy, the same ones in every run.
+    Options that are None take their value from the data set `like`. Without `like`, images are 32 x 32 x 3 in 10
+    classes, with 10,000 training and 2,000 test examples. The images depend only on the options: with the same version
+    of numpy they are the same in every run.
 
     Args:
-      like: a data set whose image shape, number of classes and sizes to take, such as "mnist".
-      height: of the images.
-      width: of the images.
-      channels: of the images.
-      num_classes: labels lie in [0, num_classes).
-      train_examples: size of the train split.
-      test_examples: size of the test split.
-      seed: another seed gives other templates and other noise.
+      like: the data set whose image shape, number of classes and sizes are used, such as "mnist".
+      height: the height of the images.
+      width: the width of the images.
+      channels: the number of channels of the images.
+      num_classes: the number of classes; labels lie in [0, num_classes).
+      train_examples: the size of the train split.
+      test_examples: the size of the test split.
+      seed: the seed of the templates and the noise.
 
     Raises:
-      DataError: `like` names no data set whose shape is known.
+      DataError: `like` is not a data set with a known shape.
+
+    Example:
+      >>> import jaxtrain
+      >>> dataset = jaxtrain.data.synthetic(like="cifar10", train_examples=6, test_examples=4, num_classes=3)
+      >>> train = dataset.load("train")
+      >>> train.images.shape, train.labels.tolist()
+      ((6, 32, 32, 3), [1, 1, 0, 0, 2, 2])
     """
-    facts = _DEFAULTS if like is None else _facts(like)
-    shape = (height or facts["image_shape"][0], width or facts["image_shape"][1], channels or facts["image_shape"][2])
-    classes = num_classes or facts["num_classes"]
-    sizes = {"train": train_examples or facts["sizes"]["train"], "test": test_examples or facts["sizes"]["test"]}
+    defaults = _DEFAULTS if like is None else _find_reference(like)
+    image_shape, split_sizes = defaults["image_shape"], defaults["sizes"]
+    shape = (height or image_shape[0], width or image_shape[1], channels or image_shape[2])
+    classes = num_classes or defaults["num_classes"]
+    sizes = {"train": train_examples or split_sizes["train"], "test": test_examples or split_sizes["test"]}
     return Dataset(
         name=f"synthetic {like}" if like else "synthetic",
         num_classes=classes,
@@ -60,17 +69,17 @@ def synthetic(
     )
 
 
-def _facts(like: str) -> Mapping[str, Any]:
-    from jaxtrain.data import DATASETS  # here, since the table names this module
+def _find_reference(like: str) -> Mapping[str, Any]:
+    from jaxtrain.data import DATASETS  # not at the top, since the registry imports this module
 
     known = {name: info.facts for name, info in DATASETS.items() if info.facts}
     if like not in known:
-        raise DataError(f"synthetic: like={like!r} is no data set whose shape is known{did_you_mean(like, known)}")
+        raise DataError(f"synthetic: like={like!r} is not a data set with a known shape{did_you_mean(like, known)}")
     return known[like]
 
 
 def _draw(shape: tuple[int, int, int], classes: int, count: int, seed: int, stream: int) -> ArraySource:
-    """The templates come from the seed alone, labels and noise from the seed and the split's number."""
+    """Draw a split; the templates depend only on the seed, labels and noise on the seed and the split's number."""
     templates = np.random.default_rng([seed]).integers(0, 128, (classes, *shape), np.uint8)
     rng = np.random.default_rng([seed, 1 + stream])
     labels = rng.permutation(np.arange(count, dtype=np.int32) % classes)

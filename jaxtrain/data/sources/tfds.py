@@ -1,4 +1,4 @@
-"""Data sets prepared by TensorFlow Datasets, read without TensorFlow from its ArrayRecord files."""
+"""Data sets prepared by TensorFlow Datasets, read from their ArrayRecord files without TensorFlow."""
 
 import dataclasses
 import io
@@ -20,11 +20,11 @@ from jaxtrain.data.stored import StoredSource
 from jaxtrain.errors import DataError, did_you_mean
 
 _REFUSED = {
-    "parquet": "TensorFlow Datasets loses examples when it reads that back",
-    "tfrecord": "that has no random access, and reading it takes TensorFlow",
-    "riegeli": "that has no random access, and reading it takes TensorFlow",
+    "parquet": "TensorFlow Datasets loses examples when it reads that format",
+    "tfrecord": "that format has no random access, and reading it requires TensorFlow",
+    "riegeli": "that format has no random access, and reading it requires TensorFlow",
 }
-_GROUP = 1024  # records fetched at once
+_GROUP = 1024  # records fetched in one call
 _SMALL = 64 * 64  # pixels
 _DAMAGE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -37,46 +37,60 @@ def tfds(
     label_key: str = "label",
     size: tuple[PositiveInt, PositiveInt] | None = None,
 ) -> Dataset:
-    """A data set that TensorFlow Datasets has prepared in the format array_record, with one image and one label.
+    """Return a data set that TensorFlow Datasets has prepared as array_record, with one image and one label.
 
-    Its split "train" is the train split, and "test", or "validation" where there is no "test", the test split.
+    Its split "train" is the train split. Its split "test", or else "validation", is the test split.
 
     Args:
-      builder: the data set's name there, such as "mnist", "imagenet_resized/32x32" or "mnist:3.0.1".
-      directory: the data directory; prepared data sets are looked for in its folder `tensorflow_datasets` and in
-        itself. None: where TensorFlow Datasets keeps them by default.
-      image_key: the feature that holds the image: an `Image` or a `Tensor` of uint8.
-      label_key: the feature that holds the label: a `ClassLabel`.
-      size: height and width to which images are scaled and center-cropped; needed where their shapes differ, though
-        not looked at where `data.host` says what is done to encoded images.
+      builder: the data set's name in TensorFlow Datasets, such as "mnist", "imagenet_resized/32x32" or "mnist:3.0.1".
+      directory: the data directory; prepared data sets are in its folder `tensorflow_datasets` or in it directly.
+        None for the default directory of TensorFlow Datasets.
+      image_key: the feature with the image: an `Image` or a `Tensor` of uint8.
+      label_key: the feature with the label: a `ClassLabel`.
+      size: the height and width to which images are scaled and center-cropped; required if their shapes differ. With
+        `data.host` it is ignored for encoded images.
 
     Raises:
-      DataError: it is not prepared, or in another format, or the features are not an image and a class label.
+      DataError: the data set is not prepared or has another format, or its features are not an image and a class label.
+
+    Example:
+      >>> from jaxtrain.config import DatasetSpec
+      >>> print(DatasetSpec("tfds", builder="mnist"))
+      tfds(builder='mnist', image_key='image', label_key='label', size=None)
     """
     prepared = _find(builder, directory)
     _check_format(builder, prepared)
     features, splits = prepared.info.features, prepared.info.splits
-    image = _image(builder, features, image_key, size)
+    image = _image_feature(builder, features, image_key, size)
     num_classes, class_names = _classes(builder, features, label_key)
     if "train" not in splits:
-        raise DataError(f"tfds {builder}: there is no split 'train' among {', '.join(splits)}, so nothing to train on")
-    theirs = {"train": "train", "test": "test" if "test" in splits else "validation"}
-    theirs = {ours: name for ours, name in theirs.items() if name in splits}
+        raise DataError(f"tfds {builder}: there is no split 'train' to train on, only {', '.join(splits)}")
+    names = {"train": "train", "test": "test" if "test" in splits else "validation"}
+    names = {split: name for split, name in names.items() if name in splits}
     return Dataset(
         name=f"tfds {builder}",
         num_classes=num_classes,
         image_shape=image.shape,
-        sizes={ours: splits[name].num_examples for ours, name in theirs.items()},
+        sizes={split: splits[name].num_examples for split, name in names.items()},
         class_names=class_names,
-        read=lambda split: _read(builder, prepared, theirs[split], image, label_key),
-        encoded=(lambda split: _encoded(builder, prepared, theirs[split], image, label_key)) if image.encoded else None,
-        stored=lambda split: _stored(builder, prepared, theirs[split], image, label_key),
+        read=lambda split: _read(builder, prepared, names[split], image, label_key),
+        encoded=(lambda split: _open_encoded(builder, prepared, names[split], image, label_key))
+        if image.encoded
+        else None,
+        stored=lambda split: _open_stored(builder, prepared, names[split], image, label_key),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class _ImageFeature:
-    """How the images are stored (`encoded`: as PNG or JPEG, else as arrays) and what they are made into."""
+    """The format of stored images and of the images that are read.
+
+    Attributes:
+      key: the name of the feature.
+      encoded: whether images are stored as PNG or JPEG instead of as arrays.
+      shape: the height, width and channels of images as they are read.
+      size: the height and width to which images are scaled and cropped; None for no scaling.
+    """
 
     key: str
     encoded: bool
@@ -85,7 +99,7 @@ class _ImageFeature:
 
 
 def _find(builder: str, directory: Path | None) -> Any:
-    """The builder object of a prepared data set, made from its files: the code that prepared it is not needed."""
+    """Return the builder of a prepared data set from its files, without the code that prepared it."""
     from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
     from tensorflow_datasets.core import DatasetNotFoundError, constants, read_only_builder
 
@@ -106,69 +120,69 @@ def _find(builder: str, directory: Path | None) -> Any:
     present = [str(path.parent) for root in roots for path in sorted(root.glob(f"{name}/**/features.json"))]
     raise DataError(
         f"tfds: {builder} is not prepared in {' or '.join(map(str, roots))}"
-        + (f", where there is {', '.join(present)}" if present else "")
-        + "; prepare it with scripts/prepare_tfds.py, or with TensorFlow Datasets itself and file_format='array_record'"
+        + (f", only {', '.join(present)}" if present else "")
+        + "; prepare it with scripts/prepare_tfds.py, or with TensorFlow Datasets and file_format='array_record'"
     )
 
 
 def _check_format(builder: str, prepared: Any) -> None:
     formats = sorted(file_format.value for file_format in prepared.info.available_file_formats())
     if "array_record" not in formats:
-        why = next((_REFUSED[name] for name in formats if name in _REFUSED), "only array_record is read")
+        why = next((_REFUSED[name] for name in formats if name in _REFUSED), "only array_record is supported")
         raise DataError(
             f"tfds: {builder} in {prepared.data_dir} is stored as {', '.join(formats) or 'nothing'}: {why}. "
             "Prepare it again in another directory with file_format='array_record'"
         )
 
 
-def _image(builder: str, features: Mapping[str, Any], key: str, size: tuple[int, int] | None) -> _ImageFeature:
+def _image_feature(builder: str, features: Mapping[str, Any], key: str, size: tuple[int, int] | None) -> _ImageFeature:
     import tensorflow_datasets
 
     feature = _feature(builder, features, key, "image_key")
     encoded = isinstance(feature, tensorflow_datasets.features.Image)
     if not encoded and not isinstance(feature, tensorflow_datasets.features.Tensor):
-        raise DataError(f"tfds {builder}: feature {key!r} is a {type(feature).__name__}; images are Image or Tensor")
+        raise DataError(f"tfds {builder}: feature {key!r} is a {type(feature).__name__}, not an Image or a Tensor")
     shape = tuple(feature.shape) if len(feature.shape) != 2 else (*feature.shape, 1)
     if len(shape) != 3 or feature.np_dtype != np.uint8:
         raise DataError(
-            f"tfds {builder}: feature {key!r} is {np.dtype(feature.np_dtype)} of shape {feature.shape}; images are "
+            f"tfds {builder}: feature {key!r} is {np.dtype(feature.np_dtype)} of shape {feature.shape}; images must be "
             "uint8 of [H, W, C]"
         )
     height, width, channels = shape[0], shape[1], shape[2] or 3
     if (encoded or size) and channels not in (1, 3, 4):
         raise DataError(
-            f"tfds {builder}: feature {key!r} has {channels} channels; 1, 3 and 4 can be decoded and scaled"
+            f"tfds {builder}: feature {key!r} has {channels} channels; only 1, 3 or 4 can be decoded and scaled"
         )
     if size is None and (height is None or width is None):
         raise DataError(
             f"tfds {builder}: the images of {key!r} differ in shape; set data.dataset.size to the height and width "
-            "that they are to be scaled and cropped to"
+            "to which they are scaled and cropped"
         )
     height, width = size or (height, width)
     return _ImageFeature(key, encoded, (height, width, channels), size)
 
 
 def _classes(builder: str, features: Mapping[str, Any], key: str) -> tuple[int, tuple[str, ...]]:
-    """The number of classes and their names."""
+    """Return the number of classes and their names."""
     import tensorflow_datasets
 
     feature = _feature(builder, features, key, "label_key")
     if not isinstance(feature, tensorflow_datasets.features.ClassLabel) or not feature.num_classes:
-        raise DataError(f"tfds {builder}: feature {key!r} is a {type(feature).__name__}; labels are a ClassLabel")
+        raise DataError(f"tfds {builder}: feature {key!r} is a {type(feature).__name__}; labels must be a ClassLabel")
     return feature.num_classes, tuple(feature.names)
 
 
 def _feature(builder: str, features: Mapping[str, Any], key: str, option: str) -> Any:
     if key not in features:
         hint = did_you_mean(key, features)
-        raise DataError(f"tfds {builder}: there is no feature {key!r}; set data.dataset.{option} to one that is{hint}")
+        raise DataError(f"tfds {builder}: there is no feature {key!r}; set data.dataset.{option} to another one{hint}")
     return features[key]
 
 
 def _records(prepared: Any, split: str, image: _ImageFeature) -> Any:
-    """Random access to the records of a split; images that are encoded stay so.
+    """Open the records of a split for random access; encoded images stay encoded.
 
-    They are decoded here, not by TensorFlow Datasets: in several threads, and straight to the size that is wanted.
+    This module decodes them, not TensorFlow Datasets: in several threads, and directly to the requested size.
     """
     import tensorflow_datasets
 
@@ -176,12 +190,12 @@ def _records(prepared: Any, split: str, image: _ImageFeature) -> Any:
     return prepared.as_data_source(split=split, decoders=decoders, file_format="array_record")
 
 
-def _where(builder: str, prepared: Any, split: str) -> str:
+def _describe_source(builder: str, prepared: Any, split: str) -> str:
     return f"tfds {builder}, split {split} in {prepared.data_dir},"
 
 
-def _encoded(builder: str, prepared: Any, split: str, image: _ImageFeature, label_key: str) -> EncodedSource:
-    where = _where(builder, prepared, split)
+def _open_encoded(builder: str, prepared: Any, split: str, image: _ImageFeature, label_key: str) -> EncodedSource:
+    where = _describe_source(builder, prepared, split)
     with reading(where, *_DAMAGE):
         source = _records(prepared, split, image)
         count = len(source)
@@ -194,9 +208,9 @@ def _encoded(builder: str, prepared: Any, split: str, image: _ImageFeature, labe
     return EncodedSource(count, read, image.shape[2], upright=False)
 
 
-def _stored(builder: str, prepared: Any, split: str, image: _ImageFeature, label_key: str) -> StoredSource:
-    """Records fetched many at a time; fetching them one by one costs half as much again."""
-    where = _where(builder, prepared, split)
+def _open_stored(builder: str, prepared: Any, split: str, image: _ImageFeature, label_key: str) -> StoredSource:
+    """Open a split as images that are fetched many at a time; one by one takes 1.5 times as long."""
+    where = _describe_source(builder, prepared, split)
     with reading(where, *_DAMAGE):
         source = _records(prepared, split, image)
         count = len(source)
@@ -209,16 +223,16 @@ def _stored(builder: str, prepared: Any, split: str, image: _ImageFeature, label
     def read(indices: np.ndarray, images: np.ndarray) -> np.ndarray:
         records, labels = fetch(indices)
         for index, record, out in zip(indices, records, images, strict=True):
-            out[...] = _array(record[image.key], image, f"{where} example {index},")
+            out[...] = _to_array(record[image.key], image, f"{where} example {index},")
         return labels
 
     return StoredSource(count, image.shape, read, lambda indices: fetch(indices)[1])
 
 
 def _read(builder: str, prepared: Any, split: str, image: _ImageFeature, label_key: str) -> ArraySource:
-    # Small images are decoded in so short a time that several threads only wait for the interpreter.
+    # Small images decode so fast that several threads would only wait for the GIL.
     threads = 1 if image.shape[0] * image.shape[1] <= _SMALL else os.cpu_count() or 1
-    where = _where(builder, prepared, split)
+    where = _describe_source(builder, prepared, split)
     with reading(where, *_DAMAGE):
         source = _records(prepared, split, image)
         count = len(source)
@@ -228,16 +242,16 @@ def _read(builder: str, prepared: Any, split: str, image: _ImageFeature, label_k
             records = source.__getitems__(list(indices))
             labels[indices.start : indices.stop] = [record[label_key] for record in records]
 
-            # The names are bound now, though the threads are done before the next round anyway.
-            def one(index: int, records: Any = records, start: int = start) -> np.ndarray:
-                return _array(records[index][image.key], image, f"{where} example {start + index},")
+            # The defaults bind this iteration's values.
+            def read_one(index: int, records: Any = records, start: int = start) -> np.ndarray:
+                return _to_array(records[index][image.key], image, f"{where} example {start + index},")
 
-            fill(images[indices.start : indices.stop], one, threads)
+            fill(images[indices.start : indices.stop], read_one, threads)
     return ArraySource(images, labels)
 
 
-def _array(stored: Any, image: _ImageFeature, name: str) -> np.ndarray:
-    """uint8[H, W, C] of a stored image."""
+def _to_array(stored: Any, image: _ImageFeature, name: str) -> np.ndarray:
+    """Convert a stored image to uint8[H, W, C]."""
     if image.encoded:
         array = decode(io.BytesIO(stored), name, image.shape[2], image.size, upright=False)
     elif image.size is None:
@@ -246,6 +260,6 @@ def _array(stored: Any, image: _ImageFeature, name: str) -> np.ndarray:
         array = shaped(Image.fromarray(stored.reshape(stored.shape[:2]) if image.shape[2] == 1 else stored), image.size)
     if array.shape != image.shape:
         raise DataError(
-            f"{name} is of shape {array.shape}, not {image.shape}; set data.dataset.size to scale all to one"
+            f"{name} is of shape {array.shape}, not {image.shape}; set data.dataset.size to scale all to one size"
         )
     return array

@@ -1,8 +1,8 @@
-"""The table of models. A family has a row with all of its options, and one for each published variant.
+"""The catalog of models: an entry with all options for each family, and one for each published variant.
 
-`facts` are the published input, the number of classes, parameters and multiply-adds (those of convolutions, dense
-layers and attention for one image); a test holds every row to them. `published` among them are errors, where there are
-any.
+The reference figures of an entry are the input shape, the number of classes, the parameters and the multiply-adds. The
+multiply-adds count convolutions, dense layers and attention for one image. A test compares every model with these
+figures. The key "published" holds the published errors, if there are any.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ _ROWS = {
 }
 
 
-def _with_errors(name: str, info: Info) -> Info:
+def _add_published_errors(name: str, info: Info) -> Info:
     if name not in PUBLISHED:
         return info
     return dataclasses.replace(info, facts={**info.facts, "published": PUBLISHED[name]})
 
 
-MODELS = Table("model", {name: _with_errors(name, info) for name, info in _ROWS.items()})
+MODELS = Table("model", {name: _add_published_errors(name, info) for name, info in _ROWS.items()})

@@ -1,4 +1,4 @@
-"""Rows: perceptrons, LeNet, AlexNet, ZFNet, GoogLeNet, VGG."""
+"""Catalog entries of perceptrons, LeNet, fractional max pooling, AlexNet, ZFNet, GoogLeNet, VGG and Airbench."""
 
 from jaxtrain.models.catalog.rows import cifar, facts, row
 
@@ -16,27 +16,27 @@ SMALL = {
     ),
     "mlp": row(
         "perceptron:mlp",
-        "multilayer perceptron: dense layers of given widths, with dropout or DropConnect where wanted",
+        "multilayer perceptron of any depth and widths, with optional dropout or DropConnect",
         "Rumelhart et al. 1986; dropout: Srivastava et al. 2014; DropConnect: Wan et al. 2013",
         facts(669_706, 668_672, 28, 1, 10),
     ),
     "maxout_mlp": row(
         "perceptron:maxout_mlp",
-        "perceptron whose units are maxima of 5 linear maps, for MNIST",
+        "multilayer perceptron with maxout units of 5 linear maps, for MNIST",
         "Goodfellow et al. 2013, Maxout networks, arXiv:1302.4389",
         facts(1_233_610, 1_231_200, 28, 1, 10),
     ),
     "lenet5": row(
         "lenet:lenet5",
-        "LeNet-5, the modern simplification: full C3, plain pooling, softmax output; 32x32 input",
+        "LeNet-5, simplified: full C3, plain pooling, softmax output; 32x32 input",
         _LENET,
         facts(61_706, 416_520, 32, 1, 10),
     ),
     "lenet5_1998": row(
         "lenet_1998:lenet5_1998",
-        "LeNet-5 as published: sparse C3, trainable subsampling, distances to templates; 32x32 input",
+        "the original LeNet-5: sparse C3, trainable subsampling, distances to templates; 32x32 input",
         _LENET,
-        # 340,908 connections; the sparse layer is computed as a full one
+        # 340,908 connections in the paper; the multiply-adds are more, since the sparse layer is computed as a full one
         facts(60_000, 415_680, 32, 1, 10),
     ),
 }
@@ -44,13 +44,13 @@ SMALL = {
 FRACTIONAL = {
     "fractional_cnn": row(
         "fractional_cnns:fractional_cnn",
-        "fractional max pooling by sqrt(2), six times, for MNIST; 36x36 input",
+        "convolutional net with six fractional max poolings by sqrt(2), for MNIST; 36x36 input",
         _POOLING,
         facts(519_946, 20_369_024, 36, 1, 10),
     ),
     "fractional_cnn_cifar": row(
         "fractional_cnns:fractional_cnn",
-        "fractional max pooling by cbrt(2), twelve times, for CIFAR; 94x94 input",
+        "convolutional net with twelve fractional max poolings by cbrt(2), for CIFAR; 94x94 input",
         _POOLING,
         facts(12_689_482, 2_378_980_864, 94, 3, 10),
         width=64,
@@ -61,24 +61,40 @@ FRACTIONAL = {
 
 FIRST = {
     "alexnet": row(
-        "alexnets:alexnet", "AlexNet in two towers; 227x227 input", _ALEX, facts(60_965_224, 724_406_816, 227)
+        "alexnets:alexnet",
+        "AlexNet with two towers (grouped convolutions); 227x227 input",
+        _ALEX,
+        facts(60_965_224, 724_406_816, 227),
     ),
     "alexnet_one_tower": row(
-        "alexnets:alexnet", "AlexNet in one tower", _ALEX, facts(62_378_344, 1_135_256_096, 227), towers=1
+        "alexnets:alexnet",
+        "AlexNet with one tower; 227x227 input",
+        _ALEX,
+        facts(62_378_344, 1_135_256_096, 227),
+        towers=1,
     ),
-    "zfnet": row("alexnets:zfnet", "ZFNet, as drawn in figure 3", _ZF, facts(62_357_608, 1_168_032_896)),
+    "zfnet": row(
+        "alexnets:zfnet",
+        "ZFNet with 384, 384 and 256 channels in its last convolutions (figure 3 of the paper)",
+        _ZF,
+        facts(62_357_608, 1_168_032_896),
+    ),
     "zfnet_wide": row(
-        "alexnets:zfnet", "ZFNet with 512, 1,024 and 512 channels", _ZF, facts(107_627_624, 2_476_704_896), wide=True
+        "alexnets:zfnet",
+        "ZFNet with 512, 1,024 and 512 channels in its last convolutions (table 2 of the paper)",
+        _ZF,
+        facts(107_627_624, 2_476_704_896),
+        wide=True,
     ),
     "googlenet": row(
         "googlenets:googlenet",
-        "GoogLeNet with its two auxiliary heads, 6,998,552 parameters without them",
+        "GoogLeNet with its two auxiliary heads; 6,998,552 parameters without them",
         _INCEPTION,
         facts(13_378_280, 1_582_671_872),
     ),
     "googlenet_bn": row(
         "googlenets:googlenet",
-        "GoogLeNet with batch normalization and 3x3 for 5x5, without auxiliary heads; torchvision's",
+        "torchvision's GoogLeNet: batch normalization, 3x3 instead of 5x5 convolutions, no auxiliary heads",
         _BN_INCEPTION,
         facts(6_624_904, 1_498_376_192),
         norm="batch",
@@ -99,7 +115,7 @@ VGGS = {
     "vgg": row("vggs:vgg", "VGG of any configuration", _VGG, facts(138_357_544, 15_470_264_320)),
     "vgg16_c": row(
         "vggs:vgg",
-        "VGG configuration C: 16 layers, 1x1 in the third convolutions",
+        "VGG configuration C: 16 layers, with 1x1 third convolutions",
         _VGG,
         facts(133_638_952, 11_770_888_192),
         configuration="C",
@@ -117,7 +133,7 @@ VGGS = {
     **{
         f"vgg{depth}_bn": row(
             "vggs:vgg",
-            f"VGG configuration {letter} with batch normalization",
+            f"VGG configuration {letter}: {depth} layers, with batch normalization",
             _VGG,
             facts(normed, multiply_adds),
             configuration=letter,
@@ -130,7 +146,7 @@ VGGS = {
 SPEEDRUN = {
     "airbench94": row(
         "airbench:airbench",
-        "CIFAR-10 speedruns: a whitening layer, three groups of two convolutions, a scaled head",
+        "net of CIFAR-10 speedruns: whitening layer, three groups of two convolutions, scaled logits",
         "Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU, arXiv:2404.00498",
         cifar(1_972_792, 118_147_360),
     )

@@ -1,4 +1,4 @@
-"""Rows: DenseNet, FractalNet and the vision transformer."""
+"""Catalog entries of DenseNet, FractalNet and the vision transformer."""
 
 from typing import Any
 
@@ -15,20 +15,27 @@ _DENSE_COUNTS = {
     201: (20_013_928, 4_291_365_888),
 }
 DENSENETS = {
-    "densenet": row("densenets:densenet", "DenseNet-BC for large images", _DENSE, facts(*_DENSE_COUNTS[121])),
+    "densenet": row(
+        "densenets:densenet",
+        "DenseNet-BC for 224x224 images: depth 121, 161, 169 or 201",
+        _DENSE,
+        facts(*_DENSE_COUNTS[121]),
+    ),
     **{
-        f"densenet{depth}": row("densenets:densenet", f"DenseNet-{depth}", _DENSE, facts(*counts), depth=depth)
+        f"densenet{depth}": row(
+            "densenets:densenet", f"DenseNet-{depth} for 224x224 images", _DENSE, facts(*counts), depth=depth
+        )
         for depth, counts in _DENSE_COUNTS.items()
     },
     "cifar_densenet": row(
         "densenets:cifar_densenet",
-        "DenseNet for 32x32 images, any depth and growth rate",
+        "DenseNet for 32x32 images, of any depth and growth rate",
         _DENSE,
         cifar(769_162, 287_929_692),
     ),
     "densenet_bc_100_12": row(
         "densenets:cifar_densenet",
-        "DenseNet-BC of 100 layers and growth rate 12 for 32x32 images",
+        "DenseNet-BC for 32x32 images, of 100 layers and growth rate 12",
         _DENSE,
         cifar(769_162, 287_929_692),
         depth=100,
@@ -36,7 +43,7 @@ DENSENETS = {
     ),
     "densenet_40_12": row(
         "densenets:cifar_densenet",
-        "DenseNet of 40 layers and growth rate 12 for 32x32 images",
+        "DenseNet for 32x32 images, of 40 layers and growth rate 12",
         _DENSE,
         cifar(1_019_722, 264_812_928),
         depth=40,
@@ -49,13 +56,13 @@ DENSENETS = {
 FRACTALNETS = {
     "fractalnet": row(
         "fractalnets:fractalnet",
-        "FractalNet-20: five blocks of three columns, for 32x32 images",
+        "FractalNet-20 for 32x32 images: five blocks of three columns",
         _FRACTAL,
         cifar(33_734_922, 845_222_912),
     ),
     "fractalnet40": row(
         "fractalnets:fractalnet",
-        "FractalNet-40: five blocks of four columns, for 32x32 images",
+        "FractalNet-40 for 32x32 images: five blocks of four columns",
         _FRACTAL,
         cifar(76_128_714, 2_036_077_568),
         columns=4,
@@ -66,8 +73,12 @@ _SMALL_VIT: dict[str, Any] = {"width": 384, "depth": 12, "heads": 6, "mlp_width"
 _LARGE_VIT: dict[str, Any] = {"width": 1024, "depth": 24, "heads": 16, "mlp_width": 4096}
 VITS = {
     "vit": row("vits:vit", "vision transformer of any size", _VIT, facts(86_567_656, 17_563_828_224)),
-    "vit_s_16": row("vits:vit", "ViT-S/16", _VIT, facts(22_050_664, 4_598_882_304), patch=16, **_SMALL_VIT),
-    "vit_b_16": row("vits:vit", "ViT-B/16", _VIT, facts(86_567_656, 17_563_828_224), patch=16),
-    "vit_b_32": row("vits:vit", "ViT-B/32", _VIT, facts(88_224_232, 4_409_186_304), patch=32),
-    "vit_l_16": row("vits:vit", "ViT-L/16", _VIT, facts(304_326_632, 61_554_712_576), patch=16, **_LARGE_VIT),
+    "vit_s_16": row(
+        "vits:vit", "vision transformer ViT-S/16", _VIT, facts(22_050_664, 4_598_882_304), patch=16, **_SMALL_VIT
+    ),
+    "vit_b_16": row("vits:vit", "vision transformer ViT-B/16", _VIT, facts(86_567_656, 17_563_828_224), patch=16),
+    "vit_b_32": row("vits:vit", "vision transformer ViT-B/32", _VIT, facts(88_224_232, 4_409_186_304), patch=32),
+    "vit_l_16": row(
+        "vits:vit", "vision transformer ViT-L/16", _VIT, facts(304_326_632, 61_554_712_576), patch=16, **_LARGE_VIT
+    ),
 }

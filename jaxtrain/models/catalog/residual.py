@@ -1,4 +1,4 @@
-"""Rows: residual networks and their kin, for large and for small images."""
+"""Catalog entries of residual, plain, pre-activation and wide residual networks and of ResNeXt."""
 
 from jaxtrain.models.catalog.rows import cifar, facts, row
 
@@ -17,17 +17,20 @@ _RESNET_COUNTS = {
 }
 RESNETS = {
     "resnet": row(
-        "resnets:resnet", "residual network for large images, any option", _RESNET, facts(*_RESNET_COUNTS[50])
+        "resnets:resnet",
+        "ResNet for 224x224 images, of depth 18, 34, 50, 101 or 152",
+        _RESNET,
+        facts(*_RESNET_COUNTS[50]),
     ),
     **{
         f"resnet{depth}": row(
-            "resnets:resnet", f"residual network of {depth} layers", _RESNET, facts(*counts), depth=depth
+            "resnets:resnet", f"ResNet-{depth} for 224x224 images", _RESNET, facts(*counts), depth=depth
         )
         for depth, counts in _RESNET_COUNTS.items()
     },
     "plain18": row(
         "resnets:resnet",
-        "the plain net of 18 layers",
+        "plain network of 18 layers: ResNet-18 without shortcuts",
         _RESNET,
         facts(11_515_688, 1_794_805_760),
         depth=18,
@@ -35,7 +38,7 @@ RESNETS = {
     ),
     "plain34": row(
         "resnets:resnet",
-        "the plain net of 34 layers",
+        "plain network of 34 layers: ResNet-34 without shortcuts",
         _RESNET,
         facts(21_623_848, 3_644_493_824),
         depth=34,
@@ -43,7 +46,7 @@ RESNETS = {
     ),
     "resnext50_32x4d": row(
         "resnets:resnet",
-        "ResNeXt-50, 32 groups of 4 channels",
+        "ResNeXt-50 with 32 groups of 4 channels",
         _RESNEXT,
         facts(25_028_904, 4_230_479_872),
         depth=50,
@@ -52,7 +55,7 @@ RESNETS = {
     ),
     "resnext101_32x4d": row(
         "resnets:resnet",
-        "ResNeXt-101, 32 groups of 4 channels",
+        "ResNeXt-101 with 32 groups of 4 channels",
         _RESNEXT,
         facts(44_177_704, 7_969_996_800),
         depth=101,
@@ -79,24 +82,20 @@ _CIFAR_COUNTS = {
 CIFAR_RESNETS = {
     "cifar_resnet": row(
         "cifar_resnets:cifar_resnet",
-        "residual network for 32x32 images, any depth 6 n + 2",
+        "ResNet for 32x32 images, of any depth 6 n + 2",
         _RESNET,
         cifar(*_CIFAR_COUNTS[20]),
     ),
     **{
         f"resnet{depth}": row(
-            "cifar_resnets:cifar_resnet",
-            f"residual network of {depth} layers for 32x32 images",
-            _RESNET,
-            cifar(*counts),
-            depth=depth,
+            "cifar_resnets:cifar_resnet", f"ResNet-{depth} for 32x32 images", _RESNET, cifar(*counts), depth=depth
         )
         for depth, counts in (*_CIFAR_COUNTS.items(), (1202, (19_421_274, 2_829_238_912)))
     },
     **{
         f"plain{depth}": row(
             "cifar_resnets:cifar_resnet",
-            f"the plain net of {depth} layers for 32x32 images",
+            f"plain network of {depth} layers for 32x32 images: ResNet-{depth} without shortcuts",
             _RESNET,
             cifar(*counts),
             depth=depth,
@@ -106,7 +105,7 @@ CIFAR_RESNETS = {
     },
     "stochastic_depth110": row(
         "cifar_resnets:cifar_resnet",
-        "ResNet-110 with stochastic depth, from 1 to 0.5",
+        "ResNet-110 for 32x32 images with stochastic depth: survival from 1 down to 0.5",
         _DEPTH,
         cifar(*_CIFAR_COUNTS[110]),
         depth=110,
@@ -114,13 +113,13 @@ CIFAR_RESNETS = {
     ),
     "cifar_resnext": row(
         "cifar_resnets:cifar_resnext",
-        "ResNeXt for 32x32 images, any depth 9 n + 2",
+        "ResNeXt for 32x32 images, of any depth 9 n + 2",
         _RESNEXT,
         cifar(34_426_698, 5_387_266_048),
     ),
     "resnext29_8x64d": row(
         "cifar_resnets:cifar_resnext",
-        "ResNeXt-29, 8 groups of 64 channels, for 32x32 images",
+        "ResNeXt-29 for 32x32 images with 8 groups of 64 channels",
         _RESNEXT,
         cifar(34_426_698, 5_387_266_048),
         groups=8,
@@ -128,7 +127,7 @@ CIFAR_RESNETS = {
     ),
     "resnext29_16x64d": row(
         "cifar_resnets:cifar_resnext",
-        "ResNeXt-29, 16 groups of 64 channels, for 32x32 images",
+        "ResNeXt-29 for 32x32 images with 16 groups of 64 channels",
         _RESNEXT,
         cifar(68_155_210, 10_688_866_304),
         groups=16,
@@ -147,13 +146,13 @@ _WIDE_COUNTS = {
 PREACT_RESNETS = {
     "preact_resnet": row(
         "preact_resnets:preact_resnet",
-        "pre-activation residual network for 32x32 images, any depth",
+        "pre-activation ResNet for 32x32 images, of any depth 6 n + 2 or 9 n + 2",
         _PREACT,
         cifar(1_730_522, 253_149_824),
     ),
     "preact_resnet110": row(
         "preact_resnets:preact_resnet",
-        "pre-activation ResNet-110, basic blocks, shortcuts without parameters",
+        "pre-activation ResNet-110 for 32x32 images: basic blocks, shortcuts without parameters",
         _PREACT,
         cifar(1_727_962, 252_887_680),
         depth=110,
@@ -162,7 +161,7 @@ PREACT_RESNETS = {
     **{
         f"preact_resnet{depth}": row(
             "preact_resnets:preact_resnet",
-            f"pre-activation ResNet-{depth}, bottlenecks",
+            f"pre-activation ResNet-{depth} for 32x32 images: bottlenecks",
             _PREACT,
             cifar(*counts),
             depth=depth,
@@ -172,7 +171,7 @@ PREACT_RESNETS = {
     },
     "wide_resnet": row(
         "preact_resnets:wide_resnet",
-        "wide residual network for 32x32 images, any depth 6 n + 4 and width",
+        "wide residual network for 32x32 images, of any depth 6 n + 4 and any width",
         _WIDE,
         cifar(*_WIDE_COUNTS[28, 10]),
     ),

@@ -1,4 +1,4 @@
-"""How a row of the table of models is written."""
+"""Functions that build the entries of the catalog of models."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from jaxtrain.registry import Info
 def facts(
     parameters: int, multiply_adds: int, side: int = 224, channels: int = 3, num_classes: int = 1000
 ) -> dict[str, Any]:
-    """Parameters, and multiply-adds for one image of `side` x `side` x `channels`."""
+    """Return a model's reference figures: parameters and multiply-adds for a `side` x `side` x `channels` image."""
     return {
         "input": (side, side, channels),
         "num_classes": num_classes,
@@ -19,10 +19,10 @@ def facts(
 
 
 def cifar(parameters: int, multiply_adds: int) -> dict[str, Any]:
-    """The same for 32x32x3 and 10 classes."""
+    """Return the reference figures of a model for 32x32x3 images and 10 classes."""
     return facts(parameters, multiply_adds, side=32, num_classes=10)
 
 
 def row(factory: str, description: str, paper: str, facts: Mapping[str, Any], **preset: Any) -> Info:
-    """A row; `preset` are the options that it has chosen."""
+    """Return a catalog entry; `preset` holds the options that the variant fixes."""
     return Info(f"jaxtrain.models.{factory}", description, paper, preset=preset, supplied=("num_classes",), facts=facts)

@@ -1,6 +1,7 @@
-"""Weights in files: torchvision's, timm's and our own names, shapes checked, transformed where asked for.
+"""Load and save weight files with the names of torchvision, timm and others or our own; resize arrays on request.
 
-variables, report = load_weights("resnet50.safetensors", resnet50(num_classes=10), (224, 224, 3), head="new")
+model = jaxtrain.models.resnet50(num_classes=10)
+variables, report = load_weights("resnet50.safetensors", model, (224, 224, 3), head="new")
 print(report)
 save_weights("tuned.safetensors", model, (224, 224, 3), variables, naming="timm")
 """

@@ -1,7 +1,7 @@
-"""How an array of another library lies in memory, against ours: axes taken apart, reordered and joined again.
+"""Conversion of arrays between our axis order and that of another library ("theirs").
 
-A layout says it for one parameter as three steps, `reshape(split)`, `transpose(order)`, `reshape(theirs)`, that lead
-from ours to theirs and, backwards, from theirs to ours.
+A layout describes the conversion of one parameter as three steps: `reshape(split)`, `transpose(order)` and
+`reshape(theirs)` convert our array to theirs. The reverse steps convert theirs to ours.
 """
 
 import dataclasses
@@ -14,24 +14,27 @@ from jaxtrain.models.weights.tracing import Image
 
 Shape = tuple[int, ...]
 Steps = tuple[Shape, Shape, Shape]
-"""Split, order, theirs."""
+"""The three steps `(split, order, theirs)`: a shape, a permutation of axes and a shape."""
 Layout = Callable[[Shape, Image | None], Steps]
-"""From our shape, and the flattened feature map that the parameter sees, to the steps."""
+"""A function of our shape, and of the flattened feature map before the parameter (if any), that returns the steps."""
 
 
 def same(shape: Shape, seen: Image | None = None) -> Steps:
-    """As it is."""
+    """Return the steps of an array with the same layout in both libraries."""
     return shape, tuple(range(len(shape))), shape
 
 
 def convolution(shape: Shape, seen: Image | None = None) -> Steps:
-    """HWIO and OIHW."""
+    """Return the steps of a convolution kernel: HWIO here, OIHW there."""
     h, w, i, o = shape
     return shape, (3, 2, 0, 1), (o, i, h, w)
 
 
 def dense(shape: Shape, seen: Image | None = None) -> Steps:
-    """(in, out) and (out, in); after a feature map the rows are ordered h, w, c here and c, h, w there."""
+    """Return the steps of a dense kernel: (in, out) here, (out, in) there.
+
+    After a flattened feature map, the inputs are ordered h, w, c here and c, h, w there.
+    """
     rows, o = shape
     if seen is None:
         return shape, (1, 0), (o, rows)
@@ -39,35 +42,41 @@ def dense(shape: Shape, seen: Image | None = None) -> Steps:
 
 
 def dense_as_convolution(shape: Shape, seen: Image | None = None) -> Steps:
-    """(in, out) and a convolution over the whole feature map (out, c, h, w)."""
+    """Return the steps of a dense kernel (in, out) that is a convolution kernel (out, c, h, w) there.
+
+    That convolution covers the whole feature map.
+    """
     rows, o = shape
     h, w, c = seen or (1, 1, rows)
     return (h, w, c, o), (3, 2, 0, 1), (o, c, h, w)
 
 
 def attention_input(shape: Shape, seen: Image | None = None) -> Steps:
-    """(in, heads, d) and (heads * d, in); a bias is (heads, d) and (heads * d)."""
+    """Return the steps of a query, key or value kernel: (in, heads, d) here, (heads * d, in) there.
+
+    A bias is (heads, d) here and (heads * d) there.
+    """
     *inputs, heads, d = shape
     split = (*inputs, heads * d)
     return split, tuple(reversed(range(len(split)))), tuple(reversed(split))
 
 
 def attention_output(shape: Shape, seen: Image | None = None) -> Steps:
-    """(heads, d, out) and (out, heads * d)."""
+    """Return the steps of the output kernel of attention: (heads, d, out) here, (out, heads * d) there."""
     heads, d, out = shape
     return (heads * d, out), (1, 0), (out, heads * d)
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One of our variables as it stands in an array of a file.
+    """One of our variables, and its layout in an array of a file.
 
     Attributes:
-      path: such as `params/conv1/kernel`.
-      shape: ours.
-      layout: how theirs differs.
-      seen: the flattened feature map before it.
-      channels: for an axis of ours, which of our channels each of theirs is.
+      path: path of the variable, such as `params/conv1/kernel`.
+      shape: our shape.
+      layout: layout of the array in the file.
+      seen: shape of the flattened feature map before the parameter, if there is one.
+      channels: channel permutations by our axis: element i is the index of our channel that is channel i in the file.
     """
 
     path: str
@@ -78,18 +87,18 @@ class Part:
 
     @property
     def their_shape(self) -> Shape:
-        """Of the array in the file."""
+        """The shape of this variable in the file."""
         return self.layout(self.shape, self.seen)[2]
 
     def theirs(self, ours: np.ndarray) -> np.ndarray:
-        """Our array in their layout, contiguous."""
-        split, order, joined = self.layout(self.shape, self.seen)
+        """Return our array in the layout of the file, contiguous."""
+        split, order, shape = self.layout(self.shape, self.seen)
         for axis, channels in self.channels.items():
             ours = np.take(ours, channels, axis)
-        return np.ascontiguousarray(ours.reshape(split).transpose(order)).reshape(joined)
+        return np.ascontiguousarray(ours.reshape(split).transpose(order)).reshape(shape)
 
     def ours(self, theirs: np.ndarray) -> np.ndarray:
-        """Their array in our layout."""
+        """Return an array of the file in our layout."""
         split, order, _ = self.layout(self.shape, self.seen)
         ours = theirs.reshape([split[axis] for axis in order]).transpose(np.argsort(order)).reshape(self.shape)
         for axis, channels in self.channels.items():
@@ -99,11 +108,11 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """An array of a file: one of our variables, or several of one shape, one after the other on the first axis.
+    """An array of a file: one of our variables, or several of the same shape, concatenated on the first axis.
 
     Attributes:
-      name: in the file.
-      parts: ours.
+      name: name of the array in the file.
+      parts: our variables in the array.
     """
 
     name: str
@@ -111,21 +120,21 @@ class Entry:
 
     @property
     def shape(self) -> Shape:
-        """Of the array in the file."""
+        """The shape of the array in the file."""
         shape = self.parts[0].their_shape
         return (shape[0] * len(self.parts), *shape[1:]) if len(self.parts) > 1 else shape
 
     @property
     def size(self) -> int:
-        """Numbers in the array."""
+        """The number of elements of the array."""
         return math.prod(self.shape)
 
     def theirs(self, variables: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The array of the file."""
+        """Return the array of the file, converted from our variables."""
         arrays = [part.theirs(variables[part.path]) for part in self.parts]
         return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
     def ours(self, array: np.ndarray) -> dict[str, np.ndarray]:
-        """Our variables by path."""
+        """Return our variables by path, converted from the array of the file."""
         pieces = np.split(array, len(self.parts)) if len(self.parts) > 1 else [array]
         return {part.path: part.ours(piece) for part, piece in zip(self.parts, pieces, strict=True)}

@@ -1,4 +1,4 @@
-"""Named arrays in a file: `.safetensors` and `.npz`, neither of which can run code when it is read."""
+"""Reading and writing named arrays as `.safetensors` and `.npz`, two formats that cannot run code when read."""
 
 import os
 import zipfile
@@ -16,10 +16,10 @@ _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".th")
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Every array of a file by its name; bfloat16 stays bfloat16.
+    """Return all arrays of a file by name; bfloat16 stays bfloat16.
 
     Raises:
-      WeightsError: for a file that is not there, is damaged, or is no such file.
+      WeightsError: if the file does not exist, is damaged or has another format.
     """
     path = Path(path)
     suffix = _suffix(path)
@@ -27,29 +27,29 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if path.is_dir():
             raise WeightsError(f"{path} is a directory; name one file in it, {' or '.join(SUFFIXES)}")
         if not path.exists():
-            raise WeightsError(f"there is no file {path}")
+            raise WeightsError(f"there is no file {path}; check the path")
         if not path.stat().st_size:
-            raise WeightsError(f"{path} is empty, 0 bytes; copy or download it again")
+            raise WeightsError(f"{path} is empty (0 bytes); copy or download it again")
         arrays = _read_safetensors(path) if suffix == ".safetensors" else _read_npz(path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     if not arrays:
-        raise WeightsError(f"{path} holds no arrays")
+        raise WeightsError(f"{path} contains no arrays; save named arrays in it")
     return arrays
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], *, layout: str) -> None:
-    """Writes contiguous arrays; a file of that name stays as it was until the new one is whole.
+    """Write contiguous arrays to a file; an old file of that name stays intact until the new one is complete.
 
-    `.npz` knows no bfloat16: it gets float32, in which nothing is lost.
+    `.npz` has no bfloat16, so these arrays are written as float32, without loss.
 
     Args:
-      path: to write; its directory must be there.
-      arrays: by name.
-      layout: for the metadata "format" of `.safetensors`: "pt" or "flax".
+      path: path of the file; its directory must exist.
+      arrays: arrays by name.
+      layout: value of the metadata key "format" of `.safetensors`: "pt" or "flax".
 
     Raises:
-      WeightsError: where it cannot be written.
+      WeightsError: if the file cannot be written.
     """
     path = Path(path)
     suffix = _suffix(path)
@@ -73,12 +73,12 @@ def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
         raise WeightsError(
-            f"{path} is a pickle, which can run code when it is read; convert it where you trust it: "
+            f"{path} is a pickle file, which can run code when it is read; if you trust it, convert it: "
             "safetensors.torch.save_file(torch.load(file, weights_only=True), 'weights.safetensors')"
         )
     if suffix not in SUFFIXES:
         what = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
-        raise WeightsError(f"{path} has {what}; files of weights are {' or '.join(SUFFIXES)}")
+        raise WeightsError(f"{path} has {what}; a weight file must be {' or '.join(SUFFIXES)}")
     return suffix
 
 
@@ -88,19 +88,23 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
     try:
         return dict(load_file(path))
-    except (SafetensorError, TypeError, AttributeError, ValueError) as error:  # a type that numpy lacks, say
-        raise WeightsError(f"{path} is damaged or no safetensors file: {error}; copy or download it again") from error
+    except (SafetensorError, TypeError, AttributeError, ValueError) as error:  # such as a dtype that numpy lacks
+        raise WeightsError(
+            f"{path} is damaged or not a safetensors file: {error}; copy or download it again"
+        ) from error
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            if isinstance(found, np.ndarray):
-                raise WeightsError(f"{path} is one array without a name (.npy); write named ones with numpy.savez")
-            return {name: _from_npz(found[name]) for name in found.files}
+            arrays = np.load(file, allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                raise WeightsError(
+                    f"{path} is a single array without a name (.npy); write named arrays with numpy.savez"
+                )
+            return {name: _from_npz(arrays[name]) for name in arrays.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged or no .npz file: {error}; copy or download it again") from error
+        raise WeightsError(f"{path} is damaged or not an .npz file: {error}; copy or download it again") from error
 
 
 def _for_npz(array: np.ndarray) -> np.ndarray:
@@ -108,5 +112,5 @@ def _for_npz(array: np.ndarray) -> np.ndarray:
 
 
 def _from_npz(array: np.ndarray) -> np.ndarray:
-    """numpy itself stores bfloat16 as two bytes without a type."""
+    """Restore bfloat16, which numpy itself stores as two untyped bytes."""
     return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array

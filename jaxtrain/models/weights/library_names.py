@@ -1,7 +1,7 @@
 """The names of torchvision, timm and pytorch_resnet_cifar10 for the networks that they share with this package.
 
-Written from what `state_dict()` gives in torchvision 0.28 and timm 1.0, and from the code of akamaster's
-pytorch_resnet_cifar10. A network that a library lacks has no row for it.
+They follow `state_dict()` of torchvision 0.28 and timm 1.0, and the code of akamaster's pytorch_resnet_cifar10. A
+network that a library lacks has no entry.
 """
 
 import itertools
@@ -25,7 +25,9 @@ _BLOCK, _LAYER = "stage{s}_block{b}", "layer{s}.{b-1}"
 
 def _stride(model: ResNet) -> str:
     if model.residual.kind == "bottleneck" and model.residual.stride_in == "1x1":
-        return "the file's bottlenecks have their stride in the 3x3 convolution, and the model's in the 1x1: stride_in"
+        return (
+            "the file's bottlenecks have the stride in the 3x3 convolution, the model's in the 1x1: set stride_in='3x3'"
+        )
     return ""
 
 
@@ -46,26 +48,29 @@ _RESNET = Family(
 )
 
 
-def _padded_both_ways(model: ResNet, anatomy: Anatomy) -> Mapping[str, Mapping[int, np.ndarray]]:
-    """Shortcuts without parameters put zeros after the channels here, half before and half after them there."""
+def _channel_order(model: ResNet, anatomy: Anatomy) -> Mapping[str, Mapping[int, np.ndarray]]:
+    """Return channel permutations by path and axis, for shortcuts that pad with zeros.
+
+    Our zero channels come after the others; there, half of them come before and half after.
+    """
     if model.residual.shortcut != "A":
         return {}
     streams = [np.arange(model.features[0])]
     for features in model.features[1:]:
-        kept, rest = streams[-1], np.arange(len(streams[-1]), features)
-        before = (features - len(kept)) // 2
-        streams.append(np.concatenate([rest[:before], kept, rest[before:]]))
-    found: dict[str, Mapping[int, np.ndarray]] = {"params/logits/kernel": {0: streams[-1]}}
+        old, new = streams[-1], np.arange(len(streams[-1]), features)
+        before = (features - len(old)) // 2
+        streams.append(np.concatenate([new[:before], old, new[before:]]))
+    orders: dict[str, Mapping[int, np.ndarray]] = {"params/logits/kernel": {0: streams[-1]}}
     for path in anatomy.shapes:
         block = re.fullmatch(r"stage(\d+)_block(\d+)/(\w+)", module_of(path))
         if not block:
             continue
         stage, layer = int(block[1]) - 1, block[3]
         if layer == "conv1":
-            found[path] = {2: streams[stage - (stage > 0 and block[2] == "1")]}
+            orders[path] = {2: streams[stage - (stage > 0 and block[2] == "1")]}
         elif layer in ("conv2", "norm2"):
-            found[path] = {3 if layer == "conv2" else 0: streams[stage]}
-    return found
+            orders[path] = {3 if layer == "conv2" else 0: streams[stage]}
+    return orders
 
 
 _AKAMASTER = Family(
@@ -75,7 +80,7 @@ _AKAMASTER = Family(
         (ours, theirs.replace("downsample", "shortcut").replace("fc", "linear")) for ours, theirs in _RESNET.rules
     ),
     sign="linear.weight",
-    channels=_padded_both_ways,
+    channels=_channel_order,
     serves=lambda model: model.stem == "cifar" and model.residual.kind == "basic",
 )
 
@@ -98,8 +103,7 @@ _DENSENET = Family(
 
 
 def _vgg_features(modules: Collection[str]) -> Rules:
-    """Convolutions, normalizations, activations and poolings are counted there."""
-
+    """Return the rules of `features`, where convolutions, normalizations, activations and poolings are numbered."""
     rules, index = [], itertools.count()
     for stage in range(1, 6):
         for i in itertools.count(1):
@@ -138,7 +142,7 @@ _ALEXNET = Family(
     ),
     sign="classifier.4.weight",
     caveat=lambda model: (
-        "torchvision's AlexNet has no local response normalization, and the model has: norm_position"
+        "torchvision's AlexNet has no local response normalization, but the model has: set norm_position='none'"
         if model.norm_position != "none"
         else ""
     ),
@@ -165,7 +169,9 @@ _GOOGLENET_CONVOLUTIONS = (
 def _epsilon(model: GoogLeNet) -> str:
     layers = model.layers
     if layers.norm == "batch" and layers.epsilon != 1e-3:
-        return f"torchvision's GoogLeNet normalizes with epsilon 0.001, and the model with {layers.epsilon}: epsilon"
+        return (
+            f"torchvision's GoogLeNet normalizes with epsilon 0.001, the model with {layers.epsilon}: set epsilon=0.001"
+        )
     return ""
 
 
@@ -176,8 +182,8 @@ _GOOGLENET = Family(
         *((ours, f"{theirs}.conv") for ours, theirs in _GOOGLENET_CONVOLUTIONS),
         *((f"{ours}_norm", f"{theirs}.bn") for ours, theirs in _GOOGLENET_CONVOLUTIONS),
         *(
-            (f"auxiliary_{place}/{ours}", f"aux{i}.{theirs}")
-            for i, place in enumerate(("4a", "4d"), 1)
+            (f"auxiliary_{module}/{ours}", f"aux{i}.{theirs}")
+            for i, module in enumerate(("4a", "4d"), 1)
             for ours, theirs in (("fc", "fc1"), ("logits", "fc2"))
         ),
         ("logits", "fc"),
@@ -232,4 +238,4 @@ FAMILIES: dict[str, tuple[Family, ...]] = {
     "timm": (_RESNET, _DENSENET, _TIMM_VGG, _TIMM_VIT),
     "akamaster": (_AKAMASTER,),
 }
-"""By library; where two have the same names, the first counts."""
+"""Networks by library; `family_of` takes the first that applies to a model."""

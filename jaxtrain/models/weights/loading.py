@@ -1,4 +1,4 @@
-"""Variables of a model from a file of weights, with every name and shape accounted for."""
+"""Loading the variables of a model from a weight file; every name and shape is checked."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -20,7 +20,7 @@ from jaxtrain.models.weights.resize import Adapting, FirstConv, FirstDense, Posi
 from jaxtrain.models.weights.tracing import Anatomy, Image, anatomy
 
 Head = Literal["strict", "new", "zeros"]
-"""Where the last layer, and those of auxiliary heads, come from: the file, the model's initialization, or zeros."""
+"""Source of the layers that return logits, auxiliary ones included: the file, the model's initialization, or zeros."""
 
 
 def load_weights(
@@ -35,26 +35,35 @@ def load_weights(
     positions: Positions = "strict",
     key: jax.Array | None = None,
 ) -> tuple[dict[str, Any], LoadReport]:
-    """Variables for `model.apply` from a `.safetensors` or `.npz` file, in the model's own dtypes.
+    """Load variables for `model.apply` from a `.safetensors` or `.npz` file, in the dtypes of the model.
 
     Args:
-      source: path of the file, or its arrays by name.
-      model: of this package.
-      input_shape: height, width and channels of its images.
-      naming: whose names the file has; "auto" finds out.
-      head: "new" initializes the layers that give logits anew, for other classes, and "zeros" with zeros; those of the
-        file are left out.
-      first_conv: "adapt" sums or repeats the first kernel where the file's is for another number of channels.
-      first_dense: "pooled" fits a dense layer that sees a flattened feature map to one of another size, as if the map
-        were first pooled to the old size, which is what torchvision's VGG and AlexNet do.
-      positions: a convention of bicubic interpolation, for a vision transformer's positions of another image size.
-      key: for a new head; `jax.random.key(0)` by default.
+      source: path of the file, or arrays by name.
+      model: a model of this package.
+      input_shape: height, width and channels of the images.
+      naming: library whose names the file has; "auto" detects it.
+      head: "strict" loads the layers that return logits; "new" initializes them, for other classes; "zeros" sets them
+        to zero. The last two ignore the file's head.
+      first_conv: "adapt" sums or repeats the input channels of the first kernel for another number of channels.
+      first_dense: "pooled" converts a dense layer on a flattened feature map of another size. The result equals
+        pooling the map to the old size first, as torchvision's VGG and AlexNet do.
+      positions: convention of the bicubic interpolation of a vision transformer's positions for another image size.
+      key: random key of a new head; `jax.random.key(0)` by default.
 
     Returns:
-      The variables, and what became of every name.
+      The variables, and a report of what happened to every name.
 
     Raises:
-      WeightsError: for a file that cannot be read, and for one that does not fit, with all that does not.
+      WeightsError: if the file cannot be read or does not fit the model; the message lists every difference.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain, numpy as np
+      >>> from jaxtrain.models.weights import load_weights
+      >>> model = jaxtrain.models.linear(num_classes=3)
+      >>> arrays = {"params/logits/kernel": np.ones((4, 3)), "params/logits/bias": np.zeros(3)}
+      >>> variables, report = load_weights(arrays, model, (2, 2, 1))
+      >>> print(report)
+      2 variables loaded, with the names of jaxtrain
     """
     for option, value, choices in (
         ("naming", naming, ("auto", *get_args(Naming))),
@@ -70,15 +79,18 @@ def load_weights(
     else:
         arrays, title = read_arrays(source), str(source)
     arrays, wrapper = unwrapped(arrays)
-    seen = anatomy(model, input_shape)
-    table = recognized(model, seen, arrays, title) if naming == "auto" else named(model, seen, naming)
-    unwanted = frozenset(path for path in seen.shapes if head != "strict" and of_head(path))
+    trace = anatomy(model, input_shape)
+    table = recognized(model, trace, arrays, title) if naming == "auto" else named(model, trace, naming)
+    unwanted = frozenset(path for path in trace.shapes if head != "strict" and of_head(path))
     adapting = Adapting(first_conv, positions, first_dense)
-    fit = fitted(table, Source(title, arrays, renamed(arrays, table.family)), seen, unwanted, adapting)
-    values = {**fit.values, **_head(model, seen, unwanted, zeros=head == "zeros", key=key)}
-    variables = {path: jnp.asarray(values[path]) for path in seen.shapes}
+    fit = fitted(table, Source(title, arrays, renamed(arrays, table.family)), trace, unwanted, adapting)
+    values = {**fit.values, **_initialize_head(model, trace, unwanted, zeros=head == "zeros", key=key)}
+    variables = {path: jnp.asarray(values[path]) for path in trace.shapes}
     used = set(fit.names.values())
-    notes = [table.family.caveat(model) if table.family else "", f"{wrapper!r} before every name" if wrapper else ""]
+    notes = [
+        table.family.caveat(model) if table.family else "",
+        f"every name had the prefix {wrapper!r}" if wrapper else "",
+    ]
     report = LoadReport(
         naming=table.naming,
         loaded=fit.names,
@@ -91,22 +103,22 @@ def load_weights(
 
 
 def of_head(path: str) -> bool:
-    """Whether a variable belongs to a layer that gives logits."""
+    """Return whether a variable belongs to a layer that returns logits."""
     return module_of(path).rpartition("/")[2] == "logits"
 
 
-def _head(
-    model: nn.Module, seen: Anatomy, paths: Collection[str], *, zeros: bool, key: jax.Array | None
+def _initialize_head(
+    model: nn.Module, trace: Anatomy, paths: Collection[str], *, zeros: bool, key: jax.Array | None
 ) -> Mapping[str, Any]:
-    """Their initial values; the compiler drops whatever they do not depend on."""
+    """Return the initial values of the variables at `paths`; the compiler drops all other computation."""
     if zeros:
-        return {path: np.zeros(seen.shapes[path].shape, seen.shapes[path].dtype) for path in paths}
+        return {path: np.zeros(trace.shapes[path].shape, trace.shapes[path].dtype) for path in paths}
     if not paths:
         return {}
 
     @jax.jit
     def init(key: jax.Array) -> Mapping[str, jax.Array]:
-        variables = model.init(key, jnp.zeros((1, *seen.image), jnp.float32), train=False)
+        variables = model.init(key, jnp.zeros((1, *trace.image), jnp.float32), train=False)
         flat = traverse_util.flatten_dict(variables, sep="/")
         return {path: flat[path] for path in paths}
 

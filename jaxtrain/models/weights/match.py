@@ -1,4 +1,4 @@
-"""The arrays of a file held to a model's variables: what fits, what is made to fit, and what does not."""
+"""Matching the arrays of a file to the variables of a model, with resizing where the caller asks for it."""
 
 import dataclasses
 import re
@@ -17,12 +17,12 @@ from jaxtrain.models.weights.tracing import Anatomy
 
 @dataclasses.dataclass
 class Fitted:
-    """Variables of a model from a file.
+    """The variables of a model that a file provides.
 
     Attributes:
-      values: by path.
-      names: of the arrays that they come from, by path.
-      adapted: what was done to those of another shape, by path.
+      values: values by path.
+      names: names of the source arrays by path.
+      adapted: descriptions of the resized variables by path.
     """
 
     values: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -30,11 +30,18 @@ class Fitted:
     adapted: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def fitted(table: Named, source: Source, seen: Anatomy, unwanted: Collection[str], adapting: Adapting) -> Fitted:
-    """The variables of the model but for the unwanted ones.
+def fitted(table: Named, source: Source, trace: Anatomy, unwanted: Collection[str], adapting: Adapting) -> Fitted:
+    """Return the variables of the model from a file, except the unwanted ones.
+
+    Args:
+      table: the arrays that a file for the model has.
+      source: the arrays of the file.
+      trace: trace of the model with its variables.
+      unwanted: paths of variables that do not come from the file.
+      adapting: kinds of resizing that the caller allows.
 
     Raises:
-      WeightsError: if a name is missing or unknown, or an array has another shape or kind; with all of them.
+      WeightsError: if a name is missing or unknown, or an array has another shape or dtype; it lists all of them.
     """
     fit, problems = Fitted(), Problems()
     for entry in table.entries:
@@ -44,73 +51,78 @@ def fitted(table: Named, source: Source, seen: Anatomy, unwanted: Collection[str
         if entry.name not in source.own:
             problems.missing.update(dict.fromkeys(paths, entry.name))
             continue
-        found = _found(entry, source[entry.name], seen, adapting, problems, fit)
-        fit.names.update(dict.fromkeys(found, source.own[entry.name]))
-        for path, value in found.items():
-            fit.values[path] = _cast(path, value, seen, problems)
+        variables = _convert_array(entry, source[entry.name], trace, adapting, problems, fit)
+        fit.names.update(dict.fromkeys(variables, source.own[entry.name]))
+        for path, value in variables.items():
+            fit.values[path] = _cast(path, value, trace, problems)
     known, optional = table.names(), table.family.optional if table.family else r"(?!)"
     problems.unexpected = [
         own
         for name, own in source.own.items()
         if name not in known and not is_counter(name) and not re.fullmatch(optional, name)
     ]
-    _advise(problems, seen)
+    _advise(problems, trace)
     what = table.family.title if table.family else "a file of this package"
-    problems.raise_any(source.title, f"{what}, with the names of {table.naming}")
+    problems.raise_any(source.title, f"{what} with the names of {table.naming}")
     return fit
 
 
-def _found(
-    entry: Entry, array: np.ndarray, seen: Anatomy, adapting: Adapting, problems: Problems, fit: Fitted
+def _convert_array(
+    entry: Entry, array: np.ndarray, trace: Anatomy, adapting: Adapting, problems: Problems, fit: Fitted
 ) -> dict[str, np.ndarray]:
-    """The variables of one array, or none, and the reason among the problems."""
+    """Return the variables of one array by path; if it does not fit, return none and add the reason to `problems`."""
     path = entry.parts[0].path
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        problems.mismatched[path] = f"{entry.name} is of {array.dtype}, and weights are floating point numbers"
+        problems.mismatched[path] = f"{entry.name} has dtype {array.dtype}, but weights must be floating-point"
         return {}
     wide = array.astype(np.float32) if array.dtype.itemsize < 4 else array
     if wide.shape == entry.shape:
         return entry.ours(wide)
-    adaptation = adapting.adaptation(entry, wide.shape, seen)
+    adaptation = adapting.adaptation(entry, wide.shape, trace)
     if adaptation and adaptation.wanted:
-        fit.adapted[path] = f"{adaptation.found}, made {adaptation.made}"
+        fit.adapted[path] = f"{adaptation.found}, converted to {adaptation.made}"
         return adaptation.ours(wide)
-    problems.mismatched[path] = f"{entry.name} is {_by(array.shape)} in the file and {_by(entry.shape)} in the model"
+    problems.mismatched[path] = (
+        f"{entry.name} is {_format_shape(array.shape)} in the file and {_format_shape(entry.shape)} in the model"
+    )
     if adaptation:
         problems.advice[
-            f"{entry.name} is {adaptation.found}: set {adaptation.setting} to make it {adaptation.made}."
+            f"{entry.name} is {adaptation.found}: set {adaptation.setting} to convert it to {adaptation.made}."
         ] = None
     elif module_of(path).rpartition("/")[2] == "logits":
         problems.advice['For another number of classes set head="new" or head="zeros".'] = None
     return {}
 
 
-def _cast(path: str, value: np.ndarray, seen: Anatomy, problems: Problems) -> np.ndarray:
-    """In the model's dtype."""
-    dtype = seen.shapes[path].dtype
+def _cast(path: str, value: np.ndarray, trace: Anatomy, problems: Problems) -> np.ndarray:
+    """Cast a value to the dtype of the model; add values that are not finite to `problems`."""
+    dtype = trace.shapes[path].dtype
     with np.errstate(over="ignore"):
         cast = value.astype(dtype, copy=False)
-    sound = np.isfinite(cast)
-    if not sound.all():
-        broken = cast.size - int(sound.sum())
-        finite = np.isfinite(value).all()
-        why = f"too large for {np.dtype(dtype).name}" if finite else "not finite"
-        problems.mismatched[path] = f"{broken} of its {cast.size} numbers are {why}"
+    finite = np.isfinite(cast)
+    if not finite.all():
+        count = cast.size - int(finite.sum())
+        why = f"too large for {np.dtype(dtype).name}" if np.isfinite(value).all() else "not finite"
+        problems.mismatched[path] = f"{count} of its {cast.size} values are {why}"
     return cast
 
 
-def _advise(problems: Problems, seen: Anatomy) -> None:
-    """What many differences together mean."""
-    statistics = {path for path in seen.shapes if path.startswith("batch_stats/")}
+def _advise(problems: Problems, trace: Anatomy) -> None:
+    """Add advice on the likely cause of many differences to `problems`."""
+    statistics = {path for path in trace.shapes if path.startswith("batch_stats/")}
     if not statistics and any(name.endswith(("running_mean", "/mean")) for name in problems.unexpected):
-        problems.advice["The file has batch normalization and the model has none."] = None
+        problems.advice["The file has batch normalization but the model has none: set the model's norm to 'batch'."] = (
+            None
+        )
     elif statistics and statistics <= problems.missing.keys():
-        problems.advice["The model has batch normalization and the file has none."] = None
+        problems.advice["The model has batch normalization but the file has none: set the model's norm to 'none'."] = (
+            None
+        )
     elif len(problems.missing) + len(problems.unexpected) > 8:
-        problems.advice["It is likely a network of another depth or kind."] = None
+        problems.advice["The file is probably of a network of another depth or kind."] = None
     if any(path.startswith("params/auxiliary_") for path in problems.missing):
-        problems.advice["Without auxiliary heads in the file, make the model with auxiliary=False."] = None
+        problems.advice["The file has no auxiliary heads: build the model with auxiliary=False."] = None
 
 
-def _by(shape: Shape) -> str:
+def _format_shape(shape: Shape) -> str:
     return "x".join(map(str, shape)) or "a single number"

@@ -1,4 +1,4 @@
-"""Which names a file has: found for a model among the tables, and recognized in a file."""
+"""Maps between the names in a file and the variables of a model, and detection of the library of a file."""
 
 import dataclasses
 import re
@@ -15,19 +15,19 @@ from jaxtrain.models.weights.name_rules import Family
 from jaxtrain.models.weights.tracing import Anatomy
 
 Naming = Literal["jaxtrain", "torchvision", "timm", "akamaster"]
-"""Whose names a file has: our paths, or another library's."""
+"""Library whose names a file has; "jaxtrain" are our own paths."""
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
-"""What DataParallel, `torch.compile` and frameworks put before every name."""
+"""Prefixes that DataParallel, `torch.compile` and frameworks add to every name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """The arrays that a file of a naming has for a model.
+    """The arrays that a file has for a model under the names of one library.
 
     Attributes:
-      naming: whose names.
-      entries: the arrays.
-      family: the table; nothing for our own names.
+      naming: library of the names.
+      entries: arrays of the file.
+      family: naming rules of the library for this model; None for our own names.
     """
 
     naming: Naming
@@ -35,12 +35,12 @@ class Named:
     family: Family | None = None
 
     def names(self) -> set[str]:
-        """Of the arrays."""
+        """Return the names of the arrays."""
         return {entry.name for entry in self.entries}
 
 
 def family_of(model: nn.Module, naming: Naming) -> Family | None:
-    """The table of names for a model, if the library has such a network."""
+    """Return the naming rules of a library for a model, or None if the library has no such network."""
     for family in FAMILIES.get(naming, ()):
         if isinstance(model, family.model) and family.serves(model):
             return family
@@ -48,10 +48,10 @@ def family_of(model: nn.Module, naming: Naming) -> Family | None:
 
 
 def named(model: nn.Module, anatomy: Anatomy, naming: Naming) -> Named:
-    """The arrays of a naming for a model.
+    """Return the arrays that a file has for a model under the names of a library.
 
     Raises:
-      WeightsError: where the library has no such network, or no name for one of the variables.
+      WeightsError: if the library has no such network, or no name for one of the variables.
     """
     if naming == "jaxtrain":
         parts = (Part(path, x.shape, seen=anatomy.flattened.get(path)) for path, x in anatomy.shapes.items())
@@ -59,55 +59,55 @@ def named(model: nn.Module, anatomy: Anatomy, naming: Naming) -> Named:
     family = family_of(model, naming)
     if family is None:
         raise WeightsError(
-            f"{naming} has no {type(model).__name__} of this kind, and so no names for it; "
-            f"there are names of {', '.join(known_namings(model))}"
+            f"{naming} has no {type(model).__name__} of this kind, so it has no names for the model; "
+            f"set naming to {' or '.join(map(repr, known_namings(model)))}"
         )
     entries, nameless = family.entries(model, anatomy)
     if nameless:
         raise WeightsError(
-            f"{family.title} has no {', '.join(nameless[:10])}{' and others' if len(nameless) > 10 else ''}: "
-            "the model has an option that is not there; use naming='jaxtrain'"
+            f"{family.title} has no {', '.join(nameless[:10])}{' and others' if len(nameless) > 10 else ''}: the model "
+            f"has an option that {naming} lacks; use naming='jaxtrain'"
         )
     return Named(naming, tuple(entries), family)
 
 
 def known_namings(model: nn.Module) -> list[Naming]:
-    """Those that there are for a model, ours first."""
+    """Return the libraries that have names for a model, ours first."""
     return [naming for naming in get_args(Naming) if naming == "jaxtrain" or family_of(model, naming)]
 
 
 def recognized(model: nn.Module, anatomy: Anatomy, names: Collection[str], source: str) -> Named:
-    """The naming of a file that has most of its names in common with the model.
+    """Return the name map of the library that shares most names with a file; of equal ones, the first in `Naming`.
 
     Raises:
-      WeightsError: where none has any; with what the file seems to be.
+      WeightsError: if no library matches; the message says what the file seems to be.
     """
     candidates = []
     for naming in known_namings(model):
         try:
             candidates.append(named(model, anatomy, naming))
-        except WeightsError:  # an option of the model that the library lacks
+        except WeightsError:  # the model has an option that the library lacks
             continue
     best = max(candidates, key=lambda c: len(c.names() & renamed(names, c.family).keys()))
     common = len(best.names() & renamed(names, best.family).keys())
     others = [title for title in networks(names) if not (best.family and title == best.family.title)]
     if not common or (others and 2 * common < len(best.names())):
-        seems = f"it seems to be {' or '.join(others)}" if others else f"its names are {_some(names)}"
+        seems = f"it seems to be {' or '.join(others)}" if others else f"its names are {_abbreviate(names)}"
         raise WeightsError(
-            f"{source} is of another network than the model, a {type(model).__name__}: {seems}. "
-            f"For the model there are names of {', '.join(c.naming for c in candidates)}"
+            f"{source} is not of the model ({type(model).__name__}): {seems}. "
+            f"Names for the model exist in {', '.join(c.naming for c in candidates)}"
         )
     return best
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a file holds, by the names that the newest release of a library has.
+    """The arrays of a file, accessed by the names of the newest release of a library.
 
     Attributes:
-      title: of the file, for messages.
-      arrays: by their own names.
-      own: their own name for each of the newest.
+      title: title of the file, for messages.
+      arrays: arrays by their names in the file.
+      own: names in the file by the names of the newest release.
     """
 
     title: str
@@ -119,34 +119,34 @@ class Source:
 
 
 def renamed(names: Collection[str], family: Family | None) -> dict[str, str]:
-    """The names of a file as the newest release has them, each with its own."""
-    found = {}
+    """Return a map from the names of the newest release to the names in the file."""
+    own = {}
     for name in names:
         new = name
         for pattern, replacement in family.older if family else ():
             new = re.sub(f"^{pattern}$", replacement, new)
-        found[new] = name
-    return found
+        own[new] = name
+    return own
 
 
 def unwrapped(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays without what stands before all names, and what that was."""
-    found, removed = dict(arrays), ""
-    while prefix := next((w for w in _WRAPPERS if all(name.startswith(w) for name in found)), ""):
-        found = {name.removeprefix(prefix): array for name, array in found.items()}
+    """Strip the prefixes that all names share (wrappers such as "module."); return the arrays and the prefix."""
+    stripped, removed = dict(arrays), ""
+    while prefix := next((w for w in _WRAPPERS if all(name.startswith(w) for name in stripped)), ""):
+        stripped = {name.removeprefix(prefix): array for name, array in stripped.items()}
         removed += prefix
-    return found, removed
+    return stripped, removed
 
 
 def networks(names: Collection[str]) -> list[str]:
-    """What networks the names are of."""
+    """Return titles of the networks that the names in a file may belong to."""
     known = {f.title: f.sign for families in FAMILIES.values() for f in families}
-    found = [title for title, sign in known.items() if sign in names]
+    titles = [title for title, sign in known.items() if sign in names]
     if any(name.startswith("params/") for name in names):
-        found.append("a network saved with the names of this package")
-    return found
+        titles.append("a network saved with the names of this package")
+    return titles
 
 
-def _some(names: Collection[str]) -> str:
+def _abbreviate(names: Collection[str]) -> str:
     first = sorted(names)[:3]
     return ", ".join(first) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

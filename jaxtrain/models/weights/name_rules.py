@@ -1,8 +1,8 @@
-"""What a table of names is made of: rules from our modules to another library's, read in both directions.
+"""Rules that map the names of our modules to those of another library.
 
-A rule is a pair such as `("stage{s}_block{b}/conv{i}", "layer{s}.{b-1}.conv{i}")`. A field in braces stands for a
-number, or for a number and a letter, and `{b-1}` for the number less one. The right side names a module, to which the
-leaf's name is added, `.weight` say, or, where it ends in an underscore, the beginning of a parameter's name.
+A rule is a pair such as `("stage{s}_block{b}/conv{i}", "layer{s}.{b-1}.conv{i}")`. A field in braces matches a number,
+or a number and a letter; `{b-1}` is the number minus one. The right side is the name of a module, and the name of the
+leaf follows, such as `.weight`. If it ends in an underscore, the leaf follows without a dot.
 """
 
 import dataclasses
@@ -19,26 +19,27 @@ from jaxtrain.models.weights.tracing import Anatomy
 
 Rules = Sequence[tuple[str, str]]
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-"""Our leaves and torch's."""
+"""torch's names of our leaves."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """The names that a library has for the networks of one of our classes.
+    """The names of one library for the networks of one of our classes.
 
     Attributes:
-      title: of the network there, for messages.
-      model: our class.
-      rules: the table of modules; the first that fits counts. Modules with one name there are stacked in its order.
-      numbered: more rules, where names there count the layers: from our modules, in the order of the network.
-      parameters: those that belong to no layer, by path.
-      sign: a name that files of such a network have and no others.
-      older: regular expressions and what replaces them in names of earlier releases.
-      optional: a regular expression of what a file may have and the model not.
-      layouts: for modules that are not convolutions and dense layers there, by a regular expression.
-      channels: for a model whose channels stand in another order there, that order by path and axis.
-      caveat: what names and shapes do not show: a sentence, or nothing.
-      serves: whether it holds for a model of the class.
+      title: title of the network in the library, for messages.
+      model: class of our model.
+      rules: naming rules of the modules; the first match applies. Modules that map to one name are concatenated in the
+        order of the rules.
+      numbered: function from our module names to more rules, for libraries that number the layers.
+      parameters: names of the parameters that belong to no layer, by our name.
+      sign: name that identifies files of such a network.
+      older: pairs of a regular expression and its replacement, which update names of earlier releases.
+      optional: regular expression for names that the model may lack.
+      layouts: layouts by regular expression, for modules that are not convolutions or dense layers in the library.
+      channels: function from the model to channel permutations by path and axis, for another channel order.
+      caveat: function from the model to a sentence about differences that names and shapes do not show, or "".
+      serves: function from a model of the class to whether the names apply to it.
     """
 
     title: str
@@ -55,32 +56,33 @@ class Family:
     serves: Callable[[Any], bool] = lambda model: True
 
     def entries(self, model: nn.Module, anatomy: Anatomy) -> tuple[list[Entry], list[str]]:
-        """The arrays of a file for all of the model's variables, and the variables that have no name there."""
+        """Return the arrays of a file for all variables of the model, and the paths of variables without a name."""
         rules = [*self.rules, *self.numbered({module_of(path) for path in anatomy.shapes})]
         channels = self.channels(model, anatomy)
         parts: dict[str, list[tuple[int, Part]]] = {}
         nameless = []
-        for path, found in anatomy.shapes.items():
-            named = self._name(path, rules)
-            if named is None:
+        for path, variable in anatomy.shapes.items():
+            match = self._name(path, rules)
+            if match is None:
                 nameless.append(path)
                 continue
-            name, order = named
-            layout = self._layout(path, len(found.shape))
+            name, order = match
+            layout = self._layout(path, len(variable.shape))
             seen = anatomy.flattened.get(path)
-            parts.setdefault(name, []).append((order, Part(path, found.shape, layout, seen, channels.get(path, {}))))
-        stacked = {name: sorted(found, key=lambda pair: pair[0]) for name, found in parts.items()}
-        return [Entry(name, tuple(part for _, part in found)) for name, found in stacked.items()], nameless
+            part = Part(path, variable.shape, layout, seen, channels.get(path, {}))
+            parts.setdefault(name, []).append((order, part))
+        ordered = {name: sorted(pairs, key=lambda pair: pair[0]) for name, pairs in parts.items()}
+        return [Entry(name, tuple(part for _, part in pairs)) for name, pairs in ordered.items()], nameless
 
     def _name(self, path: str, rules: Rules) -> tuple[str, int] | None:
-        """The name in a file, and which rule gave it."""
+        """Return the name in a file and the index of its rule, or None if no rule matches."""
         module, leaf = module_of(path), path.rpartition("/")[2]
         if not module:
             return (self.parameters[leaf], 0) if leaf in self.parameters else None
         for order, (ours, theirs) in enumerate(rules):
-            found = _pattern(ours).fullmatch(module)
-            if found and leaf in LEAVES:
-                name = _filled(theirs, found.groupdict())
+            match = _pattern(ours).fullmatch(module)
+            if match and leaf in LEAVES:
+                name = _fill(theirs, match.groupdict())
                 return name + ("" if name.endswith("_") else ".") + LEAVES[leaf], order
         return None
 
@@ -92,7 +94,7 @@ class Family:
 
 
 def module_of(path: str) -> str:
-    """`stage1_block1/conv1` for `params/stage1_block1/conv1/kernel`."""
+    """Return the module of a path: `stage1_block1/conv1` for `params/stage1_block1/conv1/kernel`."""
     return path.partition("/")[2].rpartition("/")[0]
 
 
@@ -104,7 +106,7 @@ def _pattern(ours: str) -> re.Pattern[str]:
     )
 
 
-def _filled(theirs: str, fields: Mapping[str, str]) -> str:
+def _fill(theirs: str, fields: Mapping[str, str]) -> str:
     def value(field: re.Match[str]) -> str:
         return str(int(fields[field[1]]) - 1) if field[2] else fields[field[1]]
 

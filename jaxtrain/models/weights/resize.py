@@ -1,4 +1,4 @@
-"""What can be made of an array of another shape: another number of channels, another size of images."""
+"""Resizing of arrays whose shape differs from the model's, for other numbers of channels and other image sizes."""
 
 import dataclasses
 import math
@@ -12,23 +12,23 @@ from jaxtrain.models.weights.resampling import Convention, adaptive_average, bic
 from jaxtrain.models.weights.tracing import Anatomy, Image
 
 FirstConv = Literal["strict", "adapt"]
-"""What to do about a first convolution for another number of channels."""
+"""Treatment of a first convolution for another number of channels: refuse it, or adapt its channels."""
 Positions = Literal["strict", "torchvision", "timm"]
-"""What to do about positions of another number of patches: the convention of their bicubic interpolation."""
+"""Treatment of positions for another number of patches: refuse them, or interpolate by the convention of a library."""
 FirstDense = Literal["strict", "pooled"]
-"""What to do about a dense layer that sees a feature map of another size."""
+"""Treatment of a dense layer on a feature map of another size: refuse it, or convert it by average pooling."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Adaptation:
-    """A way to use an array of another shape.
+    """A way to resize an array of another shape.
 
     Attributes:
-      setting: what asks for it, such as `first_conv="adapt"`.
-      wanted: whether it was asked for.
-      found: what the array is, in words.
-      made: what it becomes.
-      ours: from the array to our variable.
+      setting: option of `load_weights` that turns it on, such as `first_conv="adapt"`.
+      wanted: whether the caller turned it on.
+      found: description of the array in the file.
+      made: description of the result.
+      ours: conversion of the array to our variable by path.
     """
 
     setting: str
@@ -40,14 +40,14 @@ class Adaptation:
 
 @dataclasses.dataclass(frozen=True)
 class Adapting:
-    """What may be adapted; see `load_weights`."""
+    """The kinds of resizing that the caller allows; see `load_weights`."""
 
     first_conv: FirstConv = "strict"
     positions: Positions = "strict"
     first_dense: FirstDense = "strict"
 
     def adaptation(self, entry: Entry, shape: Shape, anatomy: Anatomy) -> Adaptation | None:
-        """How an array of `shape` can serve for `entry`, if it can."""
+        """Return the resizing that makes an array of `shape` fit `entry`, or None."""
         if len(entry.parts) > 1:
             return None
         part = entry.parts[0]
@@ -63,13 +63,13 @@ class Adapting:
         h, w, new, features = part.shape
         old = math.prod(shape) // (h * w * features)
         source = dataclasses.replace(part, shape=(h, w, old, features))
-        return _adaptation(
+        return _build_adaptation(
             source,
             shape,
             'first_conv="adapt"',
             self.first_conv == "adapt",
-            f"a first convolution for images with {old} channels",
-            f"one for {new}",
+            f"a first convolution for {_count_channels(old)}",
+            f"one for {_count_channels(new)}",
             lambda kernel: with_channels(kernel, new),
         )
 
@@ -80,13 +80,13 @@ class Adapting:
         patch = math.isqrt(h * w // (tokens - 1))
         new = (h // patch, w // patch)
         convention: Convention = "timm" if self.positions == "timm" else "torchvision"
-        return _adaptation(
+        return _build_adaptation(
             dataclasses.replace(part, shape=(1, old * old + 1, width)),
             shape,
             'positions="torchvision" or "timm"',
             self.positions != "strict",
-            f"positions of {old}x{old} patches",
-            f"{new[0]}x{new[1]} by bicubic interpolation as in {convention}",
+            f"an array of positions of {old}x{old} patches",
+            f"positions of {new[0]}x{new[1]} patches by bicubic interpolation as in {convention}",
             lambda positions: with_patches(positions, (old, old), new, convention),
         )
 
@@ -97,52 +97,52 @@ class Adapting:
         units = part.shape[1]
         side = math.isqrt(math.prod(shape) // (c * units))
         old: Image = (side, side, c)
-        return _adaptation(
+        return _build_adaptation(
             dataclasses.replace(part, shape=(side * side * c, units), seen=old),
             shape,
             'first_dense="pooled"',
             self.first_dense == "pooled",
-            f"a dense layer on a map of {side}x{side}",
-            f"one on {h}x{w} that is first pooled to {side}x{side}",
+            f"a dense layer on a {side}x{side} map",
+            f"one on a {h}x{w} map that is first pooled to {side}x{side}",
             lambda kernel: for_pooled_map(kernel, old, (h, w, c)),
         )
 
 
 def with_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """`kernel[H, W, I, O]` for another number of channels, so that what it gives keeps its size.
+    """Convert `kernel[H, W, I, O]` to another number of input channels, and keep the scale of the outputs.
 
-    For one channel the sum, so that gray images give what equal channels gave; for more the channels again and again,
-    times the old number by the new one. As timm's `adapt_input_conv`.
+    One channel gets the sum over the old channels: gray images give the same outputs as three equal channels did. More
+    channels repeat the old ones cyclically, scaled by old / new. This is timm's `adapt_input_conv`.
     """
     old = kernel.shape[2]
     if channels == 1:
         return kernel.sum(axis=2, keepdims=True)
-    repeated = np.take(kernel, np.arange(channels) % old, axis=2)
-    return repeated * np.asarray(old / channels, kernel.dtype)
+    repeats = np.take(kernel, np.arange(channels) % old, axis=2)
+    return repeats * np.asarray(old / channels, kernel.dtype)
 
 
 def with_patches(
     positions: np.ndarray, old: tuple[int, int], new: tuple[int, int], convention: Convention
 ) -> np.ndarray:
-    """`positions[1, 1 + h * w, D]` for another grid of patches; the class token's, the first, stays."""
+    """Interpolate `positions[1, 1 + h * w, D]` to another grid of patches; keep the first, the class token's."""
     token, grid = positions[:, :1], positions[0, 1:].reshape(*old, -1)
     rows, columns = (bicubic(a, b, convention) for a, b in zip(old, new, strict=True))
-    moved = np.einsum("yh,xw,hwd->yxd", rows, columns, grid, optimize=True).astype(positions.dtype)
-    return np.concatenate([token, moved.reshape(1, -1, positions.shape[-1])], axis=1)
+    resized = np.einsum("yh,xw,hwd->yxd", rows, columns, grid, optimize=True).astype(positions.dtype)
+    return np.concatenate([token, resized.reshape(1, -1, positions.shape[-1])], axis=1)
 
 
 def for_pooled_map(kernel: np.ndarray, old: Image, new: Image) -> np.ndarray:
-    """`kernel[h * w * c, units]` of a layer that sees a map, for one that sees a map of another size.
+    """Convert `kernel[h * w * c, units]`, of a dense layer on a flattened feature map, to another size of the map.
 
-    The layer gives what the old one gives after adaptive average pooling to the old size, which torchvision's VGG and
-    AlexNet do: pooling is linear, and goes into the kernel.
+    The new layer equals adaptive average pooling to the old size followed by the old layer, as in torchvision's VGG and
+    AlexNet. Pooling is linear, so the kernel absorbs it.
     """
     rows, columns = (adaptive_average(n, o).astype(kernel.dtype) for o, n in zip(old[:2], new[:2], strict=True))
-    moved = np.einsum("hy,wx,hwco->yxco", rows, columns, kernel.reshape(*old, -1), optimize=True)
-    return moved.reshape(math.prod(new), -1)
+    resized = np.einsum("hy,wx,hwco->yxco", rows, columns, kernel.reshape(*old, -1), optimize=True)
+    return resized.reshape(math.prod(new), -1)
 
 
-def _adaptation(
+def _build_adaptation(
     source: Part,
     shape: Shape,
     setting: str,
@@ -151,7 +151,7 @@ def _adaptation(
     made: str,
     change: Callable[[np.ndarray], np.ndarray],
 ) -> Adaptation | None:
-    """The adaptation, if the array has the shape that the source would have."""
+    """Return the adaptation if `shape`, of the array in the file, is that of `source` there, or None."""
     if 0 in source.shape or source.their_shape != shape:
         return None
 
@@ -159,3 +159,7 @@ def _adaptation(
         return {source.path: change(source.ours(array))}
 
     return Adaptation(setting, wanted, found, made, ours)
+
+
+def _count_channels(number: int) -> str:
+    return f"{number} channel{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Variables of a model to a file of weights."""
+"""Saving the variables of a model to a weight file."""
 
 import os
 from collections.abc import Mapping
@@ -22,20 +22,21 @@ def save_weights(
     *,
     naming: Naming = "jaxtrain",
 ) -> None:
-    """Writes parameters and statistics to a `.safetensors` or `.npz` file.
+    """Write parameters and batch statistics to a `.safetensors` or `.npz` file.
 
-    torch's `load_state_dict(strict=True)` takes what has its names; counters of batches, which it does not ask for, are
-    not written.
+    torch's `load_state_dict(strict=True)` accepts the result under the names of a torch library. Batch counters are not
+    written, since torch does not require them.
 
     Args:
-      path: of the file.
-      model: of this package.
-      input_shape: height, width and channels of its images, on which the order of the first dense layer's rows depends.
-      variables: as `model.init` gives them.
-      naming: whose names and layouts.
+      path: path of the file.
+      model: a model of this package.
+      input_shape: height, width and channels of the images; the row order of the first dense kernel depends on it.
+      variables: variables of the model, as `model.init` returns them.
+      naming: library whose names and layouts the file gets.
 
     Raises:
-      WeightsError: for variables of another model, a library without such a network, and a file that cannot be written.
+      WeightsError: if the variables are not those of the model, the library has no such network, or the file cannot be
+        written.
     """
     arrays = arrays_of(model, input_shape, variables, naming=naming)
     write_arrays(path, arrays, layout="flax" if naming == "jaxtrain" else "pt")
@@ -44,18 +45,18 @@ def save_weights(
 def arrays_of(
     model: nn.Module, input_shape: Image, variables: Mapping[str, Any], *, naming: Naming = "jaxtrain"
 ) -> dict[str, np.ndarray]:
-    """The arrays that `save_weights` writes, by name."""
-    seen = anatomy(model, input_shape)
-    table = named(model, seen, naming)
+    """Return the arrays that `save_weights` writes, by name."""
+    trace = anatomy(model, input_shape)
+    table = named(model, trace, naming)
     flat = {path: np.asarray(x) for path, x in traverse_util.flatten_dict(dict(variables), sep="/").items()}
     problems = Problems(
-        missing={path: path for path in seen.shapes if path not in flat},
-        unexpected=[path for path in flat if path not in seen.shapes],
+        missing={path: path for path in trace.shapes if path not in flat},
+        unexpected=[path for path in flat if path not in trace.shapes],
         mismatched={
             path: f"{flat[path].shape} in the variables and {x.shape} in the model"
-            for path, x in seen.shapes.items()
+            for path, x in trace.shapes.items()
             if path in flat and flat[path].shape != x.shape
         },
     )
-    problems.raise_any("what is to be saved", "its variables")
+    problems.raise_any("the mapping of variables", "variables of the model")
     return {entry.name: entry.theirs(flat) for entry in table.entries}

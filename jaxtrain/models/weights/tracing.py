@@ -1,4 +1,4 @@
-"""What the names and shapes of a model's variables do not say, found by tracing its initialization once."""
+"""Tracing of a model's initialization, which shows the first convolutions and the dense layers on feature maps."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -13,18 +13,18 @@ from jax.extend import core
 from jaxtrain.errors import WeightsError
 
 Image = tuple[int, int, int]
-"""Height, width and channels of one image, or of a feature map."""
+"""Height, width and channels of one image or feature map."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Anatomy:
-    """A model's variables for images of one size.
+    """The variables of a model for images of one size.
 
     Attributes:
-      image: that size.
-      shapes: shape and dtype of each variable by its path, such as `params/conv1/kernel`.
-      first: paths of the kernels of convolutions that see the images themselves.
-      flattened: for the kernel of each dense layer that sees a flattened feature map, that map's size.
+      image: height, width and channels of the images.
+      shapes: shape and dtype of each variable by path, such as `params/conv1/kernel`.
+      first: paths of the kernels of convolutions that take the images as input.
+      flattened: shapes of flattened feature maps, by the path of the kernel of the dense layer after each.
     """
 
     image: Image
@@ -34,16 +34,16 @@ class Anatomy:
 
 
 def anatomy(model: nn.Module, image: Image) -> Anatomy:
-    """Traces `model.init` for one image; nothing is computed.
+    """Trace `model.init` for one image, without computing anything.
 
     Raises:
-      WeightsError: for images that the model cannot take.
+      WeightsError: if the model cannot take such images.
     """
     first: set[str] = set()
     rows: dict[str, int] = {}
-    before = [""]  # which kind of layer was called last
+    before = [""]  # kind of the layer called last
 
-    def look(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         module = context.module
         if context.method_name == "__call__" and isinstance(module, nn.Conv | nn.Dense):
             kernel = "/".join(("params", *module.path, "kernel"))
@@ -56,14 +56,14 @@ def anatomy(model: nn.Module, image: Image) -> Anatomy:
         return call(*args, **kwargs)
 
     def init(images: jax.Array) -> Any:
-        with nn.intercept_methods(look):
+        with nn.intercept_methods(record):
             return model.init(jax.random.key(0), images, train=False)
 
     images = jax.ShapeDtypeStruct((1, *image), jnp.float32)
     try:
         traced, variables = jax.make_jaxpr(init, return_shape=True)(images)
     except ValueError as error:
-        raise WeightsError(f"the model takes no images of {'x'.join(map(str, image))}: {error}") from error
+        raise WeightsError(f"the model cannot take images of {'x'.join(map(str, image))}: {error}") from error
     maps = dict(_flattenings(traced.jaxpr))
     leaves = traverse_util.flatten_dict(variables, sep="/")
     return Anatomy(
@@ -75,7 +75,7 @@ def anatomy(model: nn.Module, image: Image) -> Anatomy:
 
 
 def _flattenings(jaxpr: core.Jaxpr) -> Iterator[tuple[int, Image]]:
-    """Size and shape of every feature map `[1, h, w, c]` that becomes a row `[1, h * w * c]`."""
+    """Yield the size and shape of every feature map `[1, h, w, c]` that is reshaped to `[1, h * w * c]`."""
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "reshape":
             before, after = _shape(eqn.invars[0]), _shape(eqn.outvars[0])

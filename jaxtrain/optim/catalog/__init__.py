@@ -1,1 +1,1 @@
-"""The tables of what `jaxtrain.optim` offers, one file a kind; they name factories and import none."""
+"""Registries of the components in `jaxtrain.optim`, one file per kind; entries name factories and import none."""

@@ -1,4 +1,4 @@
-"""The tables of losses and of penalties on the parameters."""
+"""Registries of losses and of penalties on the parameters."""
 
 from jaxtrain.registry import Info, Table
 
@@ -7,7 +7,7 @@ LOSSES = Table(
     {
         "cross_entropy": Info(
             "jaxtrain.optim.losses:cross_entropy",
-            "softmax cross-entropy, with label smoothing where wanted",
+            "softmax cross-entropy with optional label smoothing",
             "smoothing: Szegedy et al. 2016, arXiv:1512.00567",
         ),
         "binary_cross_entropy": Info(
@@ -17,22 +17,22 @@ LOSSES = Table(
         ),
         "focal": Info(
             "jaxtrain.optim.losses:focal",
-            "softmax cross-entropy with the weight of well-classified examples reduced",
+            "softmax cross-entropy with less weight on well-classified examples",
             "Lin et al. 2017, arXiv:1708.02002",
         ),
         "hinge": Info(
             "jaxtrain.optim.margin_losses:hinge",
-            "multiclass support vector machine, the sum over the wrong classes",
+            "multiclass hinge loss (support vector machine), summed over the wrong classes",
             "Weston & Watkins 1999",
         ),
         "squared_hinge": Info(
             "jaxtrain.optim.margin_losses:squared_hinge",
-            "the hinge loss with each class's violation squared",
+            "multiclass hinge loss with each class's violation squared",
             "Tang 2013, arXiv:1306.0239",
         ),
         "template_mse": Info(
             "jaxtrain.optim.margin_losses:template_mse",
-            "squared distance to a template of the class",
+            "squared distance to the template of the class",
             "LeCun et al. 1998, section II.B",
         ),
     },
@@ -42,17 +42,15 @@ PENALTIES = Table(
     "penalty",
     {
         "l1": Info(
-            "jaxtrain.optim.penalties:l1", "sum of absolute values, which drives parameters to zero", "Tibshirani 1996"
+            "jaxtrain.optim.penalties:l1", "sum of absolute values; drives parameters to zero", "Tibshirani 1996"
         ),
         "l2": Info(
             "jaxtrain.optim.penalties:l2",
-            "sum of squares; its gradient is that of a weight decay of twice the strength",
+            "sum of squares; equals a weight decay of twice the strength",
             "Hoerl & Kennard 1970",
         ),
         "elastic_net": Info(
-            "jaxtrain.optim.penalties:elastic_net",
-            "sums of squares and of absolute values together",
-            "Zou & Hastie 2005",
+            "jaxtrain.optim.penalties:elastic_net", "sum of squares plus sum of absolute values", "Zou & Hastie 2005"
         ),
     },
 )

@@ -1,87 +1,87 @@
-"""The table of optimizers."""
+"""Registry of optimizers."""
 
 from jaxtrain.registry import Info, Table
 
 _FIRST_ORDER = {
     "sgd": Info(
         "jaxtrain.optim.sgd:sgd",
-        "stochastic gradient descent, with momentum (learning rate outside) or torch's Nesterov",
+        "stochastic gradient descent; optional momentum (learning rate outside) or torch's Nesterov",
         "Robbins & Monro 1951; Polyak 1964",
     ),
     "momentum": Info(
         "jaxtrain.optim.sgd:momentum",
-        "classical momentum, the learning rate inside the velocity (AlexNet, Caffe) or outside",
+        "classical momentum with the learning rate inside the velocity (AlexNet, Caffe) or outside",
         "Polyak 1964; Krizhevsky et al. 2012; Sutskever et al. 2013",
     ),
     "nesterov": Info(
         "jaxtrain.optim.sgd:nesterov",
-        "Nesterov's accelerated gradient, the look-ahead form under any rate and momentum schedule",
+        "Nesterov's accelerated gradient, exact under any learning-rate and momentum schedule",
         "Nesterov 1983; Sutskever et al. 2013",
     ),
     "adagrad": Info(
         "jaxtrain.optim.adagrad:adagrad",
-        "divides by the root of the sum of squared gradients, accumulated from 0",
+        "gradient divided by the root of the sum of all squared gradients, starting from 0",
         "Duchi et al. 2011",
     ),
     "rmsprop": Info(
         "jaxtrain.optim.rmsprop:rmsprop",
-        "divides by a running root mean square of the gradients, with or without momentum",
+        "gradient divided by its running root mean square; optional momentum",
         "Tieleman & Hinton 2012",
     ),
     "adadelta": Info(
         "jaxtrain.optim.adagrad:adadelta",
-        "RMSProp whose numerator is the running root mean square of its own steps",
+        "RMSProp with steps scaled by the running root mean square of past steps",
         "Zeiler 2012, arXiv:1212.5701",
     ),
     "adam": Info(
         "jaxtrain.optim.adam:adam",
-        "adaptive moments with bias correction; weight decay as an L2 penalty where wanted",
+        "adaptive moments with bias correction; optional weight decay as an L2 penalty",
         "Kingma & Ba 2015, arXiv:1412.6980",
     ),
     "adam_uncorrected": Info(
         "jaxtrain.optim.adam:adam_uncorrected",
-        "Adam without bias correction, to see what the correction is for",
+        "Adam without bias correction, to show the effect of the correction",
         "Kingma & Ba 2015, section 3",
     ),
     "adamw": Info(
         "jaxtrain.optim.adam:adamw",
-        "Adam with decoupled weight decay, multiplied by the learning rate or by its schedule alone",
+        "Adam with decoupled weight decay, multiplied by the learning rate or only by its schedule",
         "Loshchilov & Hutter 2019, arXiv:1711.05101",
     ),
     "nadam": Info("jaxtrain.optim.adam:nadam", "Adam with Nesterov's momentum", "Dozat 2016"),
     "powersign": Info(
         "jaxtrain.optim.powersign:powersign",
-        "scales the gradient by a power of whether its sign agrees with its running mean's",
+        "gradient scaled up where its sign agrees with that of its running mean, else down, by a power",
         "Bello et al. 2017, arXiv:1709.07417",
     ),
     "addsign": Info(
         "jaxtrain.optim.powersign:addsign",
-        "scales the gradient by one plus whether its sign agrees with its running mean's",
+        "gradient scaled up where its sign agrees with that of its running mean, else down, by a sum",
         "Bello et al. 2017, arXiv:1709.07417",
     ),
     "lion": Info(
         "jaxtrain.optim.lion:lion",
-        "the sign of an interpolated momentum, with decoupled weight decay",
+        "steps along the sign of an interpolated momentum; decoupled weight decay",
         "Chen et al. 2023, arXiv:2302.06675",
     ),
     "lars": Info(
         "jaxtrain.optim.lars_lamb:lars",
-        "momentum with a rate for each layer by its trust ratio, for large batches",
+        "momentum with a learning rate per layer from its trust ratio, for large batches",
         "You et al. 2017, arXiv:1708.03888",
     ),
     "lamb": Info(
         "jaxtrain.optim.lars_lamb:lamb",
-        "AdamW with a rate for each layer by its trust ratio, for large batches",
+        "AdamW with a learning rate per layer from its trust ratio, for large batches",
         "You et al. 2020, arXiv:1904.00962",
     ),
     "muon": Info(
         "jaxtrain.optim.muon:muon",
-        "orthogonalizes the momentum of each matrix by Newton-Schulz; Adam for the rest",
+        "momentum of each matrix orthogonalized by Newton-Schulz; Adam for other parameters",
         "Jordan et al. 2024",
     ),
     "prodigy": Info(
         "jaxtrain.optim.prodigy:prodigy",
-        "Adam that estimates its own learning rate from the distance traveled",
+        "Adam with a learning rate estimated from the distance traveled",
         "Mishchenko & Defazio 2024, arXiv:2306.06101",
         couples=True,
     ),
@@ -92,7 +92,7 @@ _FIRST_ORDER = {
     ),
     "easgd": Info(
         "jaxtrain.optim.easgd:easgd",
-        "elastic averaging: workers on shares of the batch, tied to a center that is what is trained",
+        "elastic averaging SGD: workers on parts of the batch, tied to a trained center",
         "Zhang et al. 2015, arXiv:1412.6651",
         couples=True,
     ),
@@ -101,18 +101,18 @@ _FIRST_ORDER = {
 _WRAPPERS = {
     "sam": Info(
         "jaxtrain.optim.sam:sam",
-        "sharpness-aware minimization: another optimizer, with the gradient at the worst point nearby",
+        "sharpness-aware minimization: another optimizer with the gradient at the worst point nearby",
         "Foret et al. 2021, arXiv:2010.01412",
     ),
     "lookahead": Info(
         "jaxtrain.optim.lookahead:lookahead",
-        "k steps of another optimizer forward, one step of slow weights toward where they led",
+        "k steps of another optimizer, then one step of slow weights toward the result",
         "Zhang et al. 2019, arXiv:1907.08610",
         couples=True,
     ),
     "schedule_free": Info(
         "jaxtrain.optim.schedule_free:schedule_free",
-        "another optimizer without momentum or schedule, with interpolation and averaging in their place",
+        "interpolation and averaging around an optimizer, in place of momentum and a schedule",
         "Defazio et al. 2024, arXiv:2405.15682",
         couples=True,
     ),
@@ -128,14 +128,14 @@ _SECOND_ORDER = {
     ),
     "bfgs": Info(
         "jaxtrain.optim.bfgs:bfgs",
-        "the inverse Hessian from differences of gradients, dense, with a line search",
+        "dense inverse Hessian from differences of gradients, with a line search",
         "Broyden, Fletcher, Goldfarb, Shanno 1970; Nocedal & Wright 2006, chapter 6",
         needs="full batch",
         couples=True,
     ),
     "lbfgs": Info(
         "jaxtrain.optim.lbfgs:lbfgs",
-        "BFGS from the last m steps, by the two-loop recursion, with a line search",
+        "BFGS with the last m steps only, by the two-loop recursion, with a line search",
         "Nocedal 1980; Liu & Nocedal 1989",
         needs="full batch",
         couples=True,
@@ -149,14 +149,14 @@ _SECOND_ORDER = {
     ),
     "hessian_free": Info(
         "jaxtrain.optim.hessian_free:hessian_free",
-        "truncated Newton: conjugate gradients on Gauss-Newton or Hessian products, damped",
+        "truncated Newton: conjugate gradients with damped Gauss-Newton or Hessian products",
         "Martens 2010",
         needs="full batch",
         couples=True,
     ),
     "kfac": Info(
         "jaxtrain.optim.kfac:kfac",
-        "natural gradient by Kronecker-factored curvature of dense and convolutional layers",
+        "natural gradient with Kronecker-factored curvature of dense and convolutional layers",
         "Martens & Grosse 2015, arXiv:1503.05671; Grosse & Martens 2016, arXiv:1602.01407",
         supplied=("seed",),
         needs="softmax",

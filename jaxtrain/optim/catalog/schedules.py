@@ -1,4 +1,4 @@
-"""The table of schedules, of learning rates and of momenta."""
+"""Registry of schedules of the learning rate and the momentum."""
 
 from jaxtrain.registry import Info, Table
 
@@ -6,79 +6,83 @@ SCHEDULES = Table(
     "schedule",
     {
         "constant": Info(
-            "jaxtrain.optim.schedules.decaying:constant", "one value, after a linear warm-up where wanted"
+            "jaxtrain.optim.schedules.decaying:constant", "constant value after an optional linear warm-up"
         ),
         "step": Info(
             "jaxtrain.optim.schedules.decaying:step",
-            "multiplied by a factor again and again after a fixed time",
+            "multiplied by a factor at regular intervals",
             "GoogLeNet: Szegedy et al. 2015 (4 % every 8 epochs)",
         ),
         "multistep": Info(
             "jaxtrain.optim.schedules.decaying:multistep",
-            "multiplied by a factor at each of some boundaries",
+            "multiplied by a factor at given boundaries",
             "He et al. 2016 (divided by 10)",
         ),
         "exponential": Info(
             "jaxtrain.optim.schedules.decaying:exponential",
-            "multiplied by a factor over a fixed time, continuously or as a staircase",
+            "exponential decay by a factor per interval, continuous or as a staircase",
         ),
-        "linear": Info("jaxtrain.optim.schedules.decaying:linear", "a line down to the end value", supplied=("total",)),
+        "linear": Info(
+            "jaxtrain.optim.schedules.decaying:linear", "linear decay to the end value", supplied=("total",)
+        ),
         "polynomial": Info(
-            "jaxtrain.optim.schedules.decaying:polynomial", "a power of what is left of the run", supplied=("total",)
+            "jaxtrain.optim.schedules.decaying:polynomial",
+            "polynomial decay: a power of the remaining fraction of the run",
+            supplied=("total",),
         ),
         "cosine": Info(
             "jaxtrain.optim.schedules.decaying:cosine",
-            "half a cosine down to the end value",
+            "cosine decay to the end value",
             "Loshchilov & Hutter 2017, arXiv:1608.03983; warm-up: Goyal et al. 2017, arXiv:1706.02677",
             supplied=("total",),
         ),
         "inverse_sqrt": Info(
             "jaxtrain.optim.schedules.decaying:inverse_sqrt",
-            "falls with the square root of the step, from the start or from the end of the warm-up",
+            "inverse square root of the step, from the start or from the end of the warm-up",
             "Vaswani et al. 2017, arXiv:1706.03762",
         ),
         "sgdr": Info(
             "jaxtrain.optim.schedules.periodic:sgdr",
-            "cosine with warm restarts, each period longer than the one before where wanted",
+            "cosine decay with warm restarts; periods may grow",
             "Loshchilov & Hutter 2017, arXiv:1608.03983",
         ),
         "cyclic": Info(
             "jaxtrain.optim.schedules.periodic:cyclic",
-            "equal cosine cycles over the run, each ending low for a snapshot",
+            "equal cosine cycles over the run, for a snapshot at the end of each",
             "Huang et al. 2017, arXiv:1704.00109, equation 2",
             supplied=("total",),
         ),
         "triangular": Info(
             "jaxtrain.optim.schedules.periodic:triangular",
-            "up and down between two values in straight lines",
+            "linear rise and fall between two values",
             "Smith 2017, arXiv:1506.01186",
         ),
         "one_cycle": Info(
             "jaxtrain.optim.schedules.periodic:one_cycle",
-            "up to the peak, and down to far below the start",
+            "rise to the peak, then fall far below the start",
             "Smith & Topin 2018, arXiv:1708.07120",
             supplied=("total",),
         ),
         "wsd": Info(
             "jaxtrain.optim.schedules.periodic:wsd",
-            "warm-up, a long stable stretch, and a short decay at the end",
+            "warm-up, stable, decay: a long constant stretch and a short decay at the end",
             "Hu et al. 2024, arXiv:2404.06395; Zhai et al. 2022, arXiv:2106.04560",
             supplied=("total",),
         ),
         "plateau": Info(
             "jaxtrain.optim.schedules.on_plateau:plateau",
-            "multiplied by a factor when the validation metric has stopped improving",
+            "multiplied by a factor when the validation metric stops improving",
             "Krizhevsky et al. 2012; He et al. 2016",
             needs="validation",
         ),
         "per_epoch": Info(
             "jaxtrain.optim.schedules.decaying:per_epoch",
-            "another schedule, which moves at the start of each epoch only",
+            "another schedule, updated only at the start of each epoch",
             supplied=("examples", "batch_size"),
         ),
         "sutskever_momentum": Info(
             "jaxtrain.optim.schedules.momentum:sutskever_momentum",
-            "momentum that rises slowly to its greatest value",
+            "momentum that rises slowly to its highest value",
             "Sutskever et al. 2013, section 3",
         ),
     },

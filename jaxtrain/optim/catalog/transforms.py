@@ -1,4 +1,4 @@
-"""The tables of what stands before an optimizer, on gradients, and behind it, on parameters."""
+"""Registries of gradient transformations (before an optimizer) and parameter averages (after it)."""
 
 from jaxtrain.registry import Info, Table
 
@@ -6,16 +6,16 @@ GRADIENT_TRANSFORMS = Table(
     "gradient_transform",
     {
         "clip_by_value": Info(
-            "jaxtrain.optim.gradients:clip_by_value", "cuts each element of the gradient off at a value"
+            "jaxtrain.optim.gradients:clip_by_value", "clips each element of the gradient to [-value, value]"
         ),
         "clip_by_norm": Info(
             "jaxtrain.optim.gradients:clip_by_norm",
-            "scales the whole gradient down to a norm",
+            "scales the whole gradient down to a largest norm",
             "Pascanu et al. 2013, arXiv:1211.5063",
         ),
         "agc": Info(
             "jaxtrain.optim.gradients:agc",
-            "adaptive clipping: the gradient of each unit to a share of the norm of its weights",
+            "adaptive clipping: each unit's gradient norm to a fraction of its weight norm",
             "Brock et al. 2021, arXiv:2102.06171",
         ),
         "gradient_noise": Info(
@@ -26,7 +26,7 @@ GRADIENT_TRANSFORMS = Table(
         ),
         "delay": Info(
             "jaxtrain.optim.gradients:delay",
-            "hands the gradient on some steps late, as asynchronous workers do",
+            "delays the gradient by some steps, as asynchronous workers do",
             "Downpour: Dean et al. 2012; Hogwild: Recht et al. 2011, arXiv:1106.5730",
         ),
     },
@@ -37,7 +37,7 @@ AVERAGES = Table(
     {
         "polyak": Info(
             "jaxtrain.optim.averages:polyak",
-            "running mean of the parameters from the initial ones on, 0.995 old and 0.005 new a step",
+            "running mean of the parameters from the initial ones on; 0.995 old and 0.005 new per step",
             "Polyak & Juditsky 1992",
         ),
         "ema": Info(
@@ -47,12 +47,12 @@ AVERAGES = Table(
         ),
         "swa": Info(
             "jaxtrain.optim.averages:swa",
-            "plain mean of the parameters at the ends of cycles, from a step on",
+            "stochastic weight averaging: plain mean of the parameters at regular steps",
             "Izmailov et al. 2018, arXiv:1803.05407",
         ),
         "slow_weights": Info(
             "jaxtrain.optim.lookahead:slow_weights",
-            "every few steps the parameters go back to a running average of them, the further the later",
+            "moves the parameters back to their running average every few steps, more so late in the run",
             "Jordan 2024, arXiv:2404.00498, section 3.4; after Zhang et al. 2019, arXiv:1907.08610",
             supplied=("total",),
         ),

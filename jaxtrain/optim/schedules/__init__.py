@@ -1,4 +1,4 @@
-"""Schedules of learning rates and momenta: functions `step -> number`, made by the factories of `SCHEDULES`."""
+"""Schedules of the learning rate and the momentum: functions `step -> number`, made by the factories of `SCHEDULES`."""
 
 from jaxtrain.optim.catalog.schedules import SCHEDULES as SCHEDULES
 from jaxtrain.optim.schedules.base import Schedule as Schedule

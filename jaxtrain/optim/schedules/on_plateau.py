@@ -1,7 +1,7 @@
 """A learning rate that is reduced when the validation metric has stopped improving.
 
-The rate depends on what evaluations said, so it is no function of the step alone: a `Plateau` keeps a small state,
-which `with_plateau` carries inside the state of the optimizer, and with it in every checkpoint.
+The learning rate depends on the results of evaluations, not on the step alone. So a `Plateau` has a small state.
+`with_plateau` keeps it inside the optimizer's state, and thereby in every checkpoint.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ Reduction = Annotated[float, Interval(above=0, below=1)]
 
 
 class PlateauState(NamedTuple):
-    """Where a `Plateau` stands.
+    """State of a `Plateau`.
 
     Attributes:
       rate: f[], the learning rate after the warm-up.
       best: f[], the best metric so far; NaN before the first.
-      bad: int32[], evaluations without an improvement.
-      cooling: int32[], evaluations for which none is counted, after a reduction.
+      bad: int32[], the number of evaluations without an improvement.
+      cooling: int32[], the number of evaluations left, after a reduction, that do not count as bad.
     """
 
     rate: jax.Array
@@ -36,7 +36,7 @@ class PlateauState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plateau:
-    """The controller that `plateau` makes; its fields are the options there."""
+    """Controller that `plateau` builds; its fields are the options of `plateau`."""
 
     peak: float
     factor: float
@@ -48,7 +48,7 @@ class Plateau:
     warmup: int
 
     def init(self) -> PlateauState:
-        """The state before the first evaluation."""
+        """Return the state before the first evaluation."""
         wide = jnp.result_type(float)
         return PlateauState(
             jnp.asarray(self.peak, wide),
@@ -58,7 +58,7 @@ class Plateau:
         )
 
     def observe(self, state: PlateauState, metric: jax.typing.ArrayLike, *, higher_is_better: bool) -> PlateauState:
-        """The state after an evaluation that gave `metric`, f[]; a NaN is no improvement."""
+        """Return the state after an evaluation with the result `metric`, f[]; a NaN is not an improvement."""
         value = jnp.asarray(metric).astype(state.best.dtype)
         better = jnp.isnan(state.best) & ~jnp.isnan(value) | self._improves(value, state.best, higher_is_better)
         bad = jnp.where(better, 0, state.bad + 1)
@@ -74,15 +74,15 @@ class Plateau:
         )
 
     def value(self, state: PlateauState, count: jax.typing.ArrayLike) -> jax.Array:
-        """The learning rate at step `count`: linear from 0 in the warm-up, then what the state says."""
+        """Return the learning rate at step `count`: linear from 0 in the warm-up, then the rate in the state."""
         warm = after_warmup(jnp.ones_like, 1.0, self.warmup)
         return state.rate * warm(count)
 
     def __call__(self, count: jax.typing.ArrayLike) -> jax.Array:
-        """Raises `ValueError`: the step alone does not tell."""
+        """Raise `ValueError`: the step alone does not determine the learning rate."""
         raise ValueError(
             "a plateau needs the validation metric: wrap the optimizer with jaxtrain.optim.schedules.with_plateau"
-            "(lambda rate: sgd(rate), plateau(...)) and tell it each metric with observe_plateau"
+            "(lambda rate: sgd(rate), plateau(...)) and pass it each metric with observe_plateau"
         )
 
     def _improves(self, value: jax.Array, best: jax.Array, higher: bool) -> jax.Array:
@@ -102,27 +102,45 @@ def plateau(
     end: NonNegativeFloat = 0.0,
     warmup: Steps = 0,
 ) -> Plateau:
-    """Multiplied by `factor` after more than `patience` evaluations without improvement; torch's `ReduceLROnPlateau`.
+    """Build a schedule that reduces the value after more than `patience` evaluations without an improvement.
 
-    "Divide by 10 when the validation error stops improving" (Krizhevsky et al. 2012; He et al. 2016).
+    It is torch's `ReduceLROnPlateau`: "divide by 10 when the validation error stops improving"
+    (Krizhevsky et al. 2012; He et al. 2016).
 
     Args:
       peak: the value after the warm-up and before any reduction.
-      factor: what a reduction multiplies by.
-      patience: evaluations without an improvement that are let pass.
-      threshold: how much better than the best an improvement must be.
-      threshold_mode: as a fraction of the best, or as it is.
-      cooldown: evaluations after a reduction in which none is counted.
+      factor: the factor of a reduction.
+      patience: the number of evaluations without an improvement that cause no reduction.
+      threshold: the least difference to the best metric that counts as an improvement.
+      threshold_mode: the unit of `threshold`: "relative" is a fraction of the best metric, "absolute" the metric's
+        unit.
+      cooldown: the number of evaluations after a reduction that do not count as bad.
       end: the lowest value.
-      warmup: steps over which the value rises linearly from 0.
+      warmup: the number of steps in which the value rises linearly from 0.
+
+    Example:
+      The error does not improve in two evaluations, so the learning rate falls:
+
+      >>> import jax.numpy as jnp, jaxtrain
+      >>> from jaxtrain.optim.schedules import observe_plateau, plateau, plateau_state, with_plateau
+      >>> controller = plateau(0.1, patience=1)
+      >>> tx = with_plateau(lambda rate: jaxtrain.optim.sgd(rate), controller)
+      >>> state = tx.init(jnp.zeros(3))
+      >>> for error in (0.5, 0.4, 0.4, 0.4):
+      ...     state = observe_plateau(controller, state, error, higher_is_better=False)
+      ...     print(round(float(plateau_state(state).rate), 3))
+      0.1
+      0.1
+      0.1
+      0.01
     """
     if end > peak:
-        raise ValueError(f"end={end} lies above peak={peak}")
+        raise ValueError(f"end={end} is above peak={peak}; lower end or raise peak")
     return Plateau(peak, factor, patience, threshold, threshold_mode, cooldown, end, warmup)
 
 
 class WithPlateau(NamedTuple):
-    """State of `with_plateau`: that of the controller and that of the optimizer inside."""
+    """State of `with_plateau`: the states of the controller and of the inner optimizer."""
 
     plateau: PlateauState
     inner: Any
@@ -131,13 +149,14 @@ class WithPlateau(NamedTuple):
 def with_plateau(
     make: Callable[[Schedule], optax.GradientTransformationExtraArgs], plateau: Plateau
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimizer that `make` builds from a schedule, with the learning rate that `plateau` gives.
+    """Build an optimizer that takes its learning rate from `plateau`.
 
-    Wherever the rule puts its learning rate (inside a velocity, on a decoupled decay), the reduced one arrives.
+    Every place of the learning rate in the optimizer (inside a velocity, on a decoupled decay) gets the reduced one.
 
     Args:
-      make: `learning rate -> optimizer`, such as `lambda rate: momentum(rate)`; called when the update is traced.
-      plateau: the controller; tell it each metric with `observe_plateau`.
+      make: a function `learning rate -> optimizer`, such as `lambda rate: momentum(rate)`; the update calls it when
+        traced.
+      plateau: the controller; pass it each metric with `observe_plateau`.
     """
 
     def inner(state: PlateauState) -> optax.GradientTransformationExtraArgs:
@@ -157,24 +176,28 @@ def with_plateau(
 
 
 def plateau_state(opt_state: Any) -> PlateauState:
-    """The state of the controller inside an optimizer's state; `ValueError` where there is none."""
-    nodes = [node for node in jax.tree.leaves(opt_state, is_leaf=_is_node) if _is_node(node)]
+    """Return the state of the controller inside an optimizer's state.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    nodes = [node for node in jax.tree.leaves(opt_state, is_leaf=_is_plateau_node) if _is_plateau_node(node)]
     if not nodes:
-        raise ValueError("there is no plateau in this state of an optimizer")
-    found: PlateauState = nodes[0].plateau
-    return found
+        raise ValueError("this optimizer state has no plateau; build the optimizer with with_plateau")
+    state: PlateauState = nodes[0].plateau
+    return state
 
 
 def observe_plateau(plateau: Plateau, opt_state: Any, metric: jax.typing.ArrayLike, *, higher_is_better: bool) -> Any:
-    """The optimizer's state after an evaluation that gave `metric`; pure, and may be jitted."""
+    """Return the optimizer's state after an evaluation with the result `metric`; pure, and may be jitted."""
 
-    def told(node: Any) -> Any:
-        if not _is_node(node):
+    def observe_node(node: Any) -> Any:
+        if not _is_plateau_node(node):
             return node
         return node._replace(plateau=plateau.observe(node.plateau, metric, higher_is_better=higher_is_better))
 
-    return jax.tree.map(told, opt_state, is_leaf=_is_node)
+    return jax.tree.map(observe_node, opt_state, is_leaf=_is_plateau_node)
 
 
-def _is_node(node: Any) -> bool:
+def _is_plateau_node(node: Any) -> bool:
     return isinstance(node, WithPlateau)

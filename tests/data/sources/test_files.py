@@ -50,14 +50,14 @@ def test_nothing_found_names_the_places_the_files_and_the_origin(tmp_path: Path)
     with pytest.raises(DataError) as error:
         search(tmp_path).find(PAIR, PACKED)
     assert str(error.value) == (
-        f"letters: not in {tmp_path / 'letters'} and {tmp_path}. Looked for a and b (plain or .gz), or ab.tar; "
-        f"get what is missing from example.org/letters and put it into {tmp_path / 'letters'}"
+        f"letters: not found in {tmp_path / 'letters'} and {tmp_path}; expected a and b (plain or .gz), or ab.tar; "
+        f"download what is missing from example.org/letters and put it into {tmp_path / 'letters'}"
     )
 
 
 def test_an_incomplete_set_names_what_is_missing(tmp_path: Path):
     (tmp_path / "b").touch()
-    with pytest.raises(DataError, match=r"letters: .*b found, but not a beside; get what is missing"):
+    with pytest.raises(DataError, match=r"letters: found .*b, but not a; download what is missing"):
         search(tmp_path).find(PAIR)
 
 

@@ -170,22 +170,22 @@ def test_a_subdirectory_dotted_names_and_no_test_split(tmp_path: Path):
 def test_a_missing_file_is_named(folder: Path, missing: str):
     for path in folder.glob(f"{missing}*"):
         path.unlink()
-    with pytest.raises(DataError, match=f"but not {missing} beside"):
+    with pytest.raises(DataError, match=f"but not {missing};"):
         idx(directory=folder)
-    with pytest.raises(DataError, match=rf"but not {missing} beside.*yann\.lecun\.com"):
+    with pytest.raises(DataError, match=rf"but not {missing};.*yann\.lecun\.com"):
         mnist(directory=folder)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (NAMES[1], labels([0, 1]), "5 images, but .*train-labels-idx1-ubyte 2 labels"),
-        (NAMES[1], images(5), r"labels are whole numbers of \[N\]"),
+        (NAMES[1], labels([0, 1]), "5 images, but .*train-labels-idx1-ubyte has 2 labels"),
+        (NAMES[1], images(5), r"labels must be integers of \[N\]"),
         (NAMES[1], packed(0x0D, (5,), bytes(20)), "float32"),
-        (NAMES[0], labels([0] * 5), "images are uint8"),
-        (NAMES[0], packed(0x0B, (5, 1, 1), bytes(10)), "images are uint8"),
+        (NAMES[0], labels([0] * 5), "images must be uint8"),
+        (NAMES[0], packed(0x0B, (5, 1, 1), bytes(10)), "images must be uint8"),
         (NAMES[0], images(0), "N > 0"),
-        (NAMES[2], images(2, 3, 3), "the two splits must have images of one shape"),
+        (NAMES[2], images(2, 3, 3), "the two splits must have images of the same shape"),
     ],
 )
 def test_files_that_do_not_go_together(folder: Path, name: str, content: bytes, message: str):

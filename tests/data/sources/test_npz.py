@@ -68,7 +68,7 @@ def test_facts_are_read_without_the_images(tmp_path: Path):
 def test_missing_file():
     with pytest.raises(DataError, match=r"JAXTRAIN_DATA to the folder that holds data\.npz"):
         npz(directory=None, file="data.npz")
-    with pytest.raises(DataError, match=r"npz: not in .*Looked for data\.npz; put what is missing into"):
+    with pytest.raises(DataError, match=r"npz: not found in .*expected data\.npz; put what is missing into"):
         npz(directory=Path(__file__).parent, file="data.npz")
 
 
@@ -80,14 +80,14 @@ def test_missing_file():
         ({"test_labels": None}, "no array 'test_labels'"),
         ({"test_images": None}, "no array 'test_images'"),
         ({"train_images": np.zeros((5, 2, 2, 3), np.float32)}, "train_images is float32"),
-        ({"train_images": np.zeros((5, 12), np.uint8)}, "images are uint8 of"),
+        ({"train_images": np.zeros((5, 12), np.uint8)}, "images must be uint8 of"),
         ({"train_images": np.zeros((0, 2, 2), np.uint8), "train_labels": np.zeros(0, int)}, "N > 0"),
         ({"train_labels": np.zeros(4, int)}, r"train_labels is int64 of shape \(4,\); the labels of 5 images"),
         ({"train_labels": np.zeros(5)}, "train_labels is float64"),
-        ({"train_labels": np.zeros((5, 4), int)}, "whole numbers"),
-        ({"train_labels": np.full(5, -1)}, "the greatest of train_labels is -1"),
-        ({"train_labels": np.full(5, 2**40)}, "the greatest of train_labels is 1099511627776"),
-        ({"test_images": np.zeros((2, 2, 2), np.uint8)}, "the two splits must have images of one shape"),
+        ({"train_labels": np.zeros((5, 4), int)}, "integers"),
+        ({"train_labels": np.full(5, -1)}, "the largest of train_labels is -1"),
+        ({"train_labels": np.full(5, 2**40)}, "the largest of train_labels is 1099511627776"),
+        ({"test_images": np.zeros((2, 2, 2), np.uint8)}, "the two splits must have images of the same shape"),
         ({"train_labels": np.array([1, "a", None, 2, 3], object)}, "train_labels is object"),
         ({"train_images": np.array([[[None]]] * 5, object)}, "train_images is object"),
     ],

@@ -78,7 +78,7 @@ class Hostile:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_hostile_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int):
     data = pickle.dumps({b"data": Hostile(tmp_path / "run")}, protocol=protocol)
-    with pytest.raises(DataError, match=r"batch cannot be decoded: it asks for (posix|nt)\.mkdir, which is refused"):
+    with pytest.raises(DataError, match=r"batch cannot be decoded: it refers to (posix|nt)\.mkdir, which is refused"):
         load_pickle(data, "batch")
     assert not (tmp_path / "run").exists()
     pickle.loads(data)

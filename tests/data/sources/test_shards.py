@@ -105,7 +105,7 @@ def test_class_names_and_a_test_split(tmp_path: Path) -> None:
     write_class_names(tmp_path / "sets", ["ant", "bee", "cat", "dog", "eel", "fox"])
     data = shards(directory=tmp_path, subdirectory="sets")
     assert (data.num_classes, data.class_names[5], data.sizes) == (6, "fox", {"train": 14, "test": 14})
-    with pytest.raises(DataError, match=r"names 6 classes, and data.dataset.num_classes is 7"):
+    with pytest.raises(DataError, match=r"names 6 classes, but data.dataset.num_classes is 7"):
         shards(directory=tmp_path, subdirectory="sets", num_classes=7)
 
 
@@ -152,20 +152,20 @@ SECOND = "train-00001-of-00003.npz"
 
 
 @pytest.mark.parametrize(("write", "says"), [
-    (lambda folder: None, "no training shards in .*Looked for train-00000.npz"),
+    (lambda folder: None, "no training shards in .*expected train-00000.npz"),
     (without(SECOND), "lacks shard 1, and 0 more of 3"),
     (without("train-00002-of-00003.npz"), "lacks shard 2"),
     (without("train-1.images.npy", as_npy), "lacks shard 1"),
-    (without("train-1.labels.npy", as_npy), "train-1.images.npy is there, and train-1.labels.npy beside it is not"),
+    (without("train-1.labels.npy", as_npy), "train-1.images.npy exists, but train-1.labels.npy beside it does not"),
     (damaged("train-1.npz", images=IMAGES), "are both shard 1; remove one"),
     (damaged(SECOND, images=IMAGES[:3]), "00001-of-00003.npz holds no array 'labels', only images"),
     (damaged(SECOND, images=IMAGES[:3], labels=LABELS[:2]), "labels is int32 of shape .2,.; the labels of 3 images"),
     (damaged(SECOND, images=IMAGES[:3], labels=LABELS[:3] / 2), "labels is float64"),
     (damaged(SECOND, images=IMAGES[:3].astype(np.int16), labels=LABELS[:3]), "00001.*: images is int16"),
-    (damaged(SECOND, images=IMAGES[:3, 1:], labels=LABELS[:3]), r"00001.*: images of shape \(3, 3, 3\), and those of"),
-    (damaged(SECOND, images=np.array([None]), labels=LABELS[:1]), "images holds Python objects"),
+    (damaged(SECOND, images=IMAGES[:3, 1:], labels=LABELS[:3]), r"00001.*: images of shape \(3, 3, 3\), but those of"),
+    (damaged(SECOND, images=np.array([None]), labels=LABELS[:1]), "images contains Python objects"),
     (damaged(SECOND, images=IMAGES[:3], labels=-LABELS[:3] - 1), "labels are not all from 0 to 999,999"),
-    (cut_npy, "train-2.images.npy: images is cut off: 209 of the 216 bytes"),
+    (cut_npy, "train-2.images.npy: images is truncated: the file has 209 of the 216 bytes"),
     (cut_npz, "00001-of-00003.npz cannot be decoded"),
     (lambda folder: (folder / "train-0.npz").write_bytes(b"no zip"), "train-0.npz cannot be decoded"),
 ])  # fmt: skip
@@ -194,7 +194,7 @@ def test_a_file_that_becomes_shorter_while_it_is_used(tmp_path: Path) -> None:
 def test_more_compressed_shards_than_are_kept_cannot_be_streamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_split, "_HELD_BYTES", IMAGES.nbytes - 1)
+    monkeypatch.setattr(shard_split, "_COMPRESSED_BYTES", IMAGES.nbytes - 1)
     as_npz(tmp_path, np.savez_compressed)
     data = shards(directory=tmp_path)
     np.testing.assert_array_equal(data.load("train").images, IMAGES)

@@ -32,7 +32,7 @@ def test_options_go_before_what_like_says():
 
 @pytest.mark.parametrize("like", ["mnsit", "image_folder", ""])
 def test_like_something_unknown(like: str):
-    with pytest.raises(DataError, match=r"no data set whose shape is known.*fashion_mnist, mnist"):
+    with pytest.raises(DataError, match=r"not a data set with a known shape.*fashion_mnist, mnist"):
         synthetic(like=like)
 
 

@@ -91,7 +91,7 @@ def test_files_are_checked_before_anything_is_done(files: Path, tmp_path: Path):
     with pytest.raises(DataError, match=r"second\.gz is not the original file: its sha256 is .*example\.invalid/home"):
         prepare("tiny_originals", files, target)
     (files / "second.gz").unlink()
-    with pytest.raises(DataError, match=r"first\.gz found, but not second\.gz beside; get what is missing from https"):
+    with pytest.raises(DataError, match=r"found .*first\.gz, but not second\.gz; download what is missing from https"):
         prepare("tiny_originals", files, target)
     assert not target.exists()
 
