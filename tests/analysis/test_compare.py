@@ -59,7 +59,7 @@ def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "_Programs", fail)
     with pytest.raises(
-        JaxtrainError, match=r"memory for linear in batches of 64; compare fewer models, or use smaller"
+        JaxtrainError, match=r"memory for linear in batches of 64; compare fewer models"
     ):
         compare([candidate("linear", (4, 4, 1))], batch_size=64)
 

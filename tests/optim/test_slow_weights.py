@@ -48,7 +48,7 @@ def test_of_low_precision_the_average_is_made_in_float32() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match="total=0 .* at least 1 step"):
+    with pytest.raises(ValueError, match=r"total=0 .* at least 1 step"):
         slow_weights(total=0)
     tx = slow_weights(total=2)
     with pytest.raises(ValueError, match="needs the parameters"):
