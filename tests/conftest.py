@@ -27,7 +27,7 @@ from hypothesis import settings
 
 from jaxtrain.config import Config, DataConfig
 from jaxtrain.run.compilation_cache import enable_compilation_cache
-from tests.levels import mark_slow_cases
+from tests.levels import mark_cases
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is marked slow or exhaustive, unless an option, a node id or `-m` asks for it."""
-    mark_slow_cases(items)
+    mark_cases(items)
     if config.option.exhaustive or config.option.markexpr:
         return
     markers = {"exhaustive"} if config.option.all else {"slow", "exhaustive"}

@@ -15,11 +15,16 @@ def slow_except(cases: Iterable[Any], *quick: Any) -> list[Any]:
     return [case if case in quick else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
-def mark_slow_cases(items: Iterable[pytest.Item]) -> None:
-    """Mark the cases of parametrized tests slow that `quick_cases` leaves out or `slow_cases` names."""
+def mark_cases(items: Iterable[pytest.Item]) -> None:
+    """Mark the cases of parametrized tests slow or exhaustive, as the markers that name cases by their ids say."""
     for item in items:
+        _, _, case = item.name.removesuffix("]").partition("[")
         for mark in (*item.iter_markers("quick_cases"), *item.iter_markers("slow_cases")):
-            _, _, case = item.name.removesuffix("]").partition("[")
-            named = any(fnmatchcase(case, pattern) for pattern in mark.args)
-            if named == (mark.name == "slow_cases"):
+            if _is_named(case, mark) == (mark.name == "slow_cases"):
                 item.add_marker(pytest.mark.slow)
+        if any(_is_named(case, mark) for mark in item.iter_markers("exhaustive_cases")):
+            item.add_marker(pytest.mark.exhaustive)
+
+
+def _is_named(case: str, mark: pytest.Mark) -> bool:
+    return any(fnmatchcase(case, pattern) for pattern in mark.args)

@@ -27,11 +27,20 @@ import pytest
 @pytest.mark.parametrize("case", ["adam", "adamw", "sgd-1", "sgd-2"])
 def test_named_are_quick(case): pass
 
+@pytest.mark.exhaustive_cases("sgd")
 @pytest.mark.slow_cases("adamw")
 @pytest.mark.parametrize("case", ["adam", "adamw", "sgd"])
 def test_named_are_slow(case): pass
 """
-MARKERS = "[pytest]\nmarkers =\n    slow\n    exhaustive\n    quick_cases(*ids)\n    slow_cases(*ids)\n"
+MARKERS = """
+[pytest]
+markers =
+    slow
+    exhaustive
+    quick_cases(*ids)
+    slow_cases(*ids)
+    exhaustive_cases(*ids)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +77,9 @@ def test_slow_tests_run_only_when_they_are_asked_for(
 @pytest.mark.parametrize(
     ("arguments", "run", "left_out"),
     [
-        (["test_cases.py"], 5, 2),
-        (["test_cases.py", "--all"], 7, 0),
+        (["test_cases.py"], 4, 3),
+        (["test_cases.py", "--all"], 6, 1),
+        (["test_cases.py", "--exhaustive"], 7, 0),
         (["test_cases.py::test_named_are_slow[adamw]"], 1, 0),
     ],
 )

@@ -58,9 +58,7 @@ def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     monkeypatch.setattr(module, "_Programs", fail)
-    with pytest.raises(
-        JaxtrainError, match=r"memory for linear in batches of 64; compare fewer models"
-    ):
+    with pytest.raises(JaxtrainError, match=r"memory for linear in batches of 64; compare fewer models"):
         compare([candidate("linear", (4, 4, 1))], batch_size=64)
 
 

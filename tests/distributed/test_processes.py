@@ -112,7 +112,7 @@ def double() -> Iterator[None]:
     jax.config.update("jax_enable_x64", False)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("double")
 def test_two_processes_train_as_one_in_double_precision(tmp_path: Path) -> None:
     run = apply_overrides(config(), ["model.dtype=float64", "model.param_dtype=float64"])

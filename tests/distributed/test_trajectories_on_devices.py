@@ -115,6 +115,7 @@ def test_devices_change_nothing(params: Any, overrides: str) -> None:
     assert distance(params(), params(overrides)) < 1e-5
 
 
+@pytest.mark.exhaustive_cases("*explicit", "*batch_norm=device*")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
@@ -155,6 +156,7 @@ def test_pmap_mixes_the_whole_batch(params: Any) -> None:
     assert distance(params(mix), params(f"{mix} devices=4 parallel.backend=pmap")) < 1e-5
 
 
+@pytest.mark.exhaustive_cases("devices=8", "*explicit")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",

@@ -24,6 +24,7 @@ def model_of(name: str, dtype: str) -> Any:
     return model.clone(layers=dataclasses.replace(model.layers, dtype=dtype))
 
 
+@pytest.mark.exhaustive_cases("*-float16")
 @pytest.mark.parametrize("dtype", slow_except(["bfloat16", "float16"], "bfloat16"))
 @pytest.mark.parametrize("name", slow_except(SMALL, "lenet5", "alexnet", "cifar_resnet", "vit"))
 def test_products_are_in_half_and_the_rest_that_counts_in_float32(name: str, dtype: str) -> None:

@@ -67,6 +67,7 @@ CASES = {
 }
 
 
+@pytest.mark.exhaustive_cases("resnet152", "vgg11", "wide_resnet50_2")
 @pytest.mark.parametrize("row", CASES)
 def test_equals_torchvision(row: str) -> None:
     case = CASES[row]

@@ -105,6 +105,7 @@ def trained(model: Any, start: TrainState, batch: Batch, rate: float, devices: i
     return [*states, state], losses, step._cache_size()
 
 
+@pytest.mark.exhaustive_cases("alexnet", "fractional_cnn", "googlenet", "vgg", "zfnet")
 @pytest.mark.quick_cases("mlp")
 @pytest.mark.parametrize("name", slow_except(SMALL, "mlp", "cifar_resnet"))
 def test_a_small_one_of_every_family_trains(name: str) -> None:

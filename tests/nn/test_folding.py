@@ -46,6 +46,7 @@ def norms(variables: Any) -> int:
     return sum(path_name(p).endswith("var") for p, _ in jax.tree_util.tree_leaves_with_path(variables))
 
 
+@pytest.mark.exhaustive_cases("googlenet", "vgg")
 @pytest.mark.quick_cases("fractalnet")
 @pytest.mark.parametrize("name", [name if name in ("resnext", "fractalnet", "wide") else slow(name) for name in MODELS])
 def test_logits_stay_and_normalizations_go(name: str) -> None:

@@ -73,6 +73,7 @@ def lines(run: jaxtrain.Result, split: str) -> list[dict[str, Any]]:
     return [r for r in records if r["split"] == split]
 
 
+@pytest.mark.exhaustive_cases("lbfgs-micro")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", slow_except(CONFIGS, "ema"))
 def test_an_interrupted_run_ends_bitwise_the_same(runs: Runs, name: str, tmp_path: Path) -> None:
