@@ -113,8 +113,8 @@ def whiten_first_layer(model: nn.Module, key: jax.Array, images: Any, *, epsilon
       All variables of the model.
 
     Raises:
-      ValueError: the first layer is not a convolution with one group, it has more than twice as many features as a
-        patch has values, or there are fewer patches than values.
+      ValueError: the first layer is not a convolution with one group, or has more than twice as many features as a
+        patch has values; or there are fewer patches than values.
 
     Example:
       >>> import flax, jax, jax.numpy as jnp, jaxtrain

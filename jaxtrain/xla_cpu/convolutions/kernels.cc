@@ -145,7 +145,7 @@ struct Tile {
   int out_channels;
 };
 
-// Computes `Pixels` neighbors by `Vectors` vectors of output channels. Neighbors are `Step` floats apart in the scratch.
+// Computes `Pixels` neighbors, `Step` floats apart in the scratch, by `Vectors` vectors of output channels.
 template <int Vectors, int Pixels, int Step>
 void ComputeTile(const Tile& tile, const float* source, float* out) {
   Vector sums[Pixels][Vectors] = {};
