@@ -8,12 +8,12 @@ AUGMENTATIONS = Table(
     {
         "flip_lr": Info(
             "jaxtrain.augment.geometry:flip_lr",
-            "mirrors the image left to right with a given probability",
+            "flips the image left to right with a given probability",
             "Krizhevsky et al. 2012 (reflections), He et al. 2016",
         ),
         "pad_crop": Info(
             "jaxtrain.augment.geometry:pad_crop",
-            "pads every side and crops back to the size at a random offset",
+            "pads every side and crops to the original size at a random offset",
             "He et al. 2016, section 4.2 (4 pixels); Zagoruyko & Komodakis 2016 (reflect)",
         ),
         **ROWS,

@@ -1,7 +1,7 @@
-"""The policies that AutoAugment found (Cubuk et al. 2019, arXiv:1805.09501, appendix).
+"""The policies of AutoAugment (Cubuk et al. 2019, arXiv:1805.09501, appendix).
 
-A line is a sub-policy: two operations that are applied in turn, each with its probability and the index of its
-magnitude, from 0 to 9; `-` where it has none.
+A line is a sub-policy: two operations in sequence, each with its probability and the index of its magnitude, from 0 to
+9, or `-` for none.
 """
 
 from typing import NamedTuple
@@ -92,11 +92,11 @@ shear_x 0.7 2, invert 0.1 -
 
 
 class SubPolicies(NamedTuple):
-    """A policy as arrays, a row for each sub-policy.
+    """A policy as arrays, with a row for each sub-policy.
 
     Attributes:
-      names: operations, in pairs.
-      probabilities: f32[P, 2], of each operation.
+      names: operation names, in pairs.
+      probabilities: f32[P, 2], the probability of each operation.
       bins: int32[P, 2], indices of magnitudes.
     """
 
@@ -105,7 +105,8 @@ class SubPolicies(NamedTuple):
     bins: np.ndarray
 
 
-def _read(text: str) -> SubPolicies:
+def _parse(text: str) -> SubPolicies:
+    """Parse the lines of a policy."""
     rows = [[operation.split() for operation in line.split(", ")] for line in text.strip().splitlines()]
     return SubPolicies(
         names=tuple(tuple(name for name, _, _ in row) for row in rows),
@@ -114,5 +115,5 @@ def _read(text: str) -> SubPolicies:
     )
 
 
-POLICIES = {"cifar10": _read(_CIFAR10), "imagenet": _read(_IMAGENET), "svhn": _read(_SVHN)}
-"""By the data set that they were found on."""
+POLICIES = {"cifar10": _parse(_CIFAR10), "imagenet": _parse(_IMAGENET), "svhn": _parse(_SVHN)}
+"""The policies by the data set on which they were found."""

@@ -1,4 +1,4 @@
-"""Rows of the table of augmentations, by what they change."""
+"""Registry entries of the augmentations, by what they change."""
 
 import dataclasses
 
@@ -8,56 +8,61 @@ _ALEX = "Krizhevsky et al. 2012, ImageNet classification with deep convolutional
 
 
 def _row(factory: str, description: str, paper: str = "") -> Info:
+    """Return an entry for a factory of `jaxtrain.augment`."""
     return Info(f"jaxtrain.augment.{factory}", description, paper)
 
 
 GEOMETRY = {
-    "flip_ud": _row("geometry:flip_ud", "mirrors the image upside down with a given probability"),
+    "flip_ud": _row("geometry:flip_ud", "flips the image upside down with a given probability"),
     "alternating_flip_lr": dataclasses.replace(
         _row(
             "geometry:alternating_flip_lr",
-            "mirrors half of the images in even epochs and the other half in odd ones",
+            "flips half of the images in even epochs and the other half in odd epochs",
             "Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU, arXiv:2404.00498, section 3.6",
         ),
         needs="sightings",
     ),
-    "translate": _row("affine_maps:translate", "moves the image by fractions of its sides"),
-    "rotate": _row("affine_maps:rotate", "turns the image about its center"),
-    "scale": _row("affine_maps:scale", "zooms in or out"),
-    "stretch": _row("affine_maps:stretch", "changes width over height at the same area"),
-    "shear": _row("affine_maps:shear", "slants the image along both axes"),
-    "affine": _row("affine_maps:affine", "turns, moves, zooms, stretches and shears in one resampling"),
-    "projective": _row("distortion:projective", "shows the image from aside: moves its corners inwards"),
+    "translate": _row("affine_maps:translate", "shifts the image by random fractions of its sides"),
+    "rotate": _row("affine_maps:rotate", "rotates the image about its center by a random angle"),
+    "scale": _row("affine_maps:scale", "zooms in or out by a random factor"),
+    "stretch": _row("affine_maps:stretch", "changes width over height by a random factor, at the same area"),
+    "shear": _row("affine_maps:shear", "shears the image along both axes by random angles"),
+    "affine": _row("affine_maps:affine", "rotates, shifts, zooms, stretches and shears in one resampling"),
+    "projective": _row("distortion:projective", "random perspective: moves each corner inwards"),
     "lens": _row(
-        "distortion:lens", "distorts radially, as a lens does", "Brown 1966, Decentering distortion of lenses"
+        "distortion:lens",
+        "radial lens distortion: barrel or pincushion",
+        "Brown 1966, Decentering distortion of lenses",
     ),
 }
 
 COLOR = {
-    "brightness": _row("color:brightness", "multiplies all pixels by a factor"),
-    "contrast": _row("color:contrast", "moves pixels to or from the mean luma"),
-    "saturation": _row("color:saturation", "moves pixels to or from their luma"),
-    "hue": _row("color:hue", "turns all hues"),
-    "random_gray": _row("color:random_gray", "takes the color away with a given probability"),
-    "color_jitter": _row("jitter:color_jitter", "brightness, contrast, saturation and hue in a random order"),
+    "brightness": _row("color:brightness", "multiplies all pixels by a random factor"),
+    "contrast": _row("color:contrast", "blends the image with its mean luma by a random factor"),
+    "saturation": _row("color:saturation", "blends each pixel with its luma by a random factor"),
+    "hue": _row("color:hue", "rotates all hues by a random fraction of the color circle"),
+    "random_gray": _row("color:random_gray", "replaces the colors by luma with a given probability"),
+    "color_jitter": _row("jitter:color_jitter", "changes brightness, contrast, saturation and hue in a random order"),
     "fancy_pca": dataclasses.replace(
-        _row("principal_colors:fancy_pca", "shifts colors along the principal axes of the training split", _ALEX),
+        _row(
+            "principal_colors:fancy_pca", "shifts colors along the principal axes of the training split's colors", _ALEX
+        ),
         supplied=("eigenvalues", "eigenvectors"),
     ),
-    "gamma": _row("tones:gamma", "raises pixels in [0, 1] to a power"),
-    "solarize": _row("tones:solarize", "inverts bright pixels"),
+    "gamma": _row("tones:gamma", "raises pixels in [0, 1] to a random power"),
+    "solarize": _row("tones:solarize", "inverts pixels at or above a threshold"),
     "posterize": _row("tones:posterize", "keeps the first bits of each value"),
-    "invert": _row("tones:invert", "makes a negative"),
+    "invert": _row("tones:invert", "inverts the image"),
     "autocontrast": _row("tones:autocontrast", "stretches each channel to the full range"),
-    "equalize": _row("tones:equalize", "makes the histogram of each channel flat"),
-    "blur": _row("sharpness:blur", "blurs with a Gaussian of random width"),
-    "sharpen": _row("sharpness:sharpen", "smooths or sharpens by a factor"),
+    "equalize": _row("tones:equalize", "flattens the histogram of each channel"),
+    "blur": _row("sharpness:blur", "blurs with a Gaussian of random standard deviation"),
+    "sharpen": _row("sharpness:sharpen", "smooths or sharpens by a random factor"),
 }
 
 OCCLUSION = {
     "cutout": _row(
         "occlusion:cutout",
-        "takes a square out, part of which may lie outside",
+        "replaces a square, part of which may lie outside the image",
         "DeVries & Taylor 2017, Improved regularization of convolutional neural networks with cutout, arXiv:1708.04552",
     ),
     "random_erasing": _row(
@@ -70,21 +75,23 @@ OCCLUSION = {
 POLICIES = {
     "autoaugment": _row(
         "policies:autoaugment",
-        "one of 25 pairs of operations found on CIFAR-10, ImageNet or SVHN",
+        "applies one of 25 pairs of operations, found on CIFAR-10, ImageNet or SVHN",
         "Cubuk et al. 2019, AutoAugment: Learning augmentation policies from data, arXiv:1805.09501",
     ),
     "randaugment": _row(
         "policies:randaugment",
-        "n of 14 operations with one magnitude",
+        "applies n of 14 operations, all with the same magnitude",
         "Cubuk et al. 2020, RandAugment, arXiv:1909.13719",
     ),
     "trivialaugment": _row(
         "policies:trivialaugment",
-        "one of 14 operations with a random magnitude, wide ranges",
+        "applies one of 14 operations with a random magnitude from a wide range",
         "Müller & Hutter 2021, TrivialAugment, arXiv:2103.10158",
     ),
     "augmix": _row(
-        "chains:augmix", "mixes the image with chains of operations", "Hendrycks et al. 2020, AugMix, arXiv:1912.02781"
+        "chains:augmix",
+        "averages the image and several chains of operations on it",
+        "Hendrycks et al. 2020, AugMix, arXiv:1912.02781",
     ),
 }
 

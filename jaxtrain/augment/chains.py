@@ -1,4 +1,4 @@
-"""AugMix: an image mixed with what several chains of operations make of it (Hendrycks et al. 2020, section 3)."""
+"""AugMix: a weighted mean of the image and of several chains of operations on it (Hendrycks et al. 2020, section 3)."""
 
 from typing import Annotated, NamedTuple
 
@@ -16,12 +16,12 @@ Severity = Annotated[int, Interval(least=1, most=10)]
 
 
 class Mixture(NamedTuple):
-    """What AugMix draws for an image.
+    """The draw of AugMix for one image.
 
     Attributes:
-      operations: of shape [chains, steps].
-      weights: f32[chains], of the chains among themselves; their sum is 1.
-      kept: f32[], the weight of the image as it was.
+      operations: operations of shape [chains, steps].
+      weights: f32[chains], the chains' weights relative to each other; their sum is 1.
+      kept: f32[], the weight of the original image.
     """
 
     operations: Operation
@@ -30,26 +30,35 @@ class Mixture(NamedTuple):
 
 
 def mixture(key: jax.Array, space: Space, severity: int, chains: int, depth: int | None, alpha: float) -> Mixture:
-    """Draws operations out of `space` at its first `severity` bins, and the weights from Dirichlet and Beta."""
-    which, bins, sign, steps, weights, kept = jax.random.split(key, 6)
+    """Draw the operations of all chains, and the weights from Dirichlet and Beta distributions.
+
+    Args:
+      key: the key of the draw.
+      space: the operations and their magnitudes.
+      severity: the number of bins, from the weakest, out of which magnitudes are drawn.
+      chains: the number of chains.
+      depth: the number of operations in a chain; None for 1 to 3, drawn for each chain.
+      alpha: the parameter of both distributions.
+    """
+    which_key, bin_key, sign_key, depth_key, weights_key, kept_key = jax.random.split(key, 6)
     shape = (chains, depth or 3)
-    identity = len(space.names) - 1  # which is the last, and is not drawn
-    index = jax.random.randint(which, shape, 0, identity, jnp.int32)
+    identity = len(space.names) - 1  # the last operation, which is not drawn
+    index = jax.random.randint(which_key, shape, 0, identity, jnp.int32)
     if depth is None:
-        length = jax.random.randint(steps, (chains, 1), 1, 4, jnp.int32)
+        length = jax.random.randint(depth_key, (chains, 1), 1, 4, jnp.int32)
         index = jnp.where(jnp.arange(3, dtype=jnp.int32).reshape(1, 3) < length, index, identity)
-    at = jax.random.randint(bins, shape, 0, severity, jnp.int32)
+    bin_indices = jax.random.randint(bin_key, shape, 0, severity, jnp.int32)
     return Mixture(
-        operations=found(space, index, at, jax.random.bernoulli(sign, 0.5, shape)),
-        weights=jax.random.dirichlet(weights, jnp.full((chains,), alpha, jnp.float32), dtype=jnp.float32),
-        kept=jax.random.beta(kept, jnp.float32(alpha), jnp.float32(alpha), dtype=jnp.float32),
+        operations=found(space, index, bin_indices, jax.random.bernoulli(sign_key, 0.5, shape)),
+        weights=jax.random.dirichlet(weights_key, jnp.full((chains,), alpha, jnp.float32), dtype=jnp.float32),
+        kept=jax.random.beta(kept_key, jnp.float32(alpha), jnp.float32(alpha), dtype=jnp.float32),
     )
 
 
 def augmix_given(
     draw: Mixture, names: tuple[str, ...], image: jax.Array, interpolation: Interpolation, fill: Fill
 ) -> jax.Array:
-    """`kept` of `image[H, W, C]`, and for the rest the weighted mean of the chains' results."""
+    """Return the mean of `image[H, W, C]`, with weight `draw.kept`, and the weighted mean of the chains' results."""
 
     def chain(operations: Operation) -> jax.Array:
         return levels(operations_given(names, operations, image, interpolation, fill))
@@ -67,16 +76,23 @@ def augmix(
     interpolation: Interpolation = "bilinear",
     fill: Fill = 0.0,
 ) -> Augmentation:
-    """Mixes the image with several chains of augmentations; the consistency loss is not part of it.
+    """Mix the image with several chains of operations; the consistency loss of the paper is not part of it.
 
     Args:
-      severity: how many of the ten bins of magnitudes are drawn from, from the weakest on.
-      chains: how many.
-      depth: operations in a chain; drawn from 1 to 3 where it is None.
-      alpha: of the Dirichlet and Beta distributions of the weights.
-      all_operations: also brightness, color, contrast and sharpness, which overlap with ImageNet-C.
-      interpolation: of geometric operations.
-      fill: of what they leave empty.
+      severity: the number of the ten magnitude bins, from the weakest, out of which magnitudes are drawn.
+      chains: the number of chains.
+      depth: the number of operations in a chain; None for 1 to 3, drawn for each chain.
+      alpha: the parameter of the Dirichlet and Beta distributions of the weights.
+      all_operations: whether to include brightness, color, contrast and sharpness, which overlap with ImageNet-C.
+      interpolation: the resampling method of geometric operations.
+      fill: the value outside the image.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([[10, 80], [150, 220]], jnp.uint8)[..., None]
+      >>> augment = jaxtrain.augment.augmix(chains=1, interpolation="nearest")
+      >>> jax.jit(augment)(jax.random.key(0), image)[..., 0].tolist()
+      [[1, 85], [169, 253]]
     """
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
-"""Brightness, contrast, saturation and hue: each alone, and together as color jitter.
+"""Brightness, contrast, saturation and hue.
 
-Factors and their meaning are those of Pillow's ImageEnhance and of torchvision. Images have 1 or 3 channels; one
-channel has no color, so saturation and hue leave it as it is.
+Factors have the meaning that they have in Pillow's ImageEnhance and in torchvision. Images have 1 or 3 channels. An
+image of one channel has no color, so saturation and hue leave it unchanged.
 """
 
 import jax
@@ -15,31 +15,31 @@ from jaxtrain.augment.options import Strength, Turns, about_one, both_ways
 
 
 def brightness_given(factor: jax.Array, image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` times `factor`: 0 is black, 1 the image."""
+    """Return `image[H, W, C]` times `factor`: 0 gives black, 1 the image."""
     return like(levels(image) * factor, image)
 
 
 def contrast_given(factor: jax.Array, image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` against the mean of its luma: 0 is plain grey, 1 the image."""
+    """Blend `image[H, W, C]` with the mean of its luma: factor 0 gives plain gray, 1 the image."""
     return contrast_about(grey(levels(image)).mean(keepdims=True), factor, image)
 
 
 def contrast_about(middle: jax.Array, factor: jax.Array, image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` against the level `middle` f32[1, 1, 1]."""
+    """Blend `image[H, W, C]` with the gray value `middle` f32[1, 1, 1]."""
     return like(blend(factor, levels(image), middle), image)
 
 
 def saturation_given(factor: jax.Array, image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` against its luma: 0 is black and white, 1 the image."""
+    """Blend `image[H, W, C]` with its luma: factor 0 gives black and white, 1 the image."""
     values = levels(image)
     return like(blend(factor, values, grey(values)), image)
 
 
 def hue_given(turn: jax.Array, image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` with hues moved by `turn` of the color circle (HSV); 0 and 1 change nothing."""
+    """Rotate the hues of `image[H, W, C]` by the fraction `turn` of the color circle (HSV); 0 and 1 change nothing."""
     if image.shape[2] == 1:
         return image
-    grey(levels(image))  # which says what is wrong with other channels
+    grey(levels(image))  # raises for images of other channels
     red, green, blue = (levels(image)[:, :, i] / top(image) for i in range(3))
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
@@ -51,45 +51,101 @@ def hue_given(turn: jax.Array, image: jax.Array) -> jax.Array:
     )
 
     def channel(offset: int) -> jax.Array:
-        place = sixths + 6 * turn + offset
-        place = place - 6 * jnp.floor(place / 6)  # the remainder, which itself is a slow loop on a CPU
-        return value - chroma * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
+        angle = sixths + 6 * turn + offset
+        angle = angle - 6 * jnp.floor(angle / 6)  # the remainder by 6; `%` is a slow loop on a CPU
+        return value - chroma * jnp.clip(jnp.minimum(angle, 4 - angle), 0, 1)
 
     return like(jnp.stack([channel(5), channel(3), channel(1)], axis=-1) * top(image), image)
 
 
 def random_gray_given(gray: jax.Array, image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` with its luma in each channel where the boolean scalar `gray` is true."""
+    """Return `image[H, W, C]`, with its luma in each channel if the boolean scalar `gray` is true."""
     values = levels(image)
     return jnp.where(gray, like(jnp.broadcast_to(grey(values), values.shape), image), image)
 
 
 def brightness(strength: Strength = 0.4, probability: Probability = 1.0) -> Augmentation:
-    """Multiplies all pixels by one factor."""
+    """Multiply all pixels by one factor.
+
+    Args:
+      strength: the range of the factor; 0 is black, 1 the image.
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([10, 20, 200], jnp.uint8).reshape(1, 3, 1)
+      >>> augment = jaxtrain.augment.brightness(strength=(2.0, 2.0))
+      >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
+      [20, 40, 255]
+    """
     bounds = about_one(strength, "strength")
     return sometimes(probability, lambda key, image: brightness_given(uniform(key, bounds), image))
 
 
 def contrast(strength: Strength = 0.4, probability: Probability = 1.0) -> Augmentation:
-    """Moves all pixels to or from the image's mean luma by one factor."""
+    """Blend the image with its mean luma by one factor.
+
+    Args:
+      strength: the range of the factor; 0 is plain gray, 1 the image.
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([90, 100, 110], jnp.uint8).reshape(1, 3, 1)
+      >>> augment = jaxtrain.augment.contrast(strength=(2.0, 2.0))
+      >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
+      [80, 100, 120]
+    """
     bounds = about_one(strength, "strength")
     return sometimes(probability, lambda key, image: contrast_given(uniform(key, bounds), image))
 
 
 def saturation(strength: Strength = 0.4, probability: Probability = 1.0) -> Augmentation:
-    """Moves every pixel to or from its luma by one factor."""
+    """Blend each pixel with its luma by one factor.
+
+    Args:
+      strength: the range of the factor; 0 is black and white, 1 the image.
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([200, 100, 100], jnp.uint8).reshape(1, 1, 3)  # one RGB pixel
+      >>> augment = jaxtrain.augment.saturation(strength=(0.0, 0.0))
+      >>> jax.jit(augment)(jax.random.key(0), image)[0, 0].tolist()
+      [100, 200, 200]
+    """
     bounds = about_one(strength, "strength")
     return sometimes(probability, lambda key, image: saturation_given(uniform(key, bounds), image))
 
 
 def hue(turns: Turns = 0.1, probability: Probability = 1.0) -> Augmentation:
-    """Turns all hues by one part of the color circle."""
+    """Rotate all hues by one fraction of the color circle.
+
+    Args:
+      turns: the range of the fraction.
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([200, 100, 100], jnp.uint8).reshape(1, 1, 3)  # one RGB pixel
+      >>> augment = jaxtrain.augment.hue(turns=(0.5, 0.5))
+      >>> jax.jit(augment)(jax.random.key(0), image)[0, 0].tolist()
+      [130, 130, 130]
+    """
     bounds = both_ways(turns, "turns")
     return sometimes(probability, lambda key, image: hue_given(uniform(key, bounds), image))
 
 
 def random_gray(probability: Probability = 0.1) -> Augmentation:
-    """Takes the color away with `probability`; the channels stay as many."""
+    """Replace the colors by luma with `probability`; the number of channels stays the same.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([200, 100, 100], jnp.uint8).reshape(1, 1, 3)  # one RGB pixel
+      >>> augment = jaxtrain.augment.random_gray(probability=1.0)
+      >>> jax.jit(augment)(jax.random.key(0), image)[0, 0].tolist()
+      [130, 130, 130]
+    """
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         return random_gray_given(jax.random.bernoulli(key, probability), image)

@@ -1,4 +1,4 @@
-"""What augmentations draw from a key: numbers in a range, and whether to do anything at all."""
+"""Draws of augmentations from a key: numbers in a range, and whether to apply the augmentation."""
 
 import math
 
@@ -10,28 +10,28 @@ from jaxtrain.augment.options import Range
 
 
 def uniform(key: jax.Array, bounds: Range) -> jax.Array:
-    """f32[] drawn uniformly between `bounds`."""
+    """Draw f32[] uniformly between `bounds`."""
     return jax.random.uniform(key, (), jnp.float32, *bounds)
 
 
 def uniforms(key: jax.Array, *bounds: Range) -> tuple[jax.Array, ...]:
-    """f32[] for each of `bounds`, drawn uniformly between them, all from one key at once."""
+    """Draw one f32[] for each of `bounds`, uniformly between them, all from one key in one call."""
     shares = jax.random.uniform(key, (len(bounds),), jnp.float32)
     return tuple(low + shares[i] * (high - low) for i, (low, high) in enumerate(bounds))
 
 
 def logarithms(bounds: Range) -> Range:
-    """The logarithms of positive `bounds`."""
+    """Return the logarithms of positive `bounds`."""
     return math.log(bounds[0]), math.log(bounds[1])
 
 
 def log_uniform(key: jax.Array, bounds: Range) -> jax.Array:
-    """f32[] between the positive `bounds`, whose logarithm is uniform."""
+    """Draw f32[] between the positive `bounds`, uniformly in its logarithm."""
     return jnp.exp(uniform(key, logarithms(bounds)))
 
 
 def sometimes(probability: float, augment: Augmentation) -> Augmentation:
-    """`augment` with `probability`, and the image as it is otherwise."""
+    """Return an augmentation that applies `augment` with `probability` and otherwise returns the image unchanged."""
 
     def maybe(key: jax.Array, image: jax.Array) -> jax.Array:
         chance, rest = jax.random.split(key)

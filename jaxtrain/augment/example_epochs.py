@@ -1,8 +1,8 @@
-"""How often a training example has been seen before, for augmentations that change from epoch to epoch.
+"""The number of epochs in which a training example was seen, for augmentations that change from epoch to epoch.
 
-The loader computes it and puts it into the step's context. What an example draws once for all epochs is keyed by its
-pixels as they are loaded: those are the same in memory and streamed, whatever the order of the examples, the batch and
-the devices are. (Equal images draw the same.)
+The loader computes it and puts it into the step's context. A draw that an example keeps in all epochs is keyed by the
+example's pixels as loaded. They are the same in memory and streamed, and for any order, batch and devices. Equal images
+get equal draws.
 """
 
 import math
@@ -16,7 +16,7 @@ from jaxtrain.step_context import ExampleEpochs
 
 
 def count_epochs(key: jax.Array, images: jax.Array, step: jax.Array, size: int, examples: int) -> ExampleEpochs:
-    """Return how often the examples of a batch were seen, in a run whose epochs follow each other without a gap.
+    """Return the number of epochs in which each example of a batch was seen, in a run with consecutive epochs.
 
     Args:
       key: the key of the run.
@@ -30,19 +30,21 @@ def count_epochs(key: jax.Array, images: jax.Array, step: jax.Array, size: int, 
     return ExampleEpochs(keys, shard_like(epochs, images))
 
 
-def _epochs(step: jax.Array, numbers: jax.Array, size: int, examples: int) -> jax.Array:
-    """int32[N]: the epochs of places of a batch, without a product that int32 cannot hold."""
+def _epochs(step: jax.Array, indices: jax.Array, size: int, examples: int) -> jax.Array:
+    """Return int32[N], the epochs of the batch `indices`, without a product that overflows int32."""
     shared = math.gcd(examples, size)
     n, b = examples // shared, size // shared  # n steps are b epochs
     if n * size >= 2**31:
-        raise ValueError(f"{examples} examples in batches of {size} are more than the step counter can hold")
-    first = step % n * size  # of the positions since the last step with which an epoch began
-    epochs: jax.Array = step // n * b + (first + numbers) // examples
+        raise ValueError(
+            f"{examples} examples in batches of {size} overflow the int32 positions; change the batch size"
+        )
+    first = step % n * size  # the first position of the batch, counted from the last step at which an epoch began
+    epochs: jax.Array = step // n * b + (first + indices) // examples
     return epochs
 
 
 def _digests(images: jax.Array) -> jax.Array:
-    """uint32[N], by which images are told apart: sums of pixels with fixed random odd factors, modulo 2^32."""
+    """Return uint32[N], hashes of the images: sums of pixels with fixed random odd factors, modulo 2^32."""
     flat = images.reshape(images.shape[0], -1)
     factors = 2 * np.random.RandomState(0).randint(0, 2**31, (1, flat.shape[1]), np.uint32) + np.uint32(1)
     return (flat.astype(jnp.uint32) * factors).sum(axis=1, dtype=jnp.uint32)

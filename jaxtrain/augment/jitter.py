@@ -1,4 +1,4 @@
-"""Brightness, contrast, saturation and hue one after the other, in an order drawn for each image."""
+"""Color jitter: brightness, contrast, saturation and hue in sequence, in an order drawn for each image."""
 
 from typing import NamedTuple
 
@@ -14,13 +14,13 @@ from jaxtrain.augment.options import Strength, Turns, about_one, both_ways
 
 
 class Jitter(NamedTuple):
-    """What is done to an image, in the order of the fields unless another is drawn.
+    """The changes of an image, applied in the order of the fields unless another order is drawn.
 
     Attributes:
       brightness: factor, f32[].
       contrast: factor, f32[].
       saturation: factor, f32[].
-      hue: part of the color circle, f32[].
+      hue: fraction of the color circle, f32[].
     """
 
     brightness: jax.typing.ArrayLike
@@ -30,26 +30,26 @@ class Jitter(NamedTuple):
 
 
 def color_jitter_given(draw: Jitter, image: jax.Array, order: jax.Array | None = None) -> jax.Array:
-    """`image[H, W, C]` with the four changes of `draw`.
+    """Apply the four changes of `draw` to `image[H, W, C]`.
 
     Args:
-      draw: how much.
+      draw: the factors.
       image: uint8, or floats in [0, 1].
-      order: int32[4], a permutation of the fields; theirs where it is None.
+      order: int32[4], a permutation of the fields; None for their own order.
     """
     factors = jnp.stack([jnp.asarray(v, jnp.float32) for v in draw])
-    places = jnp.arange(4, dtype=jnp.int32) if order is None else order
-    # A loop, since XLA would otherwise compute a change anew for each use that the next one makes of it.
-    return jax.lax.scan(lambda image, which: (_one_change(which, factors, image), None), image, places)[0]
+    indices = jnp.arange(4, dtype=jnp.int32) if order is None else order
+    # A loop: without it, XLA computes each change again for every use in the next change.
+    return jax.lax.scan(lambda image, index: (_apply_change(index, factors, image), None), image, indices)[0]
 
 
-def _one_change(which: jax.Array, factors: jax.Array, image: jax.Array) -> jax.Array:
-    """The change `which`. The first three mix the image with another, so that only that other is chosen."""
+def _apply_change(index: jax.Array, factors: jax.Array, image: jax.Array) -> jax.Array:
+    """Apply the change `index`. The first three blend the image with another one, so only that one is selected."""
     values = levels(image)
     luma = grey(values)
-    other = jnp.where(which == 0, 0, jnp.where(which == 1, luma.mean(keepdims=True), luma))
-    mixed = like(blend(factors[which], values, other), image)
-    return jnp.where(which == 3, hue_given(factors[3], image), mixed)
+    other = jnp.where(index == 0, 0, jnp.where(index == 1, luma.mean(keepdims=True), luma))
+    mixed = like(blend(factors[index], values, other), image)
+    return jnp.where(index == 3, hue_given(factors[3], image), mixed)
 
 
 def color_jitter(
@@ -60,15 +60,22 @@ def color_jitter(
     random_order: bool = True,
     probability: Probability = 1.0,
 ) -> Augmentation:
-    """Changes brightness, contrast, saturation and hue by one draw each, as torchvision's ColorJitter.
+    """Change brightness, contrast, saturation and hue by one draw each, as torchvision's ColorJitter does.
 
     Args:
-      brightness: range of its factor.
-      contrast: range of its factor.
-      saturation: range of its factor.
-      hue: range of its turn.
+      brightness: range of the factor; see `jaxtrain.augment.brightness`.
+      contrast: range of the factor; see `jaxtrain.augment.contrast`.
+      saturation: range of the factor; see `jaxtrain.augment.saturation`.
+      hue: range of the fraction of the color circle; see `jaxtrain.augment.hue`.
       random_order: whether to draw the order for each image.
-      probability: of doing it at all.
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([60, 40, 40], jnp.uint8).reshape(1, 1, 3)  # one RGB pixel
+      >>> augment = jaxtrain.augment.color_jitter(brightness=(2.0, 2.0), contrast=0.0, saturation=0.0, hue=(0.5, 0.5))
+      >>> jax.jit(augment)(jax.random.key(0), image)[0, 0].tolist()
+      [80, 120, 120]
     """
     strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     ranges = [about_one(strength, name) for name, strength in strengths.items()]

@@ -1,4 +1,4 @@
-"""Rectangles taken out of images: cutout and random erasing."""
+"""Occlusion of rectangles: cutout and random erasing."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -14,13 +14,13 @@ from jaxtrain.augment.options import Color, Ratios, ordered
 
 _Share = Annotated[float, Interval(above=0, most=1)]
 _ATTEMPTS = 10
-"""Rectangles that random erasing draws for one that fits; as many as torchvision's."""
+"""The number of rectangles that random erasing draws to find one that fits; torchvision's number."""
 
 
 def erase_given(box: Sequence[jax.typing.ArrayLike] | jax.Array, image: jax.Array, replacement: jax.Array) -> jax.Array:
-    """`image[H, W, C]` with `replacement`, which broadcasts to it, in `box`, int32[4] or four numbers.
+    """Replace `box`, int32[4] or four numbers, in `image[H, W, C]` by `replacement`, which broadcasts to the image.
 
-    The box is (first row, first column, height, width) and may reach beyond the image.
+    The box is (first row, first column, height, width) and may extend beyond the image.
     """
     top_row, left, height, width = box
     row = jnp.arange(image.shape[0], dtype=jnp.int32).reshape(-1, 1, 1) - top_row
@@ -30,25 +30,35 @@ def erase_given(box: Sequence[jax.typing.ArrayLike] | jax.Array, image: jax.Arra
 
 
 def cutout_given(center: jax.Array, image: jax.Array, size: int, fill: Color = 0.5) -> jax.Array:
-    """`image[H, W, C]` without a square of `size` about `center` int32[2] (row, column), as far as it is inside."""
+    """Replace a square of `size` around `center` int32[2] (row, column) in `image[H, W, C]`, clipped to the image."""
     corner = center - size // 2
     return erase_given((corner[0], corner[1], size, size), image, color(fill, image))
 
 
 def cutout(size: PositiveInt = 16, fill: Color = 0.5, probability: Probability = 1.0) -> Augmentation:
-    """Takes a square out whose center is drawn among all pixels, so that part of it may lie outside.
+    """Replace a square by a color. Its center is drawn from all pixels, so part of the square may lie outside.
 
     Args:
-      size: its side in pixels; DeVries & Taylor 2017 have 16 for CIFAR-10, 8 for CIFAR-100, 20 for SVHN.
-      fill: its color. The paper's zeros come after normalization, where they are the mean of the data set: give that
-        to be exact; the middle grey of the default is near it for photographs.
-      probability: of doing it at all.
+      size: side of the square in pixels; DeVries & Taylor 2017 use 16 for CIFAR-10, 8 for CIFAR-100, 20 for SVHN.
+      fill: color of the square. The paper fills zeros after normalization, which is the mean of the data set: set that
+        mean to be exact. The default, middle gray, is close to it for photographs.
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.ones((4, 4, 1))
+      >>> augment = jaxtrain.augment.cutout(size=2, fill=0.0)
+      >>> print(jax.jit(augment)(jax.random.key(0), image)[..., 0])
+      [[1. 1. 1. 1.]
+       [1. 0. 0. 1.]
+       [1. 0. 0. 1.]
+       [1. 1. 1. 1.]]
     """
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         height, width = image.shape[:2]
         if size > max(height, width):
-            raise ValueError(f"a square of {size} hides all of an image of {height}x{width}; give a smaller size")
+            raise ValueError(f"cutout: a square of {size} can hide an image of {height}x{width}; choose a smaller size")
         center = jax.random.randint(key, (2,), 0, jnp.array([height, width], jnp.int32), jnp.int32)
         return cutout_given(center, image, size, fill)
 
@@ -56,7 +66,10 @@ def cutout(size: PositiveInt = 16, fill: Color = 0.5, probability: Probability =
 
 
 def erasing_box(key: jax.Array, height: int, width: int, area: tuple[float, float], aspect: Ratios) -> jax.Array:
-    """int32[4], the first of ten rectangles that fits; an empty one where none does. See `random_erasing`."""
+    """Return int32[4], the first of ten rectangles that fits in the image, or an empty one.
+
+    See `random_erasing`.
+    """
     shares = jax.random.uniform(key, (_ATTEMPTS, 4), jnp.float32)
     first, last = logarithms(aspect)
     pixels = height * width * (area[0] + shares[:, :1] * (area[1] - area[0]))
@@ -69,7 +82,7 @@ def erasing_box(key: jax.Array, height: int, width: int, area: tuple[float, floa
     return boxes[jnp.argmax(fits)]
 
 
-def _noise(key: jax.Array, image: jax.Array) -> jax.Array:
+def _draw_noise(key: jax.Array, image: jax.Array) -> jax.Array:
     if image.dtype == jnp.uint8:
         return jax.random.bits(key, image.shape, jnp.uint8)
     return like(jax.random.uniform(key, image.shape, jnp.float32), image)
@@ -81,23 +94,33 @@ def random_erasing(
     aspect: Ratios = (0.3, 1 / 0.3),
     fill: Color | Literal["random"] = "random",
 ) -> Augmentation:
-    """Replaces a rectangle somewhere inside the image (Zhong et al. 2017, algorithm 1).
+    """Replace a rectangle inside the image (Zhong et al. 2017, algorithm 1).
 
     The height over width is drawn uniformly in its logarithm, as torchvision does.
 
     Args:
-      probability: of doing it at all.
-      area: bounds of the rectangle's share of the image.
-      aspect: bounds of its height over its width.
+      probability: the probability of applying it.
+      area: bounds of the rectangle's area, as a fraction of the image's.
+      aspect: bounds of the rectangle's height over its width.
       fill: a color, or "random" for values drawn uniformly for each pixel and channel.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.ones((4, 6, 1))
+      >>> augment = jaxtrain.augment.random_erasing(probability=1.0, fill=0.0)
+      >>> print(jax.jit(augment)(jax.random.key(0), image)[..., 0])
+      [[1. 0. 0. 0. 1. 1.]
+       [1. 0. 0. 0. 1. 1.]
+       [1. 1. 1. 1. 1. 1.]
+       [1. 1. 1. 1. 1. 1.]]
     """
     shares, ratios = ordered(area, "area"), ordered(aspect, "aspect")
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
-        place, noise = jax.random.split(key)
+        box_key, noise_key = jax.random.split(key)
         height, width = image.shape[:2]
-        box = erasing_box(place, height, width, shares, ratios)
-        replacement = _noise(noise, image) if fill == "random" else color(fill, image)
+        box = erasing_box(box_key, height, width, shares, ratios)
+        replacement = _draw_noise(noise_key, image) if fill == "random" else color(fill, image)
         return erase_given(box, image, replacement)
 
     return sometimes(probability, augment)

@@ -1,9 +1,10 @@
-"""One operation of a policy, drawn for each image, without computing all of them.
+"""One drawn policy operation for each image, without computing all of them.
 
-Mapped over a batch, `lax.switch` runs every branch. So the geometric operations are one matrix and one resampling (the
-identity where a color is drawn); all that change a value by itself are one table of 256 entries a channel, computed
-from one histogram; and only color and sharpness, which mix an image with another, are computed for every image.
-For 128 images of 32x32 that takes 13 ms of a CPU, and the switch 24, or 43 with bilinear resampling.
+Mapped over a batch, `lax.switch` runs every branch. Instead, all geometric operations share one matrix and one
+resampling; the matrix is the identity if the operation is a color. All operations on single values share one table of
+256 entries for each channel, computed from one histogram. Only color and sharpness, which blend an image with another
+one, are computed for every image. For 128 images of 32x32, this takes 13 ms on a CPU. The switch takes 24 ms, or 43 ms
+with bilinear resampling.
 """
 
 from typing import NamedTuple
@@ -25,34 +26,42 @@ GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 
 
 class Operation(NamedTuple):
-    """`which` int32[...], an index into the names of a policy, and the `magnitude` f32[...] with a sign."""
+    """Operations of a policy with their magnitudes.
+
+    Attributes:
+      which: int32[...], indices into the names of the policy.
+      magnitude: f32[...], with sign.
+    """
 
     which: jax.Array
     magnitude: jax.Array
 
 
-def found(space: Space, which: jax.Array, place: jax.Array, negative: jax.Array) -> Operation:
-    """The operations `which` int32[...] at the bins `place` int32[...], negated where `negative` and signed."""
+def found(space: Space, which: jax.Array, bin_index: jax.Array, negative: jax.Array) -> Operation:
+    """Return the operations `which` int32[...] with the magnitudes of the bins `bin_index` int32[...].
+
+    The magnitude is negated if `negative` is true and the operation is signed.
+    """
     bins = space.magnitudes.shape[1]
-    magnitude = entry(space.magnitudes.reshape(-1), which * bins + place)
+    magnitude = entry(space.magnitudes.reshape(-1), which * bins + bin_index)
     return Operation(
         which, jnp.where(negative & (entry(space.signed.astype(np.int32), which) > 0), -magnitude, magnitude)
     )
 
 
 def entry(table: np.ndarray, index: jax.Array) -> jax.Array:
-    """`table[index]` of a short `table` [K] for each of `index` int32[...], by comparing with all places.
+    """Return `table[index]` of a short `table` [K] for each of `index` int32[...], by comparison with all indices.
 
-    An array that is the same everywhere cannot be indexed by one that is divided over an explicit mesh.
+    On an explicit mesh, JAX cannot index a replicated array by a sharded one.
     """
-    places = jnp.arange(len(table), dtype=jnp.int32).reshape((1,) * index.ndim + (-1,))
-    return jnp.where(index[..., None] == places, jnp.asarray(table).reshape(places.shape), 0).sum(axis=-1)
+    indices = jnp.arange(len(table), dtype=jnp.int32).reshape((1,) * index.ndim + (-1,))
+    return jnp.where(index[..., None] == indices, jnp.asarray(table).reshape(indices.shape), 0).sum(axis=-1)
 
 
 def operation_given(
     names: tuple[str, ...], operation: Operation, image: jax.Array, interpolation: Interpolation, fill: Fill
 ) -> jax.Array:
-    """`image` uint8[H, W, C] after one operation, of scalars, out of `names`."""
+    """Apply one operation, of scalars, out of `names` to `image` uint8[H, W, C]."""
     which, magnitude = operation
     result = looked_up(_table(names, operation, histogram(image)), image)
     mixtures = {"color": saturation_given, "sharpness": sharpen_given}
@@ -63,12 +72,12 @@ def operation_given(
 
 
 def _table(names: tuple[str, ...], operation: Operation, counts: jax.Array) -> jax.Array:
-    """uint8[C, 256], what becomes of each level of an image with the histogram `counts`."""
+    """Return uint8[C, 256], the result for each level of an image with the histogram `counts`."""
     which, magnitude = operation
     channels = counts.shape[0]
     every_level = jnp.arange(256, dtype=jnp.uint8).reshape(1, 256, 1)
-    ramp = jnp.broadcast_to(every_level, (1, 256, channels))  # all the levels, as an image of one row
-    changed = {
+    ramp = jnp.broadcast_to(every_level, (1, 256, channels))  # every level, as an image of one row
+    tables = {
         "brightness": brightness_given(1 + magnitude, ramp),
         "contrast": contrast_about(grey(means(counts)), 1 + magnitude, ramp),
         "posterize": posterize_given(jnp.clip(magnitude, 0, 8).astype(jnp.int32), ramp),
@@ -78,14 +87,17 @@ def _table(names: tuple[str, ...], operation: Operation, counts: jax.Array) -> j
         "invert": invert_given(ramp),
     }
     result = ramp
-    for name, table in changed.items():
+    for name, table in tables.items():
         if name in names:
             result = jnp.where(which == names.index(name), table, result)
     return result[0].T
 
 
 def _matrix(names: tuple[str, ...], operation: Operation, height: int, width: int) -> Matrix:
-    """From the result to the image. Shears keep the upper left corner, rotations (counter-clockwise) the center."""
+    """Return the matrix from the result to the image.
+
+    Shears keep the upper left corner fixed. Rotations are counter-clockwise and keep the center fixed.
+    """
     amounts = {n: jnp.where(operation.which == names.index(n), operation.magnitude, 0) for n in GEOMETRIC}
     across, down = amounts["shear_x"], amounts["shear_y"]
     x, y = jnp.trunc(amounts["translate_x"]), jnp.trunc(amounts["translate_y"])
@@ -97,9 +109,9 @@ def _matrix(names: tuple[str, ...], operation: Operation, height: int, width: in
 def operations_given(
     names: tuple[str, ...], operations: Operation, image: jax.Array, interpolation: Interpolation, fill: Fill
 ) -> jax.Array:
-    """`image[H, W, C]` after `operations`, of int32[n] and f32[n], one after the other.
+    """Apply `operations`, of int32[n] and f32[n], in sequence to `image[H, W, C]`.
 
-    The operations are made for 256 levels, so floats are rounded to these first.
+    The operations are defined for 256 levels, so floats are first rounded to these.
     """
 
     def step(image: jax.Array, operation: Operation) -> tuple[jax.Array, None]:

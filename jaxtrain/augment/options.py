@@ -1,37 +1,37 @@
-"""Types of the options that augmentations share, and the ranges they stand for."""
+"""Types of the options that augmentations share, and the ranges that they stand for."""
 
 from typing import Annotated, Literal
 
 from jaxtrain.annotations import Interval, NonNegativeFloat, PositiveFloat, Probability
 
 Range = tuple[float, float]
-"""Lowest and highest value of a draw."""
+"""The lowest and highest value of a draw."""
 Interpolation = Literal["nearest", "bilinear"]
 Color = Probability | tuple[Probability, ...]
 """One number for all channels or one for each, as fractions of the full range: 0 is black, 1 white."""
 Fill = Color | Literal["edge", "reflect"]
-"""What lies outside the image: a color, the nearest pixel of the edge, or the image mirrored about its edge pixels."""
+"""The content outside the image: a color, the nearest edge pixel, or the image reflected about its edge pixels."""
 
 _Angle = Annotated[float, Interval(least=-180, most=180)]
 Angles = Annotated[float, Interval(least=0, most=180)] | tuple[_Angle, _Angle]
-"""Degrees: `n` for [-n, n], or a pair of bounds."""
+"""Angles in degrees: `n` for [-n, n], or a pair of bounds."""
 _Slant = Annotated[float, Interval(above=-90, below=90)]
 Slants = Annotated[float, Interval(least=0, below=90)] | tuple[_Slant, _Slant]
-"""Degrees of a shear: `n` for [-n, n], or a pair of bounds."""
+"""Shear angles in degrees: `n` for [-n, n], or a pair of bounds."""
 _Shift = Annotated[float, Interval(least=-1, most=1)]
 Shifts = Probability | tuple[_Shift, _Shift]
 """Fractions of a side: `f` for [-f, f], or a pair of bounds."""
 Ratios = tuple[PositiveFloat, PositiveFloat]
 """Bounds of a positive factor; it is drawn uniformly in its logarithm, so that 1/2 is as likely as 2."""
 Strength = NonNegativeFloat | tuple[NonNegativeFloat, NonNegativeFloat]
-"""`s` for factors in [max(0, 1 - s), 1 + s], or a pair of bounds; a factor of 1 changes nothing."""
+"""The range of a factor: `s` for [max(0, 1 - s), 1 + s], or a pair of bounds; a factor of 1 changes nothing."""
 _Turn = Annotated[float, Interval(least=-0.5, most=0.5)]
 Turns = Annotated[float, Interval(least=0, most=0.5)] | tuple[_Turn, _Turn]
-"""Parts of the color circle: `t` for [-t, t], or a pair of bounds."""
+"""Fractions of the color circle: `t` for [-t, t], or a pair of bounds."""
 
 
 def ordered(pair: Range, name: str) -> Range:
-    """`pair`, where it is in order; `ValueError` naming the option otherwise."""
+    """Return `pair`; raise `ValueError` with the option `name` if the lower bound is not first."""
     low, high = pair
     if low > high:
         raise ValueError(f"{name} goes from {low} to {high}; write the lower bound first")
@@ -39,10 +39,10 @@ def ordered(pair: Range, name: str) -> Range:
 
 
 def both_ways(value: float | Range, name: str) -> Range:
-    """`n` as [-n, n]; a pair as it is."""
+    """Return [-n, n] for a number n, and a pair unchanged."""
     return ordered(value if isinstance(value, tuple) else (-value, value), name)
 
 
 def about_one(value: float | Range, name: str) -> Range:
-    """`s` as [max(0, 1 - s), 1 + s]; a pair as it is."""
+    """Return [max(0, 1 - s), 1 + s] for a number s, and a pair unchanged."""
     return ordered(value if isinstance(value, tuple) else (max(0.0, 1 - value), 1 + value), name)

@@ -1,4 +1,4 @@
-"""A list of augmentations as one function of a batch, with a key of its own for each example and each place."""
+"""The composition of a list of augmentations to one function of a batch."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,30 +9,38 @@ from jaxtrain.random import example_keys
 from jaxtrain.step_context import ExampleEpochs, current_context, narrow_context
 
 BatchAugmentation = Callable[[jax.Array, jax.Array], jax.Array]
-"""`(key, images[N, H, W, C]) -> images[N, H, W, C]`."""
+"""A function `(key, images[N, H, W, C]) -> images[N, H, W, C]`."""
 
 
 def pipeline(augmentations: Sequence[Augmentation]) -> BatchAugmentation:
-    """Applies `augmentations` in order to each image of a batch.
+    """Return a function that applies `augmentations` in order to each image of a batch.
 
-    The draw for example i at place p depends on `(key, i, p)` alone, so it is the same for any batch sharding.
+    The draw for example i and augmentation p depends only on `(key, i, p)`, so it is the same for any batch sharding.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> from jaxtrain.augment.pipeline import pipeline
+      >>> augment = pipeline([jaxtrain.augment.pad_crop(1, mode="edge"), jaxtrain.augment.flip_lr()])
+      >>> images = jnp.broadcast_to(jnp.array([1, 2, 3], jnp.uint8).reshape(1, 1, 3, 1), (4, 1, 3, 1))
+      >>> jax.jit(augment)(jax.random.key(0), images)[:, 0, :, 0].tolist()
+      [[3, 3, 2], [3, 3, 2], [1, 2, 3], [1, 2, 3]]
     """
 
-    def one(key: jax.Array, image: jax.Array) -> jax.Array:
-        for place, augment in enumerate(augmentations):
-            image = augment(jax.random.fold_in(key, place), image)
+    def augment_one(key: jax.Array, image: jax.Array) -> jax.Array:
+        for index, augment in enumerate(augmentations):
+            image = augment(jax.random.fold_in(key, index), image)
         return image
 
-    def one_seen(key: jax.Array, image: jax.Array, seen: ExampleEpochs) -> jax.Array:
-        with narrow_context(epochs=seen):
-            return one(key, image)
+    def augment_in_context(key: jax.Array, image: jax.Array, epochs: ExampleEpochs) -> jax.Array:
+        with narrow_context(epochs=epochs):
+            return augment_one(key, image)
 
-    def batch(key: jax.Array, images: jax.Array) -> jax.Array:
+    def augment_batch(key: jax.Array, images: jax.Array) -> jax.Array:
         if not augmentations:
             return images
         epochs = current_context().epochs
         if epochs is None:
-            return jax.vmap(one)(example_keys(key, images), images)
-        return jax.vmap(one_seen)(example_keys(key, images), images, epochs)
+            return jax.vmap(augment_one)(example_keys(key, images), images)
+        return jax.vmap(augment_in_context)(example_keys(key, images), images, epochs)
 
-    return batch
+    return augment_batch

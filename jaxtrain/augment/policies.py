@@ -1,6 +1,6 @@
-"""AutoAugment, RandAugment and TrivialAugment: which operations are applied, and how much.
+"""AutoAugment, RandAugment and TrivialAugment: the draw of operations and magnitudes, and the factories.
 
-Ranges and bins are torchvision's (see `magnitudes.py`), as is the resampling by the nearest pixel and the black fill.
+Ranges and bins are torchvision's (see `magnitudes.py`), and so are nearest-neighbor resampling and the black fill.
 """
 
 from typing import Annotated, Literal
@@ -19,18 +19,25 @@ from jaxtrain.augment.options import Fill, Interpolation
 Bins = Annotated[int, Interval(least=2)]
 
 
-def drawn_operations(key: jax.Array, space: Space, count: int, place: int | None) -> Operation:
-    """`count` operations, each uniformly out of `space`, at the bin `place`, or at uniformly drawn ones for None."""
+def drawn_operations(key: jax.Array, space: Space, count: int, bin_index: int | None) -> Operation:
+    """Draw `count` operations uniformly from `space`, with signs.
+
+    Args:
+      key: the key of the draw.
+      space: the operations and their magnitudes.
+      count: the number of operations.
+      bin_index: the bin of every magnitude; None for uniformly drawn bins.
+    """
     which, bins, sign = jax.random.split(key, 3)
     index = jax.random.randint(which, (count,), 0, len(space.names), jnp.int32)
-    at = jax.random.randint(bins, (count,), 0, space.magnitudes.shape[1], jnp.int32)
-    if place is not None:
-        at = jnp.full((count,), place, jnp.int32)
-    return found(space, index, at, jax.random.bernoulli(sign, 0.5, (count,)))
+    bin_indices = jax.random.randint(bins, (count,), 0, space.magnitudes.shape[1], jnp.int32)
+    if bin_index is not None:
+        bin_indices = jnp.full((count,), bin_index, jnp.int32)
+    return found(space, index, bin_indices, jax.random.bernoulli(sign, 0.5, (count,)))
 
 
 def autoaugment_operations(key: jax.Array, policy: str, space: Space) -> Operation:
-    """The two operations of a sub-policy of `policy`; the identity in the place of one that is not applied."""
+    """Draw the two operations of a sub-policy of `policy`; one that is not applied becomes the identity."""
     names, probabilities, bins = POLICIES[policy]
     index = np.array([[space.names.index(name) for name in row] for row in names], np.int32)
     which, chance, sign = jax.random.split(key, 3)
@@ -46,7 +53,20 @@ def autoaugment(
     interpolation: Interpolation = "nearest",
     fill: Fill = 0.0,
 ) -> Augmentation:
-    """Applies one of the 25 sub-policies that were found on a data set; `policy` says on which."""
+    """Apply one of the 25 sub-policies of AutoAugment, drawn uniformly.
+
+    Args:
+      policy: the data set on which the sub-policies were found.
+      interpolation: the resampling method of geometric operations.
+      fill: the value outside the image.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([[10, 80], [150, 220]], jnp.uint8)[..., None]
+      >>> augment = jaxtrain.augment.autoaugment("cifar10")
+      >>> jax.jit(augment)(jax.random.key(4), image)[..., 0].tolist()
+      [[0, 85], [170, 255]]
+    """
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         space = autoaugment_space(image.shape)
@@ -63,17 +83,24 @@ def randaugment(
     interpolation: Interpolation = "nearest",
     fill: Fill = 0.0,
 ) -> Augmentation:
-    """Applies `n` of 14 operations one after the other, all with the same magnitude.
+    """Apply `n` of 14 operations in sequence, all with the same magnitude.
 
     Args:
-      n: how many.
+      n: the number of operations.
       m: the magnitude, from 0 to `bins - 1`.
-      bins: into how many the range of a magnitude is divided.
-      interpolation: of geometric operations.
-      fill: of what they leave empty.
+      bins: the number of magnitudes in an operation's range.
+      interpolation: the resampling method of geometric operations.
+      fill: the value outside the image.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([[10, 80], [150, 220]], jnp.uint8)[..., None]
+      >>> augment = jaxtrain.augment.randaugment(n=2, m=9)
+      >>> jax.jit(augment)(jax.random.key(1), image)[..., 0].tolist()
+      [[0, 71], [159, 248]]
     """
     if m >= bins:
-        raise ValueError(f"m={m} is no magnitude of {bins}; it goes from 0 to {bins - 1}")
+        raise ValueError(f"randaugment: m={m} must be from 0 to {bins - 1} for bins={bins}")
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         space = randaugment_space(image.shape, bins=bins)
@@ -83,7 +110,20 @@ def randaugment(
 
 
 def trivialaugment(bins: Bins = 31, interpolation: Interpolation = "nearest", fill: Fill = 0.0) -> Augmentation:
-    """Applies one of 14 operations with a magnitude drawn from a wide range."""
+    """Apply one of 14 operations, with a magnitude drawn from a wide range.
+
+    Args:
+      bins: the number of magnitudes in an operation's range.
+      interpolation: the resampling method of geometric operations.
+      fill: the value outside the image.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([[10, 80], [150, 220]], jnp.uint8)[..., None]
+      >>> augment = jaxtrain.augment.trivialaugment()
+      >>> jax.jit(augment)(jax.random.key(1), image)[..., 0].tolist()
+      [[0, 51], [179, 255]]
+    """
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         space = trivialaugment_space(image.shape, bins=bins)

@@ -1,4 +1,4 @@
-"""Colors shifted along the principal axes of the colors of a data set (Krizhevsky et al. 2012, section 4.1)."""
+"""Color shifts along the principal axes of a data set's colors (Krizhevsky et al. 2012, section 4.1)."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -16,11 +16,11 @@ Vector = tuple[float, ...]
 
 
 class ColorPca(NamedTuple):
-    """Principal axes of the colors of a data set, of pixels in [0, 1].
+    """The principal axes of a data set's colors, for pixels in [0, 1].
 
     Attributes:
-      eigenvalues: of the covariance of the channels, the largest first.
-      eigenvectors: one for each eigenvalue, of length 1.
+      eigenvalues: eigenvalues of the channels' covariance, the largest first.
+      eigenvectors: eigenvectors of length 1, one for each eigenvalue.
     """
 
     eigenvalues: Vector
@@ -30,25 +30,31 @@ class ColorPca(NamedTuple):
 IMAGENET = ColorPca(
     (0.2175, 0.0188, 0.0045), ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203))
 )
-"""Of ImageNet's training images, as Facebook's fb.resnet.torch published them; there the vectors are columns."""
+"""The axes of ImageNet's training images, from Facebook's fb.resnet.torch; there the vectors are columns."""
 
 
 def fit_color_pca(batches: Iterable[np.ndarray]) -> ColorPca:
-    """The axes of the images of `batches`, uint8[N, H, W, C] each, together the training split.
+    """Return the principal axes of the colors of a training split.
 
-    Sums are whole numbers, so the result does not depend on the order of the images. Of the two directions of an axis,
-    the one whose largest component is positive is taken.
+    The sums are integers, so the result does not depend on the order of the images. Of the two directions of an axis,
+    it takes the one whose largest component is positive.
+
+    Args:
+      batches: uint8[N, H, W, C] arrays, together the training split.
+
+    Raises:
+      ValueError: there are no images.
     """
     count, first, second = 0, np.zeros((), np.int64), np.zeros((), np.int64)
     for images in batches:
         pixels = images.reshape(-1, images.shape[-1])
-        for start in range(0, len(pixels), 1 << 20):  # so that a large split is not copied whole
+        for start in range(0, len(pixels), 1 << 20):  # in parts, which bounds the memory of the float64 copy
             part = pixels[start : start + (1 << 20)].astype(np.float64)
             count += len(part)
             first = first + part.sum(axis=0).astype(np.int64)
             second = second + np.rint(part.T @ part).astype(np.int64)  # below 2^53, hence exact
     if not count:
-        raise ValueError("there are no images to find the principal colors of")
+        raise ValueError("fit_color_pca needs at least one image")
     mean = first / count
     values, vectors = np.linalg.eigh((second / count - np.outer(mean, mean)) / 255**2)
     axes = []
@@ -58,9 +64,9 @@ def fit_color_pca(batches: Iterable[np.ndarray]) -> ColorPca:
 
 
 def fancy_pca_given(coefficients: jax.Array, image: jax.Array, pca: ColorPca = IMAGENET) -> jax.Array:
-    """`image[H, W, C]` plus, in each pixel, the sum of axes times eigenvalues times `coefficients` f32[C].
+    """Add to each pixel of `image[H, W, C]` the sum of axes times eigenvalues times `coefficients` f32[C].
 
-    An image of one channel, where the axes have three, moves by the luma of the shift.
+    For axes of three channels, an image of one channel shifts by the luma of the shift.
     """
     channels = len(pca.eigenvalues)
     scaled = coefficients * jnp.array(pca.eigenvalues, jnp.float32)
@@ -68,7 +74,7 @@ def fancy_pca_given(coefficients: jax.Array, image: jax.Array, pca: ColorPca = I
     if image.shape[2] == 1 and channels == 3:
         shift = grey(shift)
     elif image.shape[2] != channels:
-        raise ValueError(f"the principal axes have {channels} channels, and the images {image.shape[2]}")
+        raise ValueError(f"fancy_pca: the principal axes have {channels} channels, but the images {image.shape[2]}")
     return like(levels(image) + top(image) * shift, image)
 
 
@@ -78,14 +84,21 @@ def fancy_pca(
     eigenvectors: tuple[Vector, ...] = IMAGENET.eigenvectors,
     probability: Probability = 1.0,
 ) -> Augmentation:
-    """Shifts all pixels by one color, normally distributed along the principal axes.
+    """Shift all pixels by one color, normally distributed along the principal axes (AlexNet's PCA lighting).
 
     Args:
       std: standard deviation of the coefficient of each axis, in units of its eigenvalue.
-      eigenvalues: of the covariance of the channels of pixels in [0, 1]. A run puts in those of its training split,
-        which `fit_color_pca` finds; the factory by itself has ImageNet's.
-      eigenvectors: one for each eigenvalue, a number for each channel.
-      probability: of doing it at all.
+      eigenvalues: eigenvalues of the channels' covariance, for pixels in [0, 1]. A run supplies those of its training
+        split, from `fit_color_pca`; the factory's defaults are ImageNet's.
+      eigenvectors: eigenvectors, one for each eigenvalue, with one number for each channel.
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.full((1, 1, 3), 128, jnp.uint8)
+      >>> augment = jaxtrain.augment.fancy_pca(std=0.1)
+      >>> jax.jit(augment)(jax.random.key(0), image)[0, 0].tolist()
+      [135, 136, 137]
     """
     pca = ColorPca(tuple(eigenvalues), tuple(tuple(v) for v in eigenvectors))
     lengths = [len(v) for v in pca.eigenvectors]

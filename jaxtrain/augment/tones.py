@@ -1,4 +1,4 @@
-"""Changes of each value by itself: gamma, solarize, posterize, invert, and two that look at the histogram first."""
+"""Changes of single pixel values: gamma, solarize, posterize, invert; and two that use the histogram of the image."""
 
 from typing import Annotated
 
@@ -16,74 +16,143 @@ Bits = Annotated[int, Interval(least=1, most=8)]
 
 
 def gamma_given(exponent: jax.Array, image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` in [0, 1] to the power `exponent`; more than 1 is darker."""
+    """Return `image[H, W, C]`, scaled to [0, 1], to the power `exponent`; above 1 is darker."""
     white = top(image)
     return like(white * (levels(image) / white) ** exponent, image)
 
 
 def solarize_given(threshold: jax.Array, image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` inverted where it is `threshold`, a fraction of white, or brighter."""
+    """Invert the pixels of `image[H, W, C]` that are at least `threshold`, a fraction of white."""
     return jnp.where(levels(image) >= threshold * top(image), invert_given(image), image)
 
 
 def posterize_given(bits: jax.Array, image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` with only the first `bits`, int32[] in [0, 8], of the 8 of each value; 8 leave it as it is."""
-    kept = bytes_of(image) & -jnp.left_shift(1, 8 - bits)
-    return jnp.where(bits >= 8, image, like(kept.astype(jnp.float32) * (top(image) / 255), image))
+    """Keep the first `bits`, int32[] in [0, 8], of the 8 bits of each value in `image[H, W, C]`; 8 changes nothing."""
+    masked = bytes_of(image) & -jnp.left_shift(1, 8 - bits)
+    return jnp.where(bits >= 8, image, like(masked.astype(jnp.float32) * (top(image) / 255), image))
 
 
 def invert_given(image: jax.Array) -> jax.Array:
-    """White minus `image[H, W, C]`."""
+    """Return white minus `image[H, W, C]`."""
     return like(top(image) - levels(image), image)
 
 
 def stretched(low: jax.Array, high: jax.Array, image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` with `low` f32[1, 1, C] made black and `high` white; as it is where the two are equal."""
+    """Map `low` f32[1, 1, C] to black and `high` to white in `image[H, W, C]`; channels where they are equal stay."""
     values = (levels(image) - low) * (top(image) / jnp.where(high > low, high - low, 1))
     return jnp.where(high > low, like(values, image), image)
 
 
 def autocontrast_given(image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` with each channel stretched to the full range; one that is constant stays."""
+    """Stretch each channel of `image[H, W, C]` to the full range; a constant channel stays."""
     values = levels(image)
     return stretched(values.min(axis=(0, 1), keepdims=True), values.max(axis=(0, 1), keepdims=True), image)
 
 
 def equalize_given(image: jax.Array) -> jax.Array:
-    """`image[H, W, C]` with the histogram of each channel made flat.
+    """Flatten the histogram of each channel of `image[H, W, C]`.
 
-    Floats are taken to the nearest of 256 levels first, for which the formula is made.
+    Floats are first rounded to the nearest of 256 levels, for which the formula is made.
     """
-    found = looked_up(equalizing(histogram(image)), image)
-    return like(found.astype(jnp.float32) * (top(image) / 255), image)
+    result = looked_up(equalizing(histogram(image)), image)
+    return like(result.astype(jnp.float32) * (top(image) / 255), image)
 
 
 def gamma(exponents: Ratios = (0.8, 1.25), probability: Probability = 1.0) -> Augmentation:
-    """Raises pixels in [0, 1] to a power drawn uniformly in its logarithm."""
+    """Raise pixels in [0, 1] to a power drawn uniformly in its logarithm.
+
+    Args:
+      exponents: bounds of the exponent; above 1 is darker.
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([0, 64, 255], jnp.uint8).reshape(1, 3, 1)
+      >>> augment = jaxtrain.augment.gamma(exponents=(2.0, 2.0))
+      >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
+      [0, 51, 255]
+    """
     bounds = ordered(exponents, "exponents")
     return sometimes(probability, lambda key, image: gamma_given(log_uniform(key, bounds), image))
 
 
 def solarize(threshold: Probability = 0.5, probability: Probability = 0.5) -> Augmentation:
-    """Inverts what is as bright as `threshold`, a fraction of white, or brighter."""
+    """Invert pixels that are at least as bright as a threshold.
+
+    Args:
+      threshold: the threshold, a fraction of white.
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([100, 150, 255], jnp.uint8).reshape(1, 3, 1)
+      >>> augment = jaxtrain.augment.solarize(threshold=0.5, probability=1.0)
+      >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
+      [0, 16, 255]
+    """
     return sometimes(probability, lambda _, image: solarize_given(jnp.float32(threshold), image))
 
 
 def posterize(bits: Bits = 4, probability: Probability = 0.5) -> Augmentation:
-    """Keeps the first `bits` of the 8 of each value."""
+    """Keep the first `bits` of the 8 bits of each value.
+
+    Args:
+      bits: the number of bits.
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([60, 100, 200], jnp.uint8).reshape(1, 3, 1)
+      >>> augment = jaxtrain.augment.posterize(bits=2, probability=1.0)
+      >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
+      [255, 155, 0]
+    """
     return sometimes(probability, lambda _, image: posterize_given(jnp.int32(bits), image))
 
 
 def invert(probability: Probability = 0.5) -> Augmentation:
-    """Makes a negative."""
+    """Invert the image: white minus each value.
+
+    Args:
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([0, 100, 255], jnp.uint8).reshape(1, 3, 1)
+      >>> augment = jaxtrain.augment.invert(probability=1.0)
+      >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
+      [0, 64, 192]
+    """
     return sometimes(probability, lambda _, image: invert_given(image))
 
 
 def autocontrast(probability: Probability = 0.5) -> Augmentation:
-    """Stretches each channel to the full range."""
+    """Stretch each channel to the full range.
+
+    Args:
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.array([100, 120, 200], jnp.uint8).reshape(1, 3, 1)
+      >>> augment = jaxtrain.augment.autocontrast(probability=1.0)
+      >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
+      [100, 105, 0]
+    """
     return sometimes(probability, lambda _, image: autocontrast_given(image))
 
 
 def equalize(probability: Probability = 0.5) -> Augmentation:
-    """Makes the histogram of each channel flat."""
+    """Flatten the histogram of each channel.
+
+    Args:
+      probability: the probability of applying it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> image = jnp.repeat(jnp.array([100, 101, 102, 103], jnp.uint8), 256).reshape(32, 32, 1)
+      >>> augment = jaxtrain.augment.equalize(probability=1.0)
+      >>> jnp.unique(jax.jit(augment)(jax.random.key(0), image)).tolist()
+      [0, 85, 171, 255]
+    """
     return sometimes(probability, lambda _, image: equalize_given(image))

@@ -1,7 +1,7 @@
 """Training with `jax.pmap`: each device holds the whole state and runs the step on its own part of the batch.
 
 This file contains everything that `parallel.backend="pmap"` does. Arguments and results without a device axis are
-ordinary arrays that are replicated on all devices, so that everything around the step is the same as with `jit`.
+ordinary arrays, replicated on all devices. Everything around the step is therefore the same as with `jit`.
 """
 
 import dataclasses

@@ -185,8 +185,8 @@ def _broadcast_text(text: str) -> str:
 def _coordinator_host() -> str:
     """Return the host name or address of process 0 at which jax has reached it.
 
-    jax's public API does not give it if jax detected the processes, and process 0 does not know which of its addresses
-    the others can reach.
+    jax's public API does not give it if jax detected the processes. Process 0 does not know which of its addresses the
+    others can reach.
     """
     from jax._src import distributed
 

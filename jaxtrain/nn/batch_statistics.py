@@ -78,7 +78,7 @@ def mean_of(statistics: Iterable[Any], sizes: Iterable[float] | None = None) -> 
     return mean
 
 
-def population_of(statistics: Iterable[Any], sizes: Iterable[float] | None = None) -> Any:
+def population_statistics(statistics: Iterable[Any], sizes: Iterable[float] | None = None) -> Any:
     """Return the mean and variance of all examples: the variance within batches plus the variance of their means.
 
     Unlike `mean_of`, this leaves nothing out. In the layer that sees the data, the result is the data's own mean and
@@ -134,7 +134,7 @@ def recalibrate(
     others = {k: v for k, v in variables.items() if k != "params"}
     compute = jax.jit(lambda images: batch_statistics_of(model, variables["params"], others, images, rngs or {}))
     results = [(jax.device_get(compute(images)), images.shape[0]) for images in batches]
-    return {**variables, COLLECTION: population_of([x for x, _ in results], [n for _, n in results])}
+    return {**variables, COLLECTION: population_statistics([x for x, _ in results], [n for _, n in results])}
 
 
 def _is_variance(path: tuple[str, ...], stats: Mapping[tuple[str, ...], Any]) -> bool:

@@ -19,7 +19,7 @@ DropoutKind = Literal["inverted", "vanilla", "spatial", "gaussian", "alpha"]
 """In this order: scaled in training; scaled in evaluation; whole channels, scaled in training; multiplication by normal
 noise; dropout for SELU."""
 
-SATURATED = 1.7580993408473766
+SELU_LIMIT = 1.7580993408473766
 """The limit of SELU at minus infinity, without its sign: scale * alpha (Klambauer et al. 2017)."""
 _WORD = 32
 _WIDTHS = (1, 2, 4, 8, 16)
@@ -127,8 +127,8 @@ def alpha_dropout_given(mask: jax.Array, x: jax.Array, rate: float) -> jax.Array
       [1.188, -1.236]
     """
     _check(rate)
-    masked = jnp.where(mask, x, jnp.full((), -SATURATED, x.dtype))
-    return (masked + SATURATED * rate) / math.sqrt((1 - rate) * (1 + rate * SATURATED**2))
+    masked = jnp.where(mask, x, jnp.full((), -SELU_LIMIT, x.dtype))
+    return (masked + SELU_LIMIT * rate) / math.sqrt((1 - rate) * (1 + rate * SELU_LIMIT**2))
 
 
 def alpha_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:

@@ -1,4 +1,4 @@
-"""How a model makes its layers: what all of them have in common, said once."""
+"""Construction of a model's layers with shared options: normalization, activation, initializer, dtypes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,19 +18,20 @@ from jaxtrain.nn.pooling import output_size, symmetric
 from jaxtrain.registry import Default
 from jaxtrain.xla_cpu.convolutions import convolution
 
-ENDPOINTS = "intermediates"  # of flax: what is put there is no part of a model's variables
-ENDPOINT_MARK = "endpoint_"  # a feature map may be called as the layer that makes it, which flax allows to one of them
+ENDPOINTS = "intermediates"  # flax's collection for sown values, which are not part of a model's variables
+ENDPOINT_MARK = "endpoint_"  # a prefix, because flax forbids a sown value with the name of a submodule
 Remat = bool | Literal["full", "dots", "convs"]
-"""False keeps all that a gradient needs; True or "full" nothing but a block's input; "dots" also the results of matrix
-products, "convs" of those and of convolutions, so that what is made again is elementwise and cheap."""
+"""The intermediate values of a block that are kept for its gradient: all of them (False), or only the block's input
+(True or "full"); "dots" also keeps the results of matrix multiplications, and "convs" those of convolutions too, so
+that only cheap elementwise operations are recomputed."""
 
-_KEPT = {"dots": {"dot_general"}, "convs": {"dot_general", "conv_general_dilated"}}
+_SAVED = {"dots": {"dot_general"}, "convs": {"dot_general", "conv_general_dilated"}}
 DType = Literal["float32", "bfloat16", "float16", "float64"]
-"""Of what a model computes in, or keeps its parameters in."""
+"""The dtype of a model's computation or parameters."""
 
 
 class LayerOptions(TypedDict, total=False):
-    """Options that a factory of models takes and hands to `Layers`, which says what they mean."""
+    """Options that a model factory passes on to `Layers`, which documents them."""
 
     activation: Annotated[Activation, Default("relu")]
     kernel_init: Annotated[KernelInit, Default("he")]
@@ -39,7 +40,7 @@ class LayerOptions(TypedDict, total=False):
 
 
 class BlockOptions(LayerOptions, total=False):
-    """The same for models that are made of normalized blocks."""
+    """Options of models that consist of normalized blocks."""
 
     norm: Annotated[Norm, Default("batch")]
     remat: Annotated[Remat, Default(False)]
@@ -47,23 +48,37 @@ class BlockOptions(LayerOptions, total=False):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layers:
-    """Applies layers inside a compact method, all with the same options.
+    """Layers with shared options, for use inside a Linen module's compact method.
 
-    Padding is explicit, and by default what keeps the size at a stride of 1: (k - 1) / 2 on every side, as the papers
-    and torch have it, and not jax's "SAME", which is another with a stride of 2.
+    Padding is explicit. Its default keeps the size at stride 1: (k - 1) / 2 on every side, as in the papers and torch.
+    jax's "SAME" is different at stride 2.
 
     Attributes:
-      norm: the normalization; with "none" convolutions have a bias.
-      activation: after normalizations, or after layers where there are none.
-      kernel_init: of the kernels of convolutions, and of dense layers that are not the last.
-      head_init: of the kernel of the dense layer that gives the logits.
-      bias: whether convolutions have one all the same.
-      epsilon: of the normalization.
-      dtype: of computation; logits are float32 all the same.
-      param_dtype: of parameters.
-      remat: computes each block once more for its gradient instead of keeping what is inside; all of it (true, "full"),
-        all but matrix products ("dots"), or all but those and convolutions ("convs").
-      train: whether this is training: statistics of the batch, dropout.
+      norm: the kind of normalization; with "none", convolutions have a bias.
+      activation: the name of the activation, applied after normalizations, or after layers without normalization.
+      kernel_init: the initializer of convolutions, and of dense layers other than the last.
+      head_init: the initializer of the dense layer that computes the logits.
+      bias: whether convolutions have a bias even with normalization.
+      epsilon: the normalization's epsilon.
+      dtype: the dtype of the computation; logits are float32 or wider.
+      param_dtype: the dtype of the parameters.
+      remat: rematerialization of blocks: values inside a block are recomputed for its gradient instead of kept. True or
+        "full" recomputes all, "dots" all but matrix multiplications, "convs" all but these and convolutions.
+      train: whether this is training: batch statistics, dropout.
+
+    Example:
+      >>> import flax, jax, jax.numpy as jnp, jaxtrain
+      >>> class Net(flax.linen.Module):
+      ...     layers: jaxtrain.nn.Layers = jaxtrain.nn.Layers(norm="batch", activation="relu")
+      ...     @flax.linen.compact
+      ...     def __call__(self, images, *, train):
+      ...         layers = self.layers.at(train=train)
+      ...         x = layers.act(layers.normalize(layers.conv(images, 4, name="conv"), name="norm"))
+      ...         return layers.logits(jaxtrain.nn.global_pool(x), classes=10)
+      >>> images = jnp.ones((1, 8, 8, 3))
+      >>> shapes = jax.eval_shape(lambda key: Net().init(key, images, train=False), jax.random.key(0))
+      >>> {name: sorted(layer) for name, layer in shapes["params"].items()}
+      {'conv': ['kernel'], 'logits': ['bias', 'kernel'], 'norm': ['bias', 'scale']}
     """
 
     norm: Norm = "batch"
@@ -78,11 +93,11 @@ class Layers:
     train: bool = False
 
     def at(self, *, train: bool) -> Self:
-        """The same layers, in training or not."""
+        """Return a copy for training or evaluation."""
         return dataclasses.replace(self, train=train)
 
     def block(self, module: type[nn.Module]) -> type[nn.Module]:
-        """`module`, a block of the model, rematerialized where that is wanted."""
+        """Return the block class `module`, rematerialized as `remat` says."""
         return rematerialized(module, self.remat)
 
     def conv(
@@ -97,12 +112,15 @@ class Layers:
         bias: bool | None = None,
         name: str,
     ) -> jax.Array:
-        """A convolution of `x[N, H, W, C]` over `window` x `window` places, called `name`."""
+        """Apply a convolution called `name`, with a `window` x `window` kernel, to `x[N, H, W, C]`.
+
+        Raises:
+          ValueError: the groups do not divide the channels, or the images are smaller than the window.
+        """
         pads = (window - 1) // 2 if padding is None else padding
         if x.shape[-1] % groups or features % groups:
             raise ValueError(
-                f"{name} has {groups} groups, which do not divide both its {x.shape[-1]} inputs and its {features} "
-                "outputs"
+                f"{name} has {groups} groups, which must divide its {x.shape[-1]} inputs and its {features} outputs"
             )
         for size in x.shape[1:3]:
             try:
@@ -123,17 +141,17 @@ class Layers:
         )(x)
 
     def dense(self, x: jax.Array, features: int, *, name: str) -> jax.Array:
-        """A dense layer on the last axis, called `name`."""
+        """Apply a dense layer called `name` to the last axis of `x`."""
         return nn.Dense(features, kernel_init=initializer(self.kernel_init), **self._dtypes(), name=name)(x)
 
     def logits(self, x: jax.Array, classes: int) -> jax.Array:
-        """The last dense layer, called "logits": `x[N, C]` -> f32[N, classes], float64 where it computes in that."""
+        """Apply the last dense layer, called "logits", to `x[N, C]`; return f32[N, classes], or float64 if it is."""
         dense = nn.Dense(classes, kernel_init=initializer(self.head_init), **self._dtypes(), name="logits")
         y = dense(x)
         return y.astype(jnp.float32) if y.dtype.itemsize < 4 else y
 
     def normalize(self, x: jax.Array, *, name: str, scale_init: Any = nn.initializers.ones) -> jax.Array:
-        """The normalization, called `name`."""
+        """Apply the normalization, called `name`; "none" returns `x`."""
         settings: dict[str, Any] = {"epsilon": self.epsilon, "scale_init": scale_init, **self._dtypes(), "name": name}
         make: dict[str, Callable[[], nn.Module]] = {
             "batch": lambda: BatchNorm(train=self.train, **settings),
@@ -141,21 +159,21 @@ class Layers:
             "instance": lambda: nn.InstanceNorm(use_fast_variance=False, **settings),
             "group": lambda: nn.GroupNorm(num_groups=_groups(x), use_fast_variance=False, **settings),
         }
-        with jax.numpy_dtype_promotion("standard"):  # flax's promote to float32 inside
+        with jax.numpy_dtype_promotion("standard"):  # flax's layers promote to float32 inside
             return x if self.norm == "none" else make[self.norm]()(x)
 
     def act(self, x: jax.Array) -> jax.Array:
-        """The activation."""
+        """Apply the activation."""
         return activations.activation(self.activation)(x)
 
     def dropout(self, x: jax.Array, rate: float, kind: DropoutKind = "inverted") -> jax.Array:
-        """Dropout of a kind, from the stream "dropout"."""
+        """Apply dropout, which draws from the random stream "dropout"."""
         return Dropout(self.train, rate, kind)(x) if rate else x
 
     def dropconnect(
         self, x: jax.Array, features: int, rate: float, at_test: AtTest = "mean", *, name: str
     ) -> jax.Array:
-        """A dense layer with DropConnect on `x[N, C]`, called `name`, and the activation after it."""
+        """Apply a dense layer with DropConnect, called `name`, to `x[N, C]`, and then the activation."""
         options: dict[str, Any] = {"activation": self.activation, "at_test": at_test, **self._dtypes()}
         init = initializer(self.kernel_init)
         return DropConnect(self.train, features, rate, kernel_init=init, **options, name=name)(x)
@@ -165,28 +183,40 @@ class Layers:
 
 
 def _groups(x: jax.Array) -> int:
-    """32 (Wu & He 2018), or the channels where they are fewer."""
+    """Return the number of groups for group normalization: 32 (Wu & He 2018), or the channels if they are fewer."""
     groups = min(32, x.shape[-1])
     if x.shape[-1] % groups:
-        raise ValueError(f"{x.shape[-1]} channels do not divide into {groups} groups; choose a width that does")
+        raise ValueError(
+            f"group normalization: {x.shape[-1]} channels cannot be divided into {groups} groups; choose another width"
+        )
     return groups
 
 
 def endpoint(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
-    """Names `x`, which costs nothing where nobody asks for it; returns it."""
+    """Publish `x` as a named feature map of the model and return it; this costs nothing unless it is requested.
+
+    Example:
+      >>> import flax, jax.numpy as jnp, jaxtrain
+      >>> class Net(flax.linen.Module):
+      ...     def __call__(self, images):
+      ...         return jaxtrain.nn.endpoint(self, "doubled", 2 * images).sum()
+      >>> total, state = Net().apply({}, jnp.ones(3), mutable=["intermediates"])
+      >>> float(total), state["intermediates"]["endpoint_doubled"].tolist()
+      (6.0, [2.0, 2.0, 2.0])
+    """
     module.sow(ENDPOINTS, ENDPOINT_MARK + name, x, reduce_fn=lambda _, new: new, init_fn=lambda: None)
     return x
 
 
 def rematerialized(module: type[nn.Module], remat: Remat) -> type[nn.Module]:
-    """`module`, a block of a model, made again for its gradient as `remat` says."""
+    """Return the block class `module` with its values recomputed for its gradient as `remat` says."""
     if remat is False:
         return module
     if remat is True or remat == "full":
         return nn.remat(module)
-    kept = _KEPT[remat]
+    saved = _SAVED[remat]
 
-    def keeps(primitive: Any, *_: Any, **__: Any) -> bool:
-        return primitive.name in kept
+    def is_saveable(primitive: Any, *_: Any, **__: Any) -> bool:
+        return primitive.name in saved
 
-    return nn.remat(module, policy=keeps)
+    return nn.remat(module, policy=is_saveable)

@@ -1,4 +1,4 @@
-"""Averaging over draws at test: what is random in training, integrated out by samples."""
+"""Averages over random draws in evaluation, as in Monte Carlo dropout."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -14,57 +14,75 @@ T = TypeVar("T")
 
 
 def marginalize(fn: Callable[[jax.Array], T], keys: jax.Array, *, chunk: int | None = None) -> T:
-    """The mean of `fn(key)` over `keys`.
+    """Return the mean of `fn(key)` over `keys`.
 
-    Of `lambda key: jax.nn.softmax(draw_outputs(key, model, variables, images))` it is the averaged model; of anything
-    and its square it is what a variance takes.
+    With `lambda key: jax.nn.softmax(draw_outputs(key, model, variables, images))` the result is the predictions of the
+    averaged model. With a function that returns a value and its square, the results give the variance.
 
     Args:
-      fn: from a key to arrays of any kind; whole numbers and booleans are averaged as numbers, too.
-      keys: key[K], one a draw: `jax.random.split(key, K)`.
-      chunk: draws that are made at a time, to bound the memory; None for all at once.
+      fn: a function from a key to a tree of arrays; integers and booleans are averaged as floats.
+      keys: key[K], one key per draw, from `jax.random.split(key, K)`.
+      chunk: the number of draws that are computed together, which bounds the memory; None for all of them.
 
     Returns:
-      As `fn`, in float32 at least.
+      A tree like that of `fn`, in float32 or wider.
 
     Raises:
-      ValueError: where there are no keys, or none at a time.
+      ValueError: there are no keys, or `chunk` is less than 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> keys = jax.random.split(jax.random.key(0), 1000)
+      >>> mean = jaxtrain.nn.marginalize(lambda key: jaxtrain.nn.dropout(key, jnp.ones((1, 100)), 0.5), keys)
+      >>> mean.shape, f"{mean.mean():.2f}"
+      ((1, 100), '1.00')
     """
     count = keys.shape[0]
     if count < 1 or (chunk is not None and chunk < 1):
-        raise ValueError(f"a mean over {count} keys, {chunk} at a time, is none; give one at least of both")
+        raise ValueError(
+            f"marginalize needs at least one key and a chunk of at least 1, got {count} keys and chunk={chunk}"
+        )
     size = count if chunk is None else min(chunk, count)
 
     def total(keys: jax.Array) -> Any:
         return jax.tree.map(lambda y: _real(y).sum(axis=0), jax.vmap(fn)(keys))
 
-    whole = count // size
-    totals = jax.tree.map(lambda y: y.sum(axis=0), jax.lax.map(total, keys[: whole * size].reshape(whole, size)))
+    chunks = count // size
+    totals = jax.tree.map(lambda y: y.sum(axis=0), jax.lax.map(total, keys[: chunks * size].reshape(chunks, size)))
     if count % size:
-        totals = jax.tree.map(jnp.add, totals, total(keys[whole * size :]))
+        totals = jax.tree.map(jnp.add, totals, total(keys[chunks * size :]))
     return jax.tree.map(lambda y: y / count, totals)
 
 
 def draw_outputs(key: jax.Array, model: nn.Module, variables: Mapping[str, Any], images: jax.Array) -> Any:
-    """A model's outputs as in training in all that it draws, and as at test in its batch normalization.
+    """Return a model's outputs with random draws as in training and batch normalization as in evaluation.
 
-    That is what Monte Carlo dropout (Gal & Ghahramani 2016) averages: dropout, stochastic depth and the like are drawn,
-    while batch normalization uses its running statistics, which stay as they are.
+    Monte Carlo dropout averages these outputs (Gal & Ghahramani 2016). Dropout, stochastic depth and similar layers
+    draw, while batch normalization uses its running statistics and does not update them.
 
     Args:
-      key: for the stream "dropout".
-      model: a Linen module, `(images, *, train)`, with the batch normalization of this package or flax's.
-      variables: its parameters and running statistics.
+      key: the key for the random stream "dropout".
+      model: a Linen module, `(images, *, train)`; its batch normalization is this package's or flax's.
+      variables: the model's parameters and running statistics.
       images: f32[N, H, W, C].
 
     Returns:
-      What the model returns in training: logits, and auxiliary ones for a model that has them.
+      The model's outputs in training: the logits, and auxiliary logits if the model has them.
+
+    Example:
+      >>> import flax, jax, jax.numpy as jnp, jaxtrain
+      >>> class Net(flax.linen.Module):
+      ...     @flax.linen.compact
+      ...     def __call__(self, images, *, train):
+      ...         return jaxtrain.nn.Dropout(train, rate=0.5)(images)
+      >>> jaxtrain.nn.draw_outputs(jax.random.key(0), Net(), {}, jnp.ones((2, 4))).tolist()
+      [[2.0, 0.0, 0.0, 0.0], [2.0, 0.0, 2.0, 2.0]]
     """
-    with nn.intercept_methods(_with_running_statistics):
+    with nn.intercept_methods(_use_running_statistics):
         return model.apply(dict(variables), images, train=True, rngs={"dropout": key})
 
 
-def _with_running_statistics(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+def _use_running_statistics(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
     module: Any = context.module
     if context.method_name != "__call__":
         return call(*args, **kwargs)
@@ -72,8 +90,8 @@ def _with_running_statistics(call: Any, args: Any, kwargs: Any, context: nn.modu
         return module.clone(parent=None, train=False).apply(dict(module.variables), *args, **kwargs)
     if isinstance(module, nn.BatchNorm) and not module.use_running_average:
         others = {name: value for name, value in kwargs.items() if name != "use_running_average"}
-        testing = module.clone(parent=None, use_running_average=True)
-        return testing.apply(dict(module.variables), args[0], **others)
+        evaluation = module.clone(parent=None, use_running_average=True)
+        return evaluation.apply(dict(module.variables), args[0], **others)
     return call(*args, **kwargs)
 
 

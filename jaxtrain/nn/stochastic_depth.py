@@ -1,4 +1,4 @@
-"""Stochastic depth (Huang et al. 2016): a residual branch is there in training with some probability."""
+"""Stochastic depth (Huang et al. 2016): residual branches that are dropped at random in training."""
 
 from typing import Literal
 
@@ -9,48 +9,76 @@ from flax import linen as nn
 from jaxtrain.random import draw_by_example
 
 Scaling = Literal["at_test", "in_training"]
-"""At test the branch is multiplied by its probability, as in the paper; or in training divided by it ("inverted")."""
+"""Multiplication by the survival probability in evaluation (the paper), or division by it in training ("inverted")."""
 
 
 def drop_path_given(present: jax.Array, x: jax.Array, survival: float, scaling: Scaling = "at_test") -> jax.Array:
-    """A branch's output in training.
+    """Return a branch's output in training for given draws: `x` where `present` is true and 0 elsewhere.
 
     Args:
       present: bool[] for the batch, or bool[N] for each example.
-      x: `[N, ...]`, what the branch gives.
-      survival: the probability with which it is present.
-      scaling: which convention; where nothing ever survives there is nothing to divide.
+      x: `[N, ...]`, the branch's output.
+      survival: the probability that the branch is present.
+      scaling: "in_training" divides by `survival` unless it is 0; "at_test" does not scale here.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxtrain
+      >>> x = jnp.ones((2, 3))
+      >>> jaxtrain.nn.drop_path_given(jnp.array([True, False]), x, survival=0.5, scaling="in_training").tolist()
+      [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
     """
     mask = present.reshape(-1, *(1,) * (x.ndim - 1)) if present.ndim else present
-    kept = jnp.where(mask, x, jnp.zeros((), x.dtype))
-    return kept / survival if scaling == "in_training" and survival else kept
+    masked = jnp.where(mask, x, jnp.zeros((), x.dtype))
+    return masked / survival if scaling == "in_training" and survival else masked
 
 
 def drop_path(
     key: jax.Array, x: jax.Array, survival: float, scaling: Scaling = "at_test", *, per_example: bool = False
 ) -> jax.Array:
-    """`drop_path_given` with what `key` draws: once for the batch, as in the paper, or for each example."""
+    """Return `drop_path_given` with a draw from `key`: one for the batch, as in the paper, or one for each example.
 
-    def draw(own: jax.Array) -> jax.Array:
-        return jax.random.bernoulli(own, survival)
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> jaxtrain.nn.drop_path(jax.random.key(0), jnp.ones((4, 1)), survival=0.5, per_example=True)[:, 0].tolist()
+      [0.0, 1.0, 0.0, 1.0]
+    """
+
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(key, survival)
 
     present = draw_by_example(draw, key, x) if per_example else draw(key)
     return drop_path_given(present, x, survival, scaling)
 
 
 def linear_decay(block: int, blocks: int, last: float) -> float:
-    """The survival of block 1 <= l <= L: 1 - l / L * (1 - p_L) (equation 4)."""
+    """Return the survival probability of block 1 <= l <= L: 1 - l / L * (1 - p_L) (equation 4).
+
+    Args:
+      block: the block's index l, from 1.
+      blocks: the number of blocks L.
+      last: the survival probability p_L of the last block.
+
+    Example:
+      >>> import jaxtrain
+      >>> [jaxtrain.nn.linear_decay(block, blocks=4, last=0.5) for block in (1, 2, 3, 4)]
+      [0.875, 0.75, 0.625, 0.5]
+    """
     return 1 - block / blocks * (1 - last)
 
 
 class StochasticDepth(nn.Module):
-    """The branch `x` in training and at test; draws from the stream "dropout".
+    """Stochastic depth of a residual branch; in training it draws from the random stream "dropout".
 
     Attributes:
       train: whether this is training.
-      survival: probability of being present; 1 draws nothing.
-      scaling: which convention.
-      per_example: whether each example has a draw of its own.
+      survival: the probability that the branch is present; 1 draws nothing.
+      scaling: the point at which the output is scaled: "at_test" or "in_training".
+      per_example: whether each example has a draw of its own; otherwise the batch shares one.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxtrain
+      >>> jaxtrain.nn.StochasticDepth(train=False, survival=0.5).apply({}, jnp.ones((1, 2))).tolist()
+      [[0.5, 0.5]]
     """
 
     train: bool
@@ -60,7 +88,7 @@ class StochasticDepth(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`x[N, ...]` -> the same shape and dtype."""
+        """Return the branch's output `x[N, ...]`, dropped or scaled, of the same shape and dtype."""
         if self.survival == 1:
             return x
         if self.train:

@@ -102,9 +102,8 @@ def _fit(
     plan = make_plan(resolved, data_dir)
     reporter.note(describe_run(plan, directory))
     with explained(resolved, memory.DATA):
-        splits = read_splits(
-            plan.splits, tuple(plan.splits.sizes), resolved.seed
-        )  # before the run directory exists, in case of damaged data
+        # before the run directory exists, in case of damaged data
+        splits = read_splits(plan.splits, tuple(plan.splits.sizes), resolved.seed)
     with lock_workdir(directory, resolved):
         return _train(plan, directory, reporter, splits)
 

@@ -18,7 +18,7 @@ from jaxtrain.optim.schedules.base import Rate
 from jaxtrain.training.step import TrainStep, make_loop_step, repeat_step
 from jaxtrain.xla_cpu.unrolling import has_convolution
 
-_MOST_STEPS = 256
+_MAX_STEPS = 256
 
 
 class StepsPerCall(NamedTuple):
@@ -94,7 +94,7 @@ def choose_steps_per_call(wanted: int | None, single: str, jaxpr: Any, *, on_cpu
     if wanted is not None:
         return StepsPerCall(wanted, wanted)
     alone = single or jax.process_count() > 1 or (on_cpu and has_convolution(jaxpr))
-    return StepsPerCall() if alone else StepsPerCall(most=_MOST_STEPS)
+    return StepsPerCall() if alone else StepsPerCall(most=_MAX_STEPS)
 
 
 def check_steps_per_call(wanted: int | None, single: str) -> None:

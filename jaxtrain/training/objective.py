@@ -40,13 +40,13 @@ class Objective:
     """The function that a training step minimizes: a model, its loss and penalties.
 
     Example:
-      >>> import jax.numpy as jnp, jaxtrain
+      >>> import jax, jax.numpy as jnp, jaxtrain
       >>> from jaxtrain.optim.losses import cross_entropy
       >>> model = jaxtrain.models.linear(num_classes=4)
       >>> state = jaxtrain.init_state(model, jaxtrain.optim.sgd(0.1), image_shape=(2, 2, 1))
       >>> objective = jaxtrain.Objective(model, cross_entropy())
       >>> batch = jaxtrain.Batch(jnp.zeros((8, 2, 2, 1)), jnp.zeros(8, jnp.int32))
-      >>> result = objective.evaluate(state.params, state.variables, batch, rngs={})
+      >>> result = jax.jit(objective.evaluate)(state.params, state.variables, batch, rngs={})
       >>> result.losses.shape, round(float(result.value), 4)
       ((8,), 1.3863)
 

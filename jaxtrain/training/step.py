@@ -53,8 +53,8 @@ def make_train_step(
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain
       >>> from jaxtrain.optim.losses import cross_entropy
-      >>> model = jaxtrain.models.mlp(num_classes=10, widths=(16,))
-      >>> tx = jaxtrain.optim.adam(1e-3)
+      >>> model = jaxtrain.models.linear(num_classes=10)
+      >>> tx = jaxtrain.optim.sgd(0.1)
       >>> step = jax.jit(jaxtrain.make_train_step(jaxtrain.Objective(model, cross_entropy()), tx))
       >>> state = jaxtrain.init_state(model, tx, image_shape=(8, 8, 1), seed=0)
       >>> batch = jaxtrain.Batch(jnp.zeros((32, 8, 8, 1)), jnp.zeros(32, jnp.int32))

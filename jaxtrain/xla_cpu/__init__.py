@@ -1,1 +1,1 @@
-"""What exists because of XLA's CPU compiler alone; each file says why, and when it can go."""
+"""Workarounds for XLA's CPU compiler and client; each file says why it exists and when it can be removed."""

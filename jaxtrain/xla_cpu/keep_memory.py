@@ -1,15 +1,14 @@
-"""Memory that is freed stays with the process, so that a step on a CPU does not get it from the kernel again.
+"""malloc settings that keep freed memory in the process, so that a CPU step does not fault its pages in again.
 
-XLA's CPU client frees the temporary buffers of a step after the step. Many are larger than the 32 MiB above which glibc
-always maps memory and unmaps it again; the others go back to the kernel when the end of the heap is free. So each step
-faults the same pages in anew, and the kernel clears each of them. With the three settings below malloc takes all memory
-from one heap, and never shrinks it. The price is a larger process between its peaks, and gaps in the heap, which
-`ResidentLimit` keeps from growing.
+XLA's CPU client frees a step's temporary buffers after the step. glibc always maps and unmaps buffers larger than
+32 MiB; the others return to the kernel when the end of the heap is free. Each step then faults the same pages in again,
+and the kernel clears each page. With the three settings below, malloc takes all memory from one heap and never shrinks
+it. The price is a larger process between its peaks, and gaps in the heap, whose growth `ResidentLimit` limits.
 
-On a GPU or TPU the settings do no harm and little good. They concern the memory of the host alone, and no backend may
-be started to ask which devices there are, so they are made there too.
+On a GPU or TPU the settings are harmless and of little use, because they affect only host memory. They are made there
+too, because finding out which devices exist would start a backend.
 
-This can go when XLA's CPU client keeps temporary buffers from one step to the next.
+This file can be removed when XLA's CPU client keeps temporary buffers from one step to the next.
 """
 
 import ctypes
@@ -21,38 +20,38 @@ SWITCH = "JAXTRAIN_KEEP_MEMORY"
 OFF = ("0", "off", "no", "false")
 _THEIRS = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 _SETTINGS = (  # name, number in malloc.h, value
-    ("M_TRIM_THRESHOLD", -1, 2**31 - 1),  # never give the end of the heap back
-    ("M_MMAP_MAX", -4, 0),  # map no buffer by itself
-    ("M_ARENA_MAX", -8, 1),  # all threads share that heap; others are limited to 64 MiB each
+    ("M_TRIM_THRESHOLD", -1, 2**31 - 1),  # never return the end of the heap to the kernel
+    ("M_MMAP_MAX", -4, 0),  # never map a buffer separately
+    ("M_ARENA_MAX", -8, 1),  # one heap for all threads; further heaps are limited to 64 MiB each
 )
-_MOST_RESIDENT = 1.2
-"""Times the memory after the first step, from which on freed memory is given back once."""
+_GROWTH_LIMIT = 1.2
+"""The factor of the resident memory after the first step above which freed memory is returned to the system."""
 _KEPT = "kept by the process"
 NOT_BEGUN = "given back: neither a command nor jaxtrain.fit has begun in this process"
 _outcome = NOT_BEGUN
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc's malloc keep what is freed, and return whether it does.
+    """Make glibc's malloc keep freed memory, and return whether it does.
 
-    Must be called before jax starts a backend, whose threads would have heaps of their own; later it does nothing. It
-    does nothing either where there is no glibc, where JAXTRAIN_KEEP_MEMORY is "off", or where the environment
-    configures malloc.
+    Call this before jax starts a backend, because the backend's threads would have heaps of their own; later it does
+    nothing. It also does nothing without glibc, if JAXTRAIN_KEEP_MEMORY is "off", or if the environment configures
+    malloc.
     """
     global _outcome
     if _outcome != _KEPT:
-        reason = _why_not() or _configure()
+        reason = _find_obstacle() or _configure()
         _outcome = f"given back: {reason}" if reason else _KEPT
     return _outcome == _KEPT
 
 
 def describe_freed_memory() -> str:
-    """Return what happens to freed memory in this process and, where it is given back to the system, why."""
+    """Return what happens to freed memory in this process and, if it is given back to the system, why."""
     return _outcome
 
 
-def _why_not() -> str | None:
-    """The reason to leave malloc alone, None where there is none."""
+def _find_obstacle() -> str | None:
+    """Return the reason not to configure malloc, or None if there is none."""
     if os.environ.get(SWITCH, "").lower() in OFF:
         return f"off ({SWITCH})"
     if not _has_glibc():
@@ -75,14 +74,14 @@ def _has_glibc() -> bool:
 
 
 def _has_backend() -> bool:
-    """Whether jax has started a backend, which asking in the documented way would do."""
+    """Return whether jax has started a backend; jax's documented functions would start one."""
     bridge = sys.modules.get("jax._src.xla_bridge")
-    # A version of jax without this function counts as started: the command line comes before the import of jax.
+    # If this version of jax lacks the function, assume a started backend; the command line runs before jax is imported.
     return bridge is not None and bool(getattr(bridge, "backends_are_initialized", lambda: True)())
 
 
 def _configure() -> str | None:
-    """Make the settings; the reason for failure, None for success."""
+    """Make the settings; return the reason for a failure, or None."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return "not applicable, malloc has no mallopt"
@@ -93,23 +92,23 @@ def _configure() -> str | None:
 
 
 class ResidentLimit:
-    """Gives freed memory back whenever a process holds much more than after its first step.
+    """A limit on the resident memory; beyond it, freed memory is returned to the system.
 
-    A small allocation may take the end of the gap that the buffers of a step leave; then the next step needs new
-    memory beside the gap, and the heap grows by as much as a step uses.
+    A small allocation may take the end of the gap that a step's buffers leave. The next step then needs new memory
+    beside the gap, and the heap grows by as much as a step uses.
     """
 
     def __init__(self) -> None:
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if _outcome == _KEPT else None
-        self._most = 0.0
+        self._limit = 0.0
 
     def check(self) -> None:
-        """Call after some steps, first of all after the first one; it costs some microseconds."""
+        """Check the limit; call this first after the first step and then now and then. It costs some microseconds."""
         if self._trim is None:
             return
         with open("/proc/self/statm", encoding="ascii") as file:
             resident = int(file.read().split()[1])
-        if not self._most:
-            self._most = _MOST_RESIDENT * resident
-        elif resident > self._most:
+        if not self._limit:
+            self._limit = _GROWTH_LIMIT * resident
+        elif resident > self._limit:
             self._trim(0)

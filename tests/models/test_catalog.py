@@ -179,7 +179,7 @@ def test_options_that_do_not_fit_a_model_are_refused_with_their_numbers() -> Non
 
 
 TOO_SMALL = {
-    "alexnet": (32, "too small: at conv2|has no place"),
+    "alexnet": (32, "too small: at conv2|does not fit"),
     "vgg16": (31, "at least 32x32 .*these are 31x31"),
     "fractalnet": (31, "at least 32x32 .*these are 31x31"),
     "vit_b_16": (40, "multiples of the patch size 16, but they are 40x40"),

@@ -70,7 +70,7 @@ def test_what_does_not_divide_or_fit_is_refused_with_its_numbers() -> None:
         tried("conv", 96, groups=3)
     with pytest.raises(ValueError, match=r"too small: at conv7, a window of 7 .* on a side of 5 .* at least 7"):
         tried("conv", 8, 7, padding=0)
-    with pytest.raises(ValueError, match="40 channels do not divide into 32 groups"):
+    with pytest.raises(ValueError, match="40 channels cannot be divided into 32 groups"):
         tried("normalize", channels=40)
 
 

@@ -1,8 +1,8 @@
 """Data-dependent initialization between layers (Kraehenbuehl et al. 2016, arXiv:1511.06856, algorithm 2).
 
-A kernel W changes at the rate |gradient| / |W|. In a chain that is homogeneous (ReLU, pooling), multiplying one kernel
-by s multiplies its rate by 1 / s and every other layer's by s; so factors whose product is 1 can make all rates equal,
-and leave what the net computes as it is.
+A kernel W changes at the rate |gradient| / |W|. In a homogeneous chain (ReLU, pooling), multiplying one kernel by s
+multiplies its rate by 1 / s and every other layer's rate by s. Factors whose product is 1 can therefore make all rates
+equal without changing the function that the net computes.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,30 +16,39 @@ from flax import traverse_util
 
 from jaxtrain.annotations import PositiveFloat, PositiveInt
 from jaxtrain.nn.init.within_layer import within_layer
-from jaxtrain.nn.layer_calls import VARIES, WHOLE, Layer, check_batch, check_report, rewrite, varies
+from jaxtrain.nn.layer_calls import VARIES, WHOLE, LayerCall, check_batch, check_report, is_varying, rewrite_layers
 
 _RATIO = "mean_over_deviation"
 
 
 def change_rates(model: nn.Module, variables: Mapping[str, Any], key: jax.Array, images: Any) -> dict[str, jax.Array]:
-    """How fast the kernel of each layer changes, relative to its size, under a random loss.
+    """Return the rate at which each layer's kernel changes under a random loss, relative to the kernel's size.
 
-    The loss of an example is the product of the model's outputs and a vector drawn from N(0, I) for this example
-    (section 3.2 of the paper). For a kernel W, its places and inputs taken together as columns j,
+    The loss of an example is the inner product of the model's outputs and a vector drawn from N(0, I) for this example
+    (section 3.2 of the paper). For a kernel W with window positions and inputs flattened to columns j, the rate is
 
         C = mean over j of sqrt(mean over outputs i of E[(dloss / dW_ij)^2]) / sqrt(mean of W^2),
 
-    E being over the examples, each with its own gradient. The paper divides by the norm of W; its authors' program and
-    this by the root mean square, so that layers of different sizes compare weight by weight.
+    with E over the examples, each with its own gradient. The paper divides by the norm of W. Its authors' program and
+    this function divide by the root mean square, so that layers of different sizes are compared weight by weight.
 
     Args:
-      model: a Linen module, `(images, *, train)`, called as in evaluation.
-      variables: all that it has.
-      key: of the random losses.
+      model: a Linen module, `(images, *, train)`, called in evaluation mode.
+      variables: the model's variables, complete.
+      key: the key for the random losses.
       images: f[N, ...].
 
     Returns:
       f[] by layer ("block/conv1"), in the order of the model's calls.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> init_key, key = jax.random.split(jax.random.key(0))
+      >>> images = jnp.linspace(-1.0, 1.0, 32).reshape(4, 2, 2, 2)
+      >>> model = jaxtrain.models.mlp(num_classes=3, widths=(5,))
+      >>> variables = model.init(init_key, images, train=False)
+      >>> list(jaxtrain.nn.change_rates(model, variables, key, images))
+      ['fc1', 'logits']
     """
     images = jnp.asarray(images)
     losses = _random_losses(model, variables, key, images)
@@ -57,91 +66,106 @@ def between_layers(
     tolerance: PositiveFloat = 0.05,
     max_iterations: PositiveInt = 100,
 ) -> dict[str, Any]:
-    """Variables with which the kernels of all layers change at the same rate, as `change_rates` measures it.
+    """Return variables with which the kernels of all layers change at the same rate, as measured by `change_rates`.
 
-    Algorithm 2 of the paper: until all rates C_k are near their geometric mean C, each kernel is multiplied by
-    (C_k / C)^(damping / 2). The product of these factors is 1, so that in a chain outputs keep their scale. Biases
-    follow what comes in: each channel keeps the ratio of its mean to its deviation on the batch, which in a homogeneous
-    chain leaves what the net computes as it was, up to rounding. (The paper's exponent is printed as that of C / C_k;
-    a rate falls when its kernel grows, so that it must be C_k / C, as in the authors' program.)
+    Algorithm 2 of the paper multiplies each kernel by (C_k / C)^(damping / 2) until all rates C_k are near their
+    geometric mean C. The product of these factors is 1, so the outputs of a chain keep their scale. Biases are adapted
+    so that each channel keeps the ratio of its mean to its standard deviation on the batch. In a homogeneous chain this
+    leaves the net's function unchanged, up to rounding. (The paper prints C / C_k as the base. A rate falls when its
+    kernel grows, so the base must be C_k / C, as in the authors' program.)
 
-    It is meant for chains, and for branches that are concatenated. Where a branch is added to a shortcut, its share in
-    the sum changes with its scale; branches of two layers settle, those of three, bottlenecks, may not.
+    The method is for chains and for branches that are concatenated. If a branch is added to a shortcut, its share of
+    the sum changes with its scale. Branches of two layers converge; branches of three layers (bottlenecks) may not.
 
     Args:
-      model: a Linen module, `(images, *, train)`, called as in evaluation.
-      key: of random numbers.
-      images: f[N, ...], a batch as training would have it. Each example is differentiated on its own.
-      variables: what to begin with; what `within_layer` gives where None, which is the paper's whole method.
-      damping: alpha; 0.25 in the paper. It takes the logarithms of the rates so far toward their mean each time.
-      tolerance: of the logarithm of a rate.
-      max_iterations: after which it is given up.
+      model: a Linen module, `(images, *, train)`, called in evaluation mode.
+      key: the key for the initial variables and the random losses.
+      images: f[N, ...], a batch as in training. Each example is differentiated on its own.
+      variables: the initial variables; None for those of `within_layer`, which is the paper's complete method.
+      damping: alpha, 0.25 in the paper: the step of the rates' logarithms toward their mean in each iteration.
+      tolerance: the greatest difference of a rate's logarithm from the mean of the logarithms.
+      max_iterations: the number of iterations after which an error is raised.
 
     Returns:
-      All variables of the model; parameters that are no layer's, and other collections, as they were.
+      All variables of the model; parameters that belong to no layer, and other collections, are unchanged.
 
     Raises:
-      ValueError: for a batch of one; a model without layers; a layer that does not vary or has no gradient; rates that
-        do not become equal. Under `jax.jit` the last three go unseen.
+      ValueError: the batch has one example, the model has no layers, a layer does not vary or has no gradient, or the
+        rates do not become equal. Under `jax.jit` the last three are not detected.
+
+    Example:
+      >>> import flax, jax, jax.numpy as jnp, jaxtrain
+      >>> class Net(flax.linen.Module):
+      ...     @flax.linen.compact
+      ...     def __call__(self, images, *, train):
+      ...         return flax.linen.Dense(3, name="second")(flax.linen.relu(flax.linen.Dense(5, name="first")(images)))
+      >>> keys = jax.random.split(jax.random.key(0), 2)
+      >>> images = jnp.linspace(-1.0, 1.0, 32).reshape(4, 8)
+      >>> variables = Net().init(keys[0], images, train=False)
+      >>> equal = jaxtrain.nn.between_layers(Net(), keys[1], images, variables)
+      >>> old, new = (jax.tree.map(jnp.linalg.norm, v["params"]) for v in (variables, equal))
+      >>> first, second = (float(new[name]["kernel"] / old[name]["kernel"]) for name in ("first", "second"))
+      >>> print(f"factors {first:.2f} and {second:.2f}, product {first * second:.2f}")
+      factors 1.15 and 0.87, product 1.00
     """
     check_batch(images, "between_layers")
     images = jnp.asarray(images)
     start_key, loss_key = jax.random.split(key)
-    begun = within_layer(model, start_key, images) if variables is None else variables
-    names = _names(model, begun, images)
+    initial = within_layer(model, start_key, images) if variables is None else variables
+    names = _names(model, initial, images)
     if not names:
         check_report(model, {}, "between_layers")
 
-    def run(begun: Any, loss_key: jax.Array, images: jax.Array) -> Any:
-        losses = _random_losses(model, begun, loss_key, images)
-        _, report = rewrite(model, begun, images, _measure)
-        ratios = {name: measured[_RATIO] for name, measured in report.items()}
+    def run(initial: Any, loss_key: jax.Array, images: jax.Array) -> Any:
+        losses = _random_losses(model, initial, loss_key, images)
+        _, report = rewrite_layers(model, initial, images, _measure)
+        ratios = {name: measurements[_RATIO] for name, measurements in report.items()}
 
         def rates(params: Any) -> jax.Array:
-            return _log_rates(model, {**begun, "params": params}, losses, images, names)
+            return _log_rates(model, {**initial, "params": params}, losses, images, names)
 
-        def scaled(params: Any, logs: jax.Array) -> Any:
+        def scale(params: Any, logs: jax.Array) -> Any:
             factors = jnp.exp(damping / 2 * (logs - logs.mean()))
             by_name = dict(zip(names, factors, strict=True))
-            return _scaled(model, {**begun, "params": params}, images, by_name, ratios)["params"]
+            return _scale_layers(model, {**initial, "params": params}, images, by_name, ratios)["params"]
 
-        return *_balanced(begun["params"], rates, scaled, tolerance, max_iterations), report
+        return *_balance(initial["params"], rates, scale, tolerance, max_iterations), report
 
-    params, first, last, report = jax.jit(run)(dict(begun), loss_key, images)
+    params, first, last, report = jax.jit(run)(dict(initial), loss_key, images)
     check_report(model, report, "between_layers")
     _check_rates(names, first, last, tolerance, max_iterations)
-    return {**begun, "params": params}
+    return {**initial, "params": params}
 
 
-def _balanced(
+def _balance(
     params: Any,
     rates: Callable[[Any], jax.Array],
-    scaled: Callable[[Any, jax.Array], Any],
+    scale: Callable[[Any, jax.Array], Any],
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Any, jax.Array, jax.Array]:
-    """Parameters scaled again and again until the logarithms of their rates are equal; these, before and after."""
+    """Scale parameters until the logarithms of their rates are equal; also return the first and last logarithms."""
 
-    def unequal(state: Any) -> jax.Array:
+    def is_unequal(state: Any) -> jax.Array:
         _, logs, i = state
         return (jnp.abs(logs - logs.mean()).max() >= tolerance) & (i < max_iterations)
 
-    def balance(state: Any) -> Any:
+    def iterate(state: Any) -> Any:
         params, logs, i = state
-        changed = scaled(params, logs)
-        return changed, rates(changed), i + 1
+        scaled = scale(params, logs)
+        return scaled, rates(scaled), i + 1
 
     first = rates(params)
-    params, last, _ = jax.lax.while_loop(unequal, balance, (params, first, jnp.int32(0)))
+    params, last, _ = jax.lax.while_loop(is_unequal, iterate, (params, first, jnp.int32(0)))
     return params, first, last
 
 
 def _names(model: nn.Module, variables: Mapping[str, Any], images: jax.Array) -> list[str]:
-    """The layers in the order of calls."""
+    """Return the layers' names in the order of calls."""
     names: list[str] = []
 
     def trace(variables: Any, images: jax.Array) -> None:
-        names.extend(rewrite(model, variables, images, _measure)[1])
+        names.extend(rewrite_layers(model, variables, images, _measure)[1])
 
     jax.eval_shape(trace, variables, images)
     return names
@@ -150,43 +174,43 @@ def _names(model: nn.Module, variables: Mapping[str, Any], images: jax.Array) ->
 def _random_losses(
     model: nn.Module, variables: Mapping[str, Any], key: jax.Array, images: jax.Array
 ) -> list[jax.Array]:
-    """For each of the model's outputs, f[N, ...], numbers to multiply it with."""
+    """Draw the random factors, f[N, ...], of each of the model's outputs in the loss."""
     outputs = jax.tree.leaves(jax.eval_shape(lambda v, x: model.apply(v, x, train=False), dict(variables), images))
     keys = jax.random.split(key, len(outputs))
     return [jax.random.normal(k, y.shape, y.dtype) for k, y in zip(keys, outputs, strict=True)]
 
 
-def _measure(layer: Layer) -> Any:
+def _measure(layer: LayerCall) -> Any:
     outputs = layer.outputs(layer.params)
-    mean, deviation = layer.moments(outputs)
-    ratio = mean / jnp.where(deviation > 0, deviation, 1)
-    return layer.params, outputs, {VARIES: varies(layer, outputs), _RATIO: ratio}
+    mean, stddev = layer.moments(outputs)
+    ratio = mean / jnp.where(stddev > 0, stddev, 1)
+    return layer.params, outputs, {VARIES: is_varying(layer, outputs), _RATIO: ratio}
 
 
-def _scaled(
+def _scale_layers(
     model: nn.Module,
     variables: Mapping[str, Any],
     images: jax.Array,
     factors: Mapping[str, jax.Array],
     ratios: Mapping[str, jax.Array],
 ) -> dict[str, Any]:
-    """The variables with each kernel times its factor, and biases with which the channels keep their ratios."""
+    """Return the variables with each kernel times its factor, and biases that keep the channels' ratios."""
     names = list(factors)
 
-    def rule(layer: Layer) -> Any:
+    def rule(layer: LayerCall) -> Any:
         name = names[layer.index]
         kernel = layer.params["kernel"] * factors[name].astype(layer.params["kernel"].dtype)
-        mean, deviation = layer.moments(layer.outputs(layer.with_kernel(kernel)))
-        params = layer.with_kernel(kernel, ratios[name] * deviation - mean)
+        mean, stddev = layer.moments(layer.outputs(layer.replace_kernel(kernel)))
+        params = layer.replace_kernel(kernel, ratios[name] * stddev - mean)
         return params, layer.outputs(params), {}
 
-    return rewrite(model, variables, images, rule)[0]
+    return rewrite_layers(model, variables, images, rule)[0]
 
 
 def _log_rates(
     model: nn.Module, variables: Mapping[str, Any], losses: list[jax.Array], images: jax.Array, names: list[str]
 ) -> jax.Array:
-    """f[layers]: the logarithms of the rates."""
+    """Return f[layers], the logarithms of the rates."""
     params = traverse_util.flatten_dict(dict(variables["params"]), sep="/")
     paths = ["/".join((*([] if name == WHOLE else [name]), "kernel")) for name in names]
     kernels = {path: params[path] for path in paths}
@@ -217,13 +241,13 @@ def _check_rates(names: list[str], first: jax.Array, last: jax.Array, tolerance:
     for name, log in zip(names, first, strict=True):
         if not bool(jnp.isfinite(log)):
             raise ValueError(
-                f"between_layers cannot make the rates of change equal: that of the layer {name} is 0 or not finite; "
-                "are kernels above it 0?"
+                f"between_layers cannot make the rates of change equal: the rate of the layer {name} is 0 or not "
+                "finite; check whether later layers have kernels of 0"
             )
     spread = float(jnp.abs(last - last.mean()).max())
     if not spread < tolerance:
         raise ValueError(
-            f"after {iterations} iterations of between_layers the logarithms of the rates of change differ from their "
-            f"mean by up to {spread:.3g}, not less than {tolerance:g}: allow more iterations or a greater tolerance; "
-            "residual branches of three layers or more may not settle at all"
+            f"between_layers: after {iterations} iterations the logarithms of the rates of change differ from their "
+            f"mean by up to {spread:.3g}, the tolerance is {tolerance:g}: allow more iterations or more tolerance; "
+            "residual branches of three or more layers may not converge"
         )

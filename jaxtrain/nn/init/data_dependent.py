@@ -1,4 +1,4 @@
-"""Initializations that look at training images, as a config names them: `jaxtrain list initializations`."""
+"""Initializations that use training images, in the form that configs name; see `jaxtrain list initializations`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,11 +16,12 @@ from jaxtrain.nn.init.within_layer import within_layer as scale_channels
 
 @dataclasses.dataclass(frozen=True)
 class Initialization:
-    """How a run begins.
+    """An initialization of a run's variables from training images.
 
     Attributes:
-      examples: the first of the training split that are looked at, all of them where there are fewer.
-      variables: `(model, key, images f[N, H, W, C] as the model sees them without augmentation) -> variables`.
+      examples: the number of images, the first ones of the training split; all of them if there are fewer.
+      variables: the function `(model, key, images f[N, H, W, C]) -> variables`, with preprocessed images without
+        augmentation.
     """
 
     examples: int
@@ -28,11 +29,26 @@ class Initialization:
 
 
 def whiten_patches(examples: PositiveInt = 5000, epsilon: NonNegativeFloat = 5e-4) -> Initialization:
-    """The first convolution whitens its input patches; see `jaxtrain.nn.init.patch_whitening.whiten_first_layer`.
+    """Build the initialization of the first convolution that whitens its input patches; see `whiten_first_layer`.
 
     Args:
-      examples: the first of the training split, whose patches are looked at.
-      epsilon: added to the variances, so that components of noise are not blown up.
+      examples: the number of images, the first ones of the training split, whose patches are used.
+      epsilon: the number that is added to the variances, so that components of noise are not amplified.
+
+    Example:
+      >>> import flax, jax, jax.numpy as jnp, jaxtrain
+      >>> class Net(flax.linen.Module):
+      ...     @flax.linen.compact
+      ...     def __call__(self, images, *, train):
+      ...         return flax.linen.Conv(4, (1, 1), name="conv")(images)
+      >>> values = jnp.linspace(-1.0, 1.0, 16).reshape(4, 2, 2, 1)
+      >>> images = jnp.concatenate([values, 1 + values**2], axis=-1)
+      >>> initialization = jaxtrain.nn.init.INITIALIZATIONS.create("whiten_patches", examples=4)
+      >>> variables = initialization.variables(Net(), jax.random.key(0), images)
+      >>> outputs = Net().apply(variables, images, train=False)[..., :2].reshape(-1, 2)
+      >>> print(abs(outputs.T @ outputs / 16).round(1))
+      [[1. 0.]
+       [0. 1.]]
     """
     return Initialization(examples, lambda model, key, images: whiten_first_layer(model, key, images, epsilon=epsilon))
 
@@ -40,12 +56,21 @@ def whiten_patches(examples: PositiveInt = 5000, epsilon: NonNegativeFloat = 5e-
 def lsuv(
     examples: PositiveInt = 256, tolerance: PositiveFloat = 0.1, max_iterations: PositiveInt = 10
 ) -> Initialization:
-    """Orthonormal kernels, scaled until every layer has the variance 1; see `jaxtrain.nn.lsuv`.
+    """Build the initialization with orthonormal kernels, scaled to outputs of variance 1; see `jaxtrain.nn.lsuv`.
 
     Args:
-      examples: in the batch that is looked at.
-      tolerance: of the variance.
-      max_iterations: divisions a layer.
+      examples: the number of images in the batch that the variance is measured on.
+      tolerance: the greatest difference of a layer's variance from 1.
+      max_iterations: the greatest number of divisions per layer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.mlp(num_classes=3, widths=(5,))
+      >>> images = jnp.linspace(-1.0, 1.0, 32).reshape(4, 2, 2, 2)
+      >>> initialization = jaxtrain.nn.init.INITIALIZATIONS.create("lsuv", examples=4, tolerance=0.01)
+      >>> variables = initialization.variables(model, jax.random.key(0), images)
+      >>> print(f"{model.apply(variables, images, train=False).var():.2f}")
+      1.00
     """
     settings: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations}
     return Initialization(examples, lambda model, key, images: scale_layers(model, key, images, **settings))
@@ -54,13 +79,23 @@ def lsuv(
 def within_layer(
     examples: PositiveInt = 256, filters: Filters = "gaussian", mean: float = 0.0, patches: PositiveInt = 10_000
 ) -> Initialization:
-    """Every channel of every layer with the deviation 1 and the same mean; see `jaxtrain.nn.within_layer`.
+    """Build the initialization with the same mean and variance 1 in all channels; see `jaxtrain.nn.within_layer`.
 
     Args:
-      examples: in the batch that is looked at.
-      filters: what kernels begin as.
-      mean: of each channel.
-      patches: looked at for "pca" and "kmeans", at the most.
+      examples: the number of images in the batch that mean and variance are measured on.
+      filters: the kernels before scaling: random, or computed from the layer's inputs.
+      mean: the mean of each channel.
+      patches: the greatest number of patches for "pca" and "kmeans".
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain
+      >>> model = jaxtrain.models.mlp(num_classes=3, widths=(5,))
+      >>> images = jnp.linspace(-1.0, 1.0, 32).reshape(4, 2, 2, 2)
+      >>> initialization = jaxtrain.nn.init.INITIALIZATIONS.create("within_layer", examples=4, mean=0.5)
+      >>> variables = initialization.variables(model, jax.random.key(0), images)
+      >>> logits = model.apply(variables, images, train=False)
+      >>> print(logits.mean(axis=0).round(1), logits.std(axis=0).round(1))
+      [0.5 0.5 0.5] [1. 1. 1.]
     """
     settings: dict[str, Any] = {"filters": filters, "mean": mean, "patches": patches}
     return Initialization(examples, lambda model, key, images: scale_channels(model, key, images, **settings))

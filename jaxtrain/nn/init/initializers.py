@@ -1,7 +1,7 @@
-"""Initializers of kernels in the untruncated form that the papers have; flax's own are cut off at two deviations.
+"""Initializers of kernels with the papers' normal distributions; flax truncates its own at two standard deviations.
 
-A kernel is `(..., inputs, outputs)`; what is before the inputs is the window of a convolution, whose places count in
-the fan. For a grouped convolution the inputs are those of one group.
+A kernel has shape `(..., inputs, outputs)`. The axes before the inputs are the window of a convolution, whose positions
+count in the fan. For a grouped convolution, the inputs are those of one group.
 """
 
 import math
@@ -28,60 +28,117 @@ KernelInit = Literal[
     "zeros",
     "dirac",
 ]
-"""By name, for the options of models; see `initializer`."""
+"""The names of initializers for the options of models; see `initializer`."""
 
 
 def he(scale: PositiveFloat = 2.0) -> Initializer:
-    """N(0, 2 / fan_in) (He et al. 2015, equation 10), for layers that a ReLU follows."""
+    """Return the initializer N(0, 2 / fan_in) for layers before a ReLU (He et al. 2015, equation 10).
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> print(f"{jaxtrain.nn.init.he()(jax.random.key(0), (100, 50)).var():.2f}")
+      0.02
+    """
     return initializers.variance_scaling(scale, "fan_in", "normal")
 
 
 def he_fan_out(scale: PositiveFloat = 2.0) -> Initializer:
-    """N(0, 2 / fan_out) (He et al. 2015, equation 14): gradients keep their size, not values; torchvision's ResNets."""
+    """Return the initializer N(0, 2 / fan_out) (He et al. 2015, equation 14), as in torchvision's ResNets.
+
+    It keeps the scale of gradients rather than of activations.
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> print(f"{jaxtrain.nn.init.he_fan_out()(jax.random.key(0), (50, 100)).var():.2f}")
+      0.02
+    """
     return initializers.variance_scaling(scale, "fan_out", "normal")
 
 
 def xavier() -> Initializer:
-    """N(0, 1 / fan_in), the simplified form (LeCun et al. 1998; as Caffe has "xavier"), for tanh and linear layers."""
+    """Return the initializer N(0, 1 / fan_in) for tanh and linear layers (LeCun et al. 1998; Caffe's "xavier").
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> print(f"{jaxtrain.nn.init.xavier()(jax.random.key(0), (100, 50)).var():.2f}")
+      0.01
+    """
     return initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 def glorot() -> Initializer:
-    """N(0, 2 / (fan_in + fan_out)) (Glorot & Bengio 2010, equation 12)."""
+    """Return the initializer N(0, 2 / (fan_in + fan_out)) (Glorot & Bengio 2010, equation 12).
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> print(f"{jaxtrain.nn.init.glorot()(jax.random.key(0), (150, 50)).var():.2f}")
+      0.01
+    """
     return initializers.variance_scaling(1.0, "fan_avg", "normal")
 
 
 def glorot_uniform() -> Initializer:
-    """Uniform with the variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010, equation 16)."""
+    """Return the uniform initializer of variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010, equation 16).
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> kernel = jaxtrain.nn.init.glorot_uniform()(jax.random.key(0), (150, 50))
+      >>> print(f"{kernel.max():.2f}")
+      0.17
+    """
     return initializers.variance_scaling(1.0, "fan_avg", "uniform")
 
 
 def normal(deviation: NonNegativeFloat = 0.01) -> Initializer:
-    """N(0, deviation^2), whatever the fan: small random numbers; 0.01 is what AlexNet and VGG have."""
+    """Return the initializer N(0, deviation^2), independent of the fan; AlexNet and VGG use 0.01.
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> print(f"{jaxtrain.nn.init.normal(0.01)(jax.random.key(0), (100, 50)).std():.2f}")
+      0.01
+    """
     return initializers.normal(deviation)
 
 
 def constant(value: float = 0.0) -> Initializer:
-    """The same number everywhere: all units of a layer then get the same gradient, and stay the same."""
+    """Return the initializer that sets every weight to `value`.
+
+    All units of a layer then get the same gradient, so they stay equal.
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> jaxtrain.nn.init.constant(0.5)(jax.random.key(0), (2, 2)).tolist()
+      [[0.5, 0.5], [0.5, 0.5]]
+    """
     return initializers.constant(value)
 
 
 def orthogonal(gain: PositiveFloat = 1.0, groups: int = 1) -> Initializer:
-    """`gain` times a matrix with orthonormal columns, or rows where it has more columns (Saxe et al. 2013, section 3).
+    """Return the initializer with orthonormal columns, or rows if there are fewer (Saxe et al. 2013, section 3).
 
-    The matrix is `[window * inputs, outputs]`, uniform among those of its shape, and made in float32 at least.
+    The kernel is `gain` times a matrix `[window * inputs, outputs]` that is drawn uniformly from the orthonormal ones,
+    in float32 or wider.
 
     Args:
-      gain: 1 for linear layers, sqrt(2) where a ReLU follows; tanh takes a little more than 1.
-      groups: of a grouped convolution; each group's matrix is drawn on its own.
+      gain: the factor of the matrix: 1 for linear layers, sqrt(2) before a ReLU, a little more than 1 for tanh.
+      groups: the number of groups of a grouped convolution; each group's matrix is drawn separately.
 
     Raises:
-      ValueError: when called, for a kernel of one axis, or for outputs that do not divide into the groups.
+      ValueError: raised by the initializer if the kernel has one axis, or the groups do not divide the outputs.
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> kernel = jaxtrain.nn.init.orthogonal()(jax.random.key(0), (4, 2))
+      >>> print(abs(kernel.T @ kernel).round(2))
+      [[1. 0.]
+       [0. 1.]]
     """
 
     def draw(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
         if len(shape) < 2 or shape[-1] % groups:
-            raise ValueError(f"a kernel of shape {tuple(shape)} is no matrix for each of {groups} groups")
+            raise ValueError(
+                f"orthogonal: a kernel of shape {tuple(shape)} cannot be divided into matrices for {groups} groups"
+            )
         wide = np.promote_types(dtype, np.float32)
         rows, columns = math.prod(shape[:-1]), shape[-1] // groups
         matrices = jax.random.orthogonal(key, rows, (groups,), wide, columns)  # [groups, rows, columns]
@@ -91,14 +148,20 @@ def orthogonal(gain: PositiveFloat = 1.0, groups: int = 1) -> Initializer:
 
 
 def random_walk(follows: Literal["relu", "linear"] = "relu") -> Initializer:
-    """N(0, g^2 / fan_in), g such that the logarithm of a gradient's norm walks without drift (Sussillo & Abbott 2014).
+    """Return the initializer N(0, g^2 / fan_in) of random walk initialization (Sussillo & Abbott 2014).
 
-    For layers with N inputs, g is sqrt(2) exp(1.2 / (max(N, 6) - 2.4)) before a ReLU, and exp(1 / (2 N)) without an
-    activation. It corrects He's and Xavier's for what one layer loses in the mean of the logarithm, which is much only
-    in narrow nets.
+    The gain g makes the logarithm of the gradient's norm a random walk over layers without drift. For layers with N
+    inputs, g is sqrt(2) exp(1.2 / (max(N, 6) - 2.4)) before a ReLU, and exp(1 / (2 N)) without an activation. Compared
+    to He and Xavier initialization it corrects the loss per layer in the mean logarithm, which is large only in narrow
+    nets.
 
     Args:
-      follows: what comes after the layer.
+      follows: the activation after the layer.
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> print(f"{jaxtrain.nn.init.random_walk()(jax.random.key(0), (10, 500)).var():.2f}")
+      0.28
     """
 
     def draw(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
@@ -111,26 +174,38 @@ def random_walk(follows: Literal["relu", "linear"] = "relu") -> Initializer:
 
 
 def dirac() -> Initializer:
-    """The first outputs are the inputs, one by one, at the window's center; the other outputs are random.
+    """Return the initializer with which the first outputs copy the inputs at the window's center.
 
-    These are uniform in +-1 / sqrt(fan_in), torch's default. As in Jordan 2024 (arXiv:2404.00498, section 3.3), after
-    Zagoruyko & Komodakis 2017 (DiracNets, arXiv:1706.00388). A window of even sides has its center at the later place,
-    as torch's `dirac_` has it; where there are fewer outputs than inputs, the last inputs are left out.
+    The kernels of the other outputs are uniform in +-1 / sqrt(fan_in), torch's default. This is the initialization of
+    Jordan 2024 (arXiv:2404.00498, section 3.3), after Zagoruyko & Komodakis 2017 (DiracNets, arXiv:1706.00388). The
+    center of an even side is the later of the two middle positions, as in torch's `dirac_`. If there are fewer outputs
+    than inputs, the last inputs are not copied.
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> jaxtrain.nn.init.dirac()(jax.random.key(0), (3, 1, 2, 2))[1, 0].tolist()
+      [[1.0, 0.0], [0.0, 1.0]]
     """
     rest = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
     def draw(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
         inputs, outputs = shape[-2:]
-        same = min(inputs, outputs)
+        copies = min(inputs, outputs)
         center = tuple(side // 2 for side in shape[:-2])
-        identity = jnp.zeros((*shape[:-1], same), dtype).at[center].set(jnp.eye(inputs, same, dtype=dtype))
-        return jnp.concatenate([identity, rest(key, shape, dtype)[..., same:]], axis=-1)
+        identity = jnp.zeros((*shape[:-1], copies), dtype).at[center].set(jnp.eye(inputs, copies, dtype=dtype))
+        return jnp.concatenate([identity, rest(key, shape, dtype)[..., copies:]], axis=-1)
 
     return draw
 
 
 def initializer(name: KernelInit) -> Initializer:
-    """The initializer called `name`; "normal" is the N(0, 0.01^2) of AlexNet and VGG, "lecun" flax's default."""
+    """Return the initializer called `name`; "normal" is N(0, 0.01^2) as in AlexNet and VGG, "lecun" is flax's default.
+
+    Example:
+      >>> import jax, jaxtrain
+      >>> jaxtrain.nn.init.initializer("zeros")(jax.random.key(0), (2, 2)).tolist()
+      [[0.0, 0.0], [0.0, 0.0]]
+    """
     return _BY_NAME[name]
 
 

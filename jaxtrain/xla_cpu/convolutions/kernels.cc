@@ -1,13 +1,13 @@
-// Convolutions of float32 images and their gradients on a CPU, as two custom calls of XLA.
+// Convolutions of float32 images and their gradients on a CPU, as two XLA custom calls.
 //
-// A tile of outputs is held in vector registers: some pixels by some vectors of output channels. For each tap of the
-// kernel and each input channel a vector of weights is loaded once and multiplied with the pixels' values, each of them
-// broadcast. That needs no matrix of patches, and a pixel's distance is known when this is compiled, since the image is
-// copied first into a padded scratch whose channels are cut into blocks. The gradient of the weights holds some inputs of a
-// window by some vectors of output channels instead, and runs over the pixels.
+// The forward kernel holds a tile of outputs in vector registers: several pixels by one or two vectors of output
+// channels. For each tap of the kernel and each input channel, it loads a vector of weights once and multiplies it with
+// the broadcast value of each pixel. This needs no matrix of patches. The image is first copied into a padded scratch
+// buffer with channels in blocks, so the distance between pixels is a compile-time constant. The weight gradient
+// instead holds several inputs of a window by one or two vectors of output channels, and loops over the pixels.
 //
-// Threads are XLA's own. How the work is cut depends on shapes and the number of threads alone, so equal inputs give equal
-// bits.
+// Threads are XLA's own. The division of work depends only on shapes and the number of threads, so equal inputs give
+// bitwise equal results.
 
 #include <algorithm>
 #include <atomic>
@@ -44,10 +44,10 @@ typedef float Vector __attribute__((vector_size(kLanes * 4), aligned(4), may_ali
 inline Vector Load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
 inline void Store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
 
-// How many accumulators a tile may hold for `vectors` of them a pixel, one register or two being left for operands.
+// The greatest number of pixels in a tile with `vectors` accumulators per pixel; a few registers are left for operands.
 constexpr int MostRows(int vectors) { return std::min((kRegisters - 2 - vectors) / vectors, vectors == 1 ? 16 : 12); }
 
-// Runs pieces of work on a pool's threads and on the caller's, which returns when all of them are done.
+// Runs pieces of work on a pool's threads and the calling thread; `Run` returns when all pieces are done.
 class Work {
  public:
   static void Run(ffi::ThreadPool pool, Index pieces, std::function<void(Index)> piece) {
@@ -62,7 +62,7 @@ class Work {
   Work(Index pieces, std::function<void(Index)> piece) : pieces_(pieces), piece_(std::move(piece)) {}
 
  private:
-  // A helper that comes late finds nothing left, and touches nothing that belongs to the caller.
+  // A helper that starts late finds no piece left and touches nothing that belongs to the caller.
   void Help() {
     for (Index i; (i = next_.fetch_add(1)) < pieces_;) {
       piece_(i);
@@ -79,7 +79,7 @@ class Work {
   std::condition_variable finished_;
 };
 
-// Floats that begin at a cache line: a vector that straddles two of them is loaded at half the speed.
+// A buffer of floats aligned to a cache line, because a vector that straddles two lines loads at half the speed.
 class Floats {
  public:
   Floats() = default;
@@ -104,13 +104,13 @@ class Floats {
   std::size_t size_ = 0;
 };
 
-// What a thread keeps between calls.
+// Returns a buffer that each thread keeps between calls.
 float* Scratch(int which, std::size_t floats) {
   thread_local Floats buffers[2];
   return buffers[which].AtLeast(floats);
 }
 
-// Copies `rows` of `row` floats into rows that are `wide` floats long, `before` zeros first, and zeros after them.
+// Copies `rows` rows of `row` floats into rows of `wide` floats, with `before` zeros before them and zeros after them.
 void CopyRows(const float* from, Index rows, Index row, float* to, Index wide, Index before) {
   for (Index r = 0; r < rows; ++r, from += row, to += wide) {
     std::fill(to, to + before, 0.0f);
@@ -123,29 +123,29 @@ Index CeilDiv(Index a, Index b) { return (a + b - 1) / b; }
 
 // ---------------------------------------------------------------------------------------------------- forward
 
-// A place of the kernel with a block of input channels.
+// A position of the kernel with a block of input channels.
 struct Tap {
-  Index source;   // where it lies in the scratch, from the pixel's own place
-  Index weights;  // where its packed weights begin
+  Index source;   // offset in the scratch, relative to the pixel's position
+  Index weights;  // offset of its packed weights
   int channels;
 };
 
-// Outputs that see the same taps: all of them, or one residue of a dilated input.
+// Outputs with the same taps: all outputs, or those of one residue of a dilated input.
 struct Phase {
   std::vector<Tap> taps;
-  Index row, column;      // the first output
-  Index rows, columns;    // how many
+  Index row, column;      // of the first output
+  Index rows, columns;    // counts
 };
 
 struct Tile {
   const Tap* taps;
   std::size_t count;
   const float* weights;
-  Index out_step;  // floats between pixels of the result
+  Index out_step;  // distance between pixels of the result, in floats
   int out_channels;
 };
 
-// `Pixels` neighbors by `Vectors` vectors of output channels; `Step` floats lie between the neighbors in the scratch.
+// Computes `Pixels` neighbors, `Step` floats apart in the scratch, by `Vectors` vectors of output channels.
 template <int Vectors, int Pixels, int Step>
 void ComputeTile(const Tile& tile, const float* source, float* out) {
   Vector sums[Pixels][Vectors] = {};
@@ -190,7 +190,7 @@ TileFunction ChooseTile(int vectors, Index pixels) {
   return ChooseAmong<2, Step>(pixels, std::make_integer_sequence<int, MostRows(2)>());
 }
 
-constexpr int kBlocks[] = {4, 16};  // channels that lie together in the scratch: few, or many
+constexpr int kBlocks[] = {4, 16};  // channels per block in the scratch: for few channels, or for many
 
 TileFunction ChooseTile(int vectors, Index pixels, int block, Index stride) {
   if (block == 4) return stride == 1 ? ChooseTile<4>(vectors, pixels) : ChooseTile<8>(vectors, pixels);
@@ -228,7 +228,7 @@ void Forward::Plan() {
   groups = CeilDiv(out_channels, Group());
   Index before[2] = {0, 0}, after[2] = {0, 0};
   struct Offsets { std::vector<Index> kernel, source; };
-  // along one axis: which places of the kernel the outputs of a residue see, and where from their own place
+  // along one axis: the kernel positions that the outputs of a residue use, and their source offsets
   auto offsets = [&](Index residue, Index size, Index pad) {
     Offsets found;
     for (Index k = 0; k < size; ++k) {
@@ -274,7 +274,7 @@ void Forward::Plan() {
   }
 }
 
-// The kernel as [group of outputs][row][column][input][output of the group], zeros where there is no output.
+// Packs the kernel as [group of outputs][row][column][input][output of the group], with zeros for missing outputs.
 void Forward::Pack(const float* kernel) {
   const Index group = Group(), places = kernel_height * kernel_width;
   float* to = weights.data();
@@ -332,7 +332,7 @@ void Forward::Image(const float* input, float* out, Index band, Index bands) con
         const float* source = origin + r * stride * columns * block;
         float* to = out + ((r * dilation + phase.row) * out_width + phase.column) * out_channels + g * group;
         for (Index c = 0; c < phase.columns; c += pixels) {
-          const Index at = std::min(c, phase.columns - pixels);  // the last tile goes over some pixels once more
+          const Index at = std::min(c, phase.columns - pixels);  // the last tile overlaps the one before it
           compute(tile, source + at * stride * block, to + at * tile.out_step);
         }
       }
@@ -344,11 +344,11 @@ void Forward::Image(const float* input, float* out, Index band, Index bands) con
 
 struct Stretch {
   Index rows, columns;            // of outputs
-  Index x_row, x_column;          // floats between them in the input
-  Index dy_row, dy_column;        // and in the gradient
+  Index x_row, x_column;          // distances in the input, in floats
+  Index dy_row, dy_column;        // distances in the gradient, in floats
 };
 
-// sums[input of a window][output] += x * dy over a stretch of pixels.
+// Adds x * dy over a stretch of pixels to sums[input of a window][output].
 template <int Vectors, int Inputs>
 void Accumulate(const Stretch& stretch, const float* x, const float* dy, float* sums) {
   Vector held[Inputs][Vectors];
@@ -391,9 +391,9 @@ struct WeightGradient {
   Index stride, pad_top, pad_left;
 
   int vectors;
-  Index groups, padded;           // of output channels, and how many with those that fill up the last group
+  Index groups, padded;           // of output channels; number of output channels rounded up to full groups
   Index rows, columns;            // of the scratch
-  Index inputs, cuts;             // of a row of a window, which lie side by side, how many at a time, in how many cuts
+  Index inputs, cuts;             // of a window's row, contiguous: number per cut, number of cuts
   AccumulateFunction accumulate;
 
   void Plan();
@@ -432,7 +432,7 @@ void WeightGradient::Image(const float* x, const float* dy, float* sums) const {
     CopyRows(dy, out_height * out_width, out_channels, filled, padded, 0);
     dy = filled;
   }
-  const Index band = std::max<Index>(1, 128 / out_width);  // rows whose gradient stays in the first cache
+  const Index band = std::max<Index>(1, 128 / out_width);  // rows whose gradient stays in the L1 cache
   for (Index first = 0; first < out_height; first += band) {
     const Stretch stretch{std::min(band, out_height - first), out_width,          stride * columns * channels,
                           stride * channels,                  out_width * padded, padded};
@@ -445,7 +445,7 @@ void WeightGradient::Image(const float* x, const float* dy, float* sums) const {
   }
 }
 
-// Adds the parts up, in their order, for one group of outputs and row of the kernel, as HWIO.
+// Sums the parts in order for one group of outputs and one row of the kernel; the result is HWIO.
 void WeightGradient::Unpack(const float* sums, Index parts, Index place, float* out) const {
   const Index g = place / kernel_height, k = place % kernel_height, group = Group();
   const Index many = std::min(group, out_channels - g * group);

@@ -1,6 +1,6 @@
-"""The native kernels: compiled once for this machine by its own C++ compiler, kept in the user's cache.
+"""Compilation and loading of the native kernels: built once per machine by its C++ compiler, kept in the user's cache.
 
-They are optional. Without a compiler, or with JAXTRAIN_NATIVE=off, XLA's convolutions are used.
+The kernels are optional. Without a compiler, or with JAXTRAIN_NATIVE=off, XLA's convolutions are used.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ import jax
 from jaxtrain.xla_cpu.convolutions.tasks import Kernel
 
 SWITCH = "JAXTRAIN_NATIVE"
-"""The environment variable that turns the kernels off; one that names a directory is where they are kept."""
+"""The environment variable that turns the kernels off, or names the directory where they are kept."""
 OFF = ("0", "off", "no", "false")
 SOURCE = Path(__file__).with_name("kernels.cc")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fPIC", "-shared", "-w", "-pthread")
@@ -33,12 +33,12 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Library:
-    """Kernels that are built, loaded and known to XLA.
+    """The native kernels after they are built, loaded and registered with XLA.
 
     Attributes:
       path: the shared object.
-      targets: the names that XLA calls them by. They change with the source, so that a program in the compilation cache
-        never calls another kernel than the one that it was compiled with.
+      targets: the names by which XLA calls the kernels. They change with the source, so that a program in the
+        compilation cache never calls another kernel than the one it was compiled with.
     """
 
     path: Path
@@ -47,13 +47,15 @@ class Library:
 
 @functools.cache
 def library() -> Library | None:
-    """The kernels of this machine, built if they are not; None where they are turned off or cannot be built."""
+    """Return the kernels of this machine and build them if necessary; None if they are off or cannot be built."""
     directory = kernel_directory()
     compiler = find_compiler()
     if directory is None:
         return None
     if compiler is None:
-        _log.info("no C++ compiler is found, so XLA's own convolutions are used, which train slower on a CPU")
+        _log.info(
+            "no C++ compiler found (%s): using XLA's convolutions, which train slower on a CPU", ", ".join(COMPILERS)
+        )
         return None
     digest = _digest(compiler)
     path = directory / f"convolutions-{digest}.so"
@@ -63,7 +65,7 @@ def library() -> Library | None:
         loaded = ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip()[-500:]
-        _log.warning("the native convolutions cannot be built, so XLA's own are used: %s", reason)
+        _log.warning("the native convolutions cannot be built, so XLA's are used: %s", reason)
         return None
     targets: dict[Kernel, str] = {}
     for kernel, symbol in _SYMBOLS.items():
@@ -73,12 +75,12 @@ def library() -> Library | None:
 
 
 def find_compiler() -> str | None:
-    """The C++ compiler of this machine, None where there is none on the path."""
+    """Return the path of this machine's C++ compiler, or None if there is none on PATH."""
     return next(filter(None, map(shutil.which, COMPILERS)), None)
 
 
 def kernel_directory() -> Path | None:
-    """Where kernels are kept: JAXTRAIN_NATIVE (a directory, or "off"), else the user's cache."""
+    """Return the kernels' directory: JAXTRAIN_NATIVE or the user's cache; None if JAXTRAIN_NATIVE is "off"."""
     chosen = os.environ.get(SWITCH, "")
     if chosen.lower() in OFF:
         return None
@@ -89,15 +91,15 @@ def kernel_directory() -> Path | None:
 
 
 def _digest(compiler: str) -> str:
-    """Of everything that a shared object depends on: source, XLA's interface, compiler and processor."""
-    found = hashlib.sha256(SOURCE.read_bytes())
+    """Return a digest of what the shared object depends on: source, jaxlib, compiler, flags and processor."""
+    digest = hashlib.sha256(SOURCE.read_bytes())
     for part in (metadata.version("jaxlib"), compiler, *FLAGS, platform.machine(), _processor()):
-        found.update(part.encode() + b"\0")
-    return found.hexdigest()[:16]
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _processor() -> str:
-    """What the processor can do, where the system says so: a home may be shared by unlike machines."""
+    """Return the processor's features if the system lists them; different machines may share a home directory."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -106,11 +108,11 @@ def _processor() -> str:
 
 
 def _build(compiler: str, path: Path) -> None:
-    """Compiles to a name of its own first, so that processes that do so at once do not meet."""
-    _log.info("building the native convolutions for this machine, once: %s", path)
+    """Compile to a temporary name first, so that processes that build at the same time do not interfere."""
+    _log.info("building the native convolutions for this machine (once): %s", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder, path.name)
-        command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(made)]
+        output = Path(folder, path.name)
+        command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(output)]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
-        made.replace(path)
+        output.replace(path)

@@ -1,7 +1,7 @@
-"""Which convolutions the native kernels compute, and for which of those they are faster than XLA's.
+"""Selection of the convolutions that the native kernels can compute, and compute faster than XLA.
 
-jax writes the gradients of a convolution as convolutions: that of the images with a dilated input and the axes of the
-kernel exchanged, that of the kernel with batch and channels exchanged. They are known by that.
+jax expresses the gradients of a convolution as convolutions. The gradient of the images has a dilated input and swapped
+kernel axes. The gradient of the kernel has batch and channels swapped. The selection recognizes them by this.
 """
 
 import dataclasses
@@ -14,41 +14,41 @@ from jax import lax
 Kernel = Literal["forward", "weight_gradient"]
 
 SMALLEST = 1_000_000
-"""Multiply-adds below which XLA's convolution is as good, and no kernel is built."""
+"""The number of multiply-adds below which XLA's convolution is as fast, and no kernel is built."""
 MOST_WEIGHTS = 1_000_000
-"""Weights beyond which XLA's gradient of them is faster: it was by 2.3 times with 512 x 512 x 3 x 3 on images of 7 x 7,
-while the kernel was by 1.5 times with 256 x 256 x 3 x 3."""
+"""The number of weights above which XLA's weight gradient is faster. With 512 x 512 x 3 x 3 weights on 7 x 7 images XLA
+was 2.3 times as fast; with 256 x 256 x 3 x 3 the native kernel was 1.5 times as fast."""
 FEW_CHANNELS = 32
-"""Input or output channels up to which the forward kernel is faster; from 64 on they are equal."""
+"""The number of input or output channels up to which the forward kernel is faster; from 64 on both are equal."""
 LARGEST_IMAGE = 2**18
-"""Numbers of an image beyond which it leaves the second cache, and the forward kernel is slower."""
+"""The number of values per image above which the image exceeds the L2 cache and the forward kernel is slower."""
 
 _IMAGES = (0, 3, 1, 2)
 _HWIO, _HWOI = (3, 2, 0, 1), (2, 3, 0, 1)
-_EXCHANGED = (3, 0, 1, 2)
+_SWAPPED = (3, 0, 1, 2)
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class KernelCall:
     """A call of a native kernel.
 
     Attributes:
-      kernel: which.
-      attributes: of the call, as numpy's scalars.
+      kernel: the kernel's name.
+      attributes: the call's attributes, as numpy scalars.
     """
 
     kernel: Kernel
     attributes: Mapping[str, Any]
 
 
-def task_of(lhs: Any, rhs: Any, out: Any, **params: Any) -> Task | None:
-    """The call that computes a convolution of `lhs` and `rhs` to `out`, None where XLA is to do it.
+def choose_kernel(lhs: Any, rhs: Any, out: Any, **params: Any) -> KernelCall | None:
+    """Return the kernel call for a convolution of `lhs` and `rhs` to `out`, or None to use XLA.
 
     Args:
       lhs: the abstract value of the left operand.
-      rhs: that of the right one.
-      out: that of the result.
-      params: of the primitive.
+      rhs: the abstract value of the right operand.
+      out: the abstract value of the result.
+      params: the primitive's parameters.
     """
     if any(x.dtype != np.float32 or x.ndim != 4 or 0 in x.shape for x in (lhs, rhs, out)):
         return None
@@ -67,25 +67,27 @@ def task_of(lhs: Any, rhs: Any, out: Any, **params: Any) -> Task | None:
 
 
 def _is_weight_gradient(spec: lax.ConvDimensionNumbers, params: Mapping[str, Any]) -> bool:
-    exchanged = spec.lhs_spec == spec.rhs_spec == _EXCHANGED and spec.out_spec == _HWOI
+    is_swapped = spec.lhs_spec == spec.rhs_spec == _SWAPPED and spec.out_spec == _HWOI
     steps = {*params["window_strides"], *params["lhs_dilation"]}
-    return exchanged and steps == {1} and len(set(params["rhs_dilation"])) == 1
+    return is_swapped and steps == {1} and len(set(params["rhs_dilation"])) == 1
 
 
-def _weight_gradient(x: Any, dy: Any, out: Any, strides: tuple[int, ...], pads: Mapping[str, Any]) -> Task | None:
+def _weight_gradient(x: Any, dy: Any, out: Any, strides: tuple[int, ...], pads: Mapping[str, Any]) -> KernelCall | None:
     if out.size > MOST_WEIGHTS or dy.size * out.size // out.shape[3] < SMALLEST:
         return None
-    return Task("weight_gradient", {"stride": np.int64(strides[0]), **pads})
+    return KernelCall("weight_gradient", {"stride": np.int64(strides[0]), **pads})
 
 
-def _forward(x: Any, kernel: Any, out: Any, params: Mapping[str, Any], pads: Mapping[str, Any]) -> Task | None:
+def _forward(x: Any, kernel: Any, out: Any, params: Mapping[str, Any], pads: Mapping[str, Any]) -> KernelCall | None:
     stride, dilation = params["window_strides"][0], params["lhs_dilation"][0]
     if stride > 2 or min(stride, dilation) > 1 or set(params["rhs_dilation"]) != {1}:
         return None
     swapped = params["dimension_numbers"].rhs_spec == _HWOI
-    few = min(kernel.shape[2:]) <= FEW_CHANNELS
-    if kernel.size == kernel.shape[2] * kernel.shape[3] or not (few or swapped):
+    is_narrow = min(kernel.shape[2:]) <= FEW_CHANNELS
+    if kernel.size == kernel.shape[2] * kernel.shape[3] or not (is_narrow or swapped):
         return None
     if x.size // x.shape[0] > LARGEST_IMAGE or out.size * kernel.size // out.shape[3] // dilation**2 < SMALLEST:
         return None
-    return Task("forward", {"stride": np.int64(stride), "dilation": np.int64(dilation), "swapped": swapped, **pads})
+    return KernelCall(
+        "forward", {"stride": np.int64(stride), "dilation": np.int64(dilation), "swapped": swapped, **pads}
+    )

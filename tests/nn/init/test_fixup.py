@@ -138,7 +138,7 @@ def test_a_deep_net_of_blocks_begins_as_its_stem_and_trains() -> None:
 
 
 def test_what_is_no_net_for_it_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"ResNet has norm1; make it with\s+norm='none'"):
+    with pytest.raises(ValueError, match=r"ResNet has norm1; build the model with\s+norm='none'"):
         fixup(models.cifar_resnet(num_classes=3, depth=8), key(), RGB)
     with pytest.raises(ValueError, match=r"found no residual branch: .* the layers fc1, fc2, logits, ... of MLP"):
         fixup(models.mlp(num_classes=3), key(), RGB)

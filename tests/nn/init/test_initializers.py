@@ -76,7 +76,7 @@ def test_groups_are_orthogonal_each_on_its_own() -> None:
     for group in range(3):
         np.testing.assert_allclose(found[:, group].T @ found[:, group], np.eye(4), atol=2e-6)
     assert np.abs(found[:, 0].T @ found[:, 1]).max() > 0.01
-    with pytest.raises(ValueError, match=r"\(3, 10\) is no matrix for each of 3 groups"):
+    with pytest.raises(ValueError, match=r"\(3, 10\) cannot be divided into matrices for 3 groups"):
         drawn(orthogonal(groups=3), 3, 10)
 
 

@@ -96,9 +96,9 @@ class Small(nn.Module):
 
 
 @pytest.mark.parametrize(("model", "images", "says"), [
-    (Dense(), SMOOTH, "for a convolution of one group, and Dense_0 is called first"),
-    (TooWide(), SMOOTH, "Conv_0, has 25 features, and patches of 12 values have 12"),
-    (Small(), SMOOTH[:1, :2, :2], "1 patches are too few to find the 12 components"),
+    (Dense(), SMOOTH, "a convolution with one group, but Dense_0 is called first"),
+    (TooWide(), SMOOTH, "Conv_0, has 25 features, but patches of 12 values have only 12"),
+    (Small(), SMOOTH[:1, :2, :2], "1 patches are too few to compute the 12 components"),
 ])  # fmt: skip
 def test_what_is_refused(model: Any, images: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
