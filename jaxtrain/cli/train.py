@@ -32,22 +32,20 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from jaxtrain.distributed import processes
-    from jaxtrain.reporting.display import Quiet, make_display, summary_line
-    from jaxtrain.reporting.reporter import Reporter
+    from jaxtrain.reporting.display import summary_line
     from jaxtrain.run.fit import default_workdir, fit
 
     processes.join(args.coordinator, args.processes, args.process_id)
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of failures that we report ourselves
-    console = Console()
-    display = Quiet() if args.quiet or not processes.is_process_0() else make_display(console)
     result = fit(
         config,
         args.workdir or default_workdir(args.config, config),  # named after the recipe, which is not part of the config
         data_dir=args.data_dir,
-        reporter=Reporter(display),
+        progress=not args.quiet,
     )
     if not processes.is_process_0():
         return 0
+    console = Console()
     for name, metrics in (("final", result.final), (f"best (step {result.best_step})", result.best)):
         if metrics:
             console.print(summary_line(name, metrics), highlight=False, soft_wrap=True)

@@ -5,8 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from jaxtrain.config import Clock
-from jaxtrain.reporting.display import Display, Quiet
+from jaxtrain.distributed import processes
+from jaxtrain.reporting.display import Display, Quiet, make_display
 from jaxtrain.reporting.writers import JsonLines, TensorBoard, Writer
 
 
@@ -56,6 +59,11 @@ class Reporter:
             self._writers.clear()
 
 
-def quiet() -> Reporter:
-    """Return a reporter that shows nothing; it still writes the files."""
+def make_reporter(*, progress: bool) -> Reporter:
+    """Return a reporter to the console; without `progress`, or in a process other than 0, one that shows nothing.
+
+    The files of the run are written in both cases.
+    """
+    if progress and processes.is_process_0():
+        return Reporter(make_display(Console()))
     return Reporter(Quiet())

@@ -13,7 +13,7 @@ from jaxtrain.data.source import Split
 from jaxtrain.data.splits import read_splits
 from jaxtrain.distributed import processes
 from jaxtrain.errors import CheckpointError, Diverged, Interrupted
-from jaxtrain.reporting.reporter import Reporter, quiet
+from jaxtrain.reporting.reporter import Reporter, make_reporter
 from jaxtrain.run import checkpoints
 from jaxtrain.run import out_of_memory as memory
 from jaxtrain.run.compilation_cache import enable_compilation_cache
@@ -49,6 +49,7 @@ def fit(
     *,
     overrides: Iterable[str] = (),
     data_dir: str | Path | None = None,
+    progress: bool = True,
     reporter: Reporter | None = None,
 ) -> Result:
     """Train `config` in `workdir`, or continue the run that is there, with bitwise the same result.
@@ -72,7 +73,8 @@ def fit(
       workdir: the run directory; None for `runs/NAME-DIGEST` in the current directory.
       overrides: changes of the config, `"path=value"` as on the command line.
       data_dir: the directory of data files, which takes precedence over `data.directory` and JAXTRAIN_DATA.
-      reporter: the reporter that displays messages and metrics; None for no output. Files are written in both cases.
+      progress: whether to show messages, metrics and a progress bar, as the command does. It changes no file.
+      reporter: the reporter that displays messages and metrics; None for the one that `progress` says.
 
     Returns:
       The result, including the final state. The same numbers are in `result.json`.
@@ -85,7 +87,7 @@ def fit(
     keep_freed_memory()
     with processes.watch_processes():
         resolved = load_config(config, overrides)
-        return _fit(config, resolved, workdir, data_dir, reporter or quiet())
+        return _fit(config, resolved, workdir, data_dir, reporter or make_reporter(progress=progress))
 
 
 def _fit(

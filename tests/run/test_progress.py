@@ -1,0 +1,31 @@
+"""What `fit` shows when it is called from Python."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from jaxtrain.errors import Interrupted
+from jaxtrain.run.fit import fit
+from tests.conftest import tiny_config
+
+
+def test_fit_shows_its_progress_unless_told_not_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tiny_config(), tmp_path / "shown")
+    shown = capsys.readouterr().out
+    assert "run directory" in shown
+    assert "validation" in shown
+    fit(tiny_config(), tmp_path / "silent", progress=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_interrupt_in_a_notebook_leaves_a_run_that_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook's stop button sends SIGINT to the process, whose main thread runs the cell."""
+    whole = fit(tiny_config(), tmp_path / "whole", progress=False)
+    monkeypatch.setattr("jaxtrain.reporting.display.Quiet.stepped", lambda _, step: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Interrupted):
+        fit(tiny_config(), tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    assert fit(tiny_config(), tmp_path / "run", progress=False).params_sha256 == whole.params_sha256
