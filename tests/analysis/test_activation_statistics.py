@@ -62,7 +62,7 @@ def test_numbers_are_those_of_numpy() -> None:
     assert [s.dead for s in found] == [0, 0.5, 0]
 
 
-@pytest.mark.quick_cases("sigmoid-*")
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "bound"), [("tanh", np.arctanh(np.sqrt(0.99))), ("sigmoid", 4.5849675)])
 def test_saturated_is_where_the_slope_is_below_a_hundredth(activation: Any, bound: float) -> None:
     model = models.linear(num_classes=4)

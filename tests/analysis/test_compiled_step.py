@@ -68,7 +68,7 @@ def test_training_after_it_compiles_no_step(
     assert not new & names
 
 
-@pytest.mark.quick_cases("fsdp")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [tiny_config(), tiny_config(devices=4, parallel=FSDP), tiny_config(data=STREAMED)],

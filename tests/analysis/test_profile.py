@@ -98,6 +98,7 @@ def test_a_profile_of_a_run(found: Profile) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_files_can_be_opened(found: Profile) -> None:
     assert found.perfetto is not None
     assert json.loads(gzip.decompress(found.perfetto.read_bytes()))["traceEvents"]

@@ -120,6 +120,7 @@ def test_other_splits_are_sampled_evenly_and_never_augmented(split: str, size: i
     assert len(look(plan_of(), split).before) == size
 
 
+@pytest.mark.slow
 def test_the_lines_say_what_the_model_sees(trained_on: Batches) -> None:
     lines = look(plan_of(), "train", 7).lines
     images = trained_on[7][0].astype(np.float64)

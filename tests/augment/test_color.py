@@ -136,6 +136,7 @@ def test_one_channel_has_no_color() -> None:
         brightness_given(jnp.float32(0.1), jnp.zeros((2, 2, 3), jnp.int32))
 
 
+@pytest.mark.slow
 def test_jitter_is_its_parts_in_the_order_drawn() -> None:
     x = photo()
     draw = Jitter(*map(jnp.float32, (1.3, 0.7, 1.4, 0.2)))
@@ -150,6 +151,7 @@ def test_jitter_is_its_parts_in_the_order_drawn() -> None:
     assert not np.array_equal(*results)
 
 
+@pytest.mark.slow
 def test_blur_keeps_a_plain_image_and_refuses_even_sizes() -> None:
     x = jnp.full((3, 2, 1), 0.25)
     np.testing.assert_allclose(blur_given(jnp.float32(2), x, 13), x, atol=1e-6)

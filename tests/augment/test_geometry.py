@@ -120,7 +120,7 @@ def test_pipeline_gives_each_example_and_place_a_key_of_its_own():
     np.testing.assert_array_equal(np.asarray(fewer)[:, :, 0, 0], drawn[:3])
 
 
-@pytest.mark.quick_cases("2")
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [8, 2])
 def test_pipeline_does_not_depend_on_the_sharding_of_the_batch(devices: int):
     images = np.random.default_rng(0).integers(0, 256, (16, 5, 4, 3), np.uint8)

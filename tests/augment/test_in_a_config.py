@@ -66,6 +66,7 @@ def test_what_a_factory_refuses(config: Config) -> None:
         make_plan(dataclasses.replace(config, data=dataclasses.replace(config.data, augment="randaugment(m=31)")))
 
 
+@pytest.mark.slow
 def test_images_of_the_data_set_are_what_is_asked(config: Config) -> None:
     """The same square fits larger images."""
     data = DataConfig(

@@ -88,7 +88,7 @@ def test_shares_are_beta_distributed() -> None:
         assert shares.max() <= 1
 
 
-@pytest.mark.quick_cases("cutmix-example")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factory", "per"),
     [

@@ -83,7 +83,7 @@ def test_no_box_where_none_fits() -> None:
     assert box[2] == 0
 
 
-@pytest.mark.quick_cases("uint8")
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_random_erasing_with_noise(dtype: Any) -> None:
     """The values of the rectangle are uniform over the whole range, each its own."""

@@ -108,6 +108,7 @@ def test_each_operation_equals_torchvisions(name: str, interpolation: Any) -> No
             assert difference.max() <= 2, (operation, amount)
 
 
+@pytest.mark.slow
 def test_floats_are_treated_as_their_levels() -> None:
     space, x = SPACES["RandAugment"][0], photo()
     operations = Operation(
@@ -119,6 +120,7 @@ def test_floats_are_treated_as_their_levels() -> None:
     np.testing.assert_allclose(floats * 255, np.asarray(run(x), float), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_operations_follow_one_another() -> None:
     space, x = SPACES["RandAugment"][0], photo()
     run = jax.jit(lambda o, x: operations_given(space.names, o, x, "nearest", 0.0))
@@ -141,6 +143,7 @@ def test_draws_are_uniform_over_operations_bins_and_signs() -> None:
     assert (magnitude[which == space.names.index("solarize")] >= 0).all()
 
 
+@pytest.mark.slow
 def test_autoaugment_draws_sub_policies_with_their_probabilities() -> None:
     """The first operation of CIFAR-10's second sub-policy, rotate at bin 2, comes alone there: 0.7 of one in 25."""
     space, count = SPACES["AutoAugment"][0], 20_000
@@ -158,6 +161,7 @@ def test_a_magnitude_beyond_the_bins_is_refused() -> None:
         randaugment(m=31)
 
 
+@pytest.mark.slow
 def test_augmix_mixes_its_chains() -> None:
     space, x = SPACES["AugMix"][0], photo()
     which = np.array([[space.names.index("rotate"), 13], [space.names.index("solarize"), 1]], np.int32)

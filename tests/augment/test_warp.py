@@ -164,6 +164,7 @@ def test_beyond_the_horizon_is_outside() -> None:
     assert np.asarray(result[-1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", ["edge", "reflect"])
 def test_one_pixel_is_all_there_is(fill: Any) -> None:
     x = np.full((1, 1, 3), 77, np.uint8)

@@ -38,6 +38,7 @@ def test_a_chart_fits_the_terminal(capsys: pytest.CaptureFixture[str], monkeypat
     assert lines[-1].endswith("epochs")
 
 
+@pytest.mark.slow
 def test_a_picture_is_written(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="a picture takes matplotlib, the `docs` extra")
     target = tmp_path / "schedule.png"

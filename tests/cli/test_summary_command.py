@@ -35,6 +35,7 @@ def test_the_table_fits_a_terminal_and_adds_up(
     assert "multiply-adds: 1,814,073,344 for one image" in below
 
 
+@pytest.mark.slow
 def test_json_holds_every_layer(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["summary", "cifar_resnet", "depth=8", "--input", "16x24x1", "--classes", "7", "--json"]
     records = []

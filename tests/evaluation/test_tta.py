@@ -153,7 +153,7 @@ def examples(places: list[int]) -> Examples:
     return Examples(pixels, NORMALIZATION.apply(pixels), jax.vmap(KEY)(jnp.asarray(places)))
 
 
-@pytest.mark.quick_cases("True")
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [False, True])
 def test_augmented_views_are_drawn_by_example_and_view_alone(first: bool) -> None:
     data = tiny_config().data.replace(normalize_first=first)

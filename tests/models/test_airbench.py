@@ -24,6 +24,7 @@ def randomized(tree: Any) -> Any:
     return jax.tree.map(lambda x: rng.uniform(0.2, 1, x.shape).astype(np.float32) - 0.3 * (x.ndim > 1), tree)
 
 
+@pytest.mark.slow
 def test_against_torch() -> None:
     torch = pytest.importorskip("torch")
     model = MODELS.create("airbench94", num_classes=5, widths=(6, 8, 8))

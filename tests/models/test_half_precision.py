@@ -49,6 +49,7 @@ def is_known(kind: str, stack: str) -> bool:
     return gelu or (kind == "reduce_window_sum" and "auxiliary" in stack)
 
 
+@pytest.mark.slow
 def test_parameters_and_statistics_are_kept_in_float32() -> None:
     for name in ("cifar_resnet", "vit", "lenet5", "googlenet"):
         side = SMALL[name][1]

@@ -98,6 +98,7 @@ def test_counts_by_hand(name: str, channels: int):
         assert (parameters, multiply_adds) == {1: (61_706, 416_520), 3: (62_006, 651_720)}[channels]
 
 
+@pytest.mark.quick_cases("linear", "mlp")
 @pytest.mark.parametrize("name", BASIC)
 def test_contract_of_every_model(name: str):
     """Any batch size, float32 logits, one compile, no random stream in evaluation, a gradient for every parameter."""
@@ -218,6 +219,7 @@ def test_logits_and_gradients_equal_torch(
     jax.tree.map(lambda g, t: close(g, t.grad.numpy()), ported(grads, *flattened), theirs)
 
 
+@pytest.mark.slow
 def test_dropout_is_inverted_in_training_only_and_draws_from_the_stream_dropout():
     rate, shape = 0.25, (4, 4, 1)
     model = mlp(num_classes=3, widths=(2000,), activation="sigmoid", dropout_rate=rate)

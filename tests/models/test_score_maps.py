@@ -121,6 +121,7 @@ def test_nets_of_the_zoo_take_larger_images(name: str, trained: int, side: int, 
     assert jax.eval_shape(lambda v, x: score_map(model, v, x, own), variables, x).shape == shape
 
 
+@pytest.mark.slow
 def test_half_precision_stays() -> None:
     model = models.create("lenet5", num_classes=3, dtype="bfloat16")
     variables, x = begun(model, (16, 16, 1)), images(20, 20, 1)

@@ -69,6 +69,7 @@ def test_a_first_convolution_for_gray_images(naming: Any) -> None:
     assert "for 3 channels, converted to one for 1 channel" in str(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
 def test_channels_are_summed_or_repeated_as_in_timm(channels: int) -> None:
     port.torchvision()

@@ -317,6 +317,7 @@ def test_there_and_back_is_bitwise_the_same(row: str, tmp_path: Any) -> None:
         assert set(report.loaded.values()) == arrays.keys()
 
 
+@pytest.mark.slow
 def test_names_of_earlier_releases() -> None:
     vit = MODELS.create("vit", num_classes=CLASSES, **SMALL_VIT)
     dense = DenseNet(num_classes=CLASSES, blocks=(2, 2), growth=4, stem_features=8)

@@ -165,6 +165,7 @@ def test_what_training_does_not_move_stays():
     assert kinds[0] == kinds[1]
 
 
+@pytest.mark.slow
 def test_evaluation_with_the_statistics_of_its_batch_is_training():
     model = Normed()
     params, variables = initial(model)

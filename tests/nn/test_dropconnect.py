@@ -23,6 +23,7 @@ RNG = np.random.default_rng(0)
 X, KERNEL, BIAS = (RNG.normal(size=s).astype(np.float32) for s in ((6, 5), (5, 7), (7,)))
 
 
+@pytest.mark.slow
 def test_each_example_has_its_own_weights_and_gradients_go_through_kept_ones_alone() -> None:
     kept, bias_kept = RNG.random((6, 5, 7)) < 0.5, RNG.random((6, 7)) < 0.5
     masks = jnp.asarray(kept), jnp.asarray(bias_kept)
@@ -109,6 +110,7 @@ def test_the_mean_of_a_relu_is_its_closed_form() -> None:
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["relu", "tanh", "identity", "scaled_tanh"])
 def test_the_papers_samples_tend_to_what_is_computed_without_any(name: Activation) -> None:
     """20,000 samples, six standard deviations of what each gives."""

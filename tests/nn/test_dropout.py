@@ -98,6 +98,7 @@ def test_spatial_dropout_drops_whole_channels_of_an_example() -> None:
     assert (drawn == drawn[:, :1, :1]).all()
 
 
+@pytest.mark.slow
 def test_an_examples_gates_do_not_depend_on_how_many_others_there_are() -> None:
     for spatial in (False, True):
         whole, part = (draw_kept(jax.random.key(4), X[:n], 0.5, spatial=spatial) for n in (4, 2))

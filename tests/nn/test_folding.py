@@ -82,6 +82,7 @@ def test_what_two_things_see_is_left_alone() -> None:
         folded.apply(fewer, images, train=True)
 
 
+@pytest.mark.slow
 def test_products_stay_and_operations_go() -> None:
     model = models.cifar_resnet(num_classes=3, depth=8)
     images = np.zeros((1, 8, 8, 3), np.float32)

@@ -125,6 +125,7 @@ def test_random_sequences_are_uniform_among_all_orders() -> None:
     assert ((observed - count / 10) ** 2 / (count / 10)).sum() < 57
 
 
+@pytest.mark.slow
 def test_regions_given_by_hand() -> None:
     """TensorFlow's example: boundaries 0, 2, 4, 5 of [20, 5, 16, 3, 7]; the index 2 is in two regions or in one."""
     row = jnp.array([20.0, 5, 16, 3, 7]).reshape(1, 1, 5, 1)
@@ -155,7 +156,7 @@ def test_maxima_are_those_of_a_loop(regions: Regions, sequence: Sequence) -> Non
         np.testing.assert_array_equal(found[n : n + 1], numpy_pool(x[n : n + 1], *ranges))
 
 
-@pytest.mark.quick_cases("batch-*")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shared", "different"), [("batch", (False, False)), ("example", (True, False)), ("channel", (True, True))]
 )
@@ -204,6 +205,7 @@ SIDES = {
 """Channels of the first convolution, sides after each pooling and before it, of the nets for 36x36 and 94x94."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIDES)
 def test_the_nets_of_the_paper_have_its_sizes(name: str) -> None:
     """From the last pixels back, times the ratio to the nearest, plus 1 for a convolution, they come to the input."""

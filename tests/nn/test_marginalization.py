@@ -68,6 +68,7 @@ class Net(nn.Module):
         return Dropout(train, 0.5)(x)
 
 
+@pytest.mark.slow
 def test_a_models_draws_use_running_statistics_and_leave_them() -> None:
     """Where a value is kept it is twice that at test; a batch's own statistics would give another."""
     model, x = Net(), jnp.asarray(X)

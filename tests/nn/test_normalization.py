@@ -79,6 +79,7 @@ def test_statistics_of_a_batch_can_be_told_from_the_layer(unbiased: bool) -> Non
     np.testing.assert_allclose(found["var"], X.var(axis=(0, 1, 2), ddof=int(unbiased)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_devices_joined_by_name_are_one_batch() -> None:
     layer = BatchNorm(train=True, axis_name="devices", unbiased=True)
     variables = BatchNorm(train=True).init(jax.random.key(0), jnp.asarray(X))

@@ -23,6 +23,7 @@ def test_the_mean_over_draws_is_what_is_used_at_test(scaling: str) -> None:
     np.testing.assert_allclose(mean, tested, rtol=1e-6)
 
 
+@pytest.mark.quick_cases("True")
 @pytest.mark.parametrize("per_example", [False, True])
 def test_a_branch_is_there_or_not(per_example: bool) -> None:
     layer = StochasticDepth(train=True, survival=0.5, per_example=per_example)
@@ -76,6 +77,7 @@ def test_the_mean_over_all_local_paths_is_the_plain_mean(count: int, rate: float
     np.testing.assert_allclose(join_given(jnp.ones(count, bool), inputs), columns.mean(axis=0), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_gradients_do_not_reach_what_is_dropped() -> None:
     present = jnp.array([True, False, True])
     (gradient,) = jax.vjp(lambda x: join_given(present, list(x)), jnp.ones((3, 4)))[1](jnp.ones(4))

@@ -76,6 +76,7 @@ def test_eight_devices_draw_what_one_does(alone: Any, kind: AxisType) -> None:
     same(jax.device_get(found), alone)
 
 
+@pytest.mark.slow
 def test_a_part_of_a_batch_draws_what_it_does_in_the_whole(alone: Any) -> None:
     numbers = np.array([11, 3, 6], np.uint32)
 

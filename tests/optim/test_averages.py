@@ -176,6 +176,7 @@ def test_contract_of_every_average(name: str):
         tx.update(updates, state)
 
 
+@pytest.mark.slow
 def test_small_steps_of_bfloat16_parameters_are_not_lost_in_their_average():
     """A mean of 1 and 1 + 1/128 lies between two neighbors of bfloat16: the average holds it."""
     tx = swa(1)
@@ -218,6 +219,7 @@ def test_parameters_that_are_not_averaged_leave_no_trace():
     assert evaluation_params(state, params) == 3
 
 
+@pytest.mark.slow
 def test_works_under_vmap():
     tx = ema(0.5)
     params = jnp.arange(4.0)

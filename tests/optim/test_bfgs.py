@@ -39,6 +39,7 @@ def compare(tx: Any, value_fn: Value, start: np.ndarray, steps: int) -> int:
     return left_out
 
 
+@pytest.mark.slow
 def test_the_inverse_is_that_of_the_formula():
     assert compare(bfgs(), rosenbrock, VALLEY_START, 8) == 0
 

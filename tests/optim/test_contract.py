@@ -119,7 +119,7 @@ def advance(name: str, params: Any, state: Any) -> tuple[Any, Any]:
     return optax.apply_updates(params, updates), state
 
 
-@pytest.mark.slow_cases("bfgs", "hessian_free", "newton", "nonlinear_cg")
+@pytest.mark.slow_cases("bfgs", "hessian_free", "lbfgs", "newton", "nonlinear_cg", "soap")
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_dtypes_and_structure_are_kept_inside_jit(name: str):
     tx, compiled_update = compiled(name)

@@ -71,6 +71,7 @@ def nielsen_on_rosenbrock(damping: float, steps: int) -> tuple[np.ndarray, np.nd
     return np.array(points), np.array(dampings)
 
 
+@pytest.mark.slow
 def test_the_damping_follows_nielsen_step_by_step():
     with jax.enable_x64(True):
         short = minimize(newton(damping=1e-3), rosenbrock, VALLEY_START, 6)
@@ -117,7 +118,7 @@ def _rises(tx: Any, value_fn: Any, start: jax.Array, steps: int) -> jax.Array:
     return jax.lax.scan(body, (start, tx.init(start)), None, length=steps)[1]
 
 
-@pytest.mark.quick_cases("False")
+@pytest.mark.slow
 @pytest.mark.parametrize("levenberg_marquardt", [True, False])
 def test_nothing_to_train_is_no_trouble(levenberg_marquardt: bool):
     tx, tree = newton(levenberg_marquardt=levenberg_marquardt), {"a": optax.MaskedNode(), "b": ()}

@@ -141,6 +141,7 @@ def test_one_objective_for_all_keeps_the_workers_together():
 reals = st.floats(-8, 8, width=32, allow_subnormal=False)
 
 
+@pytest.mark.slow
 @examples(50)
 @given(before=npst.arrays(np.float32, (WORKERS, 2), elements=reals), rate=st.floats(0, 1))
 def test_springs_pull_both_ends_alike(before: np.ndarray, rate: float):

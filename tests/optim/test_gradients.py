@@ -206,6 +206,7 @@ def test_noise_depends_on_seed_step_and_path_alone():
 # Delay
 
 
+@pytest.mark.slow
 @examples(25)
 @given(steps=st.integers(0, 4), grads=npst.arrays(np.float32, (7, 2), elements=reals))
 def test_delay_equals_numpy(steps: int, grads: np.ndarray):
@@ -229,6 +230,7 @@ def descend(tx: optax.GradientTransformationExtraArgs) -> np.ndarray:
     return np.asarray(jax.jit(lambda: jax.lax.scan(body, (start, tx.init(start)), None, length=12)[1])())
 
 
+@pytest.mark.slow
 def test_no_delay_is_the_optimizer_itself_bit_by_bit():
     np.testing.assert_array_equal(
         descend(optax.chain(delay(0), sgd(0.3, momentum=0.5))), descend(sgd(0.3, momentum=0.5))

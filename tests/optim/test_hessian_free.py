@@ -115,6 +115,7 @@ def test_updates_are_those_of_a_loop_in_numpy(problem: Any, decay: float):
     np.testing.assert_allclose(trace.state.damping, dampings[-1], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_beginning_at_the_latest_update_saves_updates():
     with jax.enable_x64(True):
         cold, warm = (
@@ -124,6 +125,7 @@ def test_beginning_at_the_latest_update_saves_updates():
     assert warm < 0.7 * cold
 
 
+@pytest.mark.slow
 def test_the_damping_stays_where_it_can_still_move():
     """At the optimum a step is found no more, and far from it every one is good."""
 
@@ -141,6 +143,7 @@ def test_the_damping_stays_where_it_can_still_move():
     assert minimize(hessian_free(curvature="hessian", damping=0.0), bowl, np.ones(2, np.float32), 9).state.damping == 0
 
 
+@pytest.mark.quick_cases("0.95")
 @pytest.mark.parametrize("decay", [0.0, 0.95])
 def test_a_gradient_that_is_not_finite_is_sat_out(decay: float):
     x, tx = jnp.asarray(VALLEY_START, jnp.float32), hessian_free(curvature="hessian", cg_decay=decay)

@@ -225,7 +225,7 @@ def test_the_state_can_be_donated(factory: Any):
     assert len({x.unsafe_buffer_pointer() for x in arrays}) == len(arrays)
 
 
-@pytest.mark.quick_cases("muon")
+@pytest.mark.slow
 @pytest.mark.parametrize("factory", [muon, soap])
 def test_kernels_of_convolutions_are_matrices(factory: Any):
     """[H, W, I, O] is updated as [H * W * I, O] is."""

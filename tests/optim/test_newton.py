@@ -122,6 +122,7 @@ def test_gauss_newton_products_are_those_of_the_explicit_matrix():
         np.testing.assert_allclose(dense(product, params), jacobian.T @ bend @ jacobian, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_gauss_newton_is_the_hessian_of_a_linear_least_squares_problem():
     with jax.enable_x64(True):
         inputs, targets = jnp.asarray(INPUTS), jnp.asarray(RNG.normal(size=(40, 2)))

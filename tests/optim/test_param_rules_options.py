@@ -221,6 +221,7 @@ def test_the_placement_decides_what_a_new_learning_rate_acts_on(name: str):
     np.testing.assert_array_equal(outside[1:], [0, 0])
 
 
+@pytest.mark.slow
 def test_adagrad_and_rmsprop_stand_still_where_there_never_was_a_gradient():
     for name in ("adagrad", "rmsprop", "adadelta", "adam", "adam_uncorrected", "nadam"):
         np.testing.assert_array_equal(moves(name, [0.0, 0.0]), [0, 0])

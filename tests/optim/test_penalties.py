@@ -102,6 +102,7 @@ def gradient_at(weights: np.ndarray, penalty: Penalty) -> np.ndarray:
         return np.asarray(jax.grad(objective)({"kernel": jnp.asarray(weights)})["kernel"])
 
 
+@pytest.mark.slow
 def test_ridge_is_the_optimum_of_l2():
     """sklearn minimizes |Xw - y|^2 + alpha |w|^2: N times ours with strength alpha / N."""
     weights = linear_model.Ridge(alpha=0.3 * 40, fit_intercept=False).fit(X, Y).coef_

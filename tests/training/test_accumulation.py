@@ -74,6 +74,7 @@ def test_statistics_go_from_part_to_part_as_in_the_other_way(form: str) -> None:
     close(added, again)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_lost_stays_lost(form: str) -> None:
     params = jax.tree.map(lambda x: x.at[0].set(jnp.nan), variables()["params"])
     seen, grads = found(Objective(MODEL, LOSS, (), 4, adds_gradients=True), params)

@@ -84,6 +84,7 @@ def test_malloc_is_configured_once_and_doctor_says_so(mallopt: list[tuple[int, i
     assert doctor() == "kept by the process"
 
 
+@pytest.mark.quick_cases("off")
 @pytest.mark.parametrize("value", ["off", "OFF", "0", "no", "false"])
 def test_the_switch_turns_it_off(mallopt: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("JAXTRAIN_KEEP_MEMORY", value)

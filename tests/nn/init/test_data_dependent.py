@@ -23,7 +23,7 @@ def made(filters: Any) -> Any:
     return within_layer(Small(), key(), IMAGES, filters=filters, mean=0.3, patches=200)
 
 
-@pytest.mark.quick_cases("pca")
+@pytest.mark.slow
 @pytest.mark.parametrize("filters", ["gaussian", "pca"])
 def test_every_channel_has_the_mean_and_the_deviation(filters: Any) -> None:
     variables = made(filters)

@@ -46,6 +46,7 @@ def test_scales_are_the_papers() -> None:
     assert all(not np.any(x) for k, x in jax.tree_util.tree_leaves_with_path(params) if "bias" in str(k))
 
 
+@pytest.mark.slow
 def test_each_block_begins_as_its_shortcut() -> None:
     model = models.cifar_resnet(num_classes=5, depth=8, norm="none", activation="relu")
     given = outputs(model, fixup(model, key(0), RGB), RGB)

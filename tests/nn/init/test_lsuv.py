@@ -20,6 +20,7 @@ def variables() -> Any:
     return lsuv(Small(), key(), IMAGES, tolerance=0.01)
 
 
+@pytest.mark.slow
 def test_every_output_has_the_variance_1_and_kernels_are_orthogonal(variables: Any) -> None:
     given = outputs(Small(), variables, IMAGES)
     for name in LAYERS:
