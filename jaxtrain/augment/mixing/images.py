@@ -184,7 +184,7 @@ def mixup_or_cutmix(
 def _make_mixing(
     draw: Callable[[jax.Array, int, int], Weights], probability: Scheduled, until: int | None, per: Per
 ) -> Mixing:
-    """Return a mixing with the weights `draw(key, height, width)` for each pair or for all, applied with a probability."""
+    """Return a mixing with the weights `draw(key, height, width)` for each pair or for all, with a probability."""
 
     def mix(key: jax.Array, step: jax.Array, batch: Soft) -> Soft:
         current_probability = at(probability, step, until)
