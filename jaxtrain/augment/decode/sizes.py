@@ -91,7 +91,7 @@ def resize_short(size: Side, high: Side | None = None) -> HostAugmentation:
       (320, 224)
     """
     if high is not None and high < size:
-        raise ValueError(f"resize_short: size={size} is above high={high}; write the lower bound first")
+        raise ValueError(f"size={size} is above high={high}; write the lower bound first")
     return _ResizeShort(size, size if high is None else high)
 
 
