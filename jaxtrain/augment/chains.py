@@ -89,10 +89,9 @@ def augmix(
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain
-      >>> image = jnp.array([[10, 80], [150, 220]], jnp.uint8)[..., None]
-      >>> augment = jaxtrain.augment.augmix(chains=1, interpolation="nearest")
-      >>> jax.jit(augment)(jax.random.key(0), image)[..., 0].tolist()
-      [[1, 85], [169, 253]]
+      >>> images, keys = jnp.zeros((4, 32, 32, 3), jnp.uint8), jax.random.split(jax.random.key(0), 4)
+      >>> jax.eval_shape(jax.vmap(jaxtrain.augment.augmix(severity=3)), keys, images)
+      ShapeDtypeStruct(shape=(4, 32, 32, 3), dtype=uint8)
     """
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:

@@ -145,7 +145,7 @@ def lens(
       [18, 52, 100, 148, 182]
     """
     if 3 * k1 + 5 * k2 >= 1:
-        raise ValueError(f"lens: k1={k1} and k2={k2} can fold the image over; choose them so that 3 k1 + 5 k2 < 1")
+        raise ValueError(f"k1={k1} and k2={k2} can fold the image over; choose them so that 3 k1 + 5 k2 < 1")
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         first, second = uniforms(key, (-k1, k1), (-k2, k2))

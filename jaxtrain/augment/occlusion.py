@@ -58,7 +58,7 @@ def cutout(size: PositiveInt = 16, fill: Color = 0.5, probability: Probability =
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         height, width = image.shape[:2]
         if size > max(height, width):
-            raise ValueError(f"cutout: a square of {size} can hide an image of {height}x{width}; choose a smaller size")
+            raise ValueError(f"a square of {size} can hide an image of {height}x{width}; choose a smaller size")
         center = jax.random.randint(key, (2,), 0, jnp.array([height, width], jnp.int32), jnp.int32)
         return cutout_given(center, image, size, fill)
 

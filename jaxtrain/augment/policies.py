@@ -100,7 +100,7 @@ def randaugment(
       [[0, 71], [159, 248]]
     """
     if m >= bins:
-        raise ValueError(f"randaugment: m={m} must be from 0 to {bins - 1} for bins={bins}")
+        raise ValueError(f"m={m} must be from 0 to {bins - 1} for bins={bins}")
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         space = randaugment_space(image.shape, bins=bins)

@@ -74,7 +74,7 @@ def fancy_pca_given(coefficients: jax.Array, image: jax.Array, pca: ColorPca = I
     if image.shape[2] == 1 and channels == 3:
         shift = grey(shift)
     elif image.shape[2] != channels:
-        raise ValueError(f"fancy_pca: the principal axes have {channels} channels, but the images {image.shape[2]}")
+        raise ValueError(f"the principal axes have {channels} channels, but the images {image.shape[2]}")
     return like(levels(image) + top(image) * shift, image)
 
 

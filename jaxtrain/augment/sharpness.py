@@ -53,7 +53,7 @@ def blur(
     bounds = ordered(sigma, "sigma")
     taps = 2 * math.ceil(3 * bounds[1]) + 1 if size is None else size
     if taps % 2 == 0:
-        raise ValueError(f"blur: size={taps} must be odd; set it to {taps - 1} or {taps + 1}")
+        raise ValueError(f"size={taps} must be odd; set it to {taps - 1} or {taps + 1}")
     return sometimes(probability, lambda key, image: blur_given(uniform(key, bounds), image, taps))
 
 

@@ -1,4 +1,4 @@
-"""Test-time views: what of an image a model is shown at test, and how; its probabilities are averaged over them."""
+"""Test-time augmentation (TTA): views of an image over which the probabilities of a model are averaged."""
 
 from jaxtrain.registry import Info, Table, publish_factories
 
@@ -12,38 +12,38 @@ VIEWS = Table(
         ),
         "shifted_flips": Info(
             "jaxtrain.tta.crops:shifted_flips",
-            "the image, moved both ways along the diagonal, and the mirror images",
+            "the image, two copies shifted along the diagonal, and the mirror images",
             "Jordan 2024, arXiv:2404.00498, section 3.5",
         ),
         "ten_crop": Info(
             "jaxtrain.tta.crops:ten_crop",
-            "four corners and the center, and their mirror images",
+            "crops of the four corners and the center, and their mirror images",
             "Krizhevsky et al. 2012, section 4.1",
         ),
         "multi_scale": Info(
             "jaxtrain.tta.scales:multi_scale",
-            "several sizes of the image, of each ten crops or all places at once",
+            "several sizes of the image, with ten crops or a dense evaluation of each",
             "He et al. 2015, arXiv:1512.03385, section 3.4",
         ),
         "googlenet_crops": Info(
             "jaxtrain.tta.googlenet:googlenet_crops",
-            "144 crops: 4 scales, 3 squares, 5 crops and the square itself, each mirrored",
+            "144 views: 4 scales, 3 squares, 5 crops and the resized square, each also mirrored",
             "Szegedy et al. 2015, arXiv:1409.4842, section 7",
         ),
         "dense": Info(
             "jaxtrain.tta.scales:dense",
-            "all places of the image at once: dense layers applied as convolutions, scores averaged",
+            "fully convolutional evaluation: dense layers applied as convolutions, scores averaged over positions",
             "Simonyan & Zisserman 2015, section 3.2; Sermanet et al. 2014, OverFeat, arXiv:1312.6229",
         ),
         "augmented": Info(
             "jaxtrain.tta.drawn:augmented",
-            "k draws of augmentations, those of training if no others are named",
+            "k random augmentations of the image; those of training by default",
             "Ayhan & Berens 2018, Test-time data augmentation, MIDL",
             supplied=("augment",),
         ),
         "draws": Info(
             "jaxtrain.tta.drawn:draws",
-            "k draws of what the model draws in training: Monte Carlo dropout and the like",
+            "k random draws of the model as in training: Monte Carlo dropout and similar layers",
             "Gal & Ghahramani 2016, arXiv:1506.02142; Graham 2014, arXiv:1412.6071",
             needs="randomness",
         ),

@@ -1,4 +1,8 @@
-"""What views are: groups of equal shape, each view a function of a batch and its number, with a share of the mean."""
+"""The types of test-time augmentation.
+
+Views come in groups of equal shape. Each view is a function of a batch and of the view's index, with a weight in the
+mean.
+"""
 
 import dataclasses
 from collections import Counter
@@ -14,9 +18,12 @@ Shape = tuple[int, int, int]
 
 
 class Examples(NamedTuple):
-    """A batch at test: `pixels` uint8[N, H, W, C], `images` f32[N, H, W, C] normalized, a typed key for each example.
+    """A batch of test examples.
 
-    The keys depend on the example's place in its split, and not on the batch.
+    Attributes:
+      pixels: uint8[N, H, W, C].
+      images: f32[N, H, W, C], normalized.
+      keys: key[N], a typed key of each example; it depends on the example's index in its split, and not on the batch.
     """
 
     pixels: jax.Array
@@ -25,21 +32,21 @@ class Examples(NamedTuple):
 
 
 def applied(model: Any, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
-    """The logits f[N, K] of the model at test."""
+    """Return the logits f[N, K] of the model in evaluation."""
     logits: jax.Array = model.apply(dict(variables), images, train=False)
     return logits
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Views of one shape, for which one program is compiled.
+    """Views of one shape, which share a compiled program.
 
     Attributes:
-      shares: of each view in the mean over all; those of all groups add up to 1.
-      prepare: from `Examples` to what the views are cut from, arrays with the examples along the first axis.
-      view: from that and the number of a view, int32[], to what is scored: images f32[N, h, w, C], and what else
-        `score` takes.
-      score: `(model, variables, what is scored) -> logits f[N, K]`.
+      shares: weights of the views in the mean over all views; those of all groups add up to 1.
+      prepare: function from `Examples` to the arrays from which views are made, with the examples along the first axis.
+      view: function from these arrays and the index of a view, int32[], to the input of `score`: images
+        f32[N, h, w, C], and further arrays if `score` takes them.
+      score: function `(model, variables, input) -> logits f[N, K]`.
     """
 
     shares: tuple[float, ...]
@@ -50,13 +57,13 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What views are laid out for.
+    """The images and the model for which views are built.
 
     Attributes:
-      image_shape: of the images, which is that of training.
+      image_shape: height, width and channels of the images, as in training.
       model: a Linen module, `(images, *, train)`.
-      normalize: from pixels uint8[N, H, W, C] to what the model sees.
-      normalize_first: whether training augments what is normalized.
+      normalize: the preprocessing, from pixels uint8[N, H, W, C] to the model's input.
+      normalize_first: whether training normalizes before it augments.
     """
 
     image_shape: Shape
@@ -66,15 +73,15 @@ class Setting:
 
 
 Views = Callable[[Setting], tuple[Group, ...]]
-"""What a factory of the table gives; it raises ValueError where the views do not fit the images."""
+"""A function from a setting to groups of views; it raises `ValueError` if the views do not fit the images."""
 
 
 def distinct(views: Iterable[V], share: float) -> tuple[list[V], tuple[float, ...]]:
-    """The views that differ, in order, and their shares of `share`: one that is there twice is looked at once."""
+    """Return the distinct views, in order, and their parts of `share`; a repeated view is computed once."""
     counts = Counter(views)
     return list(counts), tuple(share * count / counts.total() for count in counts.values())
 
 
 def in_words(shape: tuple[int, ...]) -> str:
-    """Height and width, for messages."""
+    """Return height and width as text, for messages."""
     return f"{shape[0]}x{shape[1]}"

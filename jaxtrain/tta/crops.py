@@ -1,4 +1,4 @@
-"""Crops at fixed places, and mirror images."""
+"""Views at fixed positions: crops, shifts and mirror images."""
 
 from collections.abc import Callable, Iterable
 from typing import Annotated, NamedTuple
@@ -11,11 +11,17 @@ from jaxtrain.annotations import Interval, PositiveInt, Side
 from jaxtrain.tta.base import Examples, Group, Setting, Views, distinct, in_words
 
 CropSize = Side | Annotated[float, Interval(above=0, most=1)]
-"""Pixels of both sides, or a fraction of each."""
+"""Both sides in pixels, or as a fraction of the image."""
 
 
 class Crop(NamedTuple):
-    """Where a crop begins, and whether it is mirrored left to right after it is cut."""
+    """The position of a crop.
+
+    Attributes:
+      top: first row.
+      left: first column.
+      mirrored: whether the crop is flipped left to right after it is cut.
+    """
 
     top: int
     left: int
@@ -23,12 +29,12 @@ class Crop(NamedTuple):
 
 
 def five_crops(outer: tuple[int, ...], inner: tuple[int, int]) -> list[Crop]:
-    """Upper left, upper right, lower left and lower right corner, and the center, as torchvision orders them.
+    """Return the upper left, upper right, lower left and lower right corner, and the center, in torchvision's order.
 
-    Half a pixel at the center goes to the even side, as there.
+    A half pixel at the center is rounded to the even side, as in torchvision.
 
     Raises:
-      ValueError: for crops that are larger than the image.
+      ValueError: the crops are larger than the image.
     """
     down, right = outer[0] - inner[0], outer[1] - inner[1]
     if min(down, right) < 0:
@@ -40,15 +46,15 @@ def five_crops(outer: tuple[int, ...], inner: tuple[int, int]) -> list[Crop]:
 
 
 def with_mirrored(crops: Iterable[Crop], flip: bool = True) -> list[Crop]:
-    """The crops, then with `flip` the mirror image of each."""
-    found = list(crops)
-    return [*found, *(crop._replace(mirrored=not crop.mirrored) for crop in found if flip)]
+    """Return the crops, followed by their mirror images if `flip` is true."""
+    originals = list(crops)
+    return [*originals, *(crop._replace(mirrored=not crop.mirrored) for crop in originals if flip)]
 
 
 def crop_given(
     top: jax.Array, left: jax.Array, mirrored: jax.Array, images: jax.Array, size: tuple[int, int]
 ) -> jax.Array:
-    """`size` of `images[N, H, W, C]` from `top` and `left` int32[] on, mirrored where bool[] says so."""
+    """Cut `size` from `images[N, H, W, C]` at `top` and `left` int32[], flipped if `mirrored` bool[] is true."""
     zero = jnp.zeros_like(top)
     cut = jax.lax.dynamic_slice(images, (zero, top, left, zero), (images.shape[0], *size, images.shape[3]))
     return jnp.where(mirrored, cut[:, :, ::-1], cut)
@@ -61,69 +67,102 @@ def crop_group(
     share: float,
     then: Callable[[jax.Array], jax.Array] = lambda images: images,
 ) -> Group:
-    """The group of `crops` of what `prepare` gives, with `share` of the mean; `then` is done to each crop."""
-    places, shares = distinct(crops, share)
-    tops, lefts = (np.array([place[axis] for place in places], np.int32) for axis in (0, 1))
-    mirrored = np.array([place.mirrored for place in places])
+    """Return the group of the crops of the images that `prepare` returns.
 
-    def view(images: jax.Array, number: jax.Array) -> jax.Array:
-        top, left, mirror = (jnp.asarray(values)[number] for values in (tops, lefts, mirrored))
+    Args:
+      prepare: the function from `Examples` to images.
+      crops: the positions.
+      size: height and width of a crop.
+      share: the weight of the group in the mean.
+      then: a function applied to each crop.
+    """
+    positions, shares = distinct(crops, share)
+    tops, lefts = (np.array([position[axis] for position in positions], np.int32) for axis in (0, 1))
+    mirrored = np.array([position.mirrored for position in positions])
+
+    def view(images: jax.Array, index: jax.Array) -> jax.Array:
+        top, left, mirror = (jnp.asarray(values)[index] for values in (tops, lefts, mirrored))
         return then(crop_given(top, left, mirror, images, size))
 
     return Group(shares, prepare, view)
 
 
 def images_of(examples: Examples) -> jax.Array:
-    """The normalized images as they are."""
+    """Return the normalized images."""
     return examples.images
 
 
 def flips() -> Views:
-    """The image and its mirror image, left to right."""
+    """Build two views: the image and its mirror image, left to right.
 
-    def groups(setting: Setting) -> tuple[Group, ...]:
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain.tta
+      >>> from jaxtrain.tta.base import Setting
+      >>> setting = Setting(image_shape=(1, 3, 1), model=None, normalize=lambda pixels: pixels / 255)
+      >>> (group,) = jaxtrain.tta.flips()(setting)
+      >>> image = jnp.arange(3.0).reshape(1, 1, 3, 1)
+      >>> [(share, group.view(image, jnp.int32(i)).ravel().tolist()) for i, share in enumerate(group.shares)]
+      [(0.5, [0.0, 1.0, 2.0]), (0.5, [2.0, 1.0, 0.0])]
+    """
+
+    def build_groups(setting: Setting) -> tuple[Group, ...]:
         return (crop_group(images_of, with_mirrored([Crop(0, 0)]), setting.image_shape[:2], 1.0),)
 
-    return groups
+    return build_groups
 
 
 def shifted_flips(pixels: PositiveInt = 1) -> Views:
-    """The image, and the image moved up left and down right, each with its mirror image: 6 views.
+    """Build 6 views: the image, the image shifted up left and down right, and the mirror image of each.
 
-    The image as it is has half of the mean (Jordan 2024, section 3.5). What moves in is mirrored at the edge.
+    The unshifted image has half of the weight (Jordan 2024, section 3.5). The image is reflected at its edges.
 
     Args:
-      pixels: by how many it is moved along both axes.
+      pixels: the shift along both axes in pixels.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain.tta
+      >>> from jaxtrain.tta.base import Setting
+      >>> setting = Setting(image_shape=(32, 32, 3), model=None, normalize=lambda pixels: pixels / 255)
+      >>> [group.shares for group in jaxtrain.tta.shifted_flips(pixels=1)(setting)]
+      [(0.25, 0.25), (0.125, 0.125, 0.125, 0.125)]
     """
 
-    def groups(setting: Setting) -> tuple[Group, ...]:
+    def build_groups(setting: Setting) -> tuple[Group, ...]:
         h, w = setting.image_shape[:2]
         if pixels >= min(h, w):
-            raise ValueError(f"an image of {h}x{w} cannot be moved by {pixels} pixels")
+            raise ValueError(f"pixels={pixels} must be smaller than the sides of the image, {h}x{w}")
         widths = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
 
-        def padded(examples: Examples) -> jax.Array:
+        def pad(examples: Examples) -> jax.Array:
             return jnp.pad(examples.images, widths, mode="reflect")
 
-        moved = with_mirrored([Crop(0, 0), Crop(2 * pixels, 2 * pixels)])
-        still = crop_group(images_of, with_mirrored([Crop(0, 0)]), (h, w), 0.5)
-        return still, crop_group(padded, moved, (h, w), 0.5)
+        shifted = with_mirrored([Crop(0, 0), Crop(2 * pixels, 2 * pixels)])
+        unshifted = crop_group(images_of, with_mirrored([Crop(0, 0)]), (h, w), 0.5)
+        return unshifted, crop_group(pad, shifted, (h, w), 0.5)
 
-    return groups
+    return build_groups
 
 
 def ten_crop(size: CropSize = 0.875, flip: bool = True) -> Views:
-    """The four corners and the center of the image, and their mirror images: 10 views.
+    """Build 10 views: the four corners and the center of the image, and their mirror images.
 
     Args:
-      size: of a crop: pixels of both sides, or a fraction of each (224 of 256 is 0.875). A model whose parameters fit
-        images of one size takes no smaller crops; enlarge the image first, with `multi_scale`.
-      flip: whether the mirror images are there; a mirrored digit is none.
+      size: side of a crop in pixels, or as a fraction of each side (224 of 256 is 0.875). A model whose parameters fit
+        one image size does not accept smaller crops; enlarge the image first, with `multi_scale`.
+      flip: whether to add the mirror images; turn it off for images such as digits, whose mirror images are not valid.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain.tta
+      >>> from jaxtrain.tta.base import Setting
+      >>> setting = Setting(image_shape=(32, 32, 3), model=None, normalize=lambda pixels: pixels / 255)
+      >>> (group,) = jaxtrain.tta.ten_crop(28)(setting)
+      >>> len(group.shares), group.view(jnp.zeros((1, 32, 32, 3)), jnp.int32(4)).shape
+      (10, (1, 28, 28, 3))
     """
 
-    def groups(setting: Setting) -> tuple[Group, ...]:
+    def build_groups(setting: Setting) -> tuple[Group, ...]:
         h, w = setting.image_shape[:2]
         side = (size, size) if isinstance(size, int) else (max(round(h * size), 1), max(round(w * size), 1))
         return (crop_group(images_of, with_mirrored(five_crops((h, w), side), flip), side, 1.0),)
 
-    return groups
+    return build_groups

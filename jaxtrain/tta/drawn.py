@@ -1,7 +1,7 @@
-"""Views that are drawn: augmentations of the image, and what the model itself draws.
+"""Random views: augmentations of the image, and random draws of the model.
 
-The key of a view is a function of the seed, the example's place in its split and the number of the view, so the draws
-do not depend on batches or devices.
+The key of a view is a function of the seed, the example's index in its split, and the index of the view. The draws do
+not depend on batches or devices.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,95 +18,125 @@ from jaxtrain.nn.marginalization import draw_outputs
 from jaxtrain.tta.base import Examples, Group, Setting, Views
 
 
-def of_view(keys: jax.Array, number: jax.Array) -> jax.Array:
-    """key[N] of a view, from those of the examples."""
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+def fold_view_index(keys: jax.Array, index: jax.Array) -> jax.Array:
+    """Return key[N] of a view, from the keys of the examples."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, index)
 
 
 def augmented(k: PositiveInt, augment: tuple[AugmentationSpec, ...]) -> Views:
-    """`k` draws of augmentations, done where training does them: before normalization, or after `normalize_first`.
+    """Build `k` views by random augmentations, applied as in training.
+
+    They run before normalization, or after it with `normalize_first`.
 
     Args:
-      k: views of each image.
-      augment: "pad_crop(4)|flip_lr"; those of training where none are named.
+      k: the number of views of each image.
+      augment: the augmentations, as in "pad_crop(4)|flip_lr"; a run supplies those of training by default.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain.tta
+      >>> from jaxtrain.config import AugmentationSpec
+      >>> from jaxtrain.tta.base import Setting
+      >>> setting = Setting(image_shape=(1, 3, 1), model=None, normalize=lambda pixels: pixels / 255)
+      >>> (group,) = jaxtrain.tta.augmented(4, (AugmentationSpec("flip_lr"),))(setting)
+      >>> pixels = jnp.array([0, 51, 102], jnp.uint8).reshape(1, 1, 3, 1)
+      >>> view = jax.jit(lambda index: group.view((pixels, jax.random.split(jax.random.key(0), 1)), index))
+      >>> [[round(float(x), 1) for x in view(jnp.int32(i)).ravel()] for i in range(4)]
+      [[0.4, 0.2, 0.0], [0.0, 0.2, 0.4], [0.4, 0.2, 0.0], [0.0, 0.2, 0.4]]
     """
     if not augment:
-        raise ValueError(f"without augmentations {k} views are all the same: name some, as in augment='flip_lr'")
-    whole = pipeline([spec.build() for spec in augment])
+        raise ValueError(f"without augmentations all {k} views would be the same; set augment, as in augment='flip_lr'")
+    augment_batch = pipeline([spec.build() for spec in augment])
 
-    def one(key: jax.Array, image: jax.Array) -> jax.Array:
-        return whole(key, image[None])[0]
+    def draw_one(key: jax.Array, image: jax.Array) -> jax.Array:
+        return augment_batch(key, image[None])[0]
 
-    def groups(setting: Setting) -> tuple[Group, ...]:
+    def build_groups(setting: Setting) -> tuple[Group, ...]:
         def prepare(examples: Examples) -> tuple[jax.Array, jax.Array]:
             return examples.images if setting.normalize_first else examples.pixels, examples.keys
 
-        def view(prepared: tuple[jax.Array, jax.Array], number: jax.Array) -> jax.Array:
+        def view(prepared: tuple[jax.Array, jax.Array], index: jax.Array) -> jax.Array:
             images, keys = prepared
-            seen = jax.vmap(one)(of_view(keys, number), images)
-            return seen if setting.normalize_first else setting.normalize(seen)
+            inputs = jax.vmap(draw_one)(fold_view_index(keys, index), images)
+            return inputs if setting.normalize_first else setting.normalize(inputs)
 
         return (Group((1 / k,) * k, prepare, view),)
 
-    return groups
+    return build_groups
 
 
 def draws(k: PositiveInt, layers: Literal["all", "pooling"] = "all") -> Views:
-    """`k` draws of what the model draws in training, for each example its own: Monte Carlo dropout.
+    """Build `k` evaluations with random draws of the model as in training, one per example: Monte Carlo dropout.
 
-    Batch normalization uses its running statistics. What a layer draws for a whole batch it draws for an example here.
+    Batch normalization uses its running statistics. Draws that a layer makes once for a batch are made for each
+    example.
 
     Args:
-      k: draws for each image.
-      layers: "all" that draw in training, or the regions of fractional "pooling" alone and else the model at test,
-        which is how Graham 2014 averages.
+      k: the number of draws for each image.
+      layers: "all" layers that draw in training, or "pooling": only the regions of fractional pooling, with the model
+        otherwise in evaluation mode, as in Graham 2014.
+
+    Example:
+      >>> import flax, jax, jax.numpy as jnp, jaxtrain, jaxtrain.tta
+      >>> from jaxtrain.tta.base import Setting
+      >>> class Net(flax.linen.Module):
+      ...     @flax.linen.compact
+      ...     def __call__(self, images, *, train):
+      ...         return jaxtrain.nn.Dropout(train, rate=0.5)(images.reshape(-1, 4))
+      >>> (group,) = jaxtrain.tta.draws(k=4)(Setting((1, 4, 1), Net(), normalize=lambda pixels: pixels / 255))
+      >>> images, keys = jnp.ones((1, 1, 4, 1)), jax.random.split(jax.random.key(0), 1)
+      >>> [group.score(Net(), {}, group.view((images, keys), jnp.int32(i)))[0].tolist() for i in range(4)]
+      [[2.0, 0.0, 0.0, 2.0], [2.0, 0.0, 0.0, 2.0], [0.0, 2.0, 0.0, 2.0], [2.0, 0.0, 0.0, 0.0]]
     """
 
     def prepare(examples: Examples) -> tuple[jax.Array, jax.Array]:
         return examples.images, examples.keys
 
-    def view(prepared: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def view(prepared: tuple[jax.Array, jax.Array], index: jax.Array) -> tuple[jax.Array, jax.Array]:
         images, keys = prepared
-        return images, of_view(keys, number)
+        return images, fold_view_index(keys, index)
 
-    def groups(setting: Setting) -> tuple[Group, ...]:
+    def build_groups(setting: Setting) -> tuple[Group, ...]:
         if layers == "pooling" and not _draws_at_test(setting):
             raise ValueError(
-                f"{type(setting.model).__name__} has no fractional pooling, which alone draws at test: set layers=all"
+                "layers=pooling draws only in fractional pooling, which "
+                f"{type(setting.model).__name__} lacks; set layers=all"
             )
-        return (Group((1 / k,) * k, prepare, view, _by_example(draw_outputs if layers == "all" else _at_test)),)
+        return (
+            Group((1 / k,) * k, prepare, view, _score_by_example(draw_outputs if layers == "all" else _apply_at_test)),
+        )
 
-    return groups
-
-
-Drawn = Callable[[jax.Array, Any, Mapping[str, Any], jax.Array], Any]
-"""`(key, model, variables, images) -> what the model gives`."""
+    return build_groups
 
 
-def _by_example(draw: Drawn) -> Callable[[Any, Mapping[str, Any], tuple[jax.Array, jax.Array]], jax.Array]:
-    """The logits f[N, K] of images by keys, one of each an example."""
+DrawOutputs = Callable[[jax.Array, Any, Mapping[str, Any], jax.Array], Any]
+"""A function `(key, model, variables, images) -> outputs of the model`."""
 
-    def score(model: Any, variables: Mapping[str, Any], seen: tuple[jax.Array, jax.Array]) -> jax.Array:
-        images, keys = seen
 
-        def one(key: jax.Array, image: jax.Array) -> jax.Array:
+def _score_by_example(draw: DrawOutputs) -> Callable[[Any, Mapping[str, Any], tuple[jax.Array, jax.Array]], jax.Array]:
+    """Return a score function f[N, K] of images and keys, with one draw for each example."""
+
+    def score(model: Any, variables: Mapping[str, Any], inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
+        images, keys = inputs
+
+        def draw_one(key: jax.Array, image: jax.Array) -> jax.Array:
             return logits_of(draw(key, model, variables, image[None]))[0]
 
-        return jax.vmap(one)(keys, images)
+        return jax.vmap(draw_one)(keys, images)
 
     return score
 
 
-def _at_test(key: jax.Array, model: Any, variables: Mapping[str, Any], images: jax.Array) -> Any:
+def _apply_at_test(key: jax.Array, model: Any, variables: Mapping[str, Any], images: jax.Array) -> Any:
+    """Return the outputs of the model in evaluation, with `key` for the random stream "dropout"."""
     return model.apply(dict(variables), images, train=False, rngs={"dropout": key})
 
 
 def _draws_at_test(setting: Setting) -> bool:
-    """Whether the model at test makes anything of a key; found without computing anything."""
+    """Return whether the model uses a key in evaluation, by tracing it."""
 
     def run(key: jax.Array, images: jax.Array) -> Any:
         variables = setting.model.init(jax.random.key(0), images, train=False)
-        return _at_test(key, setting.model, variables, images)
+        return _apply_at_test(key, setting.model, variables, images)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     traced = jax.make_jaxpr(run)(key, jax.ShapeDtypeStruct((1, *setting.image_shape), jnp.float32)).jaxpr

@@ -1,4 +1,4 @@
-"""The 144 crops with which GoogLeNet was tested (Szegedy et al. 2015, section 7)."""
+"""The 144 views with which GoogLeNet was tested (Szegedy et al. 2015, section 7)."""
 
 import jax
 
@@ -9,14 +9,14 @@ from jaxtrain.tta.scales import at_size, ordered_scales, resized, shorter_side
 
 
 def squares(shape: tuple[int, int]) -> list[Crop]:
-    """Where the three largest squares of an image begin: left, center and right, or top, center and bottom."""
+    """Return the positions of the three largest squares of an image: left, center, right, or top, center, bottom."""
     h, w = shape
     side = min(h, w)
     return [Crop(round((h - side) * part), round((w - side) * part)) for part in (0, 0.5, 1)]
 
 
 def crops_of_squares(shape: tuple[int, int], size: int) -> list[Crop]:
-    """The corners and the center of each square: 15 crops of `size` x `size`."""
+    """Return the corners and the center of each square: 15 crops of `size` x `size`."""
     side = min(shape)
     return [
         Crop(square.top + crop.top, square.left + crop.left)
@@ -26,29 +26,37 @@ def crops_of_squares(shape: tuple[int, int], size: int) -> list[Crop]:
 
 
 def googlenet_crops(scales: tuple[Side, ...] = (256, 288, 320, 352), size: Side = 224, flip: bool = True) -> Views:
-    """For each scale, three squares; of each the corners, the center, and the whole, resized; all of them mirrored.
+    """Build views of three squares at each scale: the corners, the center and the resized whole, also mirrored.
 
-    That is 36 views a scale, 144 in all. Of a square image the three squares are the same, and looked at once.
+    There are 36 views for each scale, 144 in all. The three squares of a square image are the same and computed once.
 
     Args:
-      scales: pixels to which the shorter side is resized.
-      size: pixels of both sides of a view.
-      flip: whether the mirror images are there.
+      scales: lengths of the shorter side in pixels.
+      size: side of a view in pixels.
+      flip: whether to add the mirror images.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain.tta
+      >>> from jaxtrain.tta.base import Setting
+      >>> setting = Setting(image_shape=(256, 341, 3), model=None, normalize=lambda pixels: pixels / 255)
+      >>> groups = jaxtrain.tta.googlenet_crops()(setting)
+      >>> sum(len(group.shares) for group in groups)
+      144
     """
     ordered_scales(scales)
 
     def shrink(images: jax.Array) -> jax.Array:
         return resized(images, (size, size))
 
-    def groups(setting: Setting) -> tuple[Group, ...]:
-        found = []
+    def build_groups(setting: Setting) -> tuple[Group, ...]:
+        groups = []
         for scale in scales:
             shape = shorter_side(setting.image_shape, scale)
             prepare, share = at_size(shape), 1 / len(scales)
             crops = with_mirrored(crops_of_squares(shape, size), flip)
-            found.append(crop_group(prepare, crops, (size, size), share * 5 / 6))
-            wholes = with_mirrored(squares(shape), flip)
-            found.append(crop_group(prepare, wholes, (scale, scale), share / 6, shrink))
-        return tuple(found)
+            groups.append(crop_group(prepare, crops, (size, size), share * 5 / 6))
+            whole_squares = with_mirrored(squares(shape), flip)
+            groups.append(crop_group(prepare, whole_squares, (scale, scale), share / 6, shrink))
+        return tuple(groups)
 
-    return groups
+    return build_groups

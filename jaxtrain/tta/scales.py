@@ -1,4 +1,4 @@
-"""Several sizes of an image: ten crops of each, or the model at all places at once."""
+"""Views at several image sizes: ten crops of each, or a dense (fully convolutional) evaluation."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,27 +13,27 @@ from jaxtrain.tta.crops import Crop, crop_group, five_crops, images_of, with_mir
 
 
 def shorter_side(shape: tuple[int, ...], side: int) -> tuple[int, int]:
-    """Height and width after resizing the shorter side of `shape` to `side`; the other is rounded down."""
+    """Return height and width after scaling the shorter side of `shape` to `side`; the other is rounded down."""
     h, w = shape[:2]
     return (side, side * w // h) if h <= w else (side * h // w, side)
 
 
 def resized(images: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """`images` f32[N, H, W, C] resampled to `size`, bilinear, with antialiasing where they shrink."""
+    """Resize `images` f32[N, H, W, C] to `size`: bilinear, antialiased where they shrink."""
     if images.shape[1:3] == size:
         return images
     return jax.image.resize(images, (images.shape[0], *size, images.shape[3]), "bilinear", antialias=True)
 
 
 def at_size(size: tuple[int, int]) -> Callable[[Examples], jax.Array]:
-    """The normalized images of a batch at `size`."""
+    """Return a function from `Examples` to their normalized images at `size`."""
     return lambda examples: resized(examples.images, size)
 
 
 def ordered_scales(scales: tuple[int, ...]) -> tuple[int, ...]:
-    """The scales, where there are some and none twice."""
+    """Return `scales`; raise `ValueError` if there are none or one occurs twice."""
     if not scales or len(set(scales)) < len(scales):
-        raise ValueError(f"scales={list(scales)} must name one size at least, and each of them once")
+        raise ValueError(f"scales={list(scales)} must contain at least one size, and each size once")
     return scales
 
 
@@ -43,53 +43,70 @@ def multi_scale(
     size: Side = 224,
     flip: bool = True,
 ) -> Views:
-    """Several sizes of the image, each with the same share of the mean.
+    """Build views at several image sizes, each size with the same weight in the mean.
 
     Args:
-      scales: pixels of the shorter side.
-      crops: "ten" of each scale, or "dense", the fully convolutional form: the model at all places of the resized
-        image and of its mirror image, as `dense` has it.
-      size: pixels of both sides of the ten crops.
-      flip: whether the mirror images are there.
+      scales: lengths of the shorter side in pixels.
+      crops: "ten" for ten crops at each scale, or "dense" for the fully convolutional form: the model at all positions
+        of the resized image and of its mirror image; see `dense`.
+      size: side of the ten crops in pixels.
+      flip: whether to add the mirror images.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain.tta
+      >>> from jaxtrain.tta.base import Setting
+      >>> setting = Setting(image_shape=(256, 256, 3), model=None, normalize=lambda pixels: pixels / 255)
+      >>> groups = jaxtrain.tta.multi_scale(scales=(256, 384), size=224)(setting)
+      >>> [len(group.shares) for group in groups]
+      [10, 10]
     """
     if crops == "dense":
         return dense(ordered_scales(scales), flip)
     ordered_scales(scales)
 
-    def groups(setting: Setting) -> tuple[Group, ...]:
-        found = []
+    def build_groups(setting: Setting) -> tuple[Group, ...]:
+        groups = []
         for scale in scales:
             outer, inner = shorter_side(setting.image_shape, scale), (size, size)
-            places = with_mirrored(five_crops(outer, inner), flip)
-            found.append(crop_group(at_size(outer), places, inner, 1 / len(scales)))
-        return tuple(found)
+            positions = with_mirrored(five_crops(outer, inner), flip)
+            groups.append(crop_group(at_size(outer), positions, inner, 1 / len(scales)))
+        return tuple(groups)
 
-    return groups
+    return build_groups
 
 
 def dense(scales: tuple[Side, ...] = (), flip: bool = True) -> Views:
-    """The model at all places of the image at once, its class scores averaged over the places before the softmax.
+    """Build a view of the whole image, on which the model's class scores at all positions are averaged.
 
-    Dense layers that follow a flattened feature map are applied as convolutions (`jaxtrain.models.score_maps`). Where a
-    model ends in a global average, the mean of its scores is the score of the mean: it is applied as it is.
+    The mean is taken before the softmax. Dense layers after a flattened feature map are applied as convolutions
+    (`jaxtrain.models.score_maps`). For a model that ends in global average pooling, the mean of the scores is the score
+    of the mean, so it is applied unchanged.
 
     Args:
-      scales: pixels of the shorter side, each with the same share of the mean; none for the image as it is.
-      flip: whether probabilities are averaged with those of the mirror image.
+      scales: lengths of the shorter side in pixels, with equal weights; empty for the image at its own size.
+      flip: whether to average the probabilities with those of the mirror image.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain.tta
+      >>> from jaxtrain.tta.base import Setting
+      >>> setting = Setting(image_shape=(32, 32, 3), model=None, normalize=lambda pixels: pixels / 255)
+      >>> [group.shares for group in jaxtrain.tta.dense(scales=(32, 48))(setting)]
+      [(0.25, 0.25), (0.25, 0.25)]
     """
 
-    def groups(setting: Setting) -> tuple[Group, ...]:
+    def build_groups(setting: Setting) -> tuple[Group, ...]:
         own = setting.image_shape[:2]
         sizes = [shorter_side(own, scale) for scale in ordered_scales(scales)] if scales else [own]
-        whole, score = with_mirrored([Crop(0, 0)], flip), _at_all_places(setting.image_shape)
-        found = []
+        whole, score = with_mirrored([Crop(0, 0)], flip), _score_all_positions(setting.image_shape)
+        groups = []
         for size in sizes:
             group = crop_group(at_size(size) if scales else images_of, whole, size, 1 / len(sizes))
-            found.append(dataclasses.replace(group, score=score))
-        return tuple(found)
+            groups.append(dataclasses.replace(group, score=score))
+        return tuple(groups)
 
-    return groups
+    return build_groups
 
 
-def _at_all_places(trained: Shape) -> Callable[[Any, Mapping[str, Any], jax.Array], jax.Array]:
-    return lambda model, variables, images: mean_scores(model, variables, images, trained)
+def _score_all_positions(shape: Shape) -> Callable[[Any, Mapping[str, Any], jax.Array], jax.Array]:
+    """Return a score function that averages class scores over all positions, for a model trained on `shape`."""
+    return lambda model, variables, images: mean_scores(model, variables, images, shape)

@@ -78,7 +78,7 @@ def test_epochs_of_long_runs() -> None:
     assert np.asarray(_epochs(jnp.int32(step), jnp.arange(1024, dtype=jnp.int32), 1024, 50_000)).tolist() == [
         (step * 1024 + i) // 50_000 for i in range(1024)
     ]
-    with pytest.raises(ValueError, match="2000000000 examples in batches of 3 are more than the step counter can hold"):
+    with pytest.raises(ValueError, match="2000000000 examples in batches of 3 overflow the int32 positions"):
         _epochs(jnp.int32(0), jnp.arange(3, dtype=jnp.int32), 3, 2_000_000_000)
 
 

@@ -218,7 +218,7 @@ def test_bad_options_are_refused(text: str, says: str) -> None:
 
 @pytest.mark.parametrize("text", ["flip_lr", "resize_short(256)", "center_crop(8)|resize_short(9, 12)"])
 def test_images_of_several_sizes_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="differ in size; end it with one of random_crop"):
+    with pytest.raises(ValueError, match="differ in size; end the transforms with random_crop"):
         made(text)
 
 

@@ -30,8 +30,8 @@ def test_a_list_of_them(config: Config) -> None:
 @pytest.mark.parametrize(
     ("augment", "path", "words"),
     [
-        ("flip_lr|cutout(16)", "data.augment.1", "cutout: a square of 16 hides all of an image of 4x4"),
-        ("rotate(fill=[0.1, 0.2])", "data.augment.0", "fill has 2 numbers and the images have 1 channels"),
+        ("flip_lr|cutout(16)", "data.augment.1", "cutout: a square of 16 can hide an image of 4x4"),
+        ("rotate(fill=[0.1, 0.2])", "data.augment.0", "fill has 2 numbers, but the images have 1 channels"),
     ],
 )
 def test_what_the_images_do_not_allow(config: Config, augment: str, path: str, words: str) -> None:
@@ -62,7 +62,7 @@ def test_options_out_of_range(config: Config, augment: str, words: str) -> None:
 
 
 def test_what_a_factory_refuses(config: Config) -> None:
-    with pytest.raises(ConfigError, match="m=31 is no magnitude of 31"):
+    with pytest.raises(ConfigError, match="m=31 must be from 0 to 30"):
         make_plan(dataclasses.replace(config, data=dataclasses.replace(config.data, augment="randaugment(m=31)")))
 
 
@@ -93,5 +93,5 @@ def test_principal_colors_are_those_of_the_training_split(config: Config) -> Non
     np.testing.assert_array_equal(shifted, make_plan(given).augment(jax.random.clone(key), images))
     assert not np.array_equal(shifted, images)
     assert with_training_colors(make_plan(given), train).augment is not None
-    with pytest.raises(ConfigError, match="the principal axes have 2 channels, and the images 3"):
+    with pytest.raises(ConfigError, match="the principal axes have 2 channels, but the images 3"):
         make_plan(with_augment(changed, "fancy_pca(2.0, [1, 1], [[1, 0], [0, 1]])"))

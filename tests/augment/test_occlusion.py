@@ -47,7 +47,7 @@ def test_cutout_fills_with_a_color() -> None:
 
 
 def test_a_square_larger_than_the_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="a square of 16 hides all of an image of 8x10; give a smaller size"):
+    with pytest.raises(ValueError, match="a square of 16 can hide an image of 8x10; choose a smaller size"):
         jax.eval_shape(cutout(16), jax.random.key(0), jnp.zeros((8, 10, 3)))
     assert jax.eval_shape(cutout(10), jax.random.key(0), jnp.zeros((8, 10, 3))).shape == (8, 10, 3)
 

@@ -157,7 +157,7 @@ def test_autoaugment_draws_sub_policies_with_their_probabilities() -> None:
 
 
 def test_a_magnitude_beyond_the_bins_is_refused() -> None:
-    with pytest.raises(ValueError, match="m=31 is no magnitude of 31; it goes from 0 to 30"):
+    with pytest.raises(ValueError, match="m=31 must be from 0 to 30 for bins=31"):
         randaugment(m=31)
 
 

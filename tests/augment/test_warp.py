@@ -198,5 +198,5 @@ def test_what_cannot_work_is_refused() -> None:
         affine(factors=(2.0, 1.0))
     with pytest.raises(ValueError, match=r"k1=0.3 and k2=0.1 can fold the image over"):
         lens(0.3, 0.1)
-    with pytest.raises(ValueError, match=r"fill has 3 numbers and the images have 1 channels"):
+    with pytest.raises(ValueError, match=r"fill has 3 numbers, but the images have 1 channels"):
         jax.eval_shape(projective(fill=(0.1, 0.2, 0.3)), jax.random.key(0), jnp.zeros((4, 4, 1)))

@@ -206,7 +206,7 @@ def test_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f"{3 * 8 * (6 * 6 * 3 + 4) / 1024:.1f} KiB" in printed  # one batch in use, two ahead
     code = main(["train", str(path), "--data-dir", str(folder), "data.host=flip_lr", "--workdir", str(tmp_path / "r")])
     assert code == 2
-    assert "data.host: the images that come out of it differ in size; end it with" in capsys.readouterr().err
+    assert "data.host: the resulting images would differ in size; end the transforms with" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
 
 

@@ -208,7 +208,7 @@ def test_a_crop_that_does_not_fit_is_refused(views: Views, message: str) -> None
 @pytest.mark.parametrize("make", [multi_scale, googlenet_crops, lambda s: multi_scale(s, "dense")])
 @pytest.mark.parametrize("scales", [(), (8, 8)])
 def test_scales_are_some_and_different(make: Any, scales: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="must name one size at least, and each of them once"):
+    with pytest.raises(ValueError, match="must contain at least one size, and each size once"):
         make(scales)
 
 

@@ -29,8 +29,8 @@ def test_what_fits_is_planned(views: str) -> None:
     assert make_plan(with_views(views)).total_steps == 12
 
 
-FLAT = "mlp for images of 4x4 does not take views of 3x3 from ten_crop: "
-AS_IT_IS = "draws averages over what a model draws in training, and the model as it is set draws nothing"
+FLAT = "mlp for images of 4x4 does not accept views of 3x3 from ten_crop: "
+AS_IT_IS = "draws averages over random draws of the model, but this model draws nothing"
 VIT = "vit(patch=2, width=4, depth=1, heads=1, mlp_width=4)"
 
 
@@ -38,19 +38,19 @@ VIT = "vit(patch=2, width=4, depth=1, heads=1, mlp_width=4)"
     ("views", "changes", "says"),
     [
         ("ten_crop(5)", {}, ["ten_crop: a crop of 5x5 does not fit in an image of 4x4"]),
-        ("ten_crop(3)", {}, [FLAT, "(9, 8)", "(16, 8)", "multi_scale(scales=[...], size=4)", "through dense"]),
-        ("multi_scale", {}, ["does not take views of 224x224 from multi_scale"]),
-        ("multi_scale(scales=[])", {}, ["multi_scale", "scales=[] must name one size at least"]),
+        ("ten_crop(3)", {}, [FLAT, "(9, 8)", "(16, 8)", "multi_scale(scales=[...], size=4)", "dense also accepts larger images"]),
+        ("multi_scale", {}, ["does not accept views of 224x224 from multi_scale"]),
+        ("multi_scale(scales=[])", {}, ["multi_scale", "scales=[] must contain at least one size"]),
         ("dense(scales=[3])", {}, ["views of 3x3 from dense: fc1 needs a feature map of at least 4x4"]),
         ("draws(2)", {"model": "mlp(widths=[8])"}, [AS_IT_IS, "all views would be the same"]),
         (
             "draws(2, 'pooling')",
             {},
-            ["draws: MLP has no fractional pooling, which alone draws at test: set layers=all"],
+            ["draws: layers=pooling draws only in fractional pooling, which MLP lacks; set layers=all"],
         ),
-        ("augmented(2)", {"data": tiny_config().data.replace(augment=())}, ["2 views are all the same: name some"]),
-        ("augmented(2, 'cutout(16)')", {}, ["augmented: a square of 16 hides all of an image of 4x4"]),
-        ("dense(scales=[8])", {"model": VIT}, ["for images of 4x4 does not take views of 8x8", "positions"]),
+        ("augmented(2)", {"data": tiny_config().data.replace(augment=())}, ["all 2 views would be the same; set augment"]),
+        ("augmented(2, 'cutout(16)')", {}, ["augmented: a square of 16 can hide an image of 4x4"]),
+        ("dense(scales=[8])", {"model": VIT}, ["for images of 4x4 does not accept views of 8x8", "positions"]),
     ],
 )
 def test_what_does_not_fit_is_refused(views: str, changes: dict[str, Any], says: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Augmentations on the host: what is decoded of a picture of any size, before the device sees it."""
+"""Decode transforms: crops, scaling and flips of images of any size, applied on the host while they are decoded."""
 
 from jaxtrain.registry import Info, Table, publish_factories
 
@@ -9,30 +9,30 @@ HOST_AUGMENTATIONS = Table(
     {
         "resize_short": Info(
             "jaxtrain.augment.decode.sizes:resize_short",
-            "scales the shorter side to a length, or to a random one between two: scale jitter",
+            "scales the shorter side to a length, or to a random length between two (scale jitter)",
             _JITTER,
         ),
         "resize": Info(
-            "jaxtrain.augment.decode.sizes:resize", "scales to a height and a width, whatever the aspect was"
+            "jaxtrain.augment.decode.sizes:resize", "scales to a height and a width; the aspect ratio may change"
         ),
         "fit": Info(
             "jaxtrain.augment.decode.sizes:fit",
-            "scales until a height and a width are just covered, and takes the center",
+            "scales, aspect ratio kept, to just cover a height and a width, and crops the center",
         ),
         "flip_lr": Info(
             "jaxtrain.augment.decode.sizes:flip_lr",
-            "mirrors left to right with a given probability",
+            "flips left to right with a given probability",
             "Krizhevsky et al. 2012, section 4.1",
         ),
-        "center_crop": Info("jaxtrain.augment.decode.crops:center_crop", "takes the center"),
+        "center_crop": Info("jaxtrain.augment.decode.crops:center_crop", "crops the center"),
         "random_crop": Info(
             "jaxtrain.augment.decode.crops:random_crop",
-            "takes a part of fixed size at a random place",
+            "crops a fixed size at a random position",
             "Krizhevsky et al. 2012, section 4.1",
         ),
         "random_resized_crop": Info(
             "jaxtrain.augment.decode.crops:random_resized_crop",
-            "takes a part of random area and aspect, and scales it to one size",
+            "crops a random area and aspect ratio, and scales it to a fixed size",
             "Szegedy et al. 2015, Going deeper with convolutions, arXiv:1409.4842, section 6",
         ),
     },

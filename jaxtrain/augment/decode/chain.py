@@ -1,4 +1,4 @@
-"""A list of augmentations on the host as one: a function from numbers and the size of a picture to a window on it."""
+"""The composition of a list of decode transforms to one."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,41 +12,57 @@ from jaxtrain.augment.decode.window import HostAugmentation, Size, Window, compo
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """`parts` in their order; `size` is that of every result. Made by `chain`, which checks."""
+    """A composition of decode transforms; made by `chain`, which checks it.
+
+    Attributes:
+      parts: the transforms, in order.
+      size: the width and height of every result.
+    """
 
     parts: tuple[HostAugmentation, ...]
     size: Size
 
     def random(self) -> bool:
-        """Whether it draws anything."""
+        """Return whether any transform draws random numbers."""
         return any(part.random() for part in self.parts)
 
-    def window(self, draws: np.random.RandomState, size: Size) -> Window:
-        """The window on a picture of `size`; the parts take their numbers from `draws` one after the other."""
-        found = whole(size)
+    def window(self, rng: np.random.RandomState, size: Size) -> Window:
+        """Return the window on an image of `size`; the parts draw their numbers from `rng` in order."""
+        composed = whole(size)
         for part in self.parts:
-            found = compose(found, part.window(draws, found.size))
-        return found
+            composed = compose(composed, part.window(rng, composed.size))
+        return composed
 
 
 def chain(parts: Sequence[HostAugmentation]) -> Chain:
-    """`parts` as one; `ValueError` where their results are not of one size for pictures of any size."""
+    """Return the composition of `parts`.
+
+    Raises:
+      ValueError: the results would differ in size between images.
+
+    Example:
+      >>> import numpy as np, jaxtrain.augment.decode
+      >>> from jaxtrain.augment.decode.chain import chain
+      >>> parts = [jaxtrain.augment.decode.resize_short(256), jaxtrain.augment.decode.center_crop(224)]
+      >>> chain(parts).window(np.random.RandomState(0), size=(512, 512))
+      Window(left=32.0, top=32.0, width=448.0, height=448.0, size=(224, 224), mirrored=False)
+    """
     size: Size | None = None
     for part in parts:
         size = part.result(size)
     if size is None:
         raise ValueError(
-            "the images that come out of it differ in size; end it with one of random_crop(224), center_crop(224), "
-            "resize(224, 224) or the like"
+            "the resulting images would differ in size; end the transforms with random_crop(224), center_crop(224), "
+            "resize(224, 224) or another transform to a fixed size"
         )
     return Chain(tuple(parts), size)
 
 
 def evaluation_chain(training: Chain) -> Chain:
-    """What is done to validation and test images where nothing else is said, of the size of `training`.
+    """Return the default transform of validation and test images, with results of the same size as those of `training`.
 
-    It is `training` itself where that draws nothing. Otherwise the shorter side is scaled to 8/7 of the size and the
-    center taken (256 and 224, He et al. 2015), or, where height and width differ, `fit` is used.
+    It is `training` itself if that draws no random numbers. Otherwise the shorter side is scaled to 8/7 of the size and
+    the center is cropped (256 and 224, He et al. 2015). If height and width differ, it is `fit` instead.
     """
     if not training.random():
         return training

@@ -1,4 +1,4 @@
-"""Augmentations on the host that show the whole picture, or nearly so: scaling and mirroring."""
+"""Decode transforms that show the whole image, or nearly so: scaling and flips."""
 
 import dataclasses
 
@@ -16,12 +16,12 @@ class _ResizeShort(HostAugmentation):
     def random(self) -> bool:
         return self.high > self.low
 
-    def window(self, draws: np.random.RandomState, size: Size) -> Window:
-        short = int(draws.randint(self.low, self.high + 1)) if self.random() else self.low
-        return whole(size)._replace(size=_shortened(size, short))
+    def window(self, rng: np.random.RandomState, size: Size) -> Window:
+        short = int(rng.randint(self.low, self.high + 1)) if self.random() else self.low
+        return whole(size)._replace(size=_scale_shorter_side(size, short))
 
     def result(self, size: Size | None) -> Size | None:
-        return None if size is None or self.random() else _shortened(size, self.low)
+        return None if size is None or self.random() else _scale_shorter_side(size, self.low)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class _Resize(HostAugmentation):
     def random(self) -> bool:
         return False
 
-    def window(self, draws: np.random.RandomState, size: Size) -> Window:
+    def window(self, rng: np.random.RandomState, size: Size) -> Window:
         return whole(size)._replace(size=self.size)
 
     def result(self, size: Size | None) -> Size:
@@ -45,14 +45,14 @@ class _Fit(HostAugmentation):
     def random(self) -> bool:
         return False
 
-    def window(self, draws: np.random.RandomState, size: Size) -> Window:
-        # The same numbers in the same order as ImageOps.fit, by which images are made equal when they are loaded.
+    def window(self, rng: np.random.RandomState, size: Size) -> Window:
+        # The same arithmetic in the same order as ImageOps.fit, which scales images when they are loaded into memory.
         width, height = float(size[0]), float(size[1])
-        here, there = size[0] / size[1], self.size[0] / self.size[1]
-        if here > there:
-            width = there * height
-        elif here < there:
-            height = width / there
+        aspect, target = size[0] / size[1], self.size[0] / self.size[1]
+        if aspect > target:
+            width = target * height
+        elif aspect < target:
+            height = width / target
         return Window((size[0] - width) * 0.5, (size[1] - height) * 0.5, width, height, self.size)
 
     def result(self, size: Size | None) -> Size:
@@ -66,42 +66,75 @@ class _Flip(HostAugmentation):
     def random(self) -> bool:
         return 0 < self.probability < 1
 
-    def window(self, draws: np.random.RandomState, size: Size) -> Window:
-        return whole(size)._replace(mirrored=bool(draws.random_sample() < self.probability))
+    def window(self, rng: np.random.RandomState, size: Size) -> Window:
+        return whole(size)._replace(mirrored=bool(rng.random_sample() < self.probability))
 
     def result(self, size: Size | None) -> Size | None:
         return size
 
 
 def resize_short(size: Side, high: Side | None = None) -> HostAugmentation:
-    """Scales, aspect kept, until the shorter side is of `size` pixels, or of a number drawn from [size, high].
+    """Scale, with the aspect ratio kept, until the shorter side has `size` pixels, or a number drawn from [size, high].
 
-    The longer side is rounded down, as torchvision does. Simonyan & Zisserman 2015, section 3.1, and He et al. 2015
-    draw from [256, 480] and take a random crop of 224.
+    The longer side is rounded down, as in torchvision. Simonyan & Zisserman 2015, section 3.1, and He et al. 2015 draw
+    from [256, 480] and take a random crop of 224.
+
+    Args:
+      size: the shorter side in pixels, or the lower bound of the draw.
+      high: the upper bound of the draw; None for a fixed size.
+
+    Example:
+      >>> import numpy as np, jaxtrain.augment.decode
+      >>> from PIL import Image
+      >>> transform = jaxtrain.augment.decode.resize_short(256)
+      >>> transform(np.random.RandomState(0), Image.new("RGB", (500, 375))).size
+      (320, 224)
     """
     if high is not None and high < size:
-        raise ValueError(f"resize_short goes from {size} to {high}; write the lower bound first")
+        raise ValueError(f"size={size} is above high={high}; write the lower bound first")
     return _ResizeShort(size, size if high is None else high)
 
 
 def resize(height: Side, width: Side) -> HostAugmentation:
-    """Scales to `height` and `width`; the aspect changes where it has to."""
+    """Scale to `height` and `width`; the aspect ratio may change.
+
+    Example:
+      >>> import numpy as np, jaxtrain.augment.decode
+      >>> from PIL import Image
+      >>> transform = jaxtrain.augment.decode.resize(height=224, width=320)
+      >>> transform(np.random.RandomState(0), Image.new("RGB", (500, 375))).size
+      (341, 256)
+    """
     return _Resize((width, height))
 
 
 def fit(height: Side, width: Side) -> HostAugmentation:
-    """Scales, aspect kept, until `height` and `width` are just covered, and cuts what stands over off evenly.
+    """Scale, with the aspect ratio kept, until `height` and `width` are just covered, and crop the rest evenly.
 
-    It is what data sets held in memory do to their images when they are loaded.
+    Data sets in memory do this to their images when they are loaded.
+
+    Example:
+      >>> import numpy as np, jaxtrain.augment.decode
+      >>> jaxtrain.augment.decode.fit(height=224, width=224).window(np.random.RandomState(0), size=(500, 375))
+      Window(left=62.5, top=0.0, width=375.0, height=375.0, size=(224, 224), mirrored=False)
     """
     return _Fit((width, height))
 
 
 def flip_lr(p: Probability = 0.5) -> HostAugmentation:
-    """Mirrors left to right with probability `p`."""
+    """Flip left to right with probability `p`.
+
+    Example:
+      >>> import numpy as np, jaxtrain.augment.decode
+      >>> from PIL import Image
+      >>> image = Image.fromarray(np.array([[1, 2, 3]], np.uint8))
+      >>> np.asarray(jaxtrain.augment.decode.flip_lr(p=1.0)(np.random.RandomState(0), image)).tolist()
+      [[3, 2, 1]]
+    """
     return _Flip(p)
 
 
-def _shortened(size: Size, short: int) -> Size:
+def _scale_shorter_side(size: Size, short: int) -> Size:
+    """Return `size` scaled to the shorter side `short`; the longer side is rounded down."""
     width, height = size
     return (short, short * height // width) if width <= height else (short * width // height, short)

@@ -1,7 +1,7 @@
-"""What every augmentation on the host is: a window on the picture, drawn from its size before it is decoded.
+"""The base class of decode transforms: each draws a window on the image, from the image's size, before it is decoded.
 
-A list of them is one window again, so a picture is resampled once, however long the list, and what is not seen is not
-computed.
+A list of transforms composes to one window. An image is therefore resampled once, however long the list, and pixels
+outside of the window are not computed.
 """
 
 import abc
@@ -16,14 +16,21 @@ Size = tuple[int, int]
 """Width and height in pixels, in Pillow's order."""
 
 _REDUCTIONS = (8, 4, 2)
+"""The factors by which a JPEG can be decoded smaller."""
 _GAP = 2
+"""The smallest factor between the decoded and the final resolution, Pillow's `reducing_gap`."""
 
 
 class Window(NamedTuple):
-    """A part of a picture, and the size to which it is brought.
+    """A part of an image, and the size to which it is scaled.
 
-    `left`, `top`, `width` and `height` are in pixels of the picture and may be broken; `size` is the result's;
-    `mirrored` turns the result left to right.
+    Attributes:
+      left: left edge in pixels of the image; may be fractional.
+      top: top edge in pixels of the image; may be fractional.
+      width: width in pixels of the image; may be fractional.
+      height: height in pixels of the image; may be fractional.
+      size: width and height of the result.
+      mirrored: whether the result is flipped left to right.
     """
 
     left: float
@@ -35,32 +42,32 @@ class Window(NamedTuple):
 
 
 class HostAugmentation(abc.ABC):
-    """An augmentation with its options; `window` is the draw, `show` its use."""
+    """A decode transform with its options: `window` draws, and `show` applies the window."""
 
     def random(self) -> bool:
-        """Whether it draws anything."""
+        """Return whether the transform draws random numbers."""
         return True
 
     @abc.abstractmethod
-    def window(self, draws: np.random.RandomState, size: Size) -> Window:
-        """The window on a picture of `size`; pure but for the numbers that it takes from `draws`."""
+    def window(self, rng: np.random.RandomState, size: Size) -> Window:
+        """Return the window on an image of `size`; it depends only on `size` and on the numbers drawn from `rng`."""
 
     @abc.abstractmethod
     def result(self, size: Size | None) -> Size | None:
-        """The size of what it gives, for pictures of `size`; None where that differs from picture to picture."""
+        """Return the size of the results for images of `size`, or None if it differs between images."""
 
-    def __call__(self, draws: np.random.RandomState, image: "Image.Image") -> "Image.Image":
-        """The augmented `image`."""
-        return show(image, self.window(draws, image.size))
+    def __call__(self, rng: np.random.RandomState, image: "Image.Image") -> "Image.Image":
+        """Return the transformed `image`."""
+        return show(image, self.window(rng, image.size))
 
 
 def whole(size: Size) -> Window:
-    """All of a picture, as it is."""
+    """Return the window of the whole image at its own size."""
     return Window(0, 0, *size, size)
 
 
 def compose(first: Window, second: Window) -> Window:
-    """`second`, a window on what `first` shows, as a window on the picture behind both."""
+    """Return the window on the original image that shows what `second` shows of the result of `first`."""
     across, down = first.width / first.size[0], first.height / first.size[1]
     left = first.size[0] - second.left - second.width if first.mirrored else second.left
     return Window(
@@ -74,14 +81,14 @@ def compose(first: Window, second: Window) -> Window:
 
 
 def show(image: "Image.Image", window: Window, size: Size | None = None) -> "Image.Image":
-    """What `window` shows of `image`, bilinear, antialiased where it shrinks.
+    """Return the part of `image` in `window`, scaled to its size: bilinear, antialiased where it shrinks.
 
-    The pixels beside the window take part at its edges, as they do when the whole picture is resampled and then cut.
+    Pixels next to the window contribute at its edges, as if the whole image were resampled and then cropped.
 
     Args:
-      image: the picture, decoded at its own size or a smaller one.
-      window: in pixels of the picture at its own size.
-      size: its own size; that of `image` for None.
+      image: the image, decoded at its original size or a smaller one.
+      window: the window, in pixels of the original size.
+      size: the original size; None for the size of `image`.
     """
     from PIL import Image
 
@@ -99,10 +106,10 @@ def show(image: "Image.Image", window: Window, size: Size | None = None) -> "Ima
 
 
 def reduction(window: Window) -> int:
-    """How many times smaller, 1, 2, 4 or 8, a JPEG may be decoded for `window`, which its format can do at less cost.
+    """Return the factor, 1, 2, 4 or 8, by which a JPEG may be decoded smaller for `window`, which costs less.
 
-    At least twice the resolution of the result is left, so that the resampling that follows decides what it looks like
-    (Pillow's `reducing_gap` of 2).
+    The decoded window has at least twice the resolution of the result, so that the resampling that follows determines
+    how it looks (Pillow's `reducing_gap` of 2).
     """
     spare = min(window.width / window.size[0], window.height / window.size[1])
     return next((factor for factor in _REDUCTIONS if spare >= _GAP * factor), 1)

@@ -1,4 +1,4 @@
-"""What joins the examples of a batch, or makes probabilities of their labels: mixup, CutMix, label smoothing."""
+"""Transforms of a batch with label probabilities: mixup, CutMix and label smoothing."""
 
 from jaxtrain.registry import Info, Table, publish_factories
 
@@ -10,25 +10,25 @@ MIXINGS = Table(
     {
         "mixup": Info(
             "jaxtrain.augment.mixing.images:mixup",
-            "averages each image with another of the batch, and their labels with the same weights",
+            "averages each image with another one of the batch, and their labels with the same weights",
             _MIXUP,
             needs="two examples",
         ),
         "cutmix": Info(
             "jaxtrain.augment.mixing.images:cutmix",
-            "puts a rectangle of another image of the batch into each; labels weigh as much as areas",
+            "pastes a rectangle of another image into each image; labels are weighted by area",
             _CUTMIX,
             needs="two examples",
         ),
         "mixup_or_cutmix": Info(
             "jaxtrain.augment.mixing.images:mixup_or_cutmix",
-            "one of the two, drawn for each batch",
+            "applies mixup or CutMix, drawn for each batch or example",
             f"{_MIXUP}; {_CUTMIX}; together: Touvron et al. 2021, DeiT, arXiv:2012.12877",
             needs="two examples",
         ),
         "label_smoothing": Info(
             "jaxtrain.augment.mixing.labels:label_smoothing",
-            "gives a share of each label to all classes alike; the share may follow a schedule",
+            "spreads a share of each label evenly over all classes; the share may follow a schedule",
             "Szegedy et al. 2016, Rethinking the Inception architecture, arXiv:1512.00567, section 7",
         ),
     },

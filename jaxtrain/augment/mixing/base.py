@@ -1,4 +1,4 @@
-"""What a mixing is: a function of a batch with probabilities for labels, of the step, and of an explicit key."""
+"""The type of a mixing: a function of a key, the step, and a batch with label probabilities."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -10,39 +10,56 @@ from jaxtrain.annotations import Component, Interval
 
 
 class Soft(NamedTuple):
-    """A batch with soft labels: `images` f[N, H, W, C] and `targets` f32[N, K], probabilities of the classes."""
+    """A batch with soft labels.
+
+    Attributes:
+      images: f[N, H, W, C].
+      targets: f32[N, K], class probabilities.
+    """
 
     images: jax.Array
     targets: jax.Array
 
 
 Mixing = Callable[[jax.Array, jax.Array, Soft], Soft]
-"""`(key, step int32[], batch) -> batch`; shapes and dtypes are kept, and so is the sum of an example's targets."""
+"""A function `(key, step int32[], batch) -> batch` that keeps shapes, dtypes and the sum of each example's targets."""
 
 Scheduled = float | Callable[[Any], Any]
 ScheduledProbability = Annotated[Scheduled, Interval(least=0, most=1), Component("schedule")]
-"""A probability, or a schedule of them."""
+"""A probability, or a schedule of probabilities."""
 ScheduledShare = Annotated[Scheduled, Interval(least=0, below=1), Component("schedule")]
-"""A number in [0, 1), or a schedule of them."""
+"""A number in [0, 1), or a schedule of such numbers."""
 
 
 def at(value: Scheduled, step: jax.Array, until: int | None) -> jax.Array:
-    """f32[], the value at a step; 0 from step `until` on."""
+    """Return the value f32[] at a step; 0 from step `until` on."""
     number = jnp.asarray(value(step) if callable(value) else value).astype(jnp.float32)
     return number if until is None else jnp.where(step < until, number, 0)
 
 
 def mixings(steps: Sequence[Mixing], num_classes: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """`steps` in order as one function of a batch with class numbers.
+    """Return a function that applies `steps` in order to a batch with integer labels.
+
+    Args:
+      steps: the mixings.
+      num_classes: the number of classes.
 
     Returns:
       `(key, step, images f[N, H, W, C], labels int[N]) -> (images, probabilities f32[N, num_classes])`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain.augment.mixing
+      >>> from jaxtrain.augment.mixing.base import mixings
+      >>> mix = mixings([jaxtrain.augment.mixing.label_smoothing(0.5)], num_classes=2)
+      >>> images, targets = mix(jax.random.key(0), jnp.int32(0), jnp.zeros((2, 4, 4, 3)), jnp.array([0, 1]))
+      >>> targets.tolist()
+      [[0.75, 0.25], [0.25, 0.75]]
     """
 
     def mix(key: jax.Array, step: jax.Array, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         batch = Soft(images, jax.nn.one_hot(labels, num_classes, dtype=jnp.float32))
-        for place, one in enumerate(steps):
-            batch = one(jax.random.fold_in(key, place), step, batch)
+        for index, mixing in enumerate(steps):
+            batch = mixing(jax.random.fold_in(key, index), step, batch)
         return batch
 
     return mix

@@ -1,6 +1,7 @@
-"""Mixup and CutMix: each image with a part of the one before it in the batch, each label with its share.
+"""Mixup and CutMix: combinations of each image and label with those of the previous example in the batch.
 
-The order of a batch is random, so the neighbor is as good as a partner drawn anew, and no image goes to a far device.
+The order of a batch is random, so the neighbor is as good as a partner drawn at random, and images move only to a
+neighboring device.
 """
 
 from collections.abc import Callable
@@ -15,21 +16,26 @@ from jaxtrain.augment.occlusion import erase_given
 from jaxtrain.random import draw_by_example
 
 Per = Literal["batch", "example"]
-"""Whether all pairs of a batch share the draw, as the papers have it, or each has its own."""
+"""The scope of a draw: all pairs of a batch, as in the papers, or each pair."""
 
 
 class Weights(NamedTuple):
-    """What stays of an example: `pixels` f32[H or 1, W or 1, 1] of each pixel, and `share` f32[] of its label."""
+    """The weights of an example in its mixture.
+
+    Attributes:
+      pixels: f32[H or 1, W or 1, 1], the weight of each pixel.
+      share: f32[], the weight of the label.
+    """
 
     pixels: jax.Array
     share: jax.Array
 
 
 def mix_given(weights: Weights, batch: Soft) -> Soft:
-    """The mixture of each example with the one before it, the first with the last.
+    """Mix each example with the one before it, and the first with the last.
 
     Args:
-      weights: with a first axis of N, or of 1 for all examples alike.
+      weights: the weights, with a first axis of N, or of 1 for equal weights in all examples.
       batch: N examples.
     """
     images, targets = batch
@@ -42,21 +48,22 @@ def mix_given(weights: Weights, batch: Soft) -> Soft:
 
 
 def mixup_weights(share: jax.Array) -> Weights:
-    """`share` f32[] of every pixel."""
+    """Return the weight `share` f32[] for every pixel and for the label."""
     return Weights(share.reshape(1, 1, 1), share)
 
 
 def cutmix_weights(share: jax.Array, center: jax.Array, height: int, width: int) -> Weights:
-    """1 outside a rectangle and 0 inside, where the other image shows; the label weighs what is left of the area.
+    """Return the weights of CutMix: 1 outside a rectangle, and 0 inside, where the other image shows.
 
-    The rectangle has sqrt(1 - share) of the image's sides, rounded down to whole pixels and to even ones, and is cut
-    off where it reaches beyond them (Yun et al. 2019, equation 2 and the authors' code).
+    The weight of the label is the remaining area. The rectangle's sides are sqrt(1 - share) of the image's, rounded
+    down to even numbers of pixels. The rectangle is clipped to the image (Yun et al. 2019, equation 2 and the authors'
+    code).
 
     Args:
-      share: f32[], what is to stay of the image.
+      share: f32[], the share of the image to keep.
       center: int32[2], row and column.
-      height: of the images.
-      width: of the images.
+      height: the images' height.
+      width: the images' width.
     """
     root = jnp.sqrt(1 - share)
     half_rows, half_columns = ((side * root).astype(jnp.int32) // 2 for side in (height, width))
@@ -66,7 +73,7 @@ def cutmix_weights(share: jax.Array, center: jax.Array, height: int, width: int)
 
 
 def draw_share(key: jax.Array, alpha: float) -> jax.Array:
-    """f32[] of a Beta(alpha, alpha) distribution."""
+    """Draw f32[] from a Beta(alpha, alpha) distribution."""
     if alpha == 1:
         return jax.random.uniform(key, (), jnp.float32)
     number = jnp.float32(alpha)
@@ -74,43 +81,67 @@ def draw_share(key: jax.Array, alpha: float) -> jax.Array:
 
 
 def draw_mixup(key: jax.Array, alpha: float) -> Weights:
-    """The weights of mixup."""
+    """Draw the weights of mixup."""
     return mixup_weights(draw_share(key, alpha))
 
 
 def draw_cutmix(key: jax.Array, alpha: float, height: int, width: int) -> Weights:
-    """The weights of CutMix, with a center drawn among all pixels."""
-    size, place = jax.random.split(key)
-    center = jax.random.randint(place, (2,), 0, jnp.array([height, width], jnp.int32), jnp.int32)
-    return cutmix_weights(draw_share(size, alpha), center, height, width)
+    """Draw the weights of CutMix, with a center drawn from all pixels."""
+    share_key, center_key = jax.random.split(key)
+    center = jax.random.randint(center_key, (2,), 0, jnp.array([height, width], jnp.int32), jnp.int32)
+    return cutmix_weights(draw_share(share_key, alpha), center, height, width)
 
 
 def mixup(
     alpha: PositiveFloat = 0.2, probability: ScheduledProbability = 1.0, until: Steps | None = None, per: Per = "batch"
 ) -> Mixing:
-    """Averages each image and label with another's: x = w x1 + (1 - w) x2, w drawn from Beta(alpha, alpha).
+    """Average each image and label with another one: x = w x1 + (1 - w) x2, with w drawn from Beta(alpha, alpha).
 
     Args:
-      alpha: 0.2 for ImageNet and 1 for CIFAR in the paper; small ones leave most images nearly as they are.
-      probability: of doing it.
-      until: the step from which on it is not done.
-      per: what a draw is for.
+      alpha: the parameter of the distribution, in the paper 0.2 for ImageNet and 1 for CIFAR; small values leave most
+        images nearly unchanged.
+      probability: the probability of applying it.
+      until: the step from which on it is off; None for never.
+      per: whether a draw is for the whole batch ("batch") or for each example ("example").
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain.augment.mixing
+      >>> from jaxtrain.augment.mixing.base import Soft
+      >>> batch = Soft(images=jnp.zeros((2, 4, 6, 1)).at[1].set(1), targets=jnp.eye(2))
+      >>> mix = jax.jit(jaxtrain.augment.mixing.mixup(alpha=1.0))
+      >>> mixed = mix(jax.random.key(1), jnp.int32(0), batch)
+      >>> [round(float(p), 2) for p in mixed.targets[0]]
+      [0.67, 0.33]
     """
-    return _mixing(lambda key, height, width: draw_mixup(key, alpha), probability, until, per)
+    return _make_mixing(lambda key, height, width: draw_mixup(key, alpha), probability, until, per)
 
 
 def cutmix(
     alpha: PositiveFloat = 1.0, probability: ScheduledProbability = 1.0, until: Steps | None = None, per: Per = "batch"
 ) -> Mixing:
-    """Puts a rectangle of another image into each, of an area 1 - w with w drawn from Beta(alpha, alpha).
+    """Paste a rectangle of another image into each image, of area 1 - w with w drawn from Beta(alpha, alpha).
 
     Args:
-      alpha: 1 in the paper: all areas alike.
-      probability: of doing it; 1 for ImageNet and 0.5 for CIFAR in the authors' code.
-      until: the step from which on it is not done.
-      per: what a draw is for.
+      alpha: the parameter of the distribution; 1 in the paper, where all areas are equally likely.
+      probability: the probability of applying it; 1 for ImageNet and 0.5 for CIFAR in the authors' code.
+      until: the step from which on it is off; None for never.
+      per: whether a draw is for the whole batch ("batch") or for each example ("example").
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain.augment.mixing
+      >>> from jaxtrain.augment.mixing.base import Soft
+      >>> batch = Soft(images=jnp.zeros((2, 4, 6, 1)).at[1].set(1), targets=jnp.eye(2))
+      >>> mix = jax.jit(jaxtrain.augment.mixing.cutmix())
+      >>> mixed = mix(jax.random.key(4), jnp.int32(0), batch)
+      >>> print(mixed.images[0, ..., 0])
+      [[0. 0. 0. 0. 0. 0.]
+       [0. 0. 0. 0. 0. 0.]
+       [0. 1. 1. 1. 1. 0.]
+       [0. 1. 1. 1. 1. 0.]]
+      >>> [round(float(p), 2) for p in mixed.targets[0]]
+      [0.4, 0.6]
     """
-    return _mixing(lambda key, height, width: draw_cutmix(key, alpha, height, width), probability, until, per)
+    return _make_mixing(lambda key, height, width: draw_cutmix(key, alpha, height, width), probability, until, per)
 
 
 def mixup_or_cutmix(
@@ -121,41 +152,50 @@ def mixup_or_cutmix(
     until: Steps | None = None,
     per: Per = "batch",
 ) -> Mixing:
-    """Mixup or CutMix, one of them for each draw.
+    """Apply mixup or CutMix, chosen by each draw.
 
     Args:
-      mixup_alpha: see `mixup`.
-      cutmix_alpha: see `cutmix`.
-      cutmix_share: how often it is CutMix.
-      probability: of doing either.
-      until: the step from which on neither is done.
-      per: what a draw is for.
+      mixup_alpha: the alpha of `mixup`.
+      cutmix_alpha: the alpha of `cutmix`.
+      cutmix_share: the probability of CutMix when either is applied.
+      probability: the probability of applying either.
+      until: the step from which on both are off; None for never.
+      per: whether a draw is for the whole batch ("batch") or for each example ("example").
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain.augment.mixing
+      >>> from jaxtrain.augment.mixing.base import Soft
+      >>> batch = Soft(images=jnp.zeros((2, 4, 6, 1)).at[1].set(1), targets=jnp.eye(2))
+      >>> mix = jax.jit(jaxtrain.augment.mixing.mixup_or_cutmix(mixup_alpha=1.0, cutmix_share=0.5))
+      >>> mixed = mix(jax.random.key(2), jnp.int32(0), batch)
+      >>> [round(float(p), 2) for p in mixed.targets[0]]
+      [0.64, 0.36]
     """
 
     def draw(key: jax.Array, height: int, width: int) -> Weights:
-        which, averaging, cutting = jax.random.split(key, 3)
-        cut, averaged = draw_cutmix(cutting, cutmix_alpha, height, width), draw_mixup(averaging, mixup_alpha)
-        chosen = jax.random.bernoulli(which, cutmix_share)
-        return Weights(*(jnp.where(chosen, a, b) for a, b in zip(cut, averaged, strict=True)))
+        choice_key, mixup_key, cutmix_key = jax.random.split(key, 3)
+        cut, average = draw_cutmix(cutmix_key, cutmix_alpha, height, width), draw_mixup(mixup_key, mixup_alpha)
+        use_cutmix = jax.random.bernoulli(choice_key, cutmix_share)
+        return Weights(*(jnp.where(use_cutmix, a, b) for a, b in zip(cut, average, strict=True)))
 
-    return _mixing(draw, probability, until, per)
+    return _make_mixing(draw, probability, until, per)
 
 
-def _mixing(
+def _make_mixing(
     draw: Callable[[jax.Array, int, int], Weights], probability: Scheduled, until: int | None, per: Per
 ) -> Mixing:
-    """`draw(key, height, width)` for each pair or for all, and with a probability."""
+    """Return a mixing with the weights `draw(key, height, width)` for each pair or for all, with a probability."""
 
     def mix(key: jax.Array, step: jax.Array, batch: Soft) -> Soft:
-        chance = at(probability, step, until)
+        current_probability = at(probability, step, until)
 
-        def weights(own: jax.Array) -> Weights:
-            coin, rest = jax.random.split(own)
-            applied = jax.random.bernoulli(coin, chance)
+        def draw_weights(key: jax.Array) -> Weights:
+            coin, rest = jax.random.split(key)
+            applied = jax.random.bernoulli(coin, current_probability)
             return Weights(*(jnp.where(applied, weight, 1) for weight in draw(rest, *batch.images.shape[1:3])))
 
         if per == "example":
-            return mix_given(draw_by_example(weights, key, batch.images), batch)
-        return mix_given(Weights(*(weight[None] for weight in weights(key))), batch)
+            return mix_given(draw_by_example(draw_weights, key, batch.images), batch)
+        return mix_given(Weights(*(weight[None] for weight in draw_weights(key))), batch)
 
     return mix

@@ -1,4 +1,4 @@
-"""Label smoothing as a part of the batch, where it can follow a schedule and end before the run does."""
+"""Label smoothing of a batch, which can follow a schedule and end before the run does."""
 
 import jax
 
@@ -7,19 +7,27 @@ from jaxtrain.augment.mixing.base import Mixing, ScheduledShare, Soft, at
 
 
 def label_smoothing(share: ScheduledShare = 0.1, until: Steps | None = None) -> Mixing:
-    """Takes `share` of each label's probability and gives it to all K classes alike.
+    """Take `share` of each label's probability and spread it evenly over all K classes.
 
-    A loss has the same as an option of its own, `cross_entropy(label_smoothing=0.1)`; the losses in evaluation, which
-    see labels as they are, then have it too.
+    The option of a loss, `cross_entropy(label_smoothing=0.1)`, does the same; but then the losses of evaluation have it
+    too. Here, evaluation uses the original labels.
 
     Args:
-      share: what is taken.
-      until: the step from which on nothing is.
+      share: the share of the probability.
+      until: the step from which on it is off; None for never.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxtrain.augment.mixing
+      >>> from jaxtrain.augment.mixing.base import Soft
+      >>> batch = Soft(images=jnp.zeros((1, 4, 4, 3)), targets=jnp.array([[1.0, 0.0]]))
+      >>> smooth = jaxtrain.augment.mixing.label_smoothing(0.5, until=100)
+      >>> [smooth(jax.random.key(0), jnp.int32(step), batch).targets.tolist() for step in (0, 100)]
+      [[[0.75, 0.25]], [[1.0, 0.0]]]
     """
 
     def mix(key: jax.Array, step: jax.Array, batch: Soft) -> Soft:
         del key
-        taken = at(share, step, until)
-        return Soft(batch.images, (1 - taken) * batch.targets + taken / batch.targets.shape[-1])
+        current_share = at(share, step, until)
+        return Soft(batch.images, (1 - current_share) * batch.targets + current_share / batch.targets.shape[-1])
 
     return mix
