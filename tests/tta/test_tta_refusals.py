@@ -38,7 +38,11 @@ VIT = "vit(patch=2, width=4, depth=1, heads=1, mlp_width=4)"
     ("views", "changes", "says"),
     [
         ("ten_crop(5)", {}, ["ten_crop: a crop of 5x5 does not fit in an image of 4x4"]),
-        ("ten_crop(3)", {}, [FLAT, "(9, 8)", "(16, 8)", "multi_scale(scales=[...], size=4)", "dense also accepts larger images"]),
+        (
+            "ten_crop(3)",
+            {},
+            [FLAT, "(9, 8)", "(16, 8)", "multi_scale(scales=[...], size=4)", "dense also accepts larger images"],
+        ),
         ("multi_scale", {}, ["does not accept views of 224x224 from multi_scale"]),
         ("multi_scale(scales=[])", {}, ["multi_scale", "scales=[] must contain at least one size"]),
         ("dense(scales=[3])", {}, ["views of 3x3 from dense: fc1 needs a feature map of at least 4x4"]),
@@ -48,7 +52,11 @@ VIT = "vit(patch=2, width=4, depth=1, heads=1, mlp_width=4)"
             {},
             ["draws: layers=pooling draws only in fractional pooling, which MLP lacks; set layers=all"],
         ),
-        ("augmented(2)", {"data": tiny_config().data.replace(augment=())}, ["all 2 views would be the same; set augment"]),
+        (
+            "augmented(2)",
+            {"data": tiny_config().data.replace(augment=())},
+            ["all 2 views would be the same; set augment"],
+        ),
         ("augmented(2, 'cutout(16)')", {}, ["augmented: a square of 16 can hide an image of 4x4"]),
         ("dense(scales=[8])", {"model": VIT}, ["for images of 4x4 does not accept views of 8x8", "positions"]),
     ],
