@@ -112,7 +112,7 @@ def saturation(strength: Strength = 0.4, probability: Probability = 1.0) -> Augm
       >>> image = jnp.array([200, 100, 100], jnp.uint8).reshape(1, 1, 3)  # one RGB pixel
       >>> augment = jaxtrain.augment.saturation(strength=(0.0, 0.0))
       >>> jax.jit(augment)(jax.random.key(0), image)[0, 0].tolist()
-      [100, 200, 200]
+      [130, 130, 130]
     """
     bounds = about_one(strength, "strength")
     return sometimes(probability, lambda key, image: saturation_given(uniform(key, bounds), image))
@@ -130,7 +130,7 @@ def hue(turns: Turns = 0.1, probability: Probability = 1.0) -> Augmentation:
       >>> image = jnp.array([200, 100, 100], jnp.uint8).reshape(1, 1, 3)  # one RGB pixel
       >>> augment = jaxtrain.augment.hue(turns=(0.5, 0.5))
       >>> jax.jit(augment)(jax.random.key(0), image)[0, 0].tolist()
-      [130, 130, 130]
+      [100, 200, 200]
     """
     bounds = both_ways(turns, "turns")
     return sometimes(probability, lambda key, image: hue_given(uniform(key, bounds), image))

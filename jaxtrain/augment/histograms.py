@@ -46,7 +46,7 @@ def looked_up(table: jax.Array, image: jax.Array) -> jax.Array:
     channels = image.shape[2]
     channel = jnp.arange(channels, dtype=jnp.int32).reshape(1, 1, channels)
     # XLA does not fuse a scatter, so the table is computed once. Otherwise a CPU computes it again for each value that
-    # is looked up, and a policy operation takes 20 ms for 128 images of 32x32 instead of 12.
+    # is looked up: a policy operation then takes 20 ms for 128 images of 32x32, instead of 12.
     every = jnp.arange(channels * 256, dtype=jnp.int32)
     zeros = jnp.zeros(channels * 256, table.dtype)
     written = zeros.at[every].set(

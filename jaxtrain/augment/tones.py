@@ -70,7 +70,7 @@ def gamma(exponents: Ratios = (0.8, 1.25), probability: Probability = 1.0) -> Au
       >>> image = jnp.array([0, 64, 255], jnp.uint8).reshape(1, 3, 1)
       >>> augment = jaxtrain.augment.gamma(exponents=(2.0, 2.0))
       >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
-      [0, 51, 255]
+      [0, 16, 255]
     """
     bounds = ordered(exponents, "exponents")
     return sometimes(probability, lambda key, image: gamma_given(log_uniform(key, bounds), image))
@@ -88,7 +88,7 @@ def solarize(threshold: Probability = 0.5, probability: Probability = 0.5) -> Au
       >>> image = jnp.array([100, 150, 255], jnp.uint8).reshape(1, 3, 1)
       >>> augment = jaxtrain.augment.solarize(threshold=0.5, probability=1.0)
       >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
-      [0, 16, 255]
+      [100, 105, 0]
     """
     return sometimes(probability, lambda _, image: solarize_given(jnp.float32(threshold), image))
 
@@ -105,7 +105,7 @@ def posterize(bits: Bits = 4, probability: Probability = 0.5) -> Augmentation:
       >>> image = jnp.array([60, 100, 200], jnp.uint8).reshape(1, 3, 1)
       >>> augment = jaxtrain.augment.posterize(bits=2, probability=1.0)
       >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
-      [255, 155, 0]
+      [0, 64, 192]
     """
     return sometimes(probability, lambda _, image: posterize_given(jnp.int32(bits), image))
 
@@ -121,7 +121,7 @@ def invert(probability: Probability = 0.5) -> Augmentation:
       >>> image = jnp.array([0, 100, 255], jnp.uint8).reshape(1, 3, 1)
       >>> augment = jaxtrain.augment.invert(probability=1.0)
       >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
-      [0, 64, 192]
+      [255, 155, 0]
     """
     return sometimes(probability, lambda _, image: invert_given(image))
 
@@ -137,7 +137,7 @@ def autocontrast(probability: Probability = 0.5) -> Augmentation:
       >>> image = jnp.array([100, 120, 200], jnp.uint8).reshape(1, 3, 1)
       >>> augment = jaxtrain.augment.autocontrast(probability=1.0)
       >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
-      [100, 105, 0]
+      [0, 51, 255]
     """
     return sometimes(probability, lambda _, image: autocontrast_given(image))
 

@@ -88,7 +88,7 @@ def resize_short(size: Side, high: Side | None = None) -> HostAugmentation:
       >>> from PIL import Image
       >>> transform = jaxtrain.augment.decode.resize_short(256)
       >>> transform(np.random.RandomState(0), Image.new("RGB", (500, 375))).size
-      (320, 224)
+      (341, 256)
     """
     if high is not None and high < size:
         raise ValueError(f"size={size} is above high={high}; write the lower bound first")
@@ -103,7 +103,7 @@ def resize(height: Side, width: Side) -> HostAugmentation:
       >>> from PIL import Image
       >>> transform = jaxtrain.augment.decode.resize(height=224, width=320)
       >>> transform(np.random.RandomState(0), Image.new("RGB", (500, 375))).size
-      (341, 256)
+      (320, 224)
     """
     return _Resize((width, height))
 

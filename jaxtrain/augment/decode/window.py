@@ -108,8 +108,8 @@ def show(image: "Image.Image", window: Window, size: Size | None = None) -> "Ima
 def reduction(window: Window) -> int:
     """Return the factor, 1, 2, 4 or 8, by which a JPEG may be decoded smaller for `window`, which costs less.
 
-    The decoded window has at least twice the resolution of the result, so that the resampling that follows determines
-    how it looks (Pillow's `reducing_gap` of 2).
+    The decoded window has at least twice the resolution of the result (Pillow's `reducing_gap` of 2). The resampling
+    that follows then determines how it looks.
     """
     spare = min(window.width / window.size[0], window.height / window.size[1])
     return next((factor for factor in _REDUCTIONS if spare >= _GAP * factor), 1)

@@ -1,7 +1,7 @@
 """Mixup and CutMix: combinations of each image and label with those of the previous example in the batch.
 
-The order of a batch is random, so the neighbor is as good as a partner drawn at random, and images move only to a
-neighboring device.
+The order of a batch is random, so the neighbor is as good as a partner drawn at random. No image moves to a distant
+device.
 """
 
 from collections.abc import Callable
@@ -111,7 +111,7 @@ def mixup(
       >>> mix = jax.jit(jaxtrain.augment.mixing.mixup(alpha=1.0))
       >>> mixed = mix(jax.random.key(1), jnp.int32(0), batch)
       >>> [round(float(p), 2) for p in mixed.targets[0]]
-      [0.67, 0.33]
+      [0.4, 0.6]
     """
     return _make_mixing(lambda key, height, width: draw_mixup(key, alpha), probability, until, per)
 
@@ -139,7 +139,7 @@ def cutmix(
        [0. 1. 1. 1. 1. 0.]
        [0. 1. 1. 1. 1. 0.]]
       >>> [round(float(p), 2) for p in mixed.targets[0]]
-      [0.4, 0.6]
+      [0.67, 0.33]
     """
     return _make_mixing(lambda key, height, width: draw_cutmix(key, alpha, height, width), probability, until, per)
 
