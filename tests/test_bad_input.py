@@ -193,7 +193,7 @@ WRITING = (
     override("option-missing", "optimizer=sgd", "optimizer.learning_rate: ", "no default"),
     override("option-missing-nested", "optimizer.learning_rate=cosine", "optimizer.learning_rate.peak: "),
     override("option-missing-of-data", "data.dataset=npz", "data.dataset.file: "),
-    override("too-many-unnamed", "optimizer=sgd(0.1, 0.9)", "error: optimizer: ", "2 unnamed"),
+    override("too-many-unnamed", "optimizer=sgd(0.1, 0.9)", "error: optimizer: ", "2 positional"),
     override("expression", "model=mlp(widths=[4 * 2])"),
     override("call-of-call", "model=mlp()()"),
     override("two-stars", "model=mlp(**options)"),
@@ -220,8 +220,8 @@ TOGETHER = (
     override("rule-uncovered", "parameters.frozen=[('fc1', 1)]", "parameters.frozen: ", "'logits/bias'"),
     override("all-frozen", "parameters.frozen=[('.*', 1)]"),
     override("half-frozen", "parameters.frozen=[('fc1', 0.5), ('.*', 0)]"),
-    override("devices-too-many", "devices=9", "error: devices: 9 devices", "has 8"),
-    override("batch-not-divisible", "devices=3", "data.batch_size: 16 examples", "15 or 18"),
+    override("devices-too-many", "devices=9", "error: devices: 9 devices", "only 8"),
+    override("batch-not-divisible", "devices=3", "data.batch_size: a batch of 16 examples", "15 or 18"),
     override("images-too-small", "model=lenet5", "error: model: ", "4x4", "data.resize"),
 )
 

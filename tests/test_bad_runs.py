@@ -104,7 +104,7 @@ def new(workdir: str) -> tuple[str, ...]:
 
 
 ROWS = (
-    Row("another-config", nothing, (*CONTINUE, "seed=1"), ("run with another config", "seed: 0 there, 1 now")),
+    Row("another-config", nothing, (*CONTINUE, "seed=1"), ("another config", "seed: 0 there, 1 now")),
     Row("a-file", file("taken"), new("taken"), ("run directory taken",), alone=True),
     Row("below-a-file", file("taken"), new("taken/run"), ("run directory taken/run",)),
     Row("below-proc", nothing, new("/proc/jaxtrain/run"), ("run directory /proc/jaxtrain/run",)),

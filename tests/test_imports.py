@@ -128,7 +128,7 @@ print(json.dumps([code, sorted({{name.partition(".")[0] for name in sys.modules}
         (["--version"], 0),
         (["train", "--help"], 0),
         (["list", "models"], 0),
-        (["list", "optimizers", "--json"], 0),
+        (["list", "optimizers", "*adam*"], 0),
         (["list", "configs"], 0),
         (["list", "modles"], 2),
         (["train", "digits_lenet"], 2),

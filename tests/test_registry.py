@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 import pytest
 
 import jaxtrain
-from jaxtrain.annotations import Component, StepCount
+from jaxtrain.annotations import Component, PositiveInt, StepCount
 from jaxtrain.cli.main import main
 from jaxtrain.config import shipped
 from jaxtrain.config.coerce import annotation_marks, coerce
@@ -117,11 +117,17 @@ def plural(kind: str) -> str:
     return {"loss": "losses", "penalty": "penalties"}.get(kind, f"{kind}s")
 
 
-TABLE = Table("thing", {"one": Info(factory="builtins:dict", description="one")})
+def make_thing(a: PositiveInt) -> dict[str, int]:
+    return {"a": a}
+
+
+TABLE = Table("thing", {"one": Info(factory=f"{__name__}:make_thing", description="one")})
 
 
 def test_a_table_creates_by_name_and_refuses_others() -> None:
     assert TABLE.create("one", a=1) == {"a": 1}
+    with pytest.raises(ConfigError, match=r"^make_thing\.a: 0 is out of range; it must be >= 1$"):
+        TABLE.create("one", a=0)
     with pytest.raises(ConfigError, match=r"^thing: unknown thing 'onne'; did you mean 'one'\? Known: one$"):
         TABLE.create("onne")
     assert "two" not in TABLE
@@ -130,7 +136,7 @@ def test_a_table_creates_by_name_and_refuses_others() -> None:
 def test_an_optimizer_keeps_its_name_when_the_file_of_that_name_is_imported() -> None:
     from jaxtrain.optim.lbfgs import lbfgs
 
-    assert jaxtrain.optim.lbfgs is lbfgs
+    assert inspect.unwrap(jaxtrain.optim.lbfgs) is lbfgs
     assert "lbfgs" in dir(jaxtrain.optim)
 
 

@@ -248,7 +248,7 @@ def test_another_augmentation_late_in_the_run(config: Config) -> None:
     late = make_plan(changed).switch
     assert late is not None
     assert late.first_step == 6
-    with pytest.raises(ConfigError, match=r"it begins where data\.augment ends"):
+    with pytest.raises(ConfigError, match=r"it replaces data\.augment, which never ends"):
         make_plan(apply_overrides(config, ["data.augment_after=pad_crop(1)"]))
     with pytest.raises(ConfigError) as caught:
         make_plan(apply_overrides(config, ["data.augment_until=1 epochs", "data.augment_after=cutout(16)"]))

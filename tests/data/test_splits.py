@@ -133,8 +133,8 @@ def test_planned_sizes(validation: str | None, held_out: int):
 @pytest.mark.parametrize(
     ("changes", "path", "message"),
     [
-        ({"validation": "1437 examples"}, "data.validation", "takes 1437 of the 1437 training examples"),
-        ({"validation": "0%"}, "data.validation", "takes 0 of the 1437"),
+        ({"validation": "1437 examples"}, "data.validation", "reserves 1437 of the 1437 training examples"),
+        ({"validation": "0%"}, "data.validation", "reserves 0 of the 1437"),
         ({"validation": "1 epochs"}, "data.validation", "not an amount of data"),
         ({"validation": "1400 examples", "batch_size": 38}, "data.batch_size", "which has 37 examples"),
     ],

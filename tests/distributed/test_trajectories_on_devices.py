@@ -202,7 +202,7 @@ def test_the_state_stays_divided() -> None:
             "parallel.model",
             "8 devices do not divide evenly into a model axis of 3; choose one of 1, 2, 4, 8",
         ),
-        ({"axis_types": "explicit", "model": 2}, "parallel.axis_types", "needs parallel.axis_types=auto"),
+        ({"axis_types": "explicit", "model": 2}, "parallel.axis_types", "set parallel.axis_types=auto"),
         ({"backend": "pmap", "fsdp": True}, "parallel.fsdp", "need parallel.backend=jit"),
         ({"backend": "pmap", "axis_types": "explicit"}, "parallel.axis_types", "need parallel.backend=jit"),
         (

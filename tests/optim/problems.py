@@ -73,7 +73,7 @@ def falls_from_random_starts(tx: Any, *, starts: int = 40, steps: int = 25, size
             update, state = tx.update(grad, state, x, value=value, grad=grad, value_fn=value_fn)
             after = value_fn(x + update)
             lowest = jnp.linalg.eigvalsh(jax.hessian(value_fn)(x))[0]
-            rise = after - value - 8 * jnp.finfo(float).eps * jnp.abs(value)  # rounding, which no search can see
+            rise = after - value - 32 * jnp.finfo(float).eps * (1 + jnp.abs(value))  # rounding, which no search can see
             return (x + update, state), (grad @ update, rise, jnp.any(update != 0), lowest)
 
         return jax.lax.scan(body, (x, tx.init(x)), None, length=steps)[1]
@@ -83,6 +83,6 @@ def falls_from_random_starts(tx: Any, *, starts: int = 40, steps: int = 25, size
         slopes, rises, moved, lowest = map(np.asarray, jax.jit(jax.vmap(one))(jnp.asarray(points)))
     assert slopes.size == starts * steps == 1000
     assert (slopes[moved] < 0).all()
-    assert (rises <= 0).all()
+    assert (rises <= 0).all(), rises.max()
     assert (lowest < 0).mean() > 0.02  # the Hessian was indefinite often enough to be a trap
     assert moved[:, :5].all()

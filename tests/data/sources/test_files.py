@@ -63,7 +63,7 @@ def test_an_incomplete_set_names_what_is_missing(tmp_path: Path):
 
 def test_a_directory_is_no_file_of_that_name(tmp_path: Path):
     (tmp_path / "ab.tar").mkdir()
-    with pytest.raises(DataError, match="not in"):
+    with pytest.raises(DataError, match="not found in"):
         search(tmp_path).find(PACKED)
 
 
