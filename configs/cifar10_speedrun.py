@@ -59,7 +59,7 @@ def get_config() -> Config:
         average="slow_weights",
         train_for="9.9 epochs",
         precision="bfloat16",
-        evaluation=EvaluationConfig(batch_size=2000, views="shifted_flips"),
+        evaluation=EvaluationConfig(batch_size=2000, tta="shifted_flips"),
         checkpoint=CheckpointConfig(every="100%"),
         logging=LoggingConfig(every="50 steps", tensorboard=False),
     )

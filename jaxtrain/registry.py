@@ -168,8 +168,8 @@ KINDS: Mapping[str, str] = {
     "augmentation": "jaxtrain.augment:AUGMENTATIONS",
     "mixing": "jaxtrain.augment.mixing:MIXINGS",
     "preprocessing": "jaxtrain.data.preprocessing:PREPROCESSING",
-    "view": "jaxtrain.tta:VIEWS",
-    "host_augmentation": "jaxtrain.augment.decode:HOST_AUGMENTATIONS",
+    "tta": "jaxtrain.tta:TTA",
+    "decode_transform": "jaxtrain.augment.decode:DECODE_TRANSFORMS",
     "initialization": "jaxtrain.nn.init:INITIALIZATIONS",
 }
 """The import path of each kind's registry; a path, since the packages with registries import this module."""

@@ -74,10 +74,10 @@ TYPOS = (
     override("component", "model=lenet", "error: model: ", "did you mean 'lenet5'"),
     override("nested-component", "optimizer.learning_rate=cosin(0.1)", "optimizer.learning_rate: ", "'cosine'"),
     override("listed-component", "data.augment=flip_lr|pad_crp(2)", "data.augment.1: ", "did you mean 'pad_crop'"),
-    override("view", "evaluation.views=flip", "evaluation.views: ", "did you mean 'flips'"),
-    override("option-of-view", "evaluation.views=ten_crop(sise=3)", "evaluation.views.sise: ", "did you mean 'size'"),
+    override("view", "evaluation.tta=flip", "evaluation.tta: ", "did you mean 'flips'"),
+    override("option-of-view", "evaluation.tta=ten_crop(sise=3)", "evaluation.tta.sise: ", "did you mean 'size'"),
     override(
-        "augmentation-of-view", "evaluation.views=augmented(2, 'flip_l')", "evaluation.views.augment.0: ", "'flip_lr'"
+        "augmentation-of-view", "evaluation.tta=augmented(2, 'flip_l')", "evaluation.tta.augment.0: ", "'flip_lr'"
     ),
     override("option", "optimizer.momentm=0.9", "optimizer.momentm: ", "did you mean 'momentum'"),
     override("option-in-spec", "model=mlp(width=[3])", "error: model.width: ", "did you mean 'widths'"),

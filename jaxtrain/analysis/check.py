@@ -87,7 +87,7 @@ def _describe(plan: Plan) -> list[str]:
     h, w, c = plan.splits.image_shape
     sizes = ", ".join(f"{n:,} {split}" for split, n in plan.splits.sizes.items())
     devices = plan.layout.mesh.devices.flat
-    action = "read" if plan.splits.host is None else "decoded"
+    action = "read" if plan.splits.decode is None else "decoded"
     streaming = f" {action} ahead of each step" if plan.splits.streamed else ""
     return [
         f"data: {plan.splits.dataset.name}, {sizes}; {h}x{w}x{c} images{streaming}, "

@@ -164,13 +164,13 @@ def _describe_processing(plan: Plan, split: str) -> tuple[str, ...]:
     preprocessing = f"preprocessing: {_format_spec(data.normalize)}, fitted on the training split"
     if split != "train":
         return "augmentation: none in evaluation", preprocessing
-    host = (f"on the host: {_format_specs(data.host)}",) if data.host else ()
+    decode = (f"at decoding: {_format_specs(data.decode)}",) if data.decode else ()
     augment = _format_specs(data.augment)
     if data.augment_until is not None:
         augment += f" until {data.augment_until}, then {_format_specs(data.augment_after)}"
     mix = (f"mixing: {_format_specs(data.mix)}",) if data.mix else ()
     return (
-        *host,
+        *decode,
         f"augmentation: {augment}",
         *mix,
         preprocessing + (", before augmentation" if data.normalize_first else ""),

@@ -11,7 +11,7 @@ EXAMPLES = """\
   jaxtrain eval runs/digits_lenet5-1a2b3c4d --split validation --checkpoint last
   jaxtrain eval runs/digits_lenet5-1a2b3c4d --checkpoint 300 --json
   jaxtrain eval runs/cifar10_resnet-1a2b3c4d --fold-batchnorm
-  jaxtrain eval runs/cifar10_resnet-1a2b3c4d --views "augmented(8, 'pad_crop(4)|flip_lr')"
+  jaxtrain eval runs/cifar10_resnet-1a2b3c4d --tta "augmented(8, 'pad_crop(4)|flip_lr')"
 """
 
 
@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fold-batchnorm", action="store_true", help="fold batch normalization into the layers before it"
     )
     parser.add_argument(
-        "--views",
+        "--tta",
         default="own",
         help="test-time augmentation: average the probabilities over views of each image, such as flips or "
-        "'ten_crop(size=28)' (jaxtrain list views); own: the setting of the run's config; none: the unchanged image "
+        "'ten_crop(size=28)' (jaxtrain list tta); own: the setting of the run's config; none: the unchanged image "
         "(default: own)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -44,12 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from jaxtrain.run.evaluate_run import evaluate_run
 
     record = evaluate_run(
-        Path(args.workdir),
-        args.split,
-        args.checkpoint,
-        args.data_dir,
-        fold_batchnorm=args.fold_batchnorm,
-        views=args.views,
+        Path(args.workdir), args.split, args.checkpoint, args.data_dir, fold_batchnorm=args.fold_batchnorm, tta=args.tta
     )
     if args.json:
         print(json.dumps(record))
@@ -57,6 +52,6 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"step {record['step']}  {record['split']} ({record['examples']} examples)  "
             f"loss {record['loss']:.4f}  accuracy {100 * record['accuracy']:.2f} %"
-            + (f"  by {record['views']}" if "views" in record else "")
+            + (f"  by {record['tta']}" if "tta" in record else "")
         )
     return 0

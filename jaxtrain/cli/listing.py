@@ -25,8 +25,8 @@ _KINDS = {
     "augmentations": "augmentation",
     "mixings": "mixing",
     "preprocessings": "preprocessing",
-    "views": "view",
-    "host_augmentations": "host_augmentation",
+    "tta": "tta",
+    "decode_transforms": "decode_transform",
     "initializations": "initialization",
 }
 

@@ -11,8 +11,8 @@ from jaxtrain.config.spec import (
     AugmentationSpec,
     AverageSpec,
     DatasetSpec,
+    DecodeTransformSpec,
     GradientTransformSpec,
-    HostAugmentationSpec,
     InitializationSpec,
     LossSpec,
     MixingSpec,
@@ -20,7 +20,7 @@ from jaxtrain.config.spec import (
     OptimizerSpec,
     PenaltySpec,
     PreprocessingSpec,
-    ViewsSpec,
+    TTASpec,
 )
 from jaxtrain.errors import ConfigError, did_you_mean
 
@@ -96,15 +96,15 @@ class DataConfig(Section):
         "mixup(0.2)|label_smoothing(0.1)".
       normalize_first: whether a training batch is normalized before augmentation, so that `pad_crop` pads with 0 after
         the mean is subtracted, as in He et al. 2015. It suits augmentations that move pixels and keep their values.
-      host: the transforms of training images of any size at decoding, from `jaxtrain list host_augmentations`:
+      decode: the transforms of training images of any size at decoding, from `jaxtrain list decode_transforms`:
         "random_resized_crop(224)|flip_lr". Images are then decoded ahead of each step and not at loading. Empty to hold
         the data set in memory.
-      host_eval: the decode transforms for validation and test, without random draws. Empty for the counterpart of
-        `host`, such as "resize_short(256)|center_crop(224)".
-      workers: the number of threads that read for `host` or `stream`; 0 for only the main thread, None for one per
+      decode_eval: the decode transforms for validation and test, without random draws. Empty for the counterpart of
+        `decode`, such as "resize_short(256)|center_crop(224)".
+      workers: the number of threads that read for `decode` or `stream`; 0 for only the main thread, None for one per
         core. It does not change any result.
       stream: whether each batch is read from the files ahead of its step, for data sets larger than the memory of the
-        devices or of the host. The steps are the same as with data in memory. It has no effect with `host`.
+        devices or of the host. The steps are the same as with data in memory. It has no effect with `decode`.
       shuffle: the method that draws the order of an epoch: "permutation" stores 4 bytes per example; "index" computes
         each index when it is needed and stores nothing if examples are streamed. The two orders differ.
     """
@@ -123,8 +123,8 @@ class DataConfig(Section):
     augment_after: tuple[AugmentationSpec, ...] = ()
     mix: tuple[MixingSpec, ...] = ()
     normalize_first: bool = False
-    host: tuple[HostAugmentationSpec, ...] = ()
-    host_eval: tuple[HostAugmentationSpec, ...] = ()
+    decode: tuple[DecodeTransformSpec, ...] = ()
+    decode_eval: tuple[DecodeTransformSpec, ...] = ()
     workers: NonNegativeInt | None = None
     stream: bool = False
     shuffle: Literal["permutation", "index"] = "permutation"
@@ -148,7 +148,7 @@ class EvaluationConfig(Section):
       best: the metric of the validation split that selects the best checkpoint and that a plateau schedule monitors.
       statistics_batches: the number of batches of training images, spread over the split, from which the BatchNorm
         statistics of averaged parameters are recomputed.
-      views: the test-time augmentation, one of `jaxtrain list views`, over which probabilities are averaged after
+      tta: the test-time augmentation, one of `jaxtrain list tta`, over which probabilities are averaged after
         training. It applies to the validation and test metrics in result.json and to the test metrics in metrics.jsonl.
         It does not apply to evaluations during training, which select the best checkpoint, or to the training split.
         None for the unchanged image.
@@ -159,7 +159,7 @@ class EvaluationConfig(Section):
     batch_size: PositiveInt = 500
     best: Literal["accuracy", "loss"] = "accuracy"
     statistics_batches: PositiveInt = 50
-    views: ViewsSpec | None = None
+    tta: TTASpec | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

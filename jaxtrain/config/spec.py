@@ -154,11 +154,11 @@ class PreprocessingSpec(Spec, kind="preprocessing"):
     """A preprocessing of `jaxtrain.data.preprocessing` with its options."""
 
 
-class ViewsSpec(Spec, kind="view"):
+class TTASpec(Spec, kind="tta"):
     """A test-time augmentation of `jaxtrain.tta` with its options."""
 
 
-class HostAugmentationSpec(Spec, kind="host_augmentation"):
+class DecodeTransformSpec(Spec, kind="decode_transform"):
     """A decode transform of `jaxtrain.augment.decode` with its options."""
 
 

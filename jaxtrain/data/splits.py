@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxtrain.config.schema import DataConfig
 from jaxtrain.data.dataset import Dataset
-from jaxtrain.data.decode_chains import HostChains, host_chains
+from jaxtrain.data.decode_chains import DecodeChains, build_decode_chains
 from jaxtrain.data.memory import MemorySplit
 from jaxtrain.data.preprocessing.base import Preprocessing, Recipe
 from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
@@ -27,14 +27,14 @@ class SplitPlan:
       config: the data config.
       image_shape: the height, width and channels of the model's input.
       sizes: the number of examples by split: "train", then "validation" and "test" if they exist.
-      host: the decode transforms; None if images are not decoded during training.
+      decode: the decode transforms; None if images are not decoded during training.
     """
 
     dataset: Dataset
     config: DataConfig
     image_shape: tuple[int, int, int]
     sizes: Mapping[str, int]
-    host: HostChains | None = None
+    decode: DecodeChains | None = None
 
     @property
     def batch_size(self) -> int:
@@ -44,7 +44,7 @@ class SplitPlan:
     @property
     def streamed(self) -> bool:
         """Whether splits are read on demand instead of stored on the devices."""
-        return self.host is not None or self.config.stream
+        return self.decode is not None or self.config.stream
 
     @property
     def needs_single_steps(self) -> str:
@@ -84,9 +84,9 @@ def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
             f"which has {sizes['train']} examples; choose a smaller one",
             "data.batch_size",
         )
-    host = host_chains(config, dataset.image_shape, encoded=dataset.encoded is not None)
-    size = config.resize or (None if host is None else host.training.size[::-1])
-    plan = SplitPlan(dataset, config, resized_shape(dataset.image_shape, size, config.pad), sizes, host)
+    decode = build_decode_chains(config, dataset.image_shape, encoded=dataset.encoded is not None)
+    size = config.resize or (None if decode is None else decode.training.size[::-1])
+    plan = SplitPlan(dataset, config, resized_shape(dataset.image_shape, size, config.pad), sizes, decode)
     if config.stream and plan.batch_size == sizes["train"]:
         raise ConfigError(
             "a batch of the whole training split must be in memory; set data.stream=false", "data.batch_size"
@@ -130,7 +130,7 @@ def load_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str,
 
 def stream_splits(plan: SplitPlan, names: tuple[str, ...], seed: int) -> dict[str, StreamedSplit]:
     """Open the splits `names` for reading on demand, resized but not padded, with the examples of `load_splits`."""
-    chain, classes = None if plan.host is None else plan.host.evaluation, plan.dataset.num_classes
+    chain, classes = None if plan.decode is None else plan.decode.evaluation, plan.dataset.num_classes
 
     def open_split(split: str) -> StreamedSplit:
         source = plan.dataset.store(split) if chain is None else plan.dataset.stream(split)

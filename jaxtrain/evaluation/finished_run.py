@@ -59,7 +59,7 @@ def check_split(plan: Plan, split: str) -> None:
 
 def check_foldable(config: Config) -> None:
     """Raise `ConfigError` if evaluation runs the model in training mode; folding is correct only in test mode."""
-    views = config.evaluation.views
+    views = config.evaluation.tta
     if views is not None and table(views.kind)[views.name].needs == "randomness":
         raise ConfigError(
             f"{views.name} runs the model in training mode, but batch normalization can be folded only for test mode; "

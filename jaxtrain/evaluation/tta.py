@@ -166,7 +166,7 @@ def make_run_evaluate(plan: Plan, model: nn.Module | FoldedModel, normalization:
     config, layout = plan.config, plan.layout
     size = config.evaluation.batch_size
     groups = build_tta(
-        config.evaluation.views,
+        config.evaluation.tta,
         config.data,
         plan.clock,
         plan.model,

@@ -90,7 +90,7 @@ def compile_run(plan: Plan, normalization: Preprocessing, loaded: Mapping[str, S
     size, level = config.evaluation.batch_size, config.precision.matmul
     splits = place_splits(plan.splits, layout, loaded)
     plain = make_evaluate(plan.model, plan.loss, normalization, size, layout)
-    final = plain if config.evaluation.views is None else make_run_evaluate(plan, plan.model, normalization)
+    final = plain if config.evaluation.tta is None else make_run_evaluate(plan, plan.model, normalization)
     single, several = compile_steps(plan, normalization)
     turn = layout.jit(turned, out_shardings=layout.replicated)
     return CompiledRun(

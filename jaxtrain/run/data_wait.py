@@ -78,7 +78,7 @@ def advice(share: float, workers: int, *, decoded: bool) -> str:
     """
     threads = "the main thread" if workers == 0 else f"{workers} thread{'s' if workers > 1 else ''}"
     others = (
-        "smaller images on disk, or a data set in memory (data.resize without data.host)"
+        "smaller images on disk, or a data set in memory (data.resize without data.decode)"
         if decoded
         else "a faster disk, or a data set in memory (without data.stream)"
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jaxtrain.config import Config, ParallelConfig, ViewsSpec
+from jaxtrain.config import Config, ParallelConfig, TTASpec
 from jaxtrain.errors import CheckpointError, ConfigError
 from jaxtrain.evaluation.finished_run import check_foldable, check_split, evaluate_finished
 from jaxtrain.run import checkpoints
@@ -21,7 +21,7 @@ def evaluate_run(
     data_dir: str | Path | None = None,
     *,
     fold_batchnorm: bool = False,
-    views: ViewsSpec | str | None = "own",
+    tta: TTASpec | str | None = "own",
 ) -> dict[str, Any]:
     """Evaluate a run's checkpoint on a split; this changes nothing in the run directory.
 
@@ -31,17 +31,17 @@ def evaluate_run(
       checkpoint: "best" (the last one if the run has no best), "last", or a step.
       data_dir: directory of data files, which takes precedence over `data.directory` and JAXTRAIN_DATA.
       fold_batchnorm: whether to fold batch normalization into the layers before it.
-      views: test-time augmentation over which probabilities are averaged, an entry of `jaxtrain list views` with
+      tta: test-time augmentation over which probabilities are averaged, an entry of `jaxtrain list tta` with
         options. "own" takes it from the run's config; "none" and None evaluate the plain images.
 
     Returns:
-      A dict of `step`, `split`, `examples`, `loss` and `accuracy`, and `views` if test-time augmentation is used.
+      A dict of `step`, `split`, `examples`, `loss` and `accuracy`, and `tta` if test-time augmentation is used.
 
     Raises:
       JaxtrainError: the run directory, checkpoint or data cannot be used, or an argument does not fit the run.
     """
     directory = Workdir(path)
-    config = _replace_tta(directory.read_config(), views)
+    config = _replace_tta(directory.read_config(), tta)
     if fold_batchnorm:
         check_foldable(config)
     enable_compilation_cache()
@@ -52,8 +52,8 @@ def evaluate_run(
     with explained(config, EVALUATION):
         normalization = directory.read_normalization()
         metrics = evaluate_finished(plan, normalization, state, split, fold_batchnorm=fold_batchnorm)
-    used = config.evaluation.views
-    shown = {} if used is None else {"views": str(used)}
+    used = config.evaluation.tta
+    shown = {} if used is None else {"tta": str(used)}
     return {"step": step, "split": split, **metrics, **shown}
 
 
@@ -62,15 +62,15 @@ def on_one_device(config: Config) -> Config:
     return config.replace(devices=1, parallel=ParallelConfig(batch_norm=config.parallel.batch_norm))
 
 
-def _replace_tta(config: Config, views: ViewsSpec | str | None) -> Config:
+def _replace_tta(config: Config, tta: TTASpec | str | None) -> Config:
     """Return the config with other test-time augmentation: a spec or its text, "own", or None or "none" for none."""
-    if views == "own":
+    if tta == "own":
         return config
     try:
-        spec = None if views is None or views == "none" else ViewsSpec.parse(views)
+        spec = None if tta is None or tta == "none" else TTASpec.parse(tta)
     except ConfigError as error:
-        raise ConfigError(error.message, error.path.replace("view", "--views", 1)) from None
-    return config.replace(evaluation=config.evaluation.replace(views=spec))
+        raise ConfigError(error.message, error.path.replace("tta", "--tta", 1)) from None
+    return config.replace(evaluation=config.evaluation.replace(tta=spec))
 
 
 def choose_checkpoint(directory: Path, which: str | int) -> int:

@@ -134,7 +134,7 @@ def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: Mapping[s
             with stop_on_signals() as stop, explained(plan.config, memory.TRAINING):
                 state = loop.run(state, stop)
             if loop.data_wait > WORTH_SAYING:
-                reporter.note(advice(loop.data_wait, plan.splits.workers, decoded=plan.splits.host is not None))
+                reporter.note(advice(loop.data_wait, plan.splits.workers, decoded=plan.splits.decode is not None))
             with explained(plan.config, memory.EVALUATION):
                 final, best = _final_metrics(plan, compiled, loop, directory, reporter, state)
         except (Interrupted, Diverged) as error:

@@ -74,8 +74,8 @@ def _suggest_for_activations(config: Config) -> Iterator[str]:
 
 
 def _suggest_for_data(config: Config) -> Iterator[str]:
-    if not (config.data.host or config.data.stream):
-        yield "data.stream=true or data.host, which stream the data set instead of keeping it on every device"
+    if not (config.data.decode or config.data.stream):
+        yield "data.stream=true or data.decode, which stream the data set instead of keeping it on every device"
 
 
 def _suggest_for_state(config: Config) -> Iterator[str]:

@@ -99,14 +99,14 @@ def build_epoch_counter(data: DataConfig, clock: Clock, seed: int) -> CountEpoch
 def _check_example_epochs(data: DataConfig, clock: Clock) -> None:
     """Raise `ConfigError` if epochs of single examples cannot be counted.
 
-    The counter identifies an example by its pixels, so `data.host` must not change them in every epoch. The counter
+    The counter identifies an example by its pixels, so `data.decode` must not change them in every epoch. The counter
     also limits the size of a run.
     """
     if not _needs_example_epochs(data):
         return
-    if any(spec.build().random() for spec in data.host):
+    if any(spec.build().random() for spec in data.decode):
         raise ConfigError(
-            "alternating_flip_lr identifies an example by its pixels, but data.host changes them in every epoch; "
+            "alternating_flip_lr identifies an example by its pixels, but data.decode changes them in every epoch; "
             "use flip_lr instead",
             "data.augment",
         )

@@ -48,7 +48,7 @@ def make_stream(plan: Plan, train: StreamedSplit) -> TrainingStream:
     seed, clock = plan.config.seed, plan.clock
     return TrainingStream(
         train,
-        None if plan.splits.host is None else plan.splits.host.training,
+        None if plan.splits.decode is None else plan.splits.decode.training,
         functools.partial(example_stream, seed, HOST_AUGMENT),
         example_order(plan.config.data.shuffle, seed, clock.examples),
         clock.batch_size,

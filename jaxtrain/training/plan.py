@@ -170,7 +170,7 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
     optimizer, multipliers = _plan_optimizer(config, clock, model, initial.params, splits)
     loss: Loss = config.loss.build(clock=clock)
     augment, switch = build_augmentation(config.data, clock, splits.image_shape)
-    check_tta(config.evaluation.views, config.data, clock, model, config.model.name, splits.image_shape, initial)
+    check_tta(config.evaluation.tta, config.data, clock, model, config.model.name, splits.image_shape, initial)
     plan = Plan(
         config=config,
         splits=splits,

@@ -74,11 +74,11 @@ def _check_full_batch(config: Config, clock: Clock, model: nn.Module, images: An
             "data.mix=[]",
             "data.mix",
         )
-    if config.data.host:
+    if config.data.decode:
         raise ConfigError(
-            f"{name} needs the same objective at every evaluation, but data.host decodes different images at every "
-            "step: set data.host=[]",
-            "data.host",
+            f"{name} needs the same objective at every evaluation, but data.decode decodes different images at every "
+            "step: set data.decode=[]",
+            "data.decode",
         )
     if config.gradients:
         raise ConfigError(

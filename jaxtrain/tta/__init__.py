@@ -2,8 +2,8 @@
 
 from jaxtrain.registry import Info, Table, publish_factories
 
-VIEWS = Table(
-    "view",
+TTA = Table(
+    "tta",
     {
         "flips": Info(
             "jaxtrain.tta.crops:flips",
@@ -50,5 +50,5 @@ VIEWS = Table(
     },
 )
 
-create, names = VIEWS.create, VIEWS.names
-publish_factories(__name__, VIEWS)
+create, names = TTA.create, TTA.names
+publish_factories(__name__, TTA)

@@ -16,6 +16,6 @@ from jaxtrain.tta.scales import dense as dense
 from jaxtrain.tta.scales import multi_scale as multi_scale
 from typing import Any
 
-VIEWS: Table
+TTA: Table
 def create(name: str, /, **options: Any) -> Any: ...
 def names() -> list[str]: ...

@@ -11,17 +11,17 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.config import Clock, DataConfig, ViewsSpec
+from jaxtrain.config import Clock, DataConfig, TTASpec
 from jaxtrain.errors import ConfigError
 from jaxtrain.models.outputs import abstract_images, draws_at_random
 from jaxtrain.registry import table
 from jaxtrain.tta.base import Examples, Group, Setting, Shape, in_words
 
-_CONFIG_PATH = "evaluation.views"
+_CONFIG_PATH = "evaluation.tta"
 
 
 def build_tta(
-    spec: ViewsSpec | None,
+    spec: TTASpec | None,
     data: DataConfig,
     clock: Clock,
     model: nn.Module,
@@ -60,7 +60,7 @@ def build_tta(
 
 
 def check_tta(
-    spec: ViewsSpec | None, data: DataConfig, clock: Clock, model: nn.Module, model_name: str, shape: Shape, begun: Any
+    spec: TTASpec | None, data: DataConfig, clock: Clock, model: nn.Module, model_name: str, shape: Shape, begun: Any
 ) -> None:
     """Raise `ConfigError` if the views of a run cannot be built, or if the model does not accept them.
 

@@ -147,7 +147,7 @@ def test_it_is_the_same_on_two_devices_streamed_and_after_normalizing(options: A
 
 
 def test_pictures_that_are_drawn_anew_are_refused(tmp_path: Any) -> None:
-    with pytest.raises(ConfigError, match=r"identifies an example by its pixels, but data.host changes") as error:
-        make_plan(config(host="random_crop(4)"))
+    with pytest.raises(ConfigError, match=r"identifies an example by its pixels, but data.decode changes") as error:
+        make_plan(config(decode="random_crop(4)"))
     assert error.value.path == "data.augment"
-    make_plan(config(host="center_crop(4)"))
+    make_plan(config(decode="center_crop(4)"))

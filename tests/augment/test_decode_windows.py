@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from jaxtrain.augment.decode import HOST_AUGMENTATIONS
+from jaxtrain.augment.decode import DECODE_TRANSFORMS
 from jaxtrain.augment.decode.chain import Chain, chain, evaluation_chain
 from jaxtrain.augment.decode.window import Size, Window, compose, reduction, show, whole
-from jaxtrain.config import HostAugmentationSpec
+from jaxtrain.config import DecodeTransformSpec
 from jaxtrain.config.coerce import coerce
 from jaxtrain.data.sources.images import decode, decode_part, part_of
 from jaxtrain.errors import ConfigError, DataError
@@ -24,7 +24,7 @@ SIZES = st.tuples(SIDES, SIDES)
 
 
 def parts(text: str) -> list[Any]:
-    return [spec.build() for spec in coerce(text, tuple[HostAugmentationSpec, ...], "data.host")]
+    return [spec.build() for spec in coerce(text, tuple[DecodeTransformSpec, ...], "data.decode")]
 
 
 def made(text: str) -> Chain:
@@ -228,7 +228,7 @@ def test_a_size_that_follows_from_another_is_one() -> None:
 
 def test_every_row_is_tried_here() -> None:
     tried = " ".join([*CHAINS, "resize("])
-    assert all(f"{name}(" in tried or name in tried for name in HOST_AUGMENTATIONS)
+    assert all(f"{name}(" in tried or name in tried for name in DECODE_TRANSFORMS)
 
 
 def encoded(image: Image.Image, suffix: str, **options: Any) -> io.BytesIO:

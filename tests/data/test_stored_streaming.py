@@ -316,7 +316,7 @@ def test_preprocessing_is_that_of_the_split_in_memory(folder: Path, normalize: s
     ({"batch_size": "all"}, "data.batch_size", "set data.stream=false"),
     ({"batch_size": 17}, "data.batch_size", "set data.stream=false"),
     ({"stream": False, "workers": 2}, "data.workers", "or data.stream=true"),
-    ({"host_eval": "fit(5, 4)"}, "data.host_eval", "set data.host too"),
+    ({"decode_eval": "fit(5, 4)"}, "data.decode_eval", "set data.decode too"),
 ])  # fmt: skip
 def test_what_cannot_be_streamed_is_refused(folder: Path, changes: dict[str, Any], path: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as error:

@@ -48,9 +48,9 @@ def split(count: int) -> ArraySource:
 
 
 def groups_of(views: str, model: nn.Module | None = None, **changes: Any) -> tuple[Group, ...]:
-    config = tiny_config(evaluation=EvaluationConfig(views=views), **changes)
+    config = tiny_config(evaluation=EvaluationConfig(tta=views), **changes)
     model = linear(num_classes=CLASSES) if model is None else model
-    return build_tta(config.evaluation.views, config.data, Clock(96, 16), model, SHAPE, NORMALIZATION.apply)
+    return build_tta(config.evaluation.tta, config.data, Clock(96, 16), model, SHAPE, NORMALIZATION.apply)
 
 
 def evaluator(groups: tuple[Group, ...], batch_size: int, devices: int, model: Any = None, loss: Any = None) -> Any:
@@ -239,8 +239,8 @@ def test_regions_of_pooling_are_drawn_alone() -> None:
     begun = jax.jit(lambda: model.init(jax.random.key(1), jnp.zeros((1, 8, 8, 1)), train=False))()
     pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8))
     keys = jax.vmap(KEY)(jnp.arange(3))
-    config = tiny_config(evaluation=EvaluationConfig(views="draws(2, 'pooling')"))
-    (group,) = build_tta(config.evaluation.views, config.data, Clock(96, 16), model, (8, 8, 1), NORMALIZATION.apply)
+    config = tiny_config(evaluation=EvaluationConfig(tta="draws(2, 'pooling')"))
+    (group,) = build_tta(config.evaluation.tta, config.data, Clock(96, 16), model, (8, 8, 1), NORMALIZATION.apply)
     prepared = group.prepare(Examples(pixels, NORMALIZATION.apply(pixels), keys))
     score = jax.jit(lambda seen: group.score(model, begun, seen))
     found = [np.asarray(score(group.view(prepared, jnp.int32(number)))) for number in range(2)]
@@ -265,15 +265,15 @@ def test_all_places_with_normalization_folded() -> None:
 def test_a_run_ends_with_its_views(tmp_path: Any) -> None:
     """The validation and test split of the result; not the training split, nor what is measured on the way."""
     config = tiny_config(
-        evaluation=EvaluationConfig(views="draws(3)"),
+        evaluation=EvaluationConfig(tta="draws(3)"),
         train_for="2 epochs",
         average="ema(0.5)",
         model="mlp(widths=[8], dropout_rate=0.25)",
     )
     result = fit(config, tmp_path)
     for name in ("train", "validation", "test"):
-        own, without = (evaluate_run(tmp_path, name, "last", views=views) for views in ("own", "none"))
-        assert own.pop("views") == "draws(k=3, layers='all')"
+        own, without = (evaluate_run(tmp_path, name, "last", tta=views) for views in ("own", "none"))
+        assert own.pop("tta") == "draws(k=3, layers='all')"
         assert own["loss"] != without["loss"]
         for metric in ("loss", "accuracy"):
             wanted = without if name == "train" else own
@@ -281,9 +281,9 @@ def test_a_run_ends_with_its_views(tmp_path: Any) -> None:
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     last = {line["split"]: line for line in lines}
     assert last["validation"]["loss"] == pytest.approx(
-        evaluate_run(tmp_path, "validation", "last", views=None)["loss"], rel=1e-6
+        evaluate_run(tmp_path, "validation", "last", tta=None)["loss"], rel=1e-6
     )
     assert last["test"]["loss"] == result.final["test"]["loss"]
-    flipped = evaluate_run(tmp_path, "test", "last", views="flips")
-    assert flipped["views"] == "flips()"
+    flipped = evaluate_run(tmp_path, "test", "last", tta="flips")
+    assert flipped["tta"] == "flips()"
     assert flipped["loss"] != result.final["test"]["loss"]

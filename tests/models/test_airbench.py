@@ -68,7 +68,7 @@ def small_recipe(*more: str) -> Config:
     data = "synthetic(height=12, width=12, channels=3, num_classes=4, train_examples=96, test_examples=24)"
     return apply_overrides(load_config("cifar10_speedrun"), [
         *("model.widths=[8]", "precision=float32", f"data.dataset={data}", "data.batch_size=16", "devices=1"),
-        *("train_for=24 steps", "initialize.examples=50", "evaluation.views=none", "evaluation.batch_size=24"),
+        *("train_for=24 steps", "initialize.examples=50", "evaluation.tta=none", "evaluation.batch_size=24"),
         *("optimizer.learning_rate.peak=0.5", "data.augment=alternating_flip_lr", *more),
     ])  # fmt: skip
 

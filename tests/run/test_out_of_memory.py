@@ -24,7 +24,7 @@ XLA = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 by
         (memory.TRAINING, {"model": "cifar_resnet(depth=8)"}, ["model.remat=true"]),
         (memory.TRAINING, {"data": tiny_config().data.replace(micro_batch=8)}, ["a smaller data.micro_batch than 8"]),
         (memory.EVALUATION, {}, ["a smaller evaluation.batch_size than 500"]),
-        (memory.DATA, {}, ["data.stream=true", "data.host"]),
+        (memory.DATA, {}, ["data.stream=true", "data.decode"]),
         (memory.INITIALIZATION, {"devices": None}, ["parallel.fsdp=true"]),
         (memory.INITIALIZATION, {}, ["a smaller model", "more devices"]),
     ],

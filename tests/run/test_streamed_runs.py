@@ -101,7 +101,7 @@ def test_a_run_interrupted_twice_ends_the_same_with_other_threads(
 def test_every_example_is_evaluated_once(finished: jaxtrain.Result, folder: Path) -> None:
     """By the model on the split as it is in memory, prepared by the same function."""
     plan = make_plan(config(), folder)
-    held = make_plan(config(None, host="", resize=[6, 6]), folder)
+    held = make_plan(config(None, decode="", resize=[6, 6]), folder)
     split = stream_splits(plan.splits, ("test",), 0)["test"]
     assert len(split) == held.splits.sizes["test"] == 10
     assert finished.state is not None
@@ -139,7 +139,7 @@ def test_two_devices_take_the_step_of_one(folder: Path) -> None:
 
 
 def test_a_batch_without_a_draw_is_that_of_the_run_in_memory(folder: Path) -> None:
-    streamed, held = make_plan(config(2, host="fit(6, 6)"), folder), make_plan(config(None, host=""), folder)
+    streamed, held = make_plan(config(2, decode="fit(6, 6)"), folder), make_plan(config(None, decode=""), folder)
     splits = stream_splits(streamed.splits, ("train",), 0), load_splits(held.splits, ("train",), 0)
     runs = [
         compile_run(plan, fit_normalization(plan.splits, split["train"]), split)
@@ -200,23 +200,25 @@ def test_a_picture_that_is_damaged_or_gone_in_the_middle_of_a_run(finished: jaxt
 def test_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "streamed.json"
     path.write_text(dumps(config()))
-    assert main(["check", str(path), "--data-dir", str(folder), "data.host=random_crop(6)"]) == 0
+    assert main(["check", str(path), "--data-dir", str(folder), "data.decode=random_crop(6)"]) == 0
     printed = capsys.readouterr().out
     assert "24 train, 4 validation, 10 test; 6x6x3 images decoded ahead of each step, 2 classes" in printed
     assert f"{3 * 8 * (6 * 6 * 3 + 4) / 1024:.1f} KiB" in printed  # one batch in use, two ahead
-    code = main(["train", str(path), "--data-dir", str(folder), "data.host=flip_lr", "--workdir", str(tmp_path / "r")])
+    code = main(
+        ["train", str(path), "--data-dir", str(folder), "data.decode=flip_lr", "--workdir", str(tmp_path / "r")]
+    )
     assert code == 2
-    assert "data.host: the resulting images would differ in size; end the transforms with" in capsys.readouterr().err
+    assert "data.decode: the resulting images would differ in size; end the transforms with" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
 
 
 def test_threads_are_no_part_of_what_a_run_is() -> None:
-    assert digest(config(0)) == digest(config(7)) != digest(config(0, host="random_crop(6)"))
-    assert digest(config(0)) != digest(config(0, host_eval="fit(6, 6)"))
+    assert digest(config(0)) == digest(config(7)) != digest(config(0, decode="random_crop(6)"))
+    assert digest(config(0)) != digest(config(0, decode_eval="fit(6, 6)"))
 
 
 def test_a_rule_that_compares_values_of_one_objective_is_refused(folder: Path) -> None:
     wanted = config(batch_size=24, augment="").replace(optimizer="lbfgs", model="linear")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"data\.host decodes different images at every step") as error:
         make_plan(wanted, folder)
-    assert error.value.path == "data.host"
+    assert error.value.path == "data.decode"

@@ -182,7 +182,7 @@ def test_how_many_is_decided_by_the_step_and_the_platform() -> None:
 
 def test_streamed_batches_come_one_by_one() -> None:
     config = tiny_config()
-    config = config.replace(data=config.data.replace(host="random_crop(4)"))
+    config = config.replace(data=config.data.replace(decode="random_crop(4)"))
     assert make_plan(config).steps_per_call == StepsPerCall(1, 1)
     with pytest.raises(
         ConfigError, match=r"4 steps in a dispatch are not possible: streamed batches arrive one at a time"

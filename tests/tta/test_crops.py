@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 from PIL import Image
 
-from jaxtrain.config import ViewsSpec
+from jaxtrain.config import TTASpec
 from jaxtrain.tta.base import Examples, Group, Setting, Views
 from jaxtrain.tta.crops import Crop, five_crops, flips, ten_crop, with_mirrored
 from jaxtrain.tta.googlenet import crops_of_squares, googlenet_crops, squares
@@ -223,5 +223,5 @@ def test_scales_are_some_and_different(make: Any, scales: tuple[int, ...]) -> No
     ],
 )
 def test_a_spec_and_its_text_are_the_same(text: str) -> None:
-    spec = ViewsSpec.parse(text)
-    assert ViewsSpec.parse(str(spec)) == spec
+    spec = TTASpec.parse(text)
+    assert TTASpec.parse(str(spec)) == spec

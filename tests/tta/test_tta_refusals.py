@@ -11,7 +11,7 @@ from tests.conftest import tiny_config
 
 
 def with_views(views: str, **changes: Any) -> Config:
-    return tiny_config(evaluation=EvaluationConfig(views=views), **changes)
+    return tiny_config(evaluation=EvaluationConfig(tta=views), **changes)
 
 
 def test_views_are_stored_and_count_once_they_are_used() -> None:
@@ -19,7 +19,7 @@ def test_views_are_stored_and_count_once_they_are_used() -> None:
         config = with_views(views)
         assert loads(dumps(config)) == config
         assert digest(config) != digest(tiny_config())
-    assert digest(tiny_config(evaluation=EvaluationConfig(views=None))) == digest(tiny_config())
+    assert digest(tiny_config(evaluation=EvaluationConfig(tta=None))) == digest(tiny_config())
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused(views: str, changes: dict[str, Any], says:
     with pytest.raises(ConfigError) as caught:
         make_plan(with_views(views, **changes))
     message = str(caught.value)
-    assert message.startswith("evaluation.views: ")
+    assert message.startswith("evaluation.tta: ")
     assert "\n" not in message
     assert "http" not in message
     for part in says:

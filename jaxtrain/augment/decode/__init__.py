@@ -4,8 +4,8 @@ from jaxtrain.registry import Info, Table, publish_factories
 
 _JITTER = "Simonyan & Zisserman 2015, arXiv:1409.1556, section 3.1; He et al. 2015, arXiv:1512.03385, section 3.4"
 
-HOST_AUGMENTATIONS = Table(
-    "host_augmentation",
+DECODE_TRANSFORMS = Table(
+    "decode_transform",
     {
         "resize_short": Info(
             "jaxtrain.augment.decode.sizes:resize_short",
@@ -38,5 +38,5 @@ HOST_AUGMENTATIONS = Table(
     },
 )
 
-create, names = HOST_AUGMENTATIONS.create, HOST_AUGMENTATIONS.names
-publish_factories(__name__, HOST_AUGMENTATIONS)
+create, names = DECODE_TRANSFORMS.create, DECODE_TRANSFORMS.names
+publish_factories(__name__, DECODE_TRANSFORMS)

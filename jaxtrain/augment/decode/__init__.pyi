@@ -13,6 +13,6 @@ from jaxtrain.augment.decode.sizes import resize_short as resize_short
 from jaxtrain.registry import Table
 from typing import Any
 
-HOST_AUGMENTATIONS: Table
+DECODE_TRANSFORMS: Table
 def create(name: str, /, **options: Any) -> Any: ...
 def names() -> list[str]: ...

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxtrain.augment.decode.crops import center_crop
 from jaxtrain.augment.decode.sizes import fit, resize_short
-from jaxtrain.augment.decode.window import HostAugmentation, Size, Window, compose, whole
+from jaxtrain.augment.decode.window import DecodeTransform, Size, Window, compose, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Chain:
       size: the width and height of every result.
     """
 
-    parts: tuple[HostAugmentation, ...]
+    parts: tuple[DecodeTransform, ...]
     size: Size
 
     def random(self) -> bool:
@@ -34,7 +34,7 @@ class Chain:
         return composed
 
 
-def chain(parts: Sequence[HostAugmentation]) -> Chain:
+def chain(parts: Sequence[DecodeTransform]) -> Chain:
     """Return the composition of `parts`.
 
     Raises:

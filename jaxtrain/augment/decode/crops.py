@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 
 from jaxtrain.annotations import Interval, Side
-from jaxtrain.augment.decode.window import HostAugmentation, Size, Window
+from jaxtrain.augment.decode.window import DecodeTransform, Size, Window
 from jaxtrain.augment.options import Ratios, ordered
 
 Area = Annotated[float, Interval(above=0, most=1)]
@@ -20,7 +20,7 @@ _TRIES = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class _Crop(HostAugmentation):
+class _Crop(DecodeTransform):
     size: Size
     anywhere: bool
 
@@ -48,7 +48,7 @@ class _Crop(HostAugmentation):
 
 
 @dataclasses.dataclass(frozen=True)
-class _ResizedCrop(HostAugmentation):
+class _ResizedCrop(DecodeTransform):
     size: Size
     area: tuple[float, float]
     aspect: tuple[float, float]
@@ -70,7 +70,7 @@ class _ResizedCrop(HostAugmentation):
         return self.size
 
 
-def center_crop(size: Sides) -> HostAugmentation:
+def center_crop(size: Sides) -> DecodeTransform:
     """Crop `size` pixels from the center.
 
     A smaller image is treated as enlarged, with the aspect ratio kept, until it covers the crop.
@@ -86,7 +86,7 @@ def center_crop(size: Sides) -> HostAugmentation:
     return _Crop(_pair(size), anywhere=False)
 
 
-def random_crop(size: Sides) -> HostAugmentation:
+def random_crop(size: Sides) -> DecodeTransform:
     """Crop `size` pixels at a uniformly drawn position.
 
     A smaller image is treated as enlarged, with the aspect ratio kept, until it covers the crop.
@@ -104,7 +104,7 @@ def random_crop(size: Sides) -> HostAugmentation:
 
 def random_resized_crop(
     size: Sides, area: tuple[Area, Area] = (0.08, 1.0), aspect: Ratios = (3 / 4, 4 / 3)
-) -> HostAugmentation:
+) -> DecodeTransform:
     """Crop a random area with a random aspect ratio, and scale it to `size`.
 
     The paper gives the two ranges. The draw is that of torchvision's `RandomResizedCrop`: ten tries, then the largest

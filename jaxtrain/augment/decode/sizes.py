@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 
 from jaxtrain.annotations import Probability, Side
-from jaxtrain.augment.decode.window import HostAugmentation, Size, Window, whole
+from jaxtrain.augment.decode.window import DecodeTransform, Size, Window, whole
 
 
 @dataclasses.dataclass(frozen=True)
-class _ResizeShort(HostAugmentation):
+class _ResizeShort(DecodeTransform):
     low: int
     high: int
 
@@ -25,7 +25,7 @@ class _ResizeShort(HostAugmentation):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Resize(HostAugmentation):
+class _Resize(DecodeTransform):
     size: Size
 
     def random(self) -> bool:
@@ -39,7 +39,7 @@ class _Resize(HostAugmentation):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Fit(HostAugmentation):
+class _Fit(DecodeTransform):
     size: Size
 
     def random(self) -> bool:
@@ -60,7 +60,7 @@ class _Fit(HostAugmentation):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Flip(HostAugmentation):
+class _Flip(DecodeTransform):
     probability: float
 
     def random(self) -> bool:
@@ -73,7 +73,7 @@ class _Flip(HostAugmentation):
         return size
 
 
-def resize_short(size: Side, high: Side | None = None) -> HostAugmentation:
+def resize_short(size: Side, high: Side | None = None) -> DecodeTransform:
     """Scale, with the aspect ratio kept, until the shorter side has `size` pixels, or a number drawn from [size, high].
 
     The longer side is rounded down, as in torchvision. Simonyan & Zisserman 2015, section 3.1, and He et al. 2015 draw
@@ -95,7 +95,7 @@ def resize_short(size: Side, high: Side | None = None) -> HostAugmentation:
     return _ResizeShort(size, size if high is None else high)
 
 
-def resize(height: Side, width: Side) -> HostAugmentation:
+def resize(height: Side, width: Side) -> DecodeTransform:
     """Scale to `height` and `width`; the aspect ratio may change.
 
     Example:
@@ -108,7 +108,7 @@ def resize(height: Side, width: Side) -> HostAugmentation:
     return _Resize((width, height))
 
 
-def fit(height: Side, width: Side) -> HostAugmentation:
+def fit(height: Side, width: Side) -> DecodeTransform:
     """Scale, with the aspect ratio kept, until `height` and `width` are just covered, and crop the rest evenly.
 
     Data sets in memory do this to their images when they are loaded.
@@ -121,7 +121,7 @@ def fit(height: Side, width: Side) -> HostAugmentation:
     return _Fit((width, height))
 
 
-def flip_lr(p: Probability = 0.5) -> HostAugmentation:
+def flip_lr(p: Probability = 0.5) -> DecodeTransform:
     """Flip left to right with probability `p`.
 
     Example:

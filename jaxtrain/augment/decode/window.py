@@ -41,7 +41,7 @@ class Window(NamedTuple):
     mirrored: bool = False
 
 
-class HostAugmentation(abc.ABC):
+class DecodeTransform(abc.ABC):
     """A decode transform with its options: `window` draws, and `show` applies the window."""
 
     def random(self) -> bool:

@@ -29,7 +29,7 @@ def image_folder(
     """Return images in folders SPLIT/CLASS; the class names are the sorted folder names of the train split.
 
     Images are rotated upright (EXIF), scaled with antialiasing until they cover `size`, and center-cropped to it. With
-    `data.host`, those transforms apply instead, and `size` is ignored. Only files with the suffixes jpg, jpeg, png,
+    `data.decode`, those transforms apply instead, and `size` is ignored. Only files with the suffixes jpg, jpeg, png,
     bmp, webp, gif and ppm are read, and names that start with a dot are ignored.
 
     Args:

@@ -48,7 +48,7 @@ def tfds(
       image_key: the feature with the image: an `Image` or a `Tensor` of uint8.
       label_key: the feature with the label: a `ClassLabel`.
       size: the height and width to which images are scaled and center-cropped; required if their shapes differ. With
-        `data.host` it is ignored for encoded images.
+        `data.decode` it is ignored for encoded images.
 
     Raises:
       DataError: the data set is not prepared or has another format, or its features are not an image and a class label.
