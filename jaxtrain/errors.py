@@ -103,7 +103,7 @@ class PeerDied(JaxtrainError):
     exit_code = 4
 
 
-MOST_NAMES = 40
+MAX_NAMES = 40
 """The largest number of known names that a message lists in addition to its suggestions."""
 
 
@@ -121,7 +121,7 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     known = ", ".join(names) if names else "none"
     if near:
         meant = f"; did you mean {' or '.join(repr(n) for n in near)}?"
-        return f"{meant} Known: {known}" if len(names) <= MOST_NAMES else meant
+        return f"{meant} Known: {known}" if len(names) <= MAX_NAMES else meant
     return f". Known: {known}"
 
 

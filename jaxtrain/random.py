@@ -20,23 +20,23 @@ SHUFFLE = "shuffle"
 """The order of the examples; the step is the epoch."""
 AUGMENT = "augment"
 """The augmentation of a training batch."""
-SIGHTING = "sighting"
+EXAMPLE_EPOCHS = "sighting"
 """The key that an example keeps over all epochs, computed from its pixels; the step is 0."""
 MIX = "mix"
 """The mixing of examples of a training batch (mixup and the like)."""
-HOST_AUGMENT = "host_augment"
+DECODE_TRANSFORM = "host_augment"
 """The augmentation of training images on the host while they are decoded."""
 INIT = "init"
 """The initial parameters; the step is 0."""
 STATISTICS = "statistics"
 """A model's draws (dropout) while BatchNorm statistics of averaged parameters are computed; the step is the batch."""
-VIEWS = "views"
+TTA = "views"
 """The draws of test-time augmentation; the step is the example's index in its split."""
 MODEL_STREAMS = ("dropout",)
 """Streams that a model may draw from in training, by the names that Linen's `make_rng` uses."""
 
 
-def stream(seed: int, name: str, step: jax.typing.ArrayLike) -> jax.Array:
+def stream_key(seed: int, name: str, step: jax.typing.ArrayLike) -> jax.Array:
     """Return the typed key of stream `name` at `step`: `fold_in(fold_in(key(seed), hash(name)), step)`.
 
     The hash is CRC-32. Unlike Python's `hash`, it is the same in every process.
@@ -44,7 +44,7 @@ def stream(seed: int, name: str, step: jax.typing.ArrayLike) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), step)
 
 
-def host_stream(seed: int, name: str, step: int) -> np.random.RandomState:
+def host_generator(seed: int, name: str, step: int) -> np.random.RandomState:
     """Return a numpy generator for draws on the host, seeded by `(seed, name, step)`.
 
     It is a `RandomState` because numpy never changes that generator's stream; the streams of newer ones may change.
@@ -52,7 +52,7 @@ def host_stream(seed: int, name: str, step: int) -> np.random.RandomState:
     return np.random.RandomState([seed, zlib.crc32(name.encode()), step])
 
 
-def example_stream(seed: int, name: str, step: int, example: int) -> np.random.RandomState:
+def example_generator(seed: int, name: str, step: int, example: int) -> np.random.RandomState:
     """Return a numpy generator for one example of a batch, seeded by `(seed, name, step, example)`.
 
     The generator is Philox with these numbers as its key and counter, so it can start at any counter at constant cost.
@@ -96,6 +96,6 @@ def shard_like(values: jax.Array, batch: jax.Array) -> jax.Array:
     return values if axis is None else jax.sharding.reshard(values, jax.P(axis))
 
 
-def draw_by_example(draw: Callable[[jax.Array], T], key: jax.Array, batch: jax.Array) -> T:
+def draw_per_example(draw: Callable[[jax.Array], T], key: jax.Array, batch: jax.Array) -> T:
     """Return `draw(key)` for the key of each example of `batch[N, ...]`, stacked along a first axis of N."""
     return jax.vmap(draw)(example_keys(key, batch))

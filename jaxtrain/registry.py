@@ -28,7 +28,7 @@ class Default:
 
 
 @dataclasses.dataclass(frozen=True)
-class Info:
+class Entry:
     """An entry of a registry.
 
     Attributes:
@@ -119,14 +119,14 @@ def _load(factory: str, preset: tuple[tuple[str, Any], ...]) -> Callable[..., An
     return checked
 
 
-class Table(Mapping[str, Info]):
+class Registry(Mapping[str, Entry]):
     """An immutable mapping from component names to entries, with `create` and `names`."""
 
-    def __init__(self, kind: str, entries: Mapping[str, Info]):
+    def __init__(self, kind: str, entries: Mapping[str, Entry]):
         self.kind = kind
         self._entries = dict(entries)
 
-    def __getitem__(self, name: str) -> Info:
+    def __getitem__(self, name: str) -> Entry:
         try:
             return self._entries[name]
         except KeyError:
@@ -156,7 +156,7 @@ class Table(Mapping[str, Info]):
         return self[name].load()(**options)
 
 
-KINDS: Mapping[str, str] = {
+REGISTRY_PATHS: Mapping[str, str] = {
     "model": "jaxtrain.models:MODELS",
     "optimizer": "jaxtrain.optim:OPTIMIZERS",
     "schedule": "jaxtrain.optim:SCHEDULES",
@@ -175,15 +175,15 @@ KINDS: Mapping[str, str] = {
 """The import path of each kind's registry; a path, since the packages with registries import this module."""
 
 
-def table(kind: str) -> Table:
+def get_registry(kind: str) -> Registry:
     """Return the registry of `kind`, one of `KINDS`."""
-    module, _, name = KINDS[kind].partition(":")
-    return typing.cast(Table, getattr(importlib.import_module(module), name))
+    module, _, name = REGISTRY_PATHS[kind].partition(":")
+    return typing.cast(Registry, getattr(importlib.import_module(module), name))
 
 
 def suggest_names(kind: str) -> str:
     """Return the first three names of a kind as text, for messages."""
-    return ", ".join(repr(name) for name in table(kind).names()[:3])
+    return ", ".join(repr(name) for name in get_registry(kind).names()[:3])
 
 
 class _FactoryPackage(types.ModuleType):
@@ -193,7 +193,7 @@ class _FactoryPackage(types.ModuleType):
     the module to the factory's name; this class prevents that.
     """
 
-    _registries: tuple[Table, ...]
+    _registries: tuple[Registry, ...]
 
     def __getattr__(self, name: str) -> Any:
         for registry in self._registries:
@@ -213,7 +213,7 @@ class _FactoryPackage(types.ModuleType):
         return sorted({*super().__dir__(), *submodules, *(name for registry in self._registries for name in registry)})
 
 
-def publish_factories(package: str, *registries: Table) -> None:
+def publish_factories(package: str, *registries: Registry) -> None:
     """Make the factories of `registries` attributes of `package`.
 
     Args:

@@ -23,7 +23,7 @@ def put_process_parts(tree: Any, sharding: Sharding, processes: int) -> Any:
     )
 
 
-def process_part(sharding: Sharding, size: int) -> tuple[int, int]:
+def process_share(sharding: Sharding, size: int) -> tuple[int, int]:
     """Return `(index, count)`: this process's devices hold part `index` of `count` equal parts of a batch of `size`.
 
     Return `(0, 1)`, the whole batch, if they do not hold one contiguous part, as with interleaved processes.
@@ -43,7 +43,7 @@ def reshape(x: jax.Array, *shape: int) -> jax.Array:
     return jax.lax.reshape(x, shape, out_sharding=_first_axis(x))
 
 
-def repeat_for(x: jax.Array, value: jax.Array) -> jax.Array:
+def broadcast_to_batch(x: jax.Array, value: jax.Array) -> jax.Array:
     """Broadcast `value[1, ...]` to the length of the first axis of `x`, sharded like that axis."""
     return jnp.broadcast_to(value, (x.shape[0], *value.shape[1:]), out_sharding=_first_axis(x))
 

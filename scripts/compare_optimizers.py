@@ -16,7 +16,7 @@ from pathlib import Path
 
 from run_grid import Grid, add_arguments, finals, make_rows, write_docs
 
-from jaxtrain.config import OptimizerSpec, load_config, shipped
+from jaxtrain.config import OptimizerSpec, list_recipes, load_config
 from jaxtrain.config.spec import Spec
 
 PREFIX = "fashion_comparison:"
@@ -25,7 +25,7 @@ FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 def rules() -> list[str]:
     """Return the rules that have a recipe, `PREFIX` and the name of the rule."""
-    return [name.removeprefix(PREFIX) for name in shipped() if name.startswith(PREFIX)]
+    return [name.removeprefix(PREFIX) for name in list_recipes() if name.startswith(PREFIX)]
 
 
 @dataclasses.dataclass(frozen=True)

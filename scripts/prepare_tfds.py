@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from jaxtrain.data.sources.files import Form, Search, is_directory, reading, reason
+from jaxtrain.data.sources.files import FileSet, Search, describe_error, is_directory, reading
 from jaxtrain.errors import DataError, JaxtrainError
 
 
@@ -51,7 +51,7 @@ def prepare(builder: str, files: Path, directory: Path) -> Path:
             f"TensorFlow Datasets knows no data set {builder!r}; www.tensorflow.org/datasets lists those that it knows"
         ) from error
     except (OSError, ValueError) as error:  # no space, no permission; not a name, another format
-        raise DataError(f"{builder} cannot be prepared in {directory}: {reason(error)}") from error
+        raise DataError(f"{builder} cannot be prepared in {directory}: {describe_error(error)}") from error
     return target
 
 
@@ -82,7 +82,7 @@ def _verified(prepared: Any, files: Path) -> Path:
     names = sorted(by_name)
     if not is_directory(files):
         raise DataError(f"{files} is not a folder; it must hold {', '.join(names)}")
-    form = Form("original", tuple((name,) for name in names), ", ".join(names))
+    form = FileSet("original", tuple((name,) for name in names), ", ".join(names))
     found = Search(prepared.name, files, (prepared.name, ""), prepared.info.homepage).find(form)
     for path in found.files:
         with reading(path), path.open("rb") as file:

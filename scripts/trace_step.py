@@ -39,11 +39,11 @@ def prepare_step(config: Config, data_dir: Path | None) -> Callable[[], Any]:
     """
     from jaxtrain.data.splits import fit_normalization, read_splits
     from jaxtrain.run.compiled_run import compile_run
-    from jaxtrain.training.plan import make_plan, with_training_colors
+    from jaxtrain.training.plan import add_training_colors, make_plan
 
     plan = make_plan(config, data_dir)
     splits = read_splits(plan.splits, ("train",), config.seed)
-    plan = with_training_colors(plan, splits["train"])
+    plan = add_training_colors(plan, splits["train"])
     run = compile_run(plan, fit_normalization(plan.splits, splits["train"]), splits)
     count = () if run.multi_step is None else (run.multi_step.count(1),)
     given = (plan.abstract, run.empty(), run.order.order(0), run.batches(0), *count)

@@ -15,7 +15,7 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from jaxtrain.registry import Info, Table
+from jaxtrain.registry import Entry, Registry
 
 ROOT = Path(__file__).parent.parent
 HEADER = "# Written by scripts/write_stubs.py: what the package offers, for editors and type checkers.\n"
@@ -37,7 +37,7 @@ def write_stub(package: str) -> str:
     body: list[str] = []
     for node in ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")).body:
         body += _own_names(node, imports)
-    registries: tuple[Table, ...] = vars(module)["_registries"]
+    registries: tuple[Registry, ...] = vars(module)["_registries"]
     for submodule in pkgutil.iter_modules(module.__path__):
         if not any(submodule.name in registry for registry in registries):
             imports.add(f"from {package} import {submodule.name} as {submodule.name}")
@@ -60,13 +60,13 @@ def _own_names(node: ast.stmt, imports: set[str]) -> list[str]:
         if names == ["(create, names)"]:
             imports.add("from typing import Any")
             return ["def create(name: str, /, **options: Any) -> Any: ...", "def names() -> list[str]: ..."]
-        if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "Table":
-            imports.add("from jaxtrain.registry import Table")
-            return [f"{names[0]}: Table"]
+        if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "Registry":
+            imports.add("from jaxtrain.registry import Registry")
+            return [f"{names[0]}: Registry"]
     return []
 
 
-def _factory(name: str, entry: Info, imports: set[str]) -> list[str]:
+def _factory(name: str, entry: Entry, imports: set[str]) -> list[str]:
     """Return the definition of a variant; a factory that is a row as it stands is imported."""
     module, _, function = entry.factory.partition(":")
     if not entry.preset:

@@ -15,6 +15,10 @@ PARTICIPLES = re.compile(
 NOT_PARTICIPLES = {"embed", "feed", "need", "seed", "shared", "speed", "used"}
 """Words in `ed` that are verbs or nouns; "shared" and "used" stand before a noun."""
 EXCEPTIONS = {
+    "augmented": "a name in configs: views that are augmented",
+    "checked": "a wrapper that takes the name of the factory inside",
+    "published_errors": "a noun with its adjective",
+    "shifted_flips": "a name in configs: flips that are shifted",
     "squared": "the loss, as the field calls it",
     "squared_hinge": "the loss, as the field calls it",
     "scaled_tanh": "LeCun's activation, as the field calls it",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrain.random import AUGMENT, INIT, MODEL_STREAMS, SHUFFLE, host_stream, stream
+from jaxtrain.random import AUGMENT, INIT, MODEL_STREAMS, SHUFFLE, host_generator, stream_key
 
 NAMES = (SHUFFLE, AUGMENT, INIT, *MODEL_STREAMS)
 
@@ -24,13 +24,13 @@ def test_a_stream_is_two_foldings():
 
     @functools.partial(jax.jit, static_argnums=0)
     def in_a_step(seed: int, step: jax.Array) -> list[jax.Array]:
-        return [stream(seed, name, step) for name in names]
+        return [stream_key(seed, name, step) for name in names]
 
     for seed, step in ((0, 0), (7, 123_456), (2**31, 2**31 - 1)):
         for name, key in zip(names, in_a_step(seed, np.int32(step)), strict=True):
             word = np.uint32(zlib.crc32(name.encode("utf-8")))
             expected = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), word), step)
-            assert data(stream(seed, name, step)) == data(expected), (name, seed, step)
+            assert data(stream_key(seed, name, step)) == data(expected), (name, seed, step)
             assert data(key) == data(expected), (name, seed, step)
 
 
@@ -38,7 +38,7 @@ def test_streams_steps_and_seeds_have_keys_of_their_own():
     @jax.jit
     def keys(steps: jax.Array) -> list[jax.Array]:
         each = [(seed, name) for seed in range(4) for name in NAMES]
-        return [jax.vmap(lambda t, s=s, n=n: jax.random.key_data(stream(s, n, t)))(steps) for s, n in each]
+        return [jax.vmap(lambda t, s=s, n=n: jax.random.key_data(stream_key(s, n, t)))(steps) for s, n in each]
 
     drawn = np.concatenate(keys(jnp.arange(50, dtype=jnp.int32)))
     assert len(np.unique(drawn, axis=0)) == len(drawn) == 4 * len(NAMES) * 50
@@ -46,12 +46,15 @@ def test_streams_steps_and_seeds_have_keys_of_their_own():
 
 def test_host_streams_are_their_own_and_start_anew():
     drawn = [
-        tuple(host_stream(seed, name, step).permutation(20)) for seed in range(3) for name in NAMES for step in range(5)
+        tuple(host_generator(seed, name, step).permutation(20))
+        for seed in range(3)
+        for name in NAMES
+        for step in range(5)
     ]
     assert len(set(drawn)) == len(drawn)
-    assert tuple(host_stream(2, NAMES[-1], 4).permutation(20)) == drawn[-1]
+    assert tuple(host_generator(2, NAMES[-1], 4).permutation(20)) == drawn[-1]
     # numpy guarantees this stream for ever; a run begun today is to be continued with the numpy of tomorrow
-    assert host_stream(0, "shuffle", 0).permutation(8).tolist() == [3, 6, 0, 2, 4, 5, 1, 7]
+    assert host_generator(0, "shuffle", 0).permutation(8).tolist() == [3, 6, 0, 2, 4, 5, 1, 7]
 
 
 def test_no_two_names_share_a_hash():
@@ -72,4 +75,4 @@ def test_another_process_has_the_same_keys():
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert output.stdout.strip() == str([list(data(stream(5, name, 9))) for name in NAMES])
+    assert output.stdout.strip() == str([list(data(stream_key(5, name, 9))) for name in NAMES])

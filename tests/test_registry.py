@@ -12,29 +12,29 @@ import pytest
 import jaxtrain
 from jaxtrain.annotations import Component, PositiveInt, StepCount
 from jaxtrain.cli.main import main
-from jaxtrain.config import shipped
-from jaxtrain.config.coerce import annotation_marks, coerce
+from jaxtrain.config import list_recipes
+from jaxtrain.config.coerce import annotation_metadata, coerce
 from jaxtrain.config.spec import SPECS
 from jaxtrain.errors import ConfigError
-from jaxtrain.registry import KINDS, Info, Table, table
+from jaxtrain.registry import REGISTRY_PATHS, Entry, Registry, get_registry
 from tests.every_row import check_every
 
-ROWS = {f"{kind} {name}": info for kind in KINDS for name, info in table(kind).items()}
+ROWS = {f"{kind} {name}": info for kind in REGISTRY_PATHS for name, info in get_registry(kind).items()}
 
 
 def test_each_kind_has_a_table_without_duplicates() -> None:
     def check(kind: str) -> None:
-        rows = table(kind)
+        rows = get_registry(kind)
         assert rows.kind == kind == SPECS[kind].kind
         assert rows.names() == sorted(rows)
         variants = {(info.factory, tuple(info.preset.items())) for info in rows.values()}
         assert len(rows) == len(variants) > 0  # none under two names
 
-    check_every({kind: kind for kind in KINDS}, check)
+    check_every({kind: kind for kind in REGISTRY_PATHS}, check)
 
 
 def test_every_row_resolves_and_describes_itself() -> None:
-    def check(info: Info) -> None:
+    def check(info: Entry) -> None:
         factory = info.load()
         assert callable(factory)
         assert f"{factory.__module__}:{factory.__qualname__}" == info.factory
@@ -47,7 +47,7 @@ def test_every_row_resolves_and_describes_itself() -> None:
 
 
 def test_options_of_every_row_are_named_and_annotated_with_what_a_config_holds() -> None:
-    def check(info: Info) -> None:
+    def check(info: Entry) -> None:
         parameters = info.parameters()
         for parameter in parameters.values():
             assert parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -64,7 +64,7 @@ def arms(hint: Any) -> Iterator[Any]:
     """An annotation and the annotations inside it, which are only looked at when a list fits."""
     yield hint
     inner = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
-    if any(isinstance(mark, Component) for mark in annotation_marks(hint)):
+    if any(isinstance(mark, Component) for mark in annotation_metadata(hint)):
         return  # a component is given by its spec: what else the parameter takes is for Python callers
     for arm in inner:
         if get_origin(arm) is not None:
@@ -72,12 +72,12 @@ def arms(hint: Any) -> Iterator[Any]:
 
 
 def test_defaults_of_every_row_pass_their_own_checks() -> None:
-    def check(info: Info) -> None:
+    def check(info: Entry) -> None:
         for parameter in info.parameters().values():
             default = parameter.default
             if default is inspect.Parameter.empty:
                 continue
-            steps = any(isinstance(mark, StepCount) for mark in annotation_marks(parameter.annotation))
+            steps = any(isinstance(mark, StepCount) for mark in annotation_metadata(parameter.annotation))
             written = f"{default} steps" if steps and default is not None else default
             coerced = coerce(written, parameter.annotation, parameter.name)
             assert str(coerced) == written if steps and default is not None else coerced == default
@@ -88,7 +88,7 @@ def test_defaults_of_every_row_pass_their_own_checks() -> None:
 def test_paths_are_supplied_by_the_run() -> None:
     """A path in a config would make the config one of this machine."""
 
-    def check(info: Info) -> None:
+    def check(info: Entry) -> None:
         for name, parameter in info.parameters().items():
             assert Path not in (parameter.annotation, *get_args(parameter.annotation)) or name in info.supplied
 
@@ -97,7 +97,7 @@ def test_paths_are_supplied_by_the_run() -> None:
 
 def test_list_prints_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     def check(kind: str) -> None:
-        names = sorted(shipped()) if kind == "config" else table(kind).names()
+        names = sorted(list_recipes()) if kind == "config" else get_registry(kind).names()
         assert main(["list", plural(kind), "--json"]) == 0
         printed = json.loads(capsys.readouterr().out)
         assert [row["name"] for row in printed] == names
@@ -109,7 +109,7 @@ def test_list_prints_every_row(capsys: pytest.CaptureFixture[str]) -> None:
             assert row["description"] in line
             assert row.get("paper", "") in line
 
-    check_every({kind: kind for kind in [*KINDS, "config"]}, check)
+    check_every({kind: kind for kind in [*REGISTRY_PATHS, "config"]}, check)
 
 
 def plural(kind: str) -> str:
@@ -121,7 +121,7 @@ def make_thing(a: PositiveInt) -> dict[str, int]:
     return {"a": a}
 
 
-TABLE = Table("thing", {"one": Info(factory=f"{__name__}:make_thing", description="one")})
+TABLE = Registry("thing", {"one": Entry(factory=f"{__name__}:make_thing", description="one")})
 
 
 def test_a_table_creates_by_name_and_refuses_others() -> None:
@@ -142,10 +142,10 @@ def test_an_optimizer_keeps_its_name_when_the_file_of_that_name_is_imported() ->
 
 def test_packages_offer_what_their_tables_name() -> None:
     def check(kind: str) -> None:
-        package = importlib.import_module(KINDS[kind].partition(":")[0])
+        package = importlib.import_module(REGISTRY_PATHS[kind].partition(":")[0])
         with pytest.raises(AttributeError, match="no attribute 'nothing_of_this_name'"):
             package.nothing_of_this_name  # noqa: B018
-        for name, info in table(kind).items():
+        for name, info in get_registry(kind).items():
             assert getattr(package, name) is info.load()
             assert getattr(package, name) is info.load()  # also after the import that the first time made
 
@@ -153,7 +153,7 @@ def test_packages_offer_what_their_tables_name() -> None:
 
 
 def test_a_variant_is_its_family_with_a_choice_made() -> None:
-    models = table("model")
+    models = get_registry("model")
     made = models.create("resnet34", num_classes=3, norm="group")
     assert made == models["resnet"].load()(num_classes=3, depth=34, norm="group")
     assert "depth" not in models["resnet34"].parameters()

@@ -13,7 +13,7 @@ from flax import traverse_util
 from jaxtrain.errors import ConfigError
 from jaxtrain.nn import activations
 from jaxtrain.nn.activations import Activation
-from jaxtrain.nn.layer_calls import WHOLE, is_layer, is_normalization
+from jaxtrain.nn.layer_calls import ROOT_NAME, is_layer, is_normalization
 
 _COLLECTION = "activation_statistics"
 
@@ -103,7 +103,7 @@ def _make_interceptor(paths: dict[str, tuple[str, ...]], describe: Callable[[jax
     def intercept(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         module: Any = context.module
         result = call(*args, **kwargs)
-        layer = "/".join(module.path) or WHOLE
+        layer = "/".join(module.path) or ROOT_NAME
         if is_normalization(context) and id(args[0]) in outputs:
             layer, _ = outputs[id(args[0])]
         elif not is_layer(context) or layer in paths:

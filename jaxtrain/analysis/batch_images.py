@@ -15,7 +15,7 @@ from jaxtrain.training.inputs import make_loader, make_order, make_stream
 from jaxtrain.training.plan import Plan
 
 
-class BatchView(NamedTuple):
+class BatchImages(NamedTuple):
     """Examples as loaded, and as the model's inputs.
 
     Attributes:
@@ -29,7 +29,7 @@ class BatchView(NamedTuple):
     labels: np.ndarray
 
 
-def training_view(plan: Plan, normalization: Preprocessing, train: Split, step: int) -> BatchView:
+def training_batch(plan: Plan, normalization: Preprocessing, train: Split, step: int) -> BatchImages:
     """Return the batch of a training step, which is the same for any number of devices.
 
     For images that are decoded during training, `before` holds them as evaluation would decode them.
@@ -50,18 +50,18 @@ def training_view(plan: Plan, normalization: Preprocessing, train: Split, step: 
     with contextlib.closing(batches):
         number = jax.device_put(np.int32(step), plan.layout.replicated)
         batch = jax.jit(make_loader(plan, normalization))(batches(step), make_order(plan).order(step), number)
-    return BatchView(_read_arrays(train.take(indices)).images, np.asarray(batch.images), np.asarray(batch.labels))
+    return BatchImages(_read_arrays(train.take(indices)).images, np.asarray(batch.images), np.asarray(batch.labels))
 
 
 def _read_arrays(split: Split) -> ArraySource:
     return next(split.chunks(len(split)))
 
 
-def evaluation_view(normalization: Preprocessing, source: Split, examples: int) -> BatchView:
+def evaluation_batch(normalization: Preprocessing, source: Split, examples: int) -> BatchImages:
     """Return `examples` evenly spaced examples of a split, as evaluation sees them; `source` is already padded."""
     arrays = _read_arrays(source.take(np.arange(examples) * len(source) // examples))
     seen = jax.jit(functools.partial(normalize, normalization=normalization))(arrays.images)
-    return BatchView(arrays.images, np.asarray(seen), arrays.labels)
+    return BatchImages(arrays.images, np.asarray(seen), arrays.labels)
 
 
 def pixels(seen: np.ndarray, normalization: Preprocessing) -> np.ndarray:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxtrain.analysis.compare import Candidate, Comparison
-from jaxtrain.analysis.layer_table import count_short
+from jaxtrain.analysis.layer_table import format_count
 
 _MAX_WIDTH = 50.0
 """Width of the largest bubble, in points."""
 
 
-def charted(candidates: Sequence[Candidate]) -> tuple[dict[str, dict[str, float]], list[str]]:
+def chart_points(candidates: Sequence[Candidate]) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Return accuracies in percent by test set and model, and the models without a published top-1 error."""
     panels: dict[str, dict[str, float]] = {}
     left_out = []
@@ -23,7 +23,7 @@ def charted(candidates: Sequence[Candidate]) -> tuple[dict[str, dict[str, float]
     return panels, left_out
 
 
-def draw(rows: Sequence[Comparison], path: str) -> None:
+def draw_bubble_chart(rows: Sequence[Comparison], path: str) -> None:
     """Draw a figure with one panel per test set, and write it to `path`.
 
     Args:
@@ -40,7 +40,7 @@ def draw(rows: Sequence[Comparison], path: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    panels, _ = charted([r.candidate for r in rows])
+    panels, _ = chart_points([r.candidate for r in rows])
     points = {
         data: sorted(((r, panel[r.candidate.name]) for r in rows if r.candidate.name in panel), key=_negative_size)
         for data, panel in panels.items()
@@ -94,7 +94,7 @@ def _draw_labels(axis: Any, points: Sequence[tuple[Comparison, float]]) -> None:
         positions = [(gap, 0, "left", "center"), (-gap, 0, "right", "center")]
         positions += [(0, gap, "center", "bottom"), (0, -gap, "center", "top")]
         text = axis.annotate(
-            f"{r.candidate.name} ({count_short(r.parameters)})",
+            f"{r.candidate.name} ({format_count(r.parameters)})",
             (r.multiply_adds / 1e9, accuracy),
             positions[0][:2],
             textcoords="offset points",

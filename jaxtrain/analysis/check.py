@@ -9,7 +9,7 @@ from jaxtrain.analysis.cost import flops
 from jaxtrain.analysis.dtypes import dtypes
 from jaxtrain.analysis.memory import ArrayBytes, data_bytes, state_bytes, sum_bytes
 from jaxtrain.optim.param_rules import ParameterInfo, path_name, values_by_path
-from jaxtrain.training.optimizer import weight_decay
+from jaxtrain.training.optimizer import find_weight_decay
 from jaxtrain.training.plan import Plan
 
 
@@ -47,7 +47,7 @@ class CheckReport:
         return [(item.name, item.total, item.per_device) for item in (*self.state, state, *self.data, data)]
 
 
-def examine(plan: Plan) -> CheckReport:
+def make_report(plan: Plan) -> CheckReport:
     """Make the report by abstract evaluation: nothing is compiled, and no image is read."""
     return CheckReport(
         parameters=parameters(plan),
@@ -63,7 +63,7 @@ def parameters(plan: Plan) -> tuple[ParameterInfo, ...]:
     """Return all parameters in path order, each with its weight decay, learning-rate multiplier and frozen flag."""
     params, config = plan.abstract.params, plan.config
     rules = {
-        "decay": weight_decay(config.optimizer),
+        "decay": find_weight_decay(config.optimizer),
         "learning_rate": plan.multipliers,
         "frozen": config.parameters.frozen,
     }

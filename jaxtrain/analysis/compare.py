@@ -18,12 +18,12 @@ from jaxtrain.config import ModelSpec
 from jaxtrain.data.loader import Batch
 from jaxtrain.errors import JaxtrainError
 from jaxtrain.models import MODELS
-from jaxtrain.models.outputs import logits_of
+from jaxtrain.models.outputs import main_logits
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.sgd import sgd
 from jaxtrain.training.objective import Objective
 from jaxtrain.training.state import TrainState
-from jaxtrain.training.state import initializer as state_initializer
+from jaxtrain.training.state import state_initializer as state_initializer
 from jaxtrain.training.step import make_train_step
 
 FEWEST, MOST = 3, 30
@@ -50,7 +50,7 @@ class Candidate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measurements:
     """The measured times and memory for a batch.
 
     Attributes:
@@ -78,10 +78,10 @@ class Comparison:
     candidate: Candidate
     parameters: int
     multiply_adds: int
-    measured: Measured | None = None
+    measured: Measurements | None = None
 
 
-def published(spec: ModelSpec) -> tuple[Mapping[str, Any], ...]:
+def published_errors(spec: ModelSpec) -> tuple[Mapping[str, Any], ...]:
     """Return the published errors of a model: those of any registered model with the same factory and options."""
 
     def all_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def compare(
         return counts
     try:
         programs = [_Programs(c, batch_size) for c in candidates]
-        times = _in_turn([run for p in programs for run in (p.forward, p.step)], seconds)
+        times = _measure_in_turns([run for p in programs for run in (p.forward, p.step)], seconds)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -131,7 +131,7 @@ def compare(
             "compare fewer models, or use smaller batches"
         ) from error
     return [
-        dataclasses.replace(c, measured=Measured(forward_ms=forward, step_ms=step, step_bytes=p.step_bytes))
+        dataclasses.replace(c, measured=Measurements(forward_ms=forward, step_ms=step, step_bytes=p.step_bytes))
         for c, p, forward, step in zip(counts, programs, times[::2], times[1::2], strict=True)
     ]
 
@@ -186,7 +186,7 @@ class _Programs:
 
 
 def _forward(model: nn.Module, state: TrainState, images: jax.Array) -> jax.Array:
-    return logits_of(model.apply({"params": state.params, **state.variables}, images, train=False))
+    return main_logits(model.apply({"params": state.params, **state.variables}, images, train=False))
 
 
 def _fill_leaf(name: str, leaf: Any, rng: np.random.Generator) -> Any:
@@ -196,7 +196,7 @@ def _fill_leaf(name: str, leaf: Any, rng: np.random.Generator) -> Any:
     return np.full(leaf.shape, 1 if "scale" in name or "var" in name else 0, leaf.dtype)
 
 
-def _in_turn(runs: Sequence[Callable[[], None]], seconds: float) -> list[float]:
+def _measure_in_turns(runs: Sequence[Callable[[], None]], seconds: float) -> list[float]:
     """Return the median time of each program, in milliseconds; the programs run in turns."""
     for run in runs:
         run()

@@ -7,8 +7,8 @@ from rich import box
 from rich.table import Table
 
 from jaxtrain.analysis.compare import Comparison
-from jaxtrain.analysis.layer_table import count_short, sides
-from jaxtrain.reporting.tables import count_bytes
+from jaxtrain.analysis.layer_table import format_count, format_shape
+from jaxtrain.reporting.tables import format_bytes
 
 
 def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
@@ -24,11 +24,11 @@ def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
         times = []
         if r.measured is not None:
             m = r.measured
-            memory = "" if m.step_bytes is None else count_bytes(m.step_bytes)
-            times = [_milliseconds(m.forward_ms), _milliseconds(m.step_ms), memory]
+            memory = "" if m.step_bytes is None else format_bytes(m.step_bytes)
+            times = [_format_milliseconds(m.forward_ms), _format_milliseconds(m.step_ms), memory]
         shown = r.candidate.published[:1]
         error = f"{shown[0]['error']:.2f} [{notes[_note(shown[0])]}]" if shown else ""
-        counts = [sides(r.candidate.shape), f"{r.parameters:,}", count_short(r.multiply_adds)]
+        counts = [format_shape(r.candidate.shape), f"{r.parameters:,}", format_count(r.multiply_adds)]
         table.add_row(r.candidate.name, *counts, *times, error)
     return table
 
@@ -38,7 +38,7 @@ def note_lines(rows: Sequence[Comparison]) -> list[str]:
     return [f"[{number}] {note}" for note, number in _notes(rows).items()]
 
 
-def _milliseconds(value: float) -> str:
+def _format_milliseconds(value: float) -> str:
     """Return milliseconds with one decimal; values below 1 with two significant digits."""
     return f"{value:,.1f}" if value >= 1 else f"{value:.2g}"
 

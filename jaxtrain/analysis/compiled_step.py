@@ -9,10 +9,10 @@ import jax
 from jaxtrain.analysis.memory import abstract_examples, abstract_order, abstract_state
 from jaxtrain.data.splits import fit_normalization, read_splits
 from jaxtrain.run.compiled_run import compile_steps
-from jaxtrain.run.out_of_memory import COMPILATION, explained
+from jaxtrain.run.out_of_memory import COMPILATION, explain_out_of_memory
 from jaxtrain.training.metrics import empty_totals
-from jaxtrain.training.plan import Plan, with_training_colors
-from jaxtrain.training.state import initializer, jit_once
+from jaxtrain.training.plan import Plan, add_training_colors
+from jaxtrain.training.state import jit_for_one_call, state_initializer
 
 _MEANINGS = {
     "arguments": "state, metrics, data that a step reads",
@@ -97,7 +97,7 @@ def compile_step(plan: Plan) -> CompiledStep:
     """
     lowered = _lower(plan)
     began = time.perf_counter()
-    with explained(plan.config, COMPILATION):
+    with explain_out_of_memory(plan.config, COMPILATION):
         executable = lowered.compile()
     return CompiledStep(executable, time.perf_counter() - began)
 
@@ -106,9 +106,9 @@ def compile_initial_state(plan: Plan) -> None:
     """Compile the program that initializes a run's state, unless `initialize` makes it depend on images."""
     if plan.config.initialize is not None:
         return
-    make = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
-    with explained(plan.config, COMPILATION):
-        jit_once(make, plan.layout.of_state(plan.abstract)).lower().compile()
+    make = state_initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
+    with explain_out_of_memory(plan.config, COMPILATION):
+        jit_for_one_call(make, plan.layout.of_state(plan.abstract)).lower().compile()
 
 
 def _lower(plan: Plan) -> Any:
@@ -119,8 +119,8 @@ def _lower(plan: Plan) -> Any:
     """
     train = read_splits(plan.splits, ("train",), plan.config.seed)["train"]
     normalization = fit_normalization(plan.splits, train)
-    single, several = compile_steps(with_training_colors(plan, train), normalization)
-    totals = plan.layout.placed_shapes(jax.eval_shape(empty_totals), plan.layout.replicated)
+    single, several = compile_steps(add_training_colors(plan, train), normalization)
+    totals = plan.layout.abstract_arrays(jax.eval_shape(empty_totals), plan.layout.replicated)
     arguments = (abstract_state(plan), totals, abstract_order(plan), abstract_examples(plan))
     if several is None:
         return single.lower(*arguments)  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 _CALLS = 5
 
 
-class Peak(NamedTuple):
+class DataSheetPeaks(NamedTuple):
     """The peak speeds in a device's data sheet.
 
     Attributes:
@@ -24,27 +24,27 @@ class Peak(NamedTuple):
     gigabytes: float
 
 
-PUBLISHED: dict[str, Peak] = {
+DATA_SHEETS: dict[str, DataSheetPeaks] = {
     # NVIDIA's data sheets, without sparsity; the SXM version where there are several
-    "NVIDIA H200": Peak(989.4, 66.9, 4800),
-    "NVIDIA H100 80GB HBM3": Peak(989.4, 66.9, 3350),
-    "NVIDIA H100 PCIe": Peak(756.0, 51.2, 2000),
-    "NVIDIA A100-SXM4-80GB": Peak(312.0, 19.5, 2039),
-    "NVIDIA A100-SXM4-40GB": Peak(312.0, 19.5, 1555),
-    "NVIDIA L4": Peak(121.0, 30.3, 300),
-    "Tesla V100-SXM2-16GB": Peak(125.0, 15.7, 900),
-    "Tesla T4": Peak(65.0, 8.1, 320),
+    "NVIDIA H200": DataSheetPeaks(989.4, 66.9, 4800),
+    "NVIDIA H100 80GB HBM3": DataSheetPeaks(989.4, 66.9, 3350),
+    "NVIDIA H100 PCIe": DataSheetPeaks(756.0, 51.2, 2000),
+    "NVIDIA A100-SXM4-80GB": DataSheetPeaks(312.0, 19.5, 2039),
+    "NVIDIA A100-SXM4-40GB": DataSheetPeaks(312.0, 19.5, 1555),
+    "NVIDIA L4": DataSheetPeaks(121.0, 30.3, 300),
+    "Tesla V100-SXM2-16GB": DataSheetPeaks(125.0, 15.7, 900),
+    "Tesla T4": DataSheetPeaks(65.0, 8.1, 320),
     # cloud.google.com/tpu/docs, the page of each version
-    "TPU v3": Peak(123.0, None, 900),
-    "TPU v4": Peak(275.0, None, 1228),
-    "TPU v5 lite": Peak(197.0, None, 819),
-    "TPU v5": Peak(459.0, None, 2765),
-    "TPU v6 lite": Peak(918.0, None, 1640),
+    "TPU v3": DataSheetPeaks(123.0, None, 900),
+    "TPU v4": DataSheetPeaks(275.0, None, 1228),
+    "TPU v5 lite": DataSheetPeaks(197.0, None, 819),
+    "TPU v5": DataSheetPeaks(459.0, None, 2765),
+    "TPU v6 lite": DataSheetPeaks(918.0, None, 1640),
 }
 """Data-sheet values by `device_kind`."""
 
 
-class Ceilings(NamedTuple):
+class MeasuredPeaks(NamedTuple):
     """The measured peak speeds of one device.
 
     Attributes:
@@ -56,7 +56,7 @@ class Ceilings(NamedTuple):
     bandwidth: float
 
 
-def measure_ceilings(device: Any) -> Ceilings:
+def measure_peaks(device: Any) -> MeasuredPeaks:
     """Measure `device`: the best of several runs, with sizes that take tens of milliseconds each."""
     on_cpu = device.platform == "cpu"
     side, count = (1024, 1 << 24) if on_cpu else (8192, 1 << 28)
@@ -66,7 +66,7 @@ def measure_ceilings(device: Any) -> Ceilings:
         x = jax.device_put(jnp.ones((side, side), dtype), device)
         flops[jnp.dtype(dtype).name] = 2 * side**3 / _min_seconds(matmul, x, x)
     array = jax.device_put(jnp.ones(count, jnp.float32), device)
-    return Ceilings(flops, 2 * array.nbytes / _min_seconds(jax.jit(jnp.negative), array))
+    return MeasuredPeaks(flops, 2 * array.nbytes / _min_seconds(jax.jit(jnp.negative), array))
 
 
 def _min_seconds(function: Callable[..., jax.Array], *args: jax.Array) -> float:

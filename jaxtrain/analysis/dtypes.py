@@ -10,19 +10,19 @@ from jax.extend import core
 
 from jaxtrain.analysis.cost import inner_jaxprs
 from jaxtrain.analysis.jaxpr_ops import NORMS
-from jaxtrain.models.outputs import abstract_images, logits_of
+from jaxtrain.models.outputs import abstract_images, main_logits
 from jaxtrain.random import MODEL_STREAMS
 from jaxtrain.training.plan import Plan
 
 Row = tuple[str, str]
-PRODUCTS = ("dot_general", "conv_general_dilated")
+MATMULS_AND_CONVS = ("dot_general", "conv_general_dilated")
 _SUMS = frozenset({"reduce_sum", "reduce_max", "reduce_window_sum"})
 
 
 def dtypes(plan: Plan) -> tuple[Row, ...]:
     """Return rows `(what, dtypes)`; where a row has several dtypes, each is followed by its count."""
-    outputs, forward, norms = traced_forward(plan.model, plan.splits.image_shape)
-    logits = jax.ShapeDtypeStruct(logits_of(outputs).shape, logits_of(outputs).dtype)
+    outputs, forward, norms = trace_forward(plan.model, plan.splits.image_shape)
+    logits = jax.ShapeDtypeStruct(main_logits(outputs).shape, main_logits(outputs).dtype)
     labels = jax.ShapeDtypeStruct((1, *plan.abstract_batch.labels.shape[1:]), plan.abstract_batch.labels.dtype)
     loss = jax.eval_shape(plan.loss, logits, labels)
     scope = type(plan.model).__name__
@@ -30,8 +30,11 @@ def dtypes(plan: Plan) -> tuple[Row, ...]:
     rows = (
         ("images", _tree_dtypes(plan.abstract_batch.images)),
         ("parameters", _tree_dtypes(state.params)),
-        ("matrix multiplications and convolutions", _count_dtypes(products(plan.jaxpr.jaxpr, scope))),
-        ("statistics of normalizations", _count_dtypes([*statistics(forward, norms), *_leaves(state.variables)])),
+        ("matrix multiplications and convolutions", _count_dtypes(matmul_and_conv_dtypes(plan.jaxpr.jaxpr, scope))),
+        (
+            "statistics of normalizations",
+            _count_dtypes([*normalization_dtypes(forward, norms), *_leaves(state.variables)]),
+        ),
         ("logits", _tree_dtypes(logits)),
         ("loss", _tree_dtypes(loss)),
         ("gradients", _tree_dtypes(state.params)),  # a gradient has the dtype of its parameter
@@ -40,7 +43,7 @@ def dtypes(plan: Plan) -> tuple[Row, ...]:
     return tuple((what, names) for what, names in rows if names)
 
 
-def traced_forward(model: nn.Module, shape: tuple[int, int, int]) -> tuple[Any, core.Jaxpr, set[str]]:
+def trace_forward(model: nn.Module, shape: tuple[int, int, int]) -> tuple[Any, core.Jaxpr, set[str]]:
     """Trace a model in training mode on two images: return abstract outputs, jaxpr and paths of normalizations."""
     norms: set[str] = set()
     images = abstract_images(2, shape)
@@ -61,7 +64,7 @@ def traced_forward(model: nn.Module, shape: tuple[int, int, int]) -> tuple[Any, 
     return outputs, jaxpr.jaxpr, norms
 
 
-def products(jaxpr: core.Jaxpr, scope: str) -> Iterator[str]:
+def matmul_and_conv_dtypes(jaxpr: core.Jaxpr, scope: str) -> Iterator[str]:
     """Yield the dtypes of the operands of the model's matrix multiplications and convolutions.
 
     Args:
@@ -69,11 +72,11 @@ def products(jaxpr: core.Jaxpr, scope: str) -> Iterator[str]:
       scope: class name of the model, which is in the name stack of its equations.
     """
     for eqn, stack in equations(jaxpr):
-        if eqn.primitive.name in PRODUCTS and scope in stack:
+        if eqn.primitive.name in MATMULS_AND_CONVS and scope in stack:
             yield from (str(v.aval.dtype) for v in eqn.invars)
 
 
-def statistics(jaxpr: core.Jaxpr, norms: set[str]) -> Iterator[str]:
+def normalization_dtypes(jaxpr: core.Jaxpr, norms: set[str]) -> Iterator[str]:
     """Yield the dtype of the operand of each sum and maximum inside the normalizations at the paths `norms`."""
     for eqn, stack in equations(jaxpr):
         if eqn.primitive.name in _SUMS and any(f"/{norm}/" in f"/{stack}/" for norm in norms):

@@ -23,7 +23,7 @@ NORMS: dict[type, str] = {
 """Normalization modules, each of which is one layer. As usual, receptive fields ignore that statistics may cover the
 whole image."""
 
-SHORT = {"batch norm": "BN", "layer norm": "LN", "instance norm": "IN", "group norm": "GN"}
+ABBREVIATIONS = {"batch norm": "BN", "layer norm": "LN", "instance norm": "IN", "group norm": "GN"}
 """Abbreviations of normalizations, for the row of the layer before them."""
 
 OTHER_MODULES: dict[type, str] = {PReLU: "prelu", nn.PReLU: "prelu", Dropout: "dropout", nn.Dropout: "dropout"}

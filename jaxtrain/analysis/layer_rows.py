@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 
-from jaxtrain.analysis.jaxpr_ops import SHORT
+from jaxtrain.analysis.jaxpr_ops import ABBREVIATIONS
 from jaxtrain.analysis.layers import Path
 
 _COUNTS = ("weights", "biases", "statistics", "multiply_adds")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Field:
+class ReceptiveField:
     """A receptive field: the part of the image on which one element of a layer's output depends.
 
     Attributes:
@@ -25,7 +25,7 @@ class Field:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Layer:
+class LayerRow:
     """A layer, or several layers as one row. Parameters of a layer that is called twice count at the first call.
 
     Attributes:
@@ -56,7 +56,7 @@ class Layer:
     multiply_adds: int
     activations: int
     activation_bytes: int
-    field: Field
+    field: ReceptiveField
     minor: bool = False
     source: int = -1
 
@@ -66,12 +66,12 @@ class Layer:
         return self.weights + self.biases
 
 
-def without_minor(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+def fold_minor_layers(layers: Sequence[LayerRow]) -> tuple[LayerRow, ...]:
     """Merge each minor layer into the layer that it follows, whose output stays that of the row.
 
     Minor layers directly after the input stay rows of their own.
     """
-    main: dict[int, Layer] = {}
+    main: dict[int, LayerRow] = {}
     targets: dict[int, int] = {}  # index of a layer: index of the layer that it is merged into
     for number, layer in enumerate(layers):
         target = targets.get(layer.source, layer.source)
@@ -82,13 +82,13 @@ def without_minor(layers: Sequence[Layer]) -> tuple[Layer, ...]:
         row = main[target]
         main[target] = dataclasses.replace(
             row,
-            kind=f"{row.kind}, {SHORT.get(layer.kind, layer.kind)}",
+            kind=f"{row.kind}, {ABBREVIATIONS.get(layer.kind, layer.kind)}",
             **{name: getattr(row, name) + getattr(layer, name) for name in _COUNTS},
         )
     return tuple(main.values())
 
 
-def block_of(path: Path, layers: Sequence[Layer], classes: dict[Path, str]) -> Layer:
+def merge_layers(path: Path, layers: Sequence[LayerRow], classes: dict[Path, str]) -> LayerRow:
     """Merge several layers into one row, with the output of the last."""
     if len(layers) == 1:
         return layers[0]

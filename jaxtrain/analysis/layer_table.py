@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from jaxtrain.analysis.layer_rows import Field, Layer
+from jaxtrain.analysis.layer_rows import LayerRow, ReceptiveField
 from jaxtrain.analysis.summary import Summary
-from jaxtrain.reporting.tables import count_bytes
+from jaxtrain.reporting.tables import format_bytes
 
 
-def layer_table(layers: Sequence[Layer], title: str) -> Table:
+def layer_table(layers: Sequence[LayerRow], title: str) -> Table:
     """Return a table of the layers with output, parameters, multiply-adds, memory, receptive field, and totals."""
     table = Table(title=title, title_justify="left", show_footer=True, box=box.SIMPLE_HEAD, padding=0)
     weights, biases = sum(x.weights for x in layers), sum(x.biases for x in layers)
@@ -20,9 +20,9 @@ def layer_table(layers: Sequence[Layer], title: str) -> Table:
     for name, footer in (
         ("weights", f"{weights:,}"),
         ("biases", f"{biases:,}"),
-        ("MACs", count_short(sum(x.multiply_adds for x in layers))),
+        ("MACs", format_count(sum(x.multiply_adds for x in layers))),
         ("elements", f"{sum(x.activations for x in layers):,}"),
-        ("memory", count_bytes(sum(x.activation_bytes for x in layers))),
+        ("memory", format_bytes(sum(x.activation_bytes for x in layers))),
         ("field", ""),
     ):
         table.add_column(name, footer=footer, justify="right", no_wrap=True)
@@ -30,12 +30,12 @@ def layer_table(layers: Sequence[Layer], title: str) -> Table:
         table.add_row(
             x.name,
             x.kind if x.kind != x.name else "",
-            sides(x.shape),
+            format_shape(x.shape),
             f"{x.weights:,}" if x.weights else "",
             f"{x.biases:,}" if x.biases else "",
-            count_short(x.multiply_adds) if x.multiply_adds else "",
+            format_count(x.multiply_adds) if x.multiply_adds else "",
             f"{x.activations:,}",
-            count_bytes(x.activation_bytes),
+            format_bytes(x.activation_bytes),
             _format_field(x.field),
         )
     return table
@@ -44,7 +44,7 @@ def layer_table(layers: Sequence[Layer], title: str) -> Table:
 def summary_lines(summary: Summary) -> list[str]:
     """Return the lines below the table."""
     lines = [
-        f"parameters: {summary.parameters:,} trained ({count_bytes(summary.parameter_bytes)}); {summary.statistics:,} "
+        f"parameters: {summary.parameters:,} trained ({format_bytes(summary.parameter_bytes)}); {summary.statistics:,} "
         "values of statistics",
         f"multiply-adds: {summary.multiply_adds:,} for one image",
         f"activations: {summary.activations:,} elements, {sum(x.activations for x in summary.layers):,} with the "
@@ -56,12 +56,12 @@ def summary_lines(summary: Summary) -> list[str]:
     return lines
 
 
-def sides(shape: Sequence[int]) -> str:
+def format_shape(shape: Sequence[int]) -> str:
     """Return a shape as text, such as `224x224x3`."""
     return "x".join(map(str, shape)) or "scalar"
 
 
-def count_short(count: int) -> str:
+def format_count(count: int) -> str:
     """Return a count as text, such as `118.0M`."""
     number = float(count)
     for unit in ("", "K", "M", "G"):
@@ -71,9 +71,9 @@ def count_short(count: int) -> str:
     return f"{number:.1f}T"
 
 
-def _format_field(field: Field) -> str:
+def _format_field(field: ReceptiveField) -> str:
     """Return size and stride of a receptive field as text, such as `11/4`, or "all" for the whole image."""
     if field.whole:
         return "all"
-    size, stride = (sides(x[:1] if len(set(x)) == 1 else x) for x in (field.size, field.stride))
+    size, stride = (format_shape(x[:1] if len(set(x)) == 1 else x) for x in (field.size, field.stride))
     return f"{size}/{stride}" if any(field.stride) else size

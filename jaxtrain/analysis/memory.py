@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.analysis.cost import tree_bytes
-from jaxtrain.data.device_stream import PLACED_AHEAD
+from jaxtrain.data.device_stream import BATCHES_ON_DEVICE_AHEAD
 from jaxtrain.data.epoch_shuffle import EpochOrder
 from jaxtrain.data.memory import Arrays
 from jaxtrain.optim.averages import averages
@@ -49,8 +49,8 @@ def state_bytes(plan: Plan) -> tuple[ArrayBytes, ...]:
 def data_bytes(plan: Plan) -> tuple[ArrayBytes, ...]:
     """Return the bytes of the data on the devices: all splits and the order of the examples, or streamed batches."""
     if plan.splits.streamed:
-        count = 1 + PLACED_AHEAD
-        name = f"{count} streamed batches: one in use, {PLACED_AHEAD} ahead"
+        count = 1 + BATCHES_ON_DEVICE_AHEAD
+        name = f"{count} streamed batches: one in use, {BATCHES_ON_DEVICE_AHEAD} ahead"
         return (_bytes(name, [abstract_examples(plan)] * count),)
     splits = (_bytes(f"{name} split", abstract_split(plan, name)) for name in plan.splits.sizes)
     return _without_empty(*splits, _bytes("order of the examples", abstract_order(plan)))
@@ -58,7 +58,7 @@ def data_bytes(plan: Plan) -> tuple[ArrayBytes, ...]:
 
 def abstract_state(plan: Plan) -> TrainState:
     """Return the shapes and shardings of the state."""
-    state: TrainState = plan.layout.placed_shapes(plan.abstract, plan.layout.of_state(plan.abstract))
+    state: TrainState = plan.layout.abstract_arrays(plan.abstract, plan.layout.of_state(plan.abstract))
     return state
 
 
@@ -79,14 +79,14 @@ def abstract_order(plan: Plan) -> EpochOrder:
     needs_order = not plan.splits.streamed and plan.clock.batch_size < plan.clock.examples
     indices: Any = jax.ShapeDtypeStruct((2 * plan.clock.examples if needs_order else 2,), jnp.int32)
     scalar: Any = jax.ShapeDtypeStruct((), jnp.int32)
-    order: EpochOrder = plan.layout.placed_shapes(EpochOrder(indices, scalar, scalar), plan.layout.replicated)
+    order: EpochOrder = plan.layout.abstract_arrays(EpochOrder(indices, scalar, scalar), plan.layout.replicated)
     return order
 
 
 def _abstract_arrays(plan: Plan, count: int, sharding: Any) -> Arrays:
     images: Any = jax.ShapeDtypeStruct((count, *plan.splits.image_shape), jnp.uint8)
     labels: Any = jax.ShapeDtypeStruct((count,), jnp.int32)
-    arrays: Arrays = plan.layout.placed_shapes(Arrays(images, labels), sharding)
+    arrays: Arrays = plan.layout.abstract_arrays(Arrays(images, labels), sharding)
     return arrays
 
 

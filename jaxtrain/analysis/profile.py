@@ -11,16 +11,16 @@ from typing import Any
 import jax
 
 from jaxtrain.analysis.cost import flops
-from jaxtrain.analysis.device_peaks import PUBLISHED, Ceilings, Peak, measure_ceilings
-from jaxtrain.analysis.traces import Trace, origins, read_trace
+from jaxtrain.analysis.device_peaks import DATA_SHEETS, DataSheetPeaks, MeasuredPeaks, measure_peaks
+from jaxtrain.analysis.traces import Trace, operation_origins, read_trace
 from jaxtrain.config import Config
 from jaxtrain.data.splits import fit_normalization, read_splits
 from jaxtrain.data.streaming import available_cores
 from jaxtrain.errors import ConfigError, WorkdirError
 from jaxtrain.run.compilation_cache import enable_compilation_cache
 from jaxtrain.run.compiled_run import CompiledRun, compile_run
-from jaxtrain.training.plan import Plan, make_plan, with_training_colors
-from jaxtrain.training.state import initializer, jit_once
+from jaxtrain.training.plan import Plan, add_training_colors, make_plan
+from jaxtrain.training.state import jit_for_one_call, state_initializer
 
 _WARM_UP = 3
 
@@ -66,7 +66,7 @@ class Profile:
     bytes: float | None
     cores: float
     cores_there: int
-    ceilings: Ceilings
+    ceilings: MeasuredPeaks
 
     @property
     def best_seconds(self) -> float:
@@ -74,9 +74,9 @@ class Profile:
         return self.step_seconds if self.together_seconds is None else min(self.step_seconds, self.together_seconds)
 
     @property
-    def published(self) -> Peak | None:
+    def published(self) -> DataSheetPeaks | None:
         """The peak speeds in the device's data sheet, or None if they are unknown."""
-        return PUBLISHED.get(self.device)
+        return DATA_SHEETS.get(self.device)
 
     def utilization(self, dtype: str) -> float:
         """Return the model FLOPs utilization: FLOP/s of a step relative to the devices' measured peak in `dtype`."""
@@ -113,7 +113,7 @@ def profile(config: Config, out: Path, steps: int = 10, data_dir: str | Path | N
         files=out,
         perfetto=next(iter(trace_file.parent.glob("*.trace.json.gz")), None),
         trace=read_trace(trace_file, name),
-        origins=origins(session.program),
+        origins=operation_origins(session.program),
         step_seconds=step_seconds,
         together=plan.steps_per_call.most,
         together_seconds=together_seconds,
@@ -121,7 +121,7 @@ def profile(config: Config, out: Path, steps: int = 10, data_dir: str | Path | N
         bytes=session.bytes,
         cores=cores,
         cores_there=available_cores(),
-        ceilings=measure_ceilings(device),
+        ceilings=measure_peaks(device),
     )
 
 
@@ -131,7 +131,7 @@ def _prepare(config: Config, needed: int, data_dir: str | Path | None) -> tuple[
     if plan.total_steps < needed:
         plan = make_plan(config.replace(train_for=f"{needed} steps"), data_dir)
     splits = read_splits(plan.splits, ("train",), config.seed)
-    plan = with_training_colors(plan, splits["train"])
+    plan = add_training_colors(plan, splits["train"])
     normalization = fit_normalization(plan.splits, splits["train"])
     return plan, compile_run(plan, normalization, splits)
 
@@ -160,8 +160,8 @@ class _Session:
 
     def __init__(self, plan: Plan, compiled: CompiledRun):
         self._plan, self._parts = plan, compiled
-        make = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
-        self._state: Any = jit_once(make, plan.layout.of_state(plan.abstract))()
+        make = state_initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
+        self._state: Any = jit_for_one_call(make, plan.layout.of_state(plan.abstract))()
         self._totals: Any = compiled.empty()
         self._step = 0
         self.bytes: float | None = None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from jaxtrain.reporting.tables import count_bytes
+from jaxtrain.reporting.tables import format_bytes
 
 if TYPE_CHECKING:
     from jaxtrain.analysis.profile import Profile
@@ -92,7 +92,7 @@ def _peak_lines(profile: "Profile") -> list[str]:
         achieved, copied = profile.bytes / profile.best_seconds, profile.ceilings.bandwidth
         stated = f"; data sheet: {peak.gigabytes:,.0f} GB/s" if peak is not None else ""
         lines.append(
-            f"memory: {count_bytes(profile.bytes)} per step by XLA's count, which ignores caches: "
+            f"memory: {format_bytes(profile.bytes)} per step by XLA's count, which ignores caches: "
             f"{achieved / 1e9:.1f} GB/s, {100 * achieved / copied:.0f} % of the {copied / 1e9:.1f} GB/s "
             f"of a copy{stated}"
         )

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxtrain.analysis.batch_images import BatchView, evaluation_view, pixels, training_view
+from jaxtrain.analysis.batch_images import BatchImages, evaluation_batch, pixels, training_batch
 from jaxtrain.analysis.class_balance import ClassBalance, class_balance
 from jaxtrain.config.spec import Spec
 from jaxtrain.data.source import Split
 from jaxtrain.data.splits import fit_normalization, read_splits
 from jaxtrain.errors import ConfigError, did_you_mean
 from jaxtrain.reporting.contact_sheet import channels_note
-from jaxtrain.training.plan import Plan, with_training_colors
+from jaxtrain.training.plan import Plan, add_training_colors
 
 EXAMPLES = 24
 """The default number of examples to show; all, if there are fewer."""
@@ -24,7 +24,7 @@ A smaller weight is 0.00 when rounded to two decimals.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Look:
+class DataPreview:
     """A sample of a run's data, for display.
 
     Attributes:
@@ -46,7 +46,7 @@ class Look:
     warnings: tuple[str, ...]
 
 
-def look(plan: Plan, split: str = "train", step: int = 0, examples: int | None = None) -> Look:
+def preview_data(plan: Plan, split: str = "train", step: int = 0, examples: int | None = None) -> DataPreview:
     """Read the data, fit the preprocessing, and make the batch that training would make.
 
     Args:
@@ -65,17 +65,17 @@ def look(plan: Plan, split: str = "train", step: int = 0, examples: int | None =
         raise ConfigError(f"{number:,} examples cannot be shown; {limit}", "--examples")
     loaded = _read_all_splits(plan)
     normalization = fit_normalization(plan.splits, loaded["train"])
-    plan = with_training_colors(plan, loaded["train"])
+    plan = add_training_colors(plan, loaded["train"])
     source = loaded[split].pad(plan.config.data.pad)
     view = (
-        training_view(plan, normalization, source, step)
+        training_batch(plan, normalization, source, step)
         if split == "train"
-        else evaluation_view(normalization, source, number)
+        else evaluation_batch(normalization, source, number)
     )
     names = plan.splits.dataset.class_names
     balance = class_balance(names, {name: loaded[name] for name in plan.splits.sizes})
     description = _describe_sample(split, step, number, available)
-    return Look(
+    return DataPreview(
         before=view.before[:number],
         after=pixels(view.seen[:number], normalization),
         captions=tuple(label_parts(label, names) for label in view.labels[:number]),
@@ -185,6 +185,6 @@ def _format_spec(spec: Spec) -> str:
     return str(spec).removesuffix("()")
 
 
-def _finiteness_warnings(view: BatchView) -> tuple[str, ...]:
+def _finiteness_warnings(view: BatchImages) -> tuple[str, ...]:
     count = int((~np.isfinite(view.seen)).sum())
     return (f"{count:,} of the values of the model inputs are not finite",) if count else ()

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from jaxtrain.analysis.cost import tree_bytes
 from jaxtrain.analysis.jaxpr_walk import find_layers
-from jaxtrain.analysis.layer_rows import Field, Layer, block_of, without_minor
+from jaxtrain.analysis.layer_rows import LayerRow, ReceptiveField, fold_minor_layers, merge_layers
 from jaxtrain.analysis.layers import Path, TracedLayer
 from jaxtrain.analysis.receptive_field import ReceptiveFields
 from jaxtrain.optim.param_rules import path_name
@@ -38,7 +38,7 @@ class Summary:
         their path.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerRow, ...]
     classes: dict[Path, str]
     parameters: int
     parameter_bytes: int
@@ -53,25 +53,25 @@ class Summary:
     @property
     def activations(self) -> int:
         """The number of elements of the outputs of all layers, including the input, except minor layers."""
-        return sum(layer.activations for layer in self.folded())
+        return sum(layer.activations for layer in self.fold_minor())
 
-    def folded(self, depth: int | None = None) -> tuple[Layer, ...]:
+    def fold_minor(self, depth: int | None = None) -> tuple[LayerRow, ...]:
         """Return the layers with each minor layer merged into the layer that it follows.
 
         Args:
           depth: depth of the modules to merge into one layer each; None merges no modules.
         """
-        main = without_minor(self.layers)
+        main = fold_minor_layers(self.layers)
         if depth is None:
             return main
 
-        def block(numbered: tuple[int, Layer]) -> Path | int:
+        def block(numbered: tuple[int, LayerRow]) -> Path | int:
             number, layer = numbered
             return layer.path[:depth] if len(layer.path) >= depth else number
 
         groups = [list(group) for _, group in itertools.groupby(enumerate(main), block)]
         return tuple(
-            block_of(group[0][1].path[:depth], [layer for _, layer in group], self.classes) for group in groups
+            merge_layers(group[0][1].path[:depth], [layer for _, layer in group], self.classes) for group in groups
         )
 
 
@@ -131,10 +131,10 @@ class _RowBuilder:
         self._kinds: dict[Path, str] = {}
         self._names: collections.Counter[str] = collections.Counter()
 
-    def make_layer(self, layer: TracedLayer, image: Sequence[int]) -> Layer:
+    def make_layer(self, layer: TracedLayer, image: Sequence[int]) -> LayerRow:
         """Return the row of a traced layer, with counts for one image."""
         elements = math.prod(layer.shape) // _BATCH
-        return Layer(
+        return LayerRow(
             name=self._name(layer),
             kind=layer.kind,
             path=layer.path,
@@ -184,7 +184,7 @@ class _RowBuilder:
         return name if self._names[name] == 1 else f"{name}_{self._names[name]}"
 
 
-def _field(fields: ReceptiveFields, image: Sequence[int]) -> Field:
+def _field(fields: ReceptiveFields, image: Sequence[int]) -> ReceptiveField:
     sides = zip(fields.starts, fields.sizes, image, strict=False)
     covered = all(start <= 0 and start + size >= side for start, size, side in sides)
-    return Field(size=fields.sizes, stride=fields.strides, whole=covered and not fields.vary)
+    return ReceptiveField(size=fields.sizes, stride=fields.strides, whole=covered and not fields.vary)

@@ -17,7 +17,7 @@ Interval = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
-class Operation:
+class OperationTime:
     """The time of an operation of the compiled program, over all its calls.
 
     Attributes:
@@ -41,7 +41,7 @@ class Trace:
       busy: seconds in which any operation ran, from the start of the first run to the end of the last.
     """
 
-    operations: tuple[Operation, ...]
+    operations: tuple[OperationTime, ...]
     runs: tuple[Interval, ...]
     busy: float
 
@@ -89,7 +89,7 @@ _OPCODE = re.compile(r"(\w+\[[\d,]*\])\S* (convolution|dot)\(")
 _LEADING = re.compile(r"^(jit\(\w+\)/|while/body/|closed_call/)+")
 
 
-def origins(program: str) -> dict[str, str]:
+def operation_origins(program: str) -> dict[str, str]:
     """Return the origins of the operations of an HLO program: `{"fusion.4": "jvp(LeNet5)/conv1/conv_general_dilated"}`.
 
     A fusion without an origin gets that of the matrix multiplication or convolution inside it, or else that of its last
@@ -144,7 +144,7 @@ def _trace(threads: list[list[_Event]]) -> Trace:
             seconds[event.name] += own
             calls[event.name] += 1
     all_events = [event for events in threads for event in events]
-    operations = [Operation(name, seconds[name], calls[name]) for name in seconds]
+    operations = [OperationTime(name, seconds[name], calls[name]) for name in seconds]
     by_run: dict[Any, list[_Event]] = defaultdict(list)
     for event in all_events:
         by_run[event.run].append(event)
@@ -152,7 +152,7 @@ def _trace(threads: list[list[_Event]]) -> Trace:
     return Trace(
         operations=tuple(sorted(operations, key=lambda op: -op.seconds)),
         runs=tuple(runs),
-        busy=covered((e.start, e.end) for e in all_events),
+        busy=union_seconds((e.start, e.end) for e in all_events),
     )
 
 
@@ -173,7 +173,7 @@ def _subtract_inner(event: _Event, inner: list[float]) -> tuple[_Event, float]:
     return event, max(event.end - event.start - sum(inner), 0.0)
 
 
-def covered(intervals: Iterable[Interval]) -> float:
+def union_seconds(intervals: Iterable[Interval]) -> float:
     """Return the length of the union of the intervals, in seconds."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(intervals):

@@ -57,9 +57,9 @@ from jaxtrain.augment.tones import gamma as gamma
 from jaxtrain.augment.tones import invert as invert
 from jaxtrain.augment.tones import posterize as posterize
 from jaxtrain.augment.tones import solarize as solarize
-from jaxtrain.registry import Table
+from jaxtrain.registry import Registry
 from typing import Any
 
-AUGMENTATIONS: Table
+AUGMENTATIONS: Registry
 def create(name: str, /, **options: Any) -> Any: ...
 def names() -> list[str]: ...

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.annotations import Probability
-from jaxtrain.augment.draws import logarithms, sometimes, uniforms
+from jaxtrain.augment.draws import apply_with_probability, draw_uniforms, log_bounds
 from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.augment.options import Angles, Fill, Interpolation, Ratios, Shifts, Slants, both_ways, ordered
+from jaxtrain.augment.options import Angles, Fill, Interpolation, Ratios, Shifts, Slants, check_order, symmetric_range
 from jaxtrain.augment.warp import Matrix, warp_given
 
 
@@ -218,18 +218,18 @@ def affine(
        [0.5 0.6 0.7 0.5]]
     """
     ranges = (  # in the order of the fields
-        both_ways(x, "x"),
-        both_ways(y, "y"),
-        both_ways(degrees, "degrees"),
-        logarithms(ordered(factors, "factors")),
-        logarithms(ordered(aspects, "aspects")),
-        both_ways(shear_x, "shear_x"),
-        both_ways(shear_y, "shear_y"),
+        symmetric_range(x, "x"),
+        symmetric_range(y, "y"),
+        symmetric_range(degrees, "degrees"),
+        log_bounds(check_order(factors, "factors")),
+        log_bounds(check_order(aspects, "aspects")),
+        symmetric_range(shear_x, "shear_x"),
+        symmetric_range(shear_y, "shear_y"),
     )
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
-        draw = Affine(*uniforms(key, *ranges))
+        draw = Affine(*draw_uniforms(key, *ranges))
         draw = draw._replace(scale=jnp.exp(draw.scale), aspect=jnp.exp(draw.aspect))
         return affine_given(draw, image, interpolation, fill)
 
-    return sometimes(probability, augment)
+    return apply_with_probability(probability, augment)

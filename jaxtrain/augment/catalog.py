@@ -2,14 +2,14 @@
 
 import dataclasses
 
-from jaxtrain.registry import Info
+from jaxtrain.registry import Entry
 
 _ALEX = "Krizhevsky et al. 2012, ImageNet classification with deep convolutional neural networks"
 
 
-def _row(factory: str, description: str, paper: str = "") -> Info:
+def _row(factory: str, description: str, paper: str = "") -> Entry:
     """Return an entry for a factory of `jaxtrain.augment`."""
-    return Info(f"jaxtrain.augment.{factory}", description, paper)
+    return Entry(f"jaxtrain.augment.{factory}", description, paper)
 
 
 GEOMETRY = {

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 
 from jaxtrain.annotations import Interval, PositiveFloat, PositiveInt
 from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.augment.levels import levels, like
-from jaxtrain.augment.magnitudes import Space, augmix_space
-from jaxtrain.augment.operations import Operation, found, operations_given
+from jaxtrain.augment.levels import cast_like, to_float
+from jaxtrain.augment.magnitudes import PolicySpace, augmix_space
+from jaxtrain.augment.operations import PolicyOperation, operations_given, select_operations
 from jaxtrain.augment.options import Fill, Interpolation
 
 Severity = Annotated[int, Interval(least=1, most=10)]
 
 
-class Mixture(NamedTuple):
+class AugMixDraw(NamedTuple):
     """The draw of AugMix for one image.
 
     Attributes:
@@ -24,12 +24,14 @@ class Mixture(NamedTuple):
       kept: f32[], the weight of the original image.
     """
 
-    operations: Operation
+    operations: PolicyOperation
     weights: jax.Array
     kept: jax.Array
 
 
-def mixture(key: jax.Array, space: Space, severity: int, chains: int, depth: int | None, alpha: float) -> Mixture:
+def draw_augmix(
+    key: jax.Array, space: PolicySpace, severity: int, chains: int, depth: int | None, alpha: float
+) -> AugMixDraw:
     """Draw the operations of all chains, and the weights from Dirichlet and Beta distributions.
 
     Args:
@@ -48,23 +50,23 @@ def mixture(key: jax.Array, space: Space, severity: int, chains: int, depth: int
         length = jax.random.randint(depth_key, (chains, 1), 1, 4, jnp.int32)
         index = jnp.where(jnp.arange(3, dtype=jnp.int32).reshape(1, 3) < length, index, identity)
     bin_indices = jax.random.randint(bin_key, shape, 0, severity, jnp.int32)
-    return Mixture(
-        operations=found(space, index, bin_indices, jax.random.bernoulli(sign_key, 0.5, shape)),
+    return AugMixDraw(
+        operations=select_operations(space, index, bin_indices, jax.random.bernoulli(sign_key, 0.5, shape)),
         weights=jax.random.dirichlet(weights_key, jnp.full((chains,), alpha, jnp.float32), dtype=jnp.float32),
         kept=jax.random.beta(kept_key, jnp.float32(alpha), jnp.float32(alpha), dtype=jnp.float32),
     )
 
 
 def augmix_given(
-    draw: Mixture, names: tuple[str, ...], image: jax.Array, interpolation: Interpolation, fill: Fill
+    draw: AugMixDraw, names: tuple[str, ...], image: jax.Array, interpolation: Interpolation, fill: Fill
 ) -> jax.Array:
     """Return the mean of `image[H, W, C]`, with weight `draw.kept`, and the weighted mean of the chains' results."""
 
-    def chain(operations: Operation) -> jax.Array:
-        return levels(operations_given(names, operations, image, interpolation, fill))
+    def chain(operations: PolicyOperation) -> jax.Array:
+        return to_float(operations_given(names, operations, image, interpolation, fill))
 
     mixed = (draw.weights.reshape(-1, 1, 1, 1) * jax.vmap(chain)(draw.operations)).sum(axis=0)
-    return like(draw.kept * levels(image) + (1 - draw.kept) * mixed, image)
+    return cast_like(draw.kept * to_float(image) + (1 - draw.kept) * mixed, image)
 
 
 def augmix(
@@ -96,7 +98,7 @@ def augmix(
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         space = augmix_space(image.shape, all_operations=all_operations)
-        draw = mixture(key, space, severity, chains, depth, alpha)
+        draw = draw_augmix(key, space, severity, chains, depth, alpha)
         return augmix_given(draw, space.names, image, interpolation, fill)
 
     return augment

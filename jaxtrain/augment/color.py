@@ -8,39 +8,39 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.annotations import Probability
-from jaxtrain.augment.draws import sometimes, uniform
+from jaxtrain.augment.draws import apply_with_probability, draw_uniform
 from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.augment.levels import blend, grey, levels, like, top
-from jaxtrain.augment.options import Strength, Turns, about_one, both_ways
+from jaxtrain.augment.levels import blend, cast_like, luma, to_float, white_value
+from jaxtrain.augment.options import Strength, Turns, factor_range, symmetric_range
 
 
 def brightness_given(factor: jax.Array, image: jax.Array) -> jax.Array:
     """Return `image[H, W, C]` times `factor`: 0 gives black, 1 the image."""
-    return like(levels(image) * factor, image)
+    return cast_like(to_float(image) * factor, image)
 
 
 def contrast_given(factor: jax.Array, image: jax.Array) -> jax.Array:
     """Blend `image[H, W, C]` with the mean of its luma: factor 0 gives plain gray, 1 the image."""
-    return contrast_about(grey(levels(image)).mean(keepdims=True), factor, image)
+    return contrast_about(luma(to_float(image)).mean(keepdims=True), factor, image)
 
 
 def contrast_about(middle: jax.Array, factor: jax.Array, image: jax.Array) -> jax.Array:
     """Blend `image[H, W, C]` with the gray value `middle` f32[1, 1, 1]."""
-    return like(blend(factor, levels(image), middle), image)
+    return cast_like(blend(factor, to_float(image), middle), image)
 
 
 def saturation_given(factor: jax.Array, image: jax.Array) -> jax.Array:
     """Blend `image[H, W, C]` with its luma: factor 0 gives black and white, 1 the image."""
-    values = levels(image)
-    return like(blend(factor, values, grey(values)), image)
+    values = to_float(image)
+    return cast_like(blend(factor, values, luma(values)), image)
 
 
 def hue_given(turn: jax.Array, image: jax.Array) -> jax.Array:
     """Rotate the hues of `image[H, W, C]` by the fraction `turn` of the color circle (HSV); 0 and 1 change nothing."""
     if image.shape[2] == 1:
         return image
-    grey(levels(image))  # raises for images of other channels
-    red, green, blue = (levels(image)[:, :, i] / top(image) for i in range(3))
+    luma(to_float(image))  # raises for images of other channels
+    red, green, blue = (to_float(image)[:, :, i] / white_value(image) for i in range(3))
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     over = 1 / jnp.where(chroma == 0, 1, chroma)
@@ -55,13 +55,13 @@ def hue_given(turn: jax.Array, image: jax.Array) -> jax.Array:
         angle = angle - 6 * jnp.floor(angle / 6)  # the remainder by 6; `%` is a slow loop on a CPU
         return value - chroma * jnp.clip(jnp.minimum(angle, 4 - angle), 0, 1)
 
-    return like(jnp.stack([channel(5), channel(3), channel(1)], axis=-1) * top(image), image)
+    return cast_like(jnp.stack([channel(5), channel(3), channel(1)], axis=-1) * white_value(image), image)
 
 
 def random_gray_given(gray: jax.Array, image: jax.Array) -> jax.Array:
     """Return `image[H, W, C]`, with its luma in each channel if the boolean scalar `gray` is true."""
-    values = levels(image)
-    return jnp.where(gray, like(jnp.broadcast_to(grey(values), values.shape), image), image)
+    values = to_float(image)
+    return jnp.where(gray, cast_like(jnp.broadcast_to(luma(values), values.shape), image), image)
 
 
 def brightness(strength: Strength = 0.4, probability: Probability = 1.0) -> Augmentation:
@@ -78,8 +78,8 @@ def brightness(strength: Strength = 0.4, probability: Probability = 1.0) -> Augm
       >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
       [20, 40, 255]
     """
-    bounds = about_one(strength, "strength")
-    return sometimes(probability, lambda key, image: brightness_given(uniform(key, bounds), image))
+    bounds = factor_range(strength, "strength")
+    return apply_with_probability(probability, lambda key, image: brightness_given(draw_uniform(key, bounds), image))
 
 
 def contrast(strength: Strength = 0.4, probability: Probability = 1.0) -> Augmentation:
@@ -96,8 +96,8 @@ def contrast(strength: Strength = 0.4, probability: Probability = 1.0) -> Augmen
       >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
       [80, 100, 120]
     """
-    bounds = about_one(strength, "strength")
-    return sometimes(probability, lambda key, image: contrast_given(uniform(key, bounds), image))
+    bounds = factor_range(strength, "strength")
+    return apply_with_probability(probability, lambda key, image: contrast_given(draw_uniform(key, bounds), image))
 
 
 def saturation(strength: Strength = 0.4, probability: Probability = 1.0) -> Augmentation:
@@ -114,8 +114,8 @@ def saturation(strength: Strength = 0.4, probability: Probability = 1.0) -> Augm
       >>> jax.jit(augment)(jax.random.key(0), image)[0, 0].tolist()
       [130, 130, 130]
     """
-    bounds = about_one(strength, "strength")
-    return sometimes(probability, lambda key, image: saturation_given(uniform(key, bounds), image))
+    bounds = factor_range(strength, "strength")
+    return apply_with_probability(probability, lambda key, image: saturation_given(draw_uniform(key, bounds), image))
 
 
 def hue(turns: Turns = 0.1, probability: Probability = 1.0) -> Augmentation:
@@ -132,8 +132,8 @@ def hue(turns: Turns = 0.1, probability: Probability = 1.0) -> Augmentation:
       >>> jax.jit(augment)(jax.random.key(0), image)[0, 0].tolist()
       [100, 200, 200]
     """
-    bounds = both_ways(turns, "turns")
-    return sometimes(probability, lambda key, image: hue_given(uniform(key, bounds), image))
+    bounds = symmetric_range(turns, "turns")
+    return apply_with_probability(probability, lambda key, image: hue_given(draw_uniform(key, bounds), image))
 
 
 def random_gray(probability: Probability = 0.1) -> Augmentation:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.annotations import Interval, NonNegativeFloat, Probability
-from jaxtrain.augment.draws import sometimes, uniforms
+from jaxtrain.augment.draws import apply_with_probability, draw_uniforms
 from jaxtrain.augment.geometry import Augmentation
 from jaxtrain.augment.options import Fill, Interpolation
 from jaxtrain.augment.warp import Matrix, coordinates, sample, warp_given
@@ -100,7 +100,7 @@ def projective(
         moved = jax.random.uniform(key, (4, 2), jnp.float32, 0, distortion / 2)
         return projective_given(corners + moved * jnp.sign(0.5 - corners), image, interpolation, fill)
 
-    return sometimes(probability, augment)
+    return apply_with_probability(probability, augment)
 
 
 def lens_given(
@@ -148,7 +148,7 @@ def lens(
         raise ValueError(f"k1={k1} and k2={k2} can fold the image over; choose them so that 3 k1 + 5 k2 < 1")
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
-        first, second = uniforms(key, (-k1, k1), (-k2, k2))
+        first, second = draw_uniforms(key, (-k1, k1), (-k2, k2))
         return lens_given(first, second, image, interpolation, fill)
 
-    return sometimes(probability, augment)
+    return apply_with_probability(probability, augment)

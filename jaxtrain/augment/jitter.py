@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from jaxtrain.annotations import Probability
 from jaxtrain.augment.color import hue_given
-from jaxtrain.augment.draws import sometimes, uniforms
+from jaxtrain.augment.draws import apply_with_probability, draw_uniforms
 from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.augment.levels import blend, grey, levels, like
-from jaxtrain.augment.options import Strength, Turns, about_one, both_ways
+from jaxtrain.augment.levels import blend, cast_like, luma, to_float
+from jaxtrain.augment.options import Strength, Turns, factor_range, symmetric_range
 
 
 class Jitter(NamedTuple):
@@ -45,10 +45,10 @@ def color_jitter_given(draw: Jitter, image: jax.Array, order: jax.Array | None =
 
 def _apply_change(index: jax.Array, factors: jax.Array, image: jax.Array) -> jax.Array:
     """Apply the change `index`. The first three blend the image with another one, so only that one is selected."""
-    values = levels(image)
-    luma = grey(values)
-    other = jnp.where(index == 0, 0, jnp.where(index == 1, luma.mean(keepdims=True), luma))
-    mixed = like(blend(factors[index], values, other), image)
+    values = to_float(image)
+    gray = luma(values)
+    other = jnp.where(index == 0, 0, jnp.where(index == 1, gray.mean(keepdims=True), gray))
+    mixed = cast_like(blend(factors[index], values, other), image)
     return jnp.where(index == 3, hue_given(factors[3], image), mixed)
 
 
@@ -78,13 +78,13 @@ def color_jitter(
       [80, 120, 120]
     """
     strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-    ranges = [about_one(strength, name) for name, strength in strengths.items()]
-    ranges.append(both_ways(hue, "hue"))
+    ranges = [factor_range(strength, name) for name, strength in strengths.items()]
+    ranges.append(symmetric_range(hue, "hue"))
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         shuffle, amounts = jax.random.split(key)
-        draw = Jitter(*uniforms(amounts, *ranges))
+        draw = Jitter(*draw_uniforms(amounts, *ranges))
         order = jax.random.permutation(shuffle, 4) if random_order else None
         return color_jitter_given(draw, image, order)
 
-    return sometimes(probability, augment)
+    return apply_with_probability(probability, augment)

@@ -13,7 +13,7 @@ _LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 """Luma weights of red, green and blue, ITU-R BT.601."""
 
 
-def top(image: jax.Array) -> float:
+def white_value(image: jax.Array) -> float:
     """Return the value of white: 255 for uint8, 1 for floats; raise `ValueError` for other dtypes."""
     if image.dtype == jnp.uint8:
         return 255.0
@@ -22,23 +22,23 @@ def top(image: jax.Array) -> float:
     raise ValueError(f"images must be uint8 in [0, 255] or floats in [0, 1], but these are {image.dtype}")
 
 
-def levels(image: jax.Array) -> jax.Array:
+def to_float(image: jax.Array) -> jax.Array:
     """Return `image[H, W, C]` as float32, with the same values."""
     return image.astype(jnp.float32)
 
 
-def like(values: jax.Array, image: jax.Array) -> jax.Array:
+def cast_like(values: jax.Array, image: jax.Array) -> jax.Array:
     """Clip `values` f32 to the range of `image` and convert them to its dtype; uint8 is rounded."""
-    values = jnp.clip(values, 0, top(image))
+    values = jnp.clip(values, 0, white_value(image))
     return (jnp.round(values) if image.dtype == jnp.uint8 else values).astype(image.dtype)
 
 
-def bytes_of(image: jax.Array) -> jax.Array:
+def nearest_levels(image: jax.Array) -> jax.Array:
     """Return the nearest of 256 levels for each value, int32[H, W, C]."""
-    return jnp.round(levels(image) * (255 / top(image))).astype(jnp.int32)
+    return jnp.round(to_float(image) * (255 / white_value(image))).astype(jnp.int32)
 
 
-def color(fill: Color, image: jax.Array) -> jax.Array:
+def fill_pixel(fill: Color, image: jax.Array) -> jax.Array:
     """Return `fill` as one pixel [1, 1, C] in the dtype of `image`.
 
     Raises:
@@ -48,10 +48,10 @@ def color(fill: Color, image: jax.Array) -> jax.Array:
     if isinstance(fill, tuple) and len(fill) != channels:
         raise ValueError(f"fill has {len(fill)} numbers, but the images have {channels} channels; give one for each")
     pixel = np.broadcast_to(np.asarray(fill, np.float32), (channels,)).reshape(1, 1, channels)
-    return like(jnp.asarray(pixel) * top(image), image)
+    return cast_like(jnp.asarray(pixel) * white_value(image), image)
 
 
-def grey(values: jax.Array) -> jax.Array:
+def luma(values: jax.Array) -> jax.Array:
     """Return the luma f32[H, W, 1] of `values` f32[H, W, 3]; one channel is returned unchanged."""
     channels = values.shape[2]
     if channels == 1:

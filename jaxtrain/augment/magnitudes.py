@@ -10,7 +10,7 @@ SIGNED = frozenset(
 """The operations whose magnitude is negated half of the time."""
 
 
-class Space(NamedTuple):
+class PolicySpace(NamedTuple):
     """The operations and magnitudes from which a policy draws.
 
     Attributes:
@@ -25,14 +25,14 @@ class Space(NamedTuple):
     signed: np.ndarray
 
 
-def _space(bins: int, tops: dict[str, float], first_bits: int, last_bits: int, others: tuple[str, ...]) -> Space:
+def _space(bins: int, tops: dict[str, float], first_bits: int, last_bits: int, others: tuple[str, ...]) -> PolicySpace:
     """Return a space: `tops` are the largest magnitudes of ranges from 0, `others` operations without a magnitude."""
     rows = {name: np.linspace(0, top, bins) for name, top in tops.items()}
     rows["posterize"] = np.round(np.linspace(first_bits, last_bits, bins))
     rows["solarize"] = np.linspace(1, 0, bins)
     rows |= {name: np.zeros(bins) for name in others}
     signed = np.array([name in SIGNED for name in rows])
-    return Space(tuple(rows), np.stack(list(rows.values())).astype(np.float32), signed)
+    return PolicySpace(tuple(rows), np.stack(list(rows.values())).astype(np.float32), signed)
 
 
 def _tops(shear: float, x: float, y: float, rotate: float, factor: float | None) -> dict[str, float]:
@@ -42,7 +42,7 @@ def _tops(shear: float, x: float, y: float, rotate: float, factor: float | None)
     return tops | dict.fromkeys(factors, factor or 0.0)
 
 
-def autoaugment_space(shape: tuple[int, ...]) -> Space:
+def autoaugment_space(shape: tuple[int, ...]) -> PolicySpace:
     """Return the ten bins of AutoAugment (Cubuk et al. 2019, arXiv:1805.09501).
 
     Shifts go up to 150/331 of `shape`, (H, W, C).
@@ -51,13 +51,13 @@ def autoaugment_space(shape: tuple[int, ...]) -> Space:
     return _space(10, tops, 8, 4, ("autocontrast", "equalize", "invert", "identity"))
 
 
-def randaugment_space(shape: tuple[int, ...], bins: int = 31) -> Space:
+def randaugment_space(shape: tuple[int, ...], bins: int = 31) -> PolicySpace:
     """Return the 14 operations of RandAugment (Cubuk et al. 2020, arXiv:1909.13719), in AutoAugment's ranges."""
     tops = _tops(0.3, 150 / 331 * shape[1], 150 / 331 * shape[0], 30, 0.9)
     return _space(bins, tops, 8, 4, ("autocontrast", "equalize", "identity"))
 
 
-def trivialaugment_space(shape: tuple[int, ...], bins: int = 31) -> Space:
+def trivialaugment_space(shape: tuple[int, ...], bins: int = 31) -> PolicySpace:
     """Return the wide ranges of TrivialAugment (Müller & Hutter 2021, arXiv:2103.10158).
 
     Shifts do not depend on the image size.
@@ -66,7 +66,7 @@ def trivialaugment_space(shape: tuple[int, ...], bins: int = 31) -> Space:
     return _space(bins, _tops(0.99, 32, 32, 135, 0.99), 8, 2, ("autocontrast", "equalize", "identity"))
 
 
-def augmix_space(shape: tuple[int, ...], all_operations: bool = True) -> Space:
+def augmix_space(shape: tuple[int, ...], all_operations: bool = True) -> PolicySpace:
     """Return the ten bins of AugMix (Hendrycks et al. 2020, arXiv:1912.02781).
 
     Args:

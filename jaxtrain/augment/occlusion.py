@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.annotations import Interval, PositiveInt, Probability
-from jaxtrain.augment.draws import logarithms, sometimes
+from jaxtrain.augment.draws import apply_with_probability, log_bounds
 from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.augment.levels import color, like
-from jaxtrain.augment.options import Color, Ratios, ordered
+from jaxtrain.augment.levels import cast_like, fill_pixel
+from jaxtrain.augment.options import Color, Ratios, check_order
 
 _Share = Annotated[float, Interval(above=0, most=1)]
 _ATTEMPTS = 10
@@ -32,7 +32,7 @@ def erase_given(box: Sequence[jax.typing.ArrayLike] | jax.Array, image: jax.Arra
 def cutout_given(center: jax.Array, image: jax.Array, size: int, fill: Color = 0.5) -> jax.Array:
     """Replace a square of `size` around `center` int32[2] (row, column) in `image[H, W, C]`, clipped to the image."""
     corner = center - size // 2
-    return erase_given((corner[0], corner[1], size, size), image, color(fill, image))
+    return erase_given((corner[0], corner[1], size, size), image, fill_pixel(fill, image))
 
 
 def cutout(size: PositiveInt = 16, fill: Color = 0.5, probability: Probability = 1.0) -> Augmentation:
@@ -62,7 +62,7 @@ def cutout(size: PositiveInt = 16, fill: Color = 0.5, probability: Probability =
         center = jax.random.randint(key, (2,), 0, jnp.array([height, width], jnp.int32), jnp.int32)
         return cutout_given(center, image, size, fill)
 
-    return sometimes(probability, augment)
+    return apply_with_probability(probability, augment)
 
 
 def erasing_box(key: jax.Array, height: int, width: int, area: tuple[float, float], aspect: Ratios) -> jax.Array:
@@ -71,7 +71,7 @@ def erasing_box(key: jax.Array, height: int, width: int, area: tuple[float, floa
     See `random_erasing`.
     """
     shares = jax.random.uniform(key, (_ATTEMPTS, 4), jnp.float32)
-    first, last = logarithms(aspect)
+    first, last = log_bounds(aspect)
     pixels = height * width * (area[0] + shares[:, :1] * (area[1] - area[0]))
     ratio = jnp.exp(first + shares[:, 1:2] * (last - first))
     size = jnp.round(jnp.sqrt(pixels * jnp.concatenate([ratio, 1 / ratio], axis=1))).astype(jnp.int32)
@@ -85,7 +85,7 @@ def erasing_box(key: jax.Array, height: int, width: int, area: tuple[float, floa
 def _draw_noise(key: jax.Array, image: jax.Array) -> jax.Array:
     if image.dtype == jnp.uint8:
         return jax.random.bits(key, image.shape, jnp.uint8)
-    return like(jax.random.uniform(key, image.shape, jnp.float32), image)
+    return cast_like(jax.random.uniform(key, image.shape, jnp.float32), image)
 
 
 def random_erasing(
@@ -114,13 +114,13 @@ def random_erasing(
        [1. 1. 1. 1. 1. 1.]
        [1. 1. 1. 1. 1. 1.]]
     """
-    shares, ratios = ordered(area, "area"), ordered(aspect, "aspect")
+    shares, ratios = check_order(area, "area"), check_order(aspect, "aspect")
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         box_key, noise_key = jax.random.split(key)
         height, width = image.shape[:2]
         box = erasing_box(box_key, height, width, shares, ratios)
-        replacement = _draw_noise(noise_key, image) if fill == "random" else color(fill, image)
+        replacement = _draw_noise(noise_key, image) if fill == "random" else fill_pixel(fill, image)
         return erase_given(box, image, replacement)
 
-    return sometimes(probability, augment)
+    return apply_with_probability(probability, augment)

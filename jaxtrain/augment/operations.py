@@ -14,18 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrain.augment.color import brightness_given, contrast_about, saturation_given
-from jaxtrain.augment.histograms import equalizing, extremes, histogram, looked_up, means
-from jaxtrain.augment.levels import bytes_of, grey, like, top
-from jaxtrain.augment.magnitudes import Space
+from jaxtrain.augment.histograms import apply_table, channel_means, equalize_table, histogram, level_range
+from jaxtrain.augment.levels import cast_like, luma, nearest_levels, white_value
+from jaxtrain.augment.magnitudes import PolicySpace
 from jaxtrain.augment.options import Fill, Interpolation
 from jaxtrain.augment.sharpness import sharpen_given
-from jaxtrain.augment.tones import invert_given, posterize_given, solarize_given, stretched
+from jaxtrain.augment.tones import invert_given, posterize_given, solarize_given, stretch_levels
 from jaxtrain.augment.warp import Matrix, warp_given
 
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 
 
-class Operation(NamedTuple):
+class PolicyOperation(NamedTuple):
     """Operations of a policy with their magnitudes.
 
     Attributes:
@@ -37,19 +37,22 @@ class Operation(NamedTuple):
     magnitude: jax.Array
 
 
-def found(space: Space, which: jax.Array, bin_index: jax.Array, negative: jax.Array) -> Operation:
+def select_operations(
+    space: PolicySpace, which: jax.Array, bin_index: jax.Array, negative: jax.Array
+) -> PolicyOperation:
     """Return the operations `which` int32[...] with the magnitudes of the bins `bin_index` int32[...].
 
     The magnitude is negated if `negative` is true and the operation is signed.
     """
     bins = space.magnitudes.shape[1]
-    magnitude = entry(space.magnitudes.reshape(-1), which * bins + bin_index)
-    return Operation(
-        which, jnp.where(negative & (entry(space.signed.astype(np.int32), which) > 0), -magnitude, magnitude)
+    magnitude = take_by_comparison(space.magnitudes.reshape(-1), which * bins + bin_index)
+    return PolicyOperation(
+        which,
+        jnp.where(negative & (take_by_comparison(space.signed.astype(np.int32), which) > 0), -magnitude, magnitude),
     )
 
 
-def entry(table: np.ndarray, index: jax.Array) -> jax.Array:
+def take_by_comparison(table: np.ndarray, index: jax.Array) -> jax.Array:
     """Return `table[index]` of a short `table` [K] for each of `index` int32[...], by comparison with all indices.
 
     On an explicit mesh, JAX cannot index a replicated array by a sharded one.
@@ -59,11 +62,11 @@ def entry(table: np.ndarray, index: jax.Array) -> jax.Array:
 
 
 def operation_given(
-    names: tuple[str, ...], operation: Operation, image: jax.Array, interpolation: Interpolation, fill: Fill
+    names: tuple[str, ...], operation: PolicyOperation, image: jax.Array, interpolation: Interpolation, fill: Fill
 ) -> jax.Array:
     """Apply one operation, of scalars, out of `names` to `image` uint8[H, W, C]."""
     which, magnitude = operation
-    result = looked_up(_table(names, operation, histogram(image)), image)
+    result = apply_table(_table(names, operation, histogram(image)), image)
     mixtures = {"color": saturation_given, "sharpness": sharpen_given}
     for name, mix in mixtures.items():
         if name in names:
@@ -71,7 +74,7 @@ def operation_given(
     return warp_given(_matrix(names, operation, *image.shape[:2]), result, interpolation, fill)
 
 
-def _table(names: tuple[str, ...], operation: Operation, counts: jax.Array) -> jax.Array:
+def _table(names: tuple[str, ...], operation: PolicyOperation, counts: jax.Array) -> jax.Array:
     """Return uint8[C, 256], the result for each level of an image with the histogram `counts`."""
     which, magnitude = operation
     channels = counts.shape[0]
@@ -79,11 +82,11 @@ def _table(names: tuple[str, ...], operation: Operation, counts: jax.Array) -> j
     ramp = jnp.broadcast_to(every_level, (1, 256, channels))  # every level, as an image of one row
     tables = {
         "brightness": brightness_given(1 + magnitude, ramp),
-        "contrast": contrast_about(grey(means(counts)), 1 + magnitude, ramp),
+        "contrast": contrast_about(luma(channel_means(counts)), 1 + magnitude, ramp),
         "posterize": posterize_given(jnp.clip(magnitude, 0, 8).astype(jnp.int32), ramp),
         "solarize": solarize_given(magnitude, ramp),
-        "autocontrast": stretched(*extremes(counts), ramp),
-        "equalize": equalizing(counts).T.reshape(1, 256, channels).astype(jnp.uint8),
+        "autocontrast": stretch_levels(*level_range(counts), ramp),
+        "equalize": equalize_table(counts).T.reshape(1, 256, channels).astype(jnp.uint8),
         "invert": invert_given(ramp),
     }
     result = ramp
@@ -93,7 +96,7 @@ def _table(names: tuple[str, ...], operation: Operation, counts: jax.Array) -> j
     return result[0].T
 
 
-def _matrix(names: tuple[str, ...], operation: Operation, height: int, width: int) -> Matrix:
+def _matrix(names: tuple[str, ...], operation: PolicyOperation, height: int, width: int) -> Matrix:
     """Return the matrix from the result to the image.
 
     Shears keep the upper left corner fixed. Rotations are counter-clockwise and keep the center fixed.
@@ -107,15 +110,15 @@ def _matrix(names: tuple[str, ...], operation: Operation, height: int, width: in
 
 
 def operations_given(
-    names: tuple[str, ...], operations: Operation, image: jax.Array, interpolation: Interpolation, fill: Fill
+    names: tuple[str, ...], operations: PolicyOperation, image: jax.Array, interpolation: Interpolation, fill: Fill
 ) -> jax.Array:
     """Apply `operations`, of int32[n] and f32[n], in sequence to `image[H, W, C]`.
 
     The operations are defined for 256 levels, so floats are first rounded to these.
     """
 
-    def step(image: jax.Array, operation: Operation) -> tuple[jax.Array, None]:
+    def step(image: jax.Array, operation: PolicyOperation) -> tuple[jax.Array, None]:
         return operation_given(names, operation, image, interpolation, fill), None
 
-    result = jax.lax.scan(step, bytes_of(image).astype(jnp.uint8), operations)[0]
-    return like(result.astype(jnp.float32) * (top(image) / 255), image)
+    result = jax.lax.scan(step, nearest_levels(image).astype(jnp.uint8), operations)[0]
+    return cast_like(result.astype(jnp.float32) * (white_value(image) / 255), image)

@@ -30,7 +30,7 @@ Turns = Annotated[float, Interval(least=0, most=0.5)] | tuple[_Turn, _Turn]
 """Fractions of the color circle: `t` for [-t, t], or a pair of bounds."""
 
 
-def ordered(pair: Range, name: str) -> Range:
+def check_order(pair: Range, name: str) -> Range:
     """Return `pair`; raise `ValueError` with the option `name` if the lower bound is not first."""
     low, high = pair
     if low > high:
@@ -38,11 +38,11 @@ def ordered(pair: Range, name: str) -> Range:
     return low, high
 
 
-def both_ways(value: float | Range, name: str) -> Range:
+def symmetric_range(value: float | Range, name: str) -> Range:
     """Return [-n, n] for a number n, and a pair unchanged."""
-    return ordered(value if isinstance(value, tuple) else (-value, value), name)
+    return check_order(value if isinstance(value, tuple) else (-value, value), name)
 
 
-def about_one(value: float | Range, name: str) -> Range:
+def factor_range(value: float | Range, name: str) -> Range:
     """Return [max(0, 1 - s), 1 + s] for a number s, and a pair unchanged."""
-    return ordered(value if isinstance(value, tuple) else (max(0.0, 1 - value), 1 + value), name)
+    return check_order(value if isinstance(value, tuple) else (max(0.0, 1 - value), 1 + value), name)

@@ -12,14 +12,14 @@ import numpy as np
 from jaxtrain.annotations import Interval, NonNegativeInt, PositiveInt
 from jaxtrain.augment.autoaugment_tables import POLICIES
 from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.augment.magnitudes import Space, autoaugment_space, randaugment_space, trivialaugment_space
-from jaxtrain.augment.operations import Operation, entry, found, operations_given
+from jaxtrain.augment.magnitudes import PolicySpace, autoaugment_space, randaugment_space, trivialaugment_space
+from jaxtrain.augment.operations import PolicyOperation, operations_given, select_operations, take_by_comparison
 from jaxtrain.augment.options import Fill, Interpolation
 
 Bins = Annotated[int, Interval(least=2)]
 
 
-def drawn_operations(key: jax.Array, space: Space, count: int, bin_index: int | None) -> Operation:
+def draw_operations(key: jax.Array, space: PolicySpace, count: int, bin_index: int | None) -> PolicyOperation:
     """Draw `count` operations uniformly from `space`, with signs.
 
     Args:
@@ -33,19 +33,21 @@ def drawn_operations(key: jax.Array, space: Space, count: int, bin_index: int | 
     bin_indices = jax.random.randint(bins, (count,), 0, space.magnitudes.shape[1], jnp.int32)
     if bin_index is not None:
         bin_indices = jnp.full((count,), bin_index, jnp.int32)
-    return found(space, index, bin_indices, jax.random.bernoulli(sign, 0.5, (count,)))
+    return select_operations(space, index, bin_indices, jax.random.bernoulli(sign, 0.5, (count,)))
 
 
-def autoaugment_operations(key: jax.Array, policy: str, space: Space) -> Operation:
+def draw_sub_policy(key: jax.Array, policy: str, space: PolicySpace) -> PolicyOperation:
     """Draw the two operations of a sub-policy of `policy`; one that is not applied becomes the identity."""
     names, probabilities, bins = POLICIES[policy]
     index = np.array([[space.names.index(name) for name in row] for row in names], np.int32)
     which, chance, sign = jax.random.split(key, 3)
     row = jax.random.randint(which, (), 0, len(names), jnp.int32)
     pair = 2 * row + jnp.arange(2, dtype=jnp.int32)
-    applied = jax.random.bernoulli(chance, entry(probabilities.reshape(-1), pair))
-    chosen = jnp.where(applied, entry(index.reshape(-1), pair), space.names.index("identity"))
-    return found(space, chosen, entry(bins.reshape(-1), pair), jax.random.bernoulli(sign, 0.5, (2,)))
+    applied = jax.random.bernoulli(chance, take_by_comparison(probabilities.reshape(-1), pair))
+    chosen = jnp.where(applied, take_by_comparison(index.reshape(-1), pair), space.names.index("identity"))
+    return select_operations(
+        space, chosen, take_by_comparison(bins.reshape(-1), pair), jax.random.bernoulli(sign, 0.5, (2,))
+    )
 
 
 def autoaugment(
@@ -70,7 +72,7 @@ def autoaugment(
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         space = autoaugment_space(image.shape)
-        operations = autoaugment_operations(key, policy, space)
+        operations = draw_sub_policy(key, policy, space)
         return operations_given(space.names, operations, image, interpolation, fill)
 
     return augment
@@ -104,7 +106,7 @@ def randaugment(
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         space = randaugment_space(image.shape, bins=bins)
-        return operations_given(space.names, drawn_operations(key, space, n, m), image, interpolation, fill)
+        return operations_given(space.names, draw_operations(key, space, n, m), image, interpolation, fill)
 
     return augment
 
@@ -127,6 +129,6 @@ def trivialaugment(bins: Bins = 31, interpolation: Interpolation = "nearest", fi
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         space = trivialaugment_space(image.shape, bins=bins)
-        return operations_given(space.names, drawn_operations(key, space, 1, None), image, interpolation, fill)
+        return operations_given(space.names, draw_operations(key, space, 1, None), image, interpolation, fill)
 
     return augment

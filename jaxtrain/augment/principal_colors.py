@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrain.annotations import NonNegativeFloat, Probability
-from jaxtrain.augment.draws import sometimes
+from jaxtrain.augment.draws import apply_with_probability
 from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.augment.levels import grey, levels, like, top
+from jaxtrain.augment.levels import cast_like, luma, to_float, white_value
 
 Vector = tuple[float, ...]
 
@@ -27,7 +27,7 @@ class ColorPca(NamedTuple):
     eigenvectors: tuple[Vector, ...]
 
 
-IMAGENET = ColorPca(
+IMAGENET_COLORS = ColorPca(
     (0.2175, 0.0188, 0.0045), ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203))
 )
 """The axes of ImageNet's training images, from Facebook's fb.resnet.torch; there the vectors are columns."""
@@ -63,7 +63,7 @@ def fit_color_pca(batches: Iterable[np.ndarray]) -> ColorPca:
     return ColorPca(tuple(float(max(v, 0.0)) for v in values[::-1]), tuple(axes))
 
 
-def fancy_pca_given(coefficients: jax.Array, image: jax.Array, pca: ColorPca = IMAGENET) -> jax.Array:
+def fancy_pca_given(coefficients: jax.Array, image: jax.Array, pca: ColorPca = IMAGENET_COLORS) -> jax.Array:
     """Add to each pixel of `image[H, W, C]` the sum of axes times eigenvalues times `coefficients` f32[C].
 
     For axes of three channels, an image of one channel shifts by the luma of the shift.
@@ -72,16 +72,16 @@ def fancy_pca_given(coefficients: jax.Array, image: jax.Array, pca: ColorPca = I
     scaled = coefficients * jnp.array(pca.eigenvalues, jnp.float32)
     shift = (scaled.reshape(-1, 1) * jnp.array(pca.eigenvectors, jnp.float32)).sum(axis=0).reshape(1, 1, channels)
     if image.shape[2] == 1 and channels == 3:
-        shift = grey(shift)
+        shift = luma(shift)
     elif image.shape[2] != channels:
         raise ValueError(f"the principal axes have {channels} channels, but the images {image.shape[2]}")
-    return like(levels(image) + top(image) * shift, image)
+    return cast_like(to_float(image) + white_value(image) * shift, image)
 
 
 def fancy_pca(
     std: NonNegativeFloat = 0.1,
-    eigenvalues: tuple[NonNegativeFloat, ...] = IMAGENET.eigenvalues,
-    eigenvectors: tuple[Vector, ...] = IMAGENET.eigenvectors,
+    eigenvalues: tuple[NonNegativeFloat, ...] = IMAGENET_COLORS.eigenvalues,
+    eigenvectors: tuple[Vector, ...] = IMAGENET_COLORS.eigenvectors,
     probability: Probability = 1.0,
 ) -> Augmentation:
     """Shift all pixels by one color, normally distributed along the principal axes (AlexNet's PCA lighting).
@@ -108,4 +108,4 @@ def fancy_pca(
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
         return fancy_pca_given(std * jax.random.normal(key, (len(lengths),), jnp.float32), image, pca)
 
-    return sometimes(probability, augment)
+    return apply_with_probability(probability, augment)

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.annotations import PositiveFloat, PositiveInt, Probability
-from jaxtrain.augment.draws import sometimes, uniform
+from jaxtrain.augment.draws import apply_with_probability, draw_uniform
 from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.augment.levels import blend, levels, like
-from jaxtrain.augment.options import Strength, about_one, ordered
+from jaxtrain.augment.levels import blend, cast_like, to_float
+from jaxtrain.augment.options import Strength, check_order, factor_range
 
 
 def blur_given(sigma: jax.Array, image: jax.Array, size: int) -> jax.Array:
@@ -18,13 +18,13 @@ def blur_given(sigma: jax.Array, image: jax.Array, size: int) -> jax.Array:
     offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
     weights = jnp.exp(-0.5 * (offsets / jnp.maximum(sigma, 1e-3)) ** 2)
     weights = weights / weights.sum()
-    values = levels(image)
+    values = to_float(image)
     for axis in (0, 1):
         padded = jnp.pad(values, [(radius * (a == axis),) * 2 for a in range(3)], mode="reflect")
         # Sums of shifted images: a convolution with different weights for each image is slow.
         shifted = (jax.lax.slice_in_dim(padded, i, i + image.shape[axis], axis=axis) for i in range(size))
         values = sum(weights[i] * part for i, part in enumerate(shifted))  # type: ignore[assignment]
-    return like(values, image)
+    return cast_like(values, image)
 
 
 def blur(
@@ -50,11 +50,11 @@ def blur(
        [ 0 15 25 15  0]
        [ 0  0  0  0  0]]
     """
-    bounds = ordered(sigma, "sigma")
+    bounds = check_order(sigma, "sigma")
     taps = 2 * math.ceil(3 * bounds[1]) + 1 if size is None else size
     if taps % 2 == 0:
         raise ValueError(f"size={taps} must be odd; set it to {taps - 1} or {taps + 1}")
-    return sometimes(probability, lambda key, image: blur_given(uniform(key, bounds), image, taps))
+    return apply_with_probability(probability, lambda key, image: blur_given(draw_uniform(key, bounds), image, taps))
 
 
 def sharpen_given(factor: jax.Array, image: jax.Array) -> jax.Array:
@@ -66,12 +66,12 @@ def sharpen_given(factor: jax.Array, image: jax.Array) -> jax.Array:
     if min(height, width) < 3:
         return image
     # Rows without a channel axis, so that neighbors are in one long vector: four times as fast on a CPU.
-    values = levels(image).reshape(height, width * channels)
+    values = to_float(image).reshape(height, width * channels)
     three = values[:-2] + values[1:-1] + values[2:]
     around = three[:, : -2 * channels] + three[:, channels:-channels] + three[:, 2 * channels :]
     inner = values[1:-1, channels:-channels]
-    smooth = levels(like((around + 4 * inner) / 13, image))
-    changed = like(blend(factor, inner, smooth), image)
+    smooth = to_float(cast_like((around + 4 * inner) / 13, image))
+    changed = cast_like(blend(factor, inner, smooth), image)
     return jnp.asarray(image).at[1:-1, 1:-1].set(changed.reshape(height - 2, width - 2, channels))
 
 
@@ -89,5 +89,5 @@ def sharpen(strength: Strength = 0.9, probability: Probability = 1.0) -> Augment
       >>> jax.jit(augment)(jax.random.key(0), image)[..., 0].tolist()
       [[90, 90, 90], [90, 132, 90], [90, 90, 90]]
     """
-    bounds = about_one(strength, "strength")
-    return sometimes(probability, lambda key, image: sharpen_given(uniform(key, bounds), image))
+    bounds = factor_range(strength, "strength")
+    return apply_with_probability(probability, lambda key, image: sharpen_given(draw_uniform(key, bounds), image))

@@ -6,47 +6,47 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.annotations import Interval, Probability
-from jaxtrain.augment.draws import log_uniform, sometimes
+from jaxtrain.augment.draws import apply_with_probability, draw_log_uniform
 from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.augment.histograms import equalizing, histogram, looked_up
-from jaxtrain.augment.levels import bytes_of, levels, like, top
-from jaxtrain.augment.options import Ratios, ordered
+from jaxtrain.augment.histograms import apply_table, equalize_table, histogram
+from jaxtrain.augment.levels import cast_like, nearest_levels, to_float, white_value
+from jaxtrain.augment.options import Ratios, check_order
 
 Bits = Annotated[int, Interval(least=1, most=8)]
 
 
 def gamma_given(exponent: jax.Array, image: jax.Array) -> jax.Array:
     """Return `image[H, W, C]`, scaled to [0, 1], to the power `exponent`; above 1 is darker."""
-    white = top(image)
-    return like(white * (levels(image) / white) ** exponent, image)
+    white = white_value(image)
+    return cast_like(white * (to_float(image) / white) ** exponent, image)
 
 
 def solarize_given(threshold: jax.Array, image: jax.Array) -> jax.Array:
     """Invert the pixels of `image[H, W, C]` that are at least `threshold`, a fraction of white."""
-    return jnp.where(levels(image) >= threshold * top(image), invert_given(image), image)
+    return jnp.where(to_float(image) >= threshold * white_value(image), invert_given(image), image)
 
 
 def posterize_given(bits: jax.Array, image: jax.Array) -> jax.Array:
     """Keep the first `bits`, int32[] in [0, 8], of the 8 bits of each value in `image[H, W, C]`; 8 changes nothing."""
-    masked = bytes_of(image) & -jnp.left_shift(1, 8 - bits)
-    return jnp.where(bits >= 8, image, like(masked.astype(jnp.float32) * (top(image) / 255), image))
+    masked = nearest_levels(image) & -jnp.left_shift(1, 8 - bits)
+    return jnp.where(bits >= 8, image, cast_like(masked.astype(jnp.float32) * (white_value(image) / 255), image))
 
 
 def invert_given(image: jax.Array) -> jax.Array:
     """Return white minus `image[H, W, C]`."""
-    return like(top(image) - levels(image), image)
+    return cast_like(white_value(image) - to_float(image), image)
 
 
-def stretched(low: jax.Array, high: jax.Array, image: jax.Array) -> jax.Array:
+def stretch_levels(low: jax.Array, high: jax.Array, image: jax.Array) -> jax.Array:
     """Map `low` f32[1, 1, C] to black and `high` to white in `image[H, W, C]`; channels where they are equal stay."""
-    values = (levels(image) - low) * (top(image) / jnp.where(high > low, high - low, 1))
-    return jnp.where(high > low, like(values, image), image)
+    values = (to_float(image) - low) * (white_value(image) / jnp.where(high > low, high - low, 1))
+    return jnp.where(high > low, cast_like(values, image), image)
 
 
 def autocontrast_given(image: jax.Array) -> jax.Array:
     """Stretch each channel of `image[H, W, C]` to the full range; a constant channel stays."""
-    values = levels(image)
-    return stretched(values.min(axis=(0, 1), keepdims=True), values.max(axis=(0, 1), keepdims=True), image)
+    values = to_float(image)
+    return stretch_levels(values.min(axis=(0, 1), keepdims=True), values.max(axis=(0, 1), keepdims=True), image)
 
 
 def equalize_given(image: jax.Array) -> jax.Array:
@@ -54,8 +54,8 @@ def equalize_given(image: jax.Array) -> jax.Array:
 
     Floats are first rounded to the nearest of 256 levels, for which the formula is made.
     """
-    result = looked_up(equalizing(histogram(image)), image)
-    return like(result.astype(jnp.float32) * (top(image) / 255), image)
+    result = apply_table(equalize_table(histogram(image)), image)
+    return cast_like(result.astype(jnp.float32) * (white_value(image) / 255), image)
 
 
 def gamma(exponents: Ratios = (0.8, 1.25), probability: Probability = 1.0) -> Augmentation:
@@ -72,8 +72,8 @@ def gamma(exponents: Ratios = (0.8, 1.25), probability: Probability = 1.0) -> Au
       >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
       [0, 16, 255]
     """
-    bounds = ordered(exponents, "exponents")
-    return sometimes(probability, lambda key, image: gamma_given(log_uniform(key, bounds), image))
+    bounds = check_order(exponents, "exponents")
+    return apply_with_probability(probability, lambda key, image: gamma_given(draw_log_uniform(key, bounds), image))
 
 
 def solarize(threshold: Probability = 0.5, probability: Probability = 0.5) -> Augmentation:
@@ -90,7 +90,7 @@ def solarize(threshold: Probability = 0.5, probability: Probability = 0.5) -> Au
       >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
       [100, 105, 0]
     """
-    return sometimes(probability, lambda _, image: solarize_given(jnp.float32(threshold), image))
+    return apply_with_probability(probability, lambda _, image: solarize_given(jnp.float32(threshold), image))
 
 
 def posterize(bits: Bits = 4, probability: Probability = 0.5) -> Augmentation:
@@ -107,7 +107,7 @@ def posterize(bits: Bits = 4, probability: Probability = 0.5) -> Augmentation:
       >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
       [0, 64, 192]
     """
-    return sometimes(probability, lambda _, image: posterize_given(jnp.int32(bits), image))
+    return apply_with_probability(probability, lambda _, image: posterize_given(jnp.int32(bits), image))
 
 
 def invert(probability: Probability = 0.5) -> Augmentation:
@@ -123,7 +123,7 @@ def invert(probability: Probability = 0.5) -> Augmentation:
       >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
       [255, 155, 0]
     """
-    return sometimes(probability, lambda _, image: invert_given(image))
+    return apply_with_probability(probability, lambda _, image: invert_given(image))
 
 
 def autocontrast(probability: Probability = 0.5) -> Augmentation:
@@ -139,7 +139,7 @@ def autocontrast(probability: Probability = 0.5) -> Augmentation:
       >>> jax.jit(augment)(jax.random.key(0), image)[0, :, 0].tolist()
       [0, 51, 255]
     """
-    return sometimes(probability, lambda _, image: autocontrast_given(image))
+    return apply_with_probability(probability, lambda _, image: autocontrast_given(image))
 
 
 def equalize(probability: Probability = 0.5) -> Augmentation:
@@ -155,4 +155,4 @@ def equalize(probability: Probability = 0.5) -> Augmentation:
       >>> jnp.unique(jax.jit(augment)(jax.random.key(0), image)).tolist()
       [0, 85, 171, 255]
     """
-    return sometimes(probability, lambda _, image: equalize_given(image))
+    return apply_with_probability(probability, lambda _, image: equalize_given(image))

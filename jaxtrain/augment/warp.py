@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.augment.levels import color, levels, like
+from jaxtrain.augment.levels import cast_like, fill_pixel, to_float
 from jaxtrain.augment.options import Fill, Interpolation
 
 _FAR = 1e6
@@ -60,11 +60,11 @@ def sample(image: jax.Array, x: jax.Array, y: jax.Array, interpolation: Interpol
     below = (row - above.astype(jnp.float32))[:, :, None]
 
     def line(down: int) -> jax.Array:
-        first, second = (levels(pixels(left + i, above + down)) for i in range(2))
+        first, second = (to_float(pixels(left + i, above + down)) for i in range(2))
         return first * (1 - right) + second * right
 
     mixed = line(0) * (1 - below) + line(1) * below
-    return like(mixed, image) if image.dtype == jnp.uint8 else mixed.astype(image.dtype)
+    return cast_like(mixed, image) if image.dtype == jnp.uint8 else mixed.astype(image.dtype)
 
 
 def _floor(values: jax.Array) -> jax.Array:
@@ -78,7 +78,7 @@ def _table(image: jax.Array, fill: Fill) -> jax.Array:
     each sampled pixel, which made bilinear policy operations more than twice as slow.
     """
     height, width, channels = image.shape
-    outside = jnp.zeros((1, 1, channels), image.dtype) if isinstance(fill, str) else color(fill, image)
+    outside = jnp.zeros((1, 1, channels), image.dtype) if isinstance(fill, str) else fill_pixel(fill, image)
     table = jnp.zeros((height * width + 1, channels), image.dtype)
     table = jax.lax.dynamic_update_slice(table, outside.reshape(1, channels), (height * width, 0))
     return jax.lax.dynamic_update_slice(table, image.reshape(height * width, channels), (0, 0))

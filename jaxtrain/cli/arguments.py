@@ -22,7 +22,7 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_hosts(parser: argparse.ArgumentParser) -> None:
+def add_process_options(parser: argparse.ArgumentParser) -> None:
     """Add the options by which the processes of a run find each other to `parser`."""
     group = parser.add_argument_group(
         "several processes",

@@ -53,11 +53,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_report(console: "Console", config: "Config", plan: "Plan") -> None:
-    from jaxtrain.analysis.check import examine
+    from jaxtrain.analysis.check import make_report
     from jaxtrain.config import dumps
     from jaxtrain.reporting.tables import dtype_table, memory_table, parameter_table
 
-    report = examine(plan)
+    report = make_report(plan)
     console.print(dumps(config), end="", highlight=False, markup=False)
     console.print(parameter_table(report.parameters))
     console.print(dtype_table(report.dtypes))

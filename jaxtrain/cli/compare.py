@@ -74,14 +74,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _candidate(call: str, args: argparse.Namespace, own_errors: dict[str, float]) -> "Candidate":
-    from jaxtrain.cli.models import images_of, model_spec
+    from jaxtrain.cli.models import image_shape_and_classes, parse_model
 
-    spec = model_spec(call, [])
-    shape, classes = images_of(spec, args.input, args.classes)
+    spec = parse_model(call, [])
+    shape, classes = image_shape_and_classes(spec, args.input, args.classes)
 
-    from jaxtrain.analysis.compare import Candidate, published
+    from jaxtrain.analysis.compare import Candidate, published_errors
 
-    errors: tuple[Any, ...] = published(spec)
+    errors: tuple[Any, ...] = published_errors(spec)
     if call in own_errors:
         own = {
             "data": "errors as given",
@@ -121,7 +121,7 @@ def _check_chart(candidates: "Sequence[Candidate]", path: str) -> None:
     import os
     from importlib.util import find_spec
 
-    from jaxtrain.analysis.bubble_chart import charted
+    from jaxtrain.analysis.bubble_chart import chart_points
     from jaxtrain.errors import ConfigError
 
     if find_spec("matplotlib") is None:
@@ -129,7 +129,7 @@ def _check_chart(candidates: "Sequence[Candidate]", path: str) -> None:
     directory = os.path.dirname(path) or "."
     if not os.access(directory, os.W_OK) or os.path.isdir(path):
         raise ConfigError(f"cannot write {path}: there is no such directory, or it is not writable", "--output")
-    if not charted(candidates)[0]:
+    if not chart_points(candidates)[0]:
         raise ConfigError("none of the models has a published top-1 error to draw; add one with --error", "--output")
 
 
@@ -166,14 +166,14 @@ def _print_table(rows: Sequence["Comparison"], args: argparse.Namespace) -> None
 def _write_chart(rows: Sequence["Comparison"], path: str) -> None:
     import sys
 
-    from jaxtrain.analysis.bubble_chart import charted, draw
+    from jaxtrain.analysis.bubble_chart import chart_points, draw_bubble_chart
     from jaxtrain.errors import ConfigError
 
     try:
-        draw(rows, path)
+        draw_bubble_chart(rows, path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot write {path}: {error}", "--output") from error
-    _, left_out = charted([r.candidate for r in rows])
+    _, left_out = chart_points([r.candidate for r in rows])
     if left_out:
         print(f"not in the chart, because they have no published top-1 error: {', '.join(left_out)}", file=sys.stderr)
     print(path, file=sys.stderr)

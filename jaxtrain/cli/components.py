@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from jaxtrain.config.spec import Spec
 
 
-def component(kind: str, call: str, options: list[str], example: str) -> "Spec":
+def parse_component(kind: str, call: str, options: list[str], example: str) -> "Spec":
     """Return the spec of the component that `call`, with `options` such as `depth=34`, names.
 
     Args:
@@ -22,10 +22,10 @@ def component(kind: str, call: str, options: list[str], example: str) -> "Spec":
     from jaxtrain.config.overrides import read
     from jaxtrain.config.spec import SPECS
     from jaxtrain.errors import ConfigError, did_you_mean
-    from jaxtrain.registry import table
+    from jaxtrain.registry import get_registry
 
     name, unnamed, named = parse_call(call, kind)
-    parameters = table(kind)[name].parameters()
+    parameters = get_registry(kind)[name].parameters()
     for option in options:
         key, sign, text = option.partition("=")
         if not sign:

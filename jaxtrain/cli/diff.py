@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from jaxtrain.errors import WorkdirError
 
     rows = difference(load_config(args.a), load_config(args.b))
-    from jaxtrain.reporting.tables import difference_table, result_rows
+    from jaxtrain.reporting.tables import diff_results, difference_table
 
     console = Console()
     if rows:
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     files = [Path(x) / "result.json" for x in (args.a, args.b)]
     if all(f.is_file() for f in files):
         try:
-            results = result_rows(*files)
+            results = diff_results(*files)
         except (OSError, ValueError) as error:
             raise WorkdirError(f"cannot read {files[0]} or {files[1]}: {error}") from error
         console.print(difference_table(results, args.a, args.b, "result"))

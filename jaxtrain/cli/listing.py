@@ -74,9 +74,9 @@ def _matching(rows: list[dict[str, Any]], kind: str, pattern: str) -> list[dict[
 
 
 def _components(kind: str) -> list[dict[str, Any]]:
-    from jaxtrain.registry import table
+    from jaxtrain.registry import get_registry
 
-    rows = table(kind)
+    rows = get_registry(kind)
     return [{"name": n, "description": rows[n].description, "paper": rows[n].paper} for n in rows.names()]
 
 
@@ -102,13 +102,13 @@ def _configs() -> list[dict[str, Any]]:
     import ast
     import re
 
-    from jaxtrain.config.load import shipped, variants
+    from jaxtrain.config.load import list_recipes, read_variants
 
     rows = []
-    for name, path in shipped().items():
+    for name, path in list_recipes().items():
         _, colon, variant = name.partition(":")
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        description = variants(path)[variant] if colon else docstring.split("\n")[0]
+        description = read_variants(path)[variant] if colon else docstring.split("\n")[0]
         result = re.search(r"^(Measured in part|Measured|Published only)\b", docstring, re.MULTILINE)
         said = result[1].lower() if result else ""
         rows.append({"name": name, "description": description, "result": said, "path": str(path)})

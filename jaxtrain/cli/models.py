@@ -8,21 +8,21 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]
 
 
-def model_spec(call: str, options: list[str]) -> "ModelSpec":
+def parse_model(call: str, options: list[str]) -> "ModelSpec":
     """Return the spec of the model that `call`, with `options` such as `depth=34`, names, checked as in a config."""
     import typing
 
-    from jaxtrain.cli.components import component
+    from jaxtrain.cli.components import parse_component
 
-    return typing.cast("ModelSpec", component("model", call, options, "depth=34"))
+    return typing.cast("ModelSpec", parse_component("model", call, options, "depth=34"))
 
 
-def images_of(spec: "ModelSpec", size: str | None, classes: int | None) -> tuple[Shape, int]:
+def image_shape_and_classes(spec: "ModelSpec", size: str | None, classes: int | None) -> tuple[Shape, int]:
     """Return the image shape and the number of classes: those given, else those the model was published with."""
     from jaxtrain.errors import ConfigError
-    from jaxtrain.registry import table
+    from jaxtrain.registry import get_registry
 
-    facts = table("model")[spec.name].facts
+    facts = get_registry("model")[spec.name].facts
     if classes is not None and classes < 1:
         raise ConfigError(f"{classes} is out of range; it must be >= 1", "--classes")
     shape = _parse_shape(size) if size is not None else facts["input"]

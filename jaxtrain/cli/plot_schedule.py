@@ -52,21 +52,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _sample(args: argparse.Namespace) -> tuple[list[int], list[float], list[float], str]:
     """Return the steps to draw, the schedule's values and the epochs there, and the schedule as text."""
-    from jaxtrain.config import Clock, Duration
+    from jaxtrain.config import Duration, RunLength
     from jaxtrain.errors import ConfigError
 
     spec = _parse_spec(args.name, args.overrides)
     for option, number in (("--examples", args.examples), ("--batch-size", args.batch_size)):
         if number < 1:
             raise ConfigError(f"{number} is out of range; it must be >= 1", option)
-    clock = Clock(args.examples, args.batch_size)
+    clock = RunLength(args.examples, args.batch_size)
     try:
-        total = Duration.parse(args.length).counted_steps(clock, "--for")
+        total = Duration.parse(args.length).to_step_count(clock, "--for")
     except ConfigError as error:
         raise ConfigError(error.message, "--for") from None
     if total < 1:
         raise ConfigError(f"'{args.length}' is shorter than one step; it must be at least one step", "--for")
-    clock = Clock(args.examples, args.batch_size, total)
+    clock = RunLength(args.examples, args.batch_size, total)
 
     import jax
     import numpy as np
@@ -79,12 +79,12 @@ def _sample(args: argparse.Namespace) -> tuple[list[int], list[float], list[floa
 
 def _parse_spec(name: str, options: list[str]) -> Any:
     """Return the spec of the schedule; refuse one that depends on a run's metrics."""
-    from jaxtrain.cli.components import component
+    from jaxtrain.cli.components import parse_component
     from jaxtrain.errors import ConfigError
-    from jaxtrain.registry import table
+    from jaxtrain.registry import get_registry
 
-    spec = component("schedule", name, options, "peak=0.1")
-    if needs := table("schedule")[spec.name].needs:
+    spec = parse_component("schedule", name, options, "peak=0.1")
+    if needs := get_registry("schedule")[spec.name].needs:
         raise ConfigError(
             f"{spec.name} depends on the {needs} metric of a run and cannot be drawn without one; choose another"
         )

@@ -53,15 +53,15 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from jaxtrain.analysis.show import look
+    from jaxtrain.analysis.show import preview_data
     from jaxtrain.reporting.class_chart import class_chart, class_table
-    from jaxtrain.reporting.contact_sheet import contact_sheet, stacked
+    from jaxtrain.reporting.contact_sheet import contact_sheet, stack_vertically
     from jaxtrain.run.compilation_cache import enable_compilation_cache
-    from jaxtrain.run.evaluate_run import on_one_device
+    from jaxtrain.run.evaluate_run import single_device_config
     from jaxtrain.training.plan import make_plan
 
     enable_compilation_cache()
-    found = look(make_plan(on_one_device(config), args.data_dir), args.split, args.step, args.examples)
+    found = preview_data(make_plan(single_device_config(config), args.data_dir), args.split, args.step, args.examples)
     listed = found.balance.listed
     balance = listed.names, listed.counts, found.balance.totals, found.balance.title
     try:
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise ConfigError(f"{error}; show fewer examples", "--examples") from error
     try:
-        stacked(sheet, class_chart(*balance)).save(path)
+        stack_vertically(sheet, class_chart(*balance)).save(path)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}", "--output"

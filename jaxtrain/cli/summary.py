@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxtrain.analysis.layer_rows import Layer
+    from jaxtrain.analysis.layer_rows import LayerRow
     from jaxtrain.analysis.summary import Summary
 
 NAME = "summary"
@@ -40,11 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from jaxtrain.cli.models import images_of, model_spec
+    from jaxtrain.cli.models import image_shape_and_classes, parse_model
     from jaxtrain.errors import ConfigError
 
-    spec = model_spec(args.model, args.overrides)
-    shape, classes = images_of(spec, args.input, args.classes)
+    spec = parse_model(args.model, args.overrides)
+    shape, classes = image_shape_and_classes(spec, args.input, args.classes)
     if args.depth is not None and (args.depth < 1 or args.all):
         advice = "it cannot be combined with --all; omit one of them" if args.all else "it must be >= 1"
         raise ConfigError(f"--depth {args.depth}: {advice}")
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         found = summary(model, shape, train=args.train)
     except ValueError as error:
         raise ConfigError(str(error), f"{spec.name} on {'x'.join(map(str, shape))}") from error
-    layers = found.layers if args.all else found.folded(args.depth)
+    layers = found.layers if args.all else found.fold_minor(args.depth)
     if args.json:
         _print_json(spec.name, shape, classes, found, layers)
         return 0
@@ -71,7 +71,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_json(name: str, shape: Sequence[int], classes: int, summary: "Summary", layers: Sequence["Layer"]) -> None:
+def _print_json(
+    name: str, shape: Sequence[int], classes: int, summary: "Summary", layers: Sequence["LayerRow"]
+) -> None:
     import dataclasses
     import json
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from jaxtrain.cli.arguments import add_config, add_data_dir, add_hosts
+from jaxtrain.cli.arguments import add_config, add_data_dir, add_process_options
 
 NAME = "train"
 HELP = "train a config, or continue its run"
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument("--workdir", metavar="DIR", help="run directory (default: runs/NAME-DIGEST)")
     add_data_dir(parser)
-    add_hosts(parser)
+    add_process_options(parser)
     parser.add_argument("--quiet", action="store_true", help="show only the result and errors")
 
 

@@ -31,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from jaxtrain.models.weights import load_weights, networks, read_arrays
+    from jaxtrain.models.weights import identify_networks, load_weights, read_arrays
 
     if args.model is None:
         arrays = read_arrays(args.file)
-        seems = networks(arrays)
+        seems = identify_networks(arrays)
         rows = [(name, f"{x.dtype.name} {'x'.join(map(str, x.shape)) or 'scalar'}") for name, x in arrays.items()]
         last = [f"{len(arrays)} arrays; it seems to be {' or '.join(seems)}" if seems else f"{len(arrays)} arrays"]
     else:
@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _model(args: argparse.Namespace) -> tuple[Any, tuple[int, int, int]]:
-    from jaxtrain.cli.models import images_of, model_spec
+    from jaxtrain.cli.models import image_shape_and_classes, parse_model
 
-    spec = model_spec(args.model, [])
-    image, classes = images_of(spec, args.input, args.classes)
+    spec = parse_model(args.model, [])
+    image, classes = image_shape_and_classes(spec, args.input, args.classes)
     return spec.build(num_classes=classes), image

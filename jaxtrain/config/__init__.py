@@ -1,8 +1,8 @@
 """Configs of runs: their sections, component specs, durations, overrides, loading and dumping."""
 
 from jaxtrain.config.dump import difference, digest, dumps, flatten, loads
-from jaxtrain.config.duration import Clock, Duration
-from jaxtrain.config.load import config_name, find_config, load_config, shipped
+from jaxtrain.config.duration import Duration, RunLength
+from jaxtrain.config.load import config_name, find_config, list_recipes, load_config
 from jaxtrain.config.overrides import apply_overrides
 from jaxtrain.config.schema import (
     CheckpointConfig,
@@ -36,7 +36,6 @@ __all__ = [
     "AugmentationSpec",
     "AverageSpec",
     "CheckpointConfig",
-    "Clock",
     "Config",
     "DataConfig",
     "DatasetSpec",
@@ -55,6 +54,7 @@ __all__ = [
     "PenaltySpec",
     "PrecisionConfig",
     "PreprocessingSpec",
+    "RunLength",
     "ScheduleSpec",
     "Spec",
     "TTASpec",
@@ -65,7 +65,7 @@ __all__ = [
     "dumps",
     "find_config",
     "flatten",
+    "list_recipes",
     "load_config",
     "loads",
-    "shipped",
 ]

@@ -7,11 +7,11 @@ from typing import Any
 from jaxtrain.errors import ConfigError, with_article
 from jaxtrain.registry import suggest_names
 
-NOT_PYTHON = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
+PARSE_ERRORS = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
 """The exceptions that `expression` and `ast.literal_eval` raise for a string that is not a Python literal."""
 
 
-def expression(text: str) -> ast.expr:
+def parse_expression(text: str) -> ast.expr:
     """Parse `text` as a Python expression, without Python's warning about backslashes (of regexes) in strings."""
     with warnings.catch_warnings(action="ignore"):
         return ast.parse(text.strip(), mode="eval").body
@@ -23,7 +23,7 @@ def parse_call(text: str, kind: str) -> tuple[str, tuple[Any, ...], dict[str, An
     A nested call stays a string, which the nested component parses itself.
     """
     try:
-        node = expression(text)
+        node = parse_expression(text)
         if isinstance(node, ast.Name):
             return node.id, (), {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -34,7 +34,7 @@ def parse_call(text: str, kind: str) -> tuple[str, tuple[Any, ...], dict[str, An
             options = {str(k.arg): _argument(k.value) for k in node.keywords if k.arg is not None}
             if len(options) == len(node.keywords):
                 return node.func.id, tuple(_argument(value) for value in node.args), options
-    except NOT_PYTHON:
+    except PARSE_ERRORS:
         pass
     raise ConfigError(
         f"{text!r} is not {with_article(kind)}; write a name, or name(option=value, ...), such as {suggest_names(kind)}"

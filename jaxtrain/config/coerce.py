@@ -14,12 +14,12 @@ from jaxtrain.errors import ConfigError, did_you_mean, with_article
 from jaxtrain.registry import suggest_names
 
 
-def annotation_marks(hint: Any) -> tuple[Any, ...]:
+def annotation_metadata(hint: Any) -> tuple[Any, ...]:
     """Return the metadata of an `Annotated` type, also inside a union with None."""
     if get_origin(hint) is Annotated:
         return tuple(hint.__metadata__)
     if get_origin(hint) in (Union, types.UnionType):
-        return tuple(mark for arm in get_args(hint) for mark in annotation_marks(arm))
+        return tuple(mark for arm in get_args(hint) for mark in annotation_metadata(arm))
     return ()
 
 
@@ -65,13 +65,13 @@ def _coerce(value: Any, hint: Any) -> Any:
     if hint is Duration:
         return Duration.parse(value)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return section(value, hint)
+        return coerce_section(value, hint)
     if hasattr(hint, "parse"):  # a Spec class; not imported, since the spec module imports this one
         return _parse_spec(value, hint)
     return _scalar(value, hint)
 
 
-def section(value: Any, cls: type) -> Any:
+def coerce_section(value: Any, cls: type) -> Any:
     """Convert `value` to the config section `cls`.
 
     Args:

@@ -16,7 +16,7 @@ from jaxtrain.config.duration import Duration
 from jaxtrain.config.schema import Config, Section
 from jaxtrain.config.spec import Spec, format_value
 from jaxtrain.errors import with_article
-from jaxtrain.registry import table
+from jaxtrain.registry import get_registry
 
 _SCALARS = {int: "integer", float: "number", str: "text", bool: "true or false", Any: "any value"}
 
@@ -29,7 +29,7 @@ class Option:
       name: the option's name, or the setting's path, such as `data.batch_size`.
       type: the values that it takes, in words.
       default: the default as a config writes it; None where a value is required.
-      meaning: what its docstring says; empty where there is none.
+      meaning: the text of its docstring; empty if there is none.
     """
 
     name: str
@@ -48,7 +48,7 @@ def describe_options(kind: str, name: str) -> list[Option]:
     Raises:
       ConfigError: if there is no such entry.
     """
-    entry = table(kind)[name]
+    entry = get_registry(kind)[name]
     meanings = _meanings(entry.load())
     return [
         Option(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtrain.config.coerce import section
+from jaxtrain.config.coerce import coerce_section
 from jaxtrain.config.duration import Duration
 from jaxtrain.config.schema import Config
 from jaxtrain.config.spec import Spec
@@ -66,7 +66,7 @@ def loads(text: str, where: str = "config") -> Config:
             f"{where} has version {json.dumps(data['version'])}, but this jaxtrain reads version {VERSION}; "
             "use a newer jaxtrain, or train again"
         )
-    config: Config = section({key: value for key, value in data.items() if key != "version"}, Config)
+    config: Config = coerce_section({key: value for key, value in data.items() if key != "version"}, Config)
     return config
 
 

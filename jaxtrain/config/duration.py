@@ -20,13 +20,13 @@ _UNITS: dict[str, Unit] = {
     "percent": "%",
 }
 _PATTERN = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([a-zA-Z%]+)\s*")
-MOST_STEPS = 2**31 - 1
+MAX_STEPS = 2**31 - 1
 """The largest number of steps of a run; the step counter is an int32."""
 _HELP = "write a number and a unit, such as '30 epochs', '1000 steps', '50000 examples' or '10%'"
 
 
 @dataclasses.dataclass(frozen=True)
-class Clock:
+class RunLength:
     """The sizes of a run, by which durations convert to steps.
 
     Attributes:
@@ -80,7 +80,7 @@ class Duration:
         number = f"{self.value:g}" if float(f"{self.value:g}") == self.value else repr(self.value)
         return f"{number}%" if self.unit == "%" else f"{number} {self.unit}"
 
-    def exact_steps(self, clock: Clock) -> Fraction:
+    def exact_steps(self, clock: RunLength) -> Fraction:
         """Return the exact number of optimizer steps; an epoch of 100 examples with batch size 64 is 25/16 steps."""
         value = Fraction(repr(self.value))  # from the decimal text, so that 0.1 is exactly 1/10
         if self.unit == "steps":
@@ -95,16 +95,16 @@ class Duration:
             )
         return value * clock.total_steps / 100
 
-    def steps(self, clock: Clock) -> int:
+    def steps(self, clock: RunLength) -> int:
         """Return the first step at which the duration has passed: `exact_steps`, rounded up."""
         return math.ceil(self.exact_steps(clock))
 
-    def counted_steps(self, clock: Clock, path: str) -> int:
+    def to_step_count(self, clock: RunLength, path: str) -> int:
         """Return `steps(clock)`; raise `ConfigError` with `path` if it exceeds `MOST_STEPS`."""
         steps = self.steps(clock)
-        if steps > MOST_STEPS:
+        if steps > MAX_STEPS:
             raise ConfigError(
-                f"'{self}' is {steps:,} steps, but a run has at most {MOST_STEPS:,}; make it shorter", path
+                f"'{self}' is {steps:,} steps, but a run has at most {MAX_STEPS:,}; make it shorter", path
             )
         return steps
 

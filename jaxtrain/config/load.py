@@ -28,16 +28,16 @@ def recipe_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
-def shipped() -> dict[str, Path]:
+def list_recipes() -> dict[str, Path]:
     """Return the files of the shipped recipes by name; a variant has the name `RECIPE:VARIANT`."""
     found = {}
     for recipe, path in _recipe_files().items():
         found[recipe] = path
-        found |= {f"{recipe}:{variant}": path for variant in variants(path)}
+        found |= {f"{recipe}:{variant}": path for variant in read_variants(path)}
     return found
 
 
-def variants(path: Path) -> dict[str, str]:
+def read_variants(path: Path) -> dict[str, str]:
     """Return the `VARIANTS` of a config file without running it; empty if it declares none."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["VARIANTS"]:
@@ -80,7 +80,7 @@ def find_config(name: str | Path) -> tuple[Path, str | None]:
         return file, argument
     if Path(base or whole).suffix in _SUFFIXES:
         raise ConfigError(f"there is no config file {base or whole!r}")
-    hint = did_you_mean(whole, shipped())
+    hint = did_you_mean(whole, list_recipes())
     raise ConfigError(f"there is no config {whole!r}: neither a .py or .json file nor a recipe{hint}")
 
 

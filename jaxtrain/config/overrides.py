@@ -7,12 +7,12 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from jaxtrain.config.calls import NOT_PYTHON, expression
+from jaxtrain.config.calls import PARSE_ERRORS, parse_expression
 from jaxtrain.config.coerce import coerce
 from jaxtrain.config.schema import Config, Section
 from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError, did_you_mean
-from jaxtrain.registry import table
+from jaxtrain.registry import get_registry
 
 _WORDS = {"none": None, "null": None, "true": True, "false": False}
 
@@ -64,7 +64,7 @@ def _set_item(node: tuple[Any, ...], key: str, rest: list[str], text: str, path:
 def _member(node: Section | Spec, key: str, path: str) -> tuple[Any, Any]:
     """Return the annotation and the current value of a section's field or a spec's option."""
     if isinstance(node, Spec):
-        parameters = table(node.kind)[node.name].parameters()
+        parameters = get_registry(node.kind)[node.name].parameters()
         if key in parameters:
             return parameters[key].annotation, node.options.get(key)
         if key == "name":
@@ -90,8 +90,8 @@ def read(text: str, hint: Any, path: str) -> Any:
     if text.lower() in _WORDS:
         return coerce(_WORDS[text.lower()], hint, path)
     try:
-        literal = ast.literal_eval(expression(text))
-    except NOT_PYTHON:
+        literal = ast.literal_eval(parse_expression(text))
+    except PARSE_ERRORS:
         return coerce(text, hint, path)
     try:
         return coerce(literal, hint, path)

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Self
 from jaxtrain.annotations import StepCount
 from jaxtrain.config.calls import parse_call
 from jaxtrain.config.coerce import SPECS as SPECS
-from jaxtrain.config.coerce import annotation_marks, coerce
-from jaxtrain.config.duration import Clock, Duration
+from jaxtrain.config.coerce import annotation_metadata, coerce
+from jaxtrain.config.duration import Duration, RunLength
 from jaxtrain.errors import ConfigError, did_you_mean, with_article
-from jaxtrain.registry import Info, suggest_names, table
+from jaxtrain.registry import Entry, get_registry, suggest_names
 
 
 class Spec:
@@ -41,7 +41,7 @@ class Spec:
         SPECS[kind] = cls
 
     def __init__(self, name: str, /, *args: Any, **options: Any):
-        info = table(self.kind)[name]
+        info = get_registry(self.kind)[name]
         object.__setattr__(self, "name", name)
         checked = _check_options(self.kind, name, info, args, options)
         object.__setattr__(self, "options", types.MappingProxyType(checked))
@@ -84,7 +84,7 @@ class Spec:
             f"expected the name of {with_article(cls.kind)}, such as {suggest_names(cls.kind)}, got {value!r}"
         )
 
-    def build(self, *, clock: Clock | None = None, built: Mapping[str, Any] | None = None, **supplied: Any) -> Any:
+    def build(self, *, clock: RunLength | None = None, built: Mapping[str, Any] | None = None, **supplied: Any) -> Any:
         """Call the factory with the options and return its result.
 
         Args:
@@ -95,7 +95,7 @@ class Spec:
         Raises:
           ConfigError: the factory raised a `ValueError`, or a duration needs a `clock`.
         """
-        info = table(self.kind)[self.name]
+        info = get_registry(self.kind)[self.name]
         arguments = {k: v for k, v in supplied.items() if k in info.supplied}
         for key, value in self.options.items():
             if built is not None and key in built:
@@ -167,7 +167,7 @@ class InitializationSpec(Spec, kind="initialization"):
 
 
 def _check_options(
-    kind: str, name: str, info: Info, args: tuple[Any, ...], options: Mapping[str, Any]
+    kind: str, name: str, info: Entry, args: tuple[Any, ...], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     parameters = info.parameters()
     positional = [p for p in parameters.values() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
@@ -195,16 +195,18 @@ def _check_options(
 
 def _default(parameter: inspect.Parameter) -> Any:
     """Return the default of a parameter in its config form: a number of steps becomes a duration."""
-    if parameter.default is not None and any(isinstance(m, StepCount) for m in annotation_marks(parameter.annotation)):
+    if parameter.default is not None and any(
+        isinstance(m, StepCount) for m in annotation_metadata(parameter.annotation)
+    ):
         return Duration(float(parameter.default), "steps")
     return coerce(parameter.default, parameter.annotation, parameter.name)
 
 
-def _convert_durations(value: Any, clock: Clock | None, path: str) -> Any:
+def _convert_durations(value: Any, clock: RunLength | None, path: str) -> Any:
     if isinstance(value, Duration):
         if clock is None:
             raise ConfigError(f"'{value}' needs a training run to be converted to steps; pass clock to build()", path)
-        return value.counted_steps(clock, path)
+        return value.to_step_count(clock, path)
     if isinstance(value, tuple):
         return tuple(_convert_durations(v, clock, path) for v in value)
     return value

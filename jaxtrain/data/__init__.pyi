@@ -25,9 +25,9 @@ from jaxtrain.data.sources.npz import npz as npz
 from jaxtrain.data.sources.shards import shards as shards
 from jaxtrain.data.sources.synthetic import synthetic as synthetic
 from jaxtrain.data.sources.tfds import tfds as tfds
-from jaxtrain.registry import Table
+from jaxtrain.registry import Registry
 from typing import Any
 
-DATASETS: Table
+DATASETS: Registry
 def create(name: str, /, **options: Any) -> Any: ...
 def names() -> list[str]: ...

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from jaxtrain.data.encoded import EncodedSource, encoded_arrays
+from jaxtrain.data.encoded import EncodedSource, wrap_as_encoded
 from jaxtrain.data.source import ArraySource
-from jaxtrain.data.stored import StoredSource, stored_arrays
+from jaxtrain.data.stored import StoredSource, wrap_as_stored
 from jaxtrain.errors import DataError, did_you_mean
 
 
@@ -67,7 +67,7 @@ class Dataset:
     def stream(self, split: str) -> EncodedSource:
         """Open a split as images that are decoded on demand; a data set without encoded images is read into memory."""
         if self.encoded is None or split not in self.sizes:
-            return encoded_arrays(f"{self.name}, split {split}", self.load(split))
+            return wrap_as_encoded(f"{self.name}, split {split}", self.load(split))
         return self.encoded(split)
 
     def store(self, split: str) -> StoredSource:
@@ -76,5 +76,5 @@ class Dataset:
         A data set without such files is read into the host's memory.
         """
         if self.stored is None or split not in self.sizes:
-            return stored_arrays(self.load(split))
+            return wrap_as_stored(self.load(split))
         return self.stored(split)

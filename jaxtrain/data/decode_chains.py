@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jaxtrain.augment.decode.chain import Chain, chain, evaluation_chain
+from jaxtrain.augment.decode.chain import DecodeChain, compose_transforms, default_eval_chain
 from jaxtrain.augment.decode.sizes import fit
 from jaxtrain.config.schema import DataConfig
 from jaxtrain.config.spec import DecodeTransformSpec
@@ -12,8 +12,8 @@ from jaxtrain.errors import ConfigError
 class DecodeChains(NamedTuple):
     """The decode transforms for training batches and for all other reads; both produce images of one size."""
 
-    training: Chain
-    evaluation: Chain
+    training: DecodeChain
+    evaluation: DecodeChain
 
 
 def build_decode_chains(
@@ -34,7 +34,7 @@ def build_decode_chains(
     if not config.decode:
         _check_without(config)
         if config.stream and encoded:
-            fitted = chain([fit(image_shape[0], image_shape[1])])
+            fitted = compose_transforms([fit(image_shape[0], image_shape[1])])
             return DecodeChains(fitted, fitted)
         return None
     for name, value, instead in (
@@ -53,7 +53,7 @@ def build_decode_chains(
         )
     training = _build_chain(config.decode, "data.decode")
     evaluation = (
-        _build_chain(config.decode_eval, "data.decode_eval") if config.decode_eval else evaluation_chain(training)
+        _build_chain(config.decode_eval, "data.decode_eval") if config.decode_eval else default_eval_chain(training)
     )
     if evaluation.random():
         name = next(s.name for s, part in zip(config.decode_eval, evaluation.parts, strict=True) if part.random())
@@ -80,7 +80,7 @@ def _check_without(config: DataConfig) -> None:
             )
 
 
-def _build_chain(specs: tuple[DecodeTransformSpec, ...], path: str) -> Chain:
+def _build_chain(specs: tuple[DecodeTransformSpec, ...], path: str) -> DecodeChain:
     parts = []
     for index, spec in enumerate(specs):
         try:
@@ -88,10 +88,10 @@ def _build_chain(specs: tuple[DecodeTransformSpec, ...], path: str) -> Chain:
         except ConfigError as error:
             raise ConfigError(error.message, f"{path}.{index}") from None
     try:
-        return chain(parts)
+        return compose_transforms(parts)
     except ValueError as error:
         raise ConfigError(str(error), path) from None
 
 
-def _format_size(decode: Chain) -> str:
+def _format_size(decode: DecodeChain) -> str:
     return f"{decode.size[1]}x{decode.size[0]}"

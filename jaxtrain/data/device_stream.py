@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jax.sharding import Sharding
 
-from jaxtrain.augment.decode.chain import Chain
+from jaxtrain.augment.decode.chain import DecodeChain
 from jaxtrain.data.example_order import ExampleOrder
 from jaxtrain.data.memory import Arrays, TrainingBatches, put_split
-from jaxtrain.data.prefetch import Ahead, Groups
+from jaxtrain.data.prefetch import BatchGroups, Prefetcher
 from jaxtrain.data.source import ArraySource
-from jaxtrain.sharding import constrain, process_part, put_process_parts
+from jaxtrain.sharding import constrain, process_share, put_process_parts
 
 if TYPE_CHECKING:
     from jaxtrain.data.streaming import StreamedSplit
     from jaxtrain.distributed.mesh import Layout
 
-PLACED_AHEAD = 2
+BATCHES_ON_DEVICE_AHEAD = 2
 """The number of batches that are copied to the devices before a step asks for them."""
 _NO_DRAWS = np.random.RandomState(0)
 
@@ -45,7 +45,7 @@ class DeviceStream:
         """
         layout = self._layout
         whole = -(-size // layout.shares) * layout.shares
-        index, processes = process_part(layout.batch, whole)
+        index, processes = process_share(layout.batch, whole)
         if processes == 1:
             yield from (put_split(chunk, layout.replicated) for chunk in self.split.chunks(size))
             return
@@ -91,7 +91,7 @@ class TrainingStream(TrainingBatches):
     def __init__(
         self,
         split: "StreamedSplit",
-        chain: Chain | None,
+        chain: DecodeChain | None,
         draws: Callable[[int, int], np.random.RandomState],
         order: ExampleOrder,
         batch_size: int,
@@ -100,18 +100,18 @@ class TrainingStream(TrainingBatches):
         part: tuple[int, int] | None = None,
     ):
         self._split, self._chain, self._draws, self._order = split, chain, draws, order
-        part = process_part(sharding, batch_size) if part is None else part
-        self._groups = Groups(batch_size * total_steps, batch_size, split.at_a_time, part)
+        part = process_share(sharding, batch_size) if part is None else part
+        self._groups = BatchGroups(batch_size * total_steps, batch_size, split.at_a_time, part)
         self._sharding = sharding
         self._next_step = -1
-        self._prefetcher: Ahead | None = None
+        self._prefetcher: Prefetcher | None = None
         self._on_devices: collections.deque[Arrays] = collections.deque()
 
     def __call__(self, step: int) -> Arrays:
         """Return the batch of `step`; fast if steps are requested in sequence."""
         ahead = self._prefetch_from(step)
         batch = self._on_devices.popleft() if self._on_devices else self._put(next(ahead))
-        while len(self._on_devices) < PLACED_AHEAD and ahead.is_ready:
+        while len(self._on_devices) < BATCHES_ON_DEVICE_AHEAD and ahead.is_ready:
             self._on_devices.append(self._put(next(ahead)))
         return batch
 
@@ -128,7 +128,7 @@ class TrainingStream(TrainingBatches):
             self._prefetcher.close()
             self._prefetcher = None
 
-    def _prefetch_from(self, step: int) -> Ahead:
+    def _prefetch_from(self, step: int) -> Prefetcher:
         """Return the prefetcher of the batches from `step` on; batches on the devices are not among them."""
         if self._prefetcher is None or step != self._next_step:
             self.close()
@@ -136,8 +136,8 @@ class TrainingStream(TrainingBatches):
         self._next_step = step + 1
         return self._prefetcher
 
-    def _prefetch(self, step: int) -> Ahead:
-        return Ahead(self._fill, self._split.image_shape, self._groups, step, self._split.workers)
+    def _prefetch(self, step: int) -> Prefetcher:
+        return Prefetcher(self._fill, self._split.image_shape, self._groups, step, self._split.workers)
 
     def _put(self, batch: ArraySource) -> Arrays:
         return Arrays(*put_process_parts((batch.images, batch.labels), self._sharding, self._groups.share[1]))

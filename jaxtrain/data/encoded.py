@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtrain.augment.decode.window import Size, Window
+from jaxtrain.augment.decode.window import CropWindow, Size
 from jaxtrain.data.source import ArraySource, Example
 
 
@@ -56,23 +56,23 @@ class EncodedSource:
             number=lambda index: self.number(indices[index]),
         )
 
-    def example(self, index: int, window: Callable[[Size], Window]) -> Example:
+    def example(self, index: int, window: Callable[[Size], CropWindow]) -> Example:
         """Decode the image at `index` and apply a window; raise `DataError` if it does not decode.
 
         Args:
           index: the index of the image.
           window: a function from an image's size to the window.
         """
-        from jaxtrain.data.sources.images import decode_part, part_of
+        from jaxtrain.data.sources.images import crop_array, decode_window
 
         content, label, name = self.read(index)
         if isinstance(content, np.ndarray):
-            return Example(part_of(content, window), label)
+            return Example(crop_array(content, window), label)
         file = io.BytesIO(content) if isinstance(content, bytes) else content
-        return Example(decode_part(file, name, self.channels, window, self.upright), label)
+        return Example(decode_window(file, name, self.channels, window, self.upright), label)
 
 
-def encoded_arrays(name: str, source: ArraySource) -> EncodedSource:
+def wrap_as_encoded(name: str, source: ArraySource) -> EncodedSource:
     """Wrap a split in the host's memory as an `EncodedSource`, so that it can be streamed like encoded images."""
 
     def read(index: int) -> Encoded:

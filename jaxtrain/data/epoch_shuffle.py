@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Sharding
 
-from jaxtrain.data.example_order import Permutes
+from jaxtrain.data.example_order import Permuter
 from jaxtrain.sharding import put
 
 
@@ -36,7 +36,7 @@ class EpochShuffle:
       everywhere: the sharding that replicates an array on every device.
     """
 
-    def __init__(self, draw: Callable[[int], Permutes], examples: int, batch_size: int, everywhere: Sharding):
+    def __init__(self, draw: Callable[[int], Permuter], examples: int, batch_size: int, everywhere: Sharding):
         self._examples, self._batch_size = examples, batch_size
         self._everywhere = everywhere
 

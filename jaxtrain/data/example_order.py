@@ -12,14 +12,14 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from jaxtrain.random import SHUFFLE, host_stream
+from jaxtrain.random import SHUFFLE, host_generator
 
 _ROUNDS = 8
 _MULTIPLIERS = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
 _SHIFT = np.uint64(33)
 
 
-class Permutes(Protocol):
+class Permuter(Protocol):
     """A generator of the order of an epoch, such as `numpy.random.RandomState` or `IndexShuffle`."""
 
     def permutation(self, count: int, /) -> np.ndarray:
@@ -38,7 +38,7 @@ class ExampleOrder(Protocol):
 class PermutationOrder:
     """One stored permutation per epoch; the same order as `epoch_shuffle.EpochShuffle`."""
 
-    def __init__(self, draw: Callable[[int], Permutes], examples: int):
+    def __init__(self, draw: Callable[[int], Permuter], examples: int):
         self._examples = examples
 
         @functools.lru_cache(maxsize=2)  # two, for a batch that spans two epochs
@@ -136,11 +136,11 @@ def _split_by_epoch(positions: range, examples: int) -> list[tuple[int, slice]]:
 Shuffle = Literal["permutation", "index"]
 
 
-def epoch_permutation(shuffle: Shuffle, seed: int) -> Callable[[int], Permutes]:
+def epoch_permutation(shuffle: Shuffle, seed: int) -> Callable[[int], Permuter]:
     """Return a function from an epoch to the generator of its permutation, for the method `data.shuffle`."""
     if shuffle == "index":
         return functools.partial(_index_shuffle, seed)
-    return functools.partial(host_stream, seed, SHUFFLE)
+    return functools.partial(host_generator, seed, SHUFFLE)
 
 
 def example_order(shuffle: Shuffle, seed: int, examples: int) -> ExampleOrder:
@@ -151,4 +151,4 @@ def example_order(shuffle: Shuffle, seed: int, examples: int) -> ExampleOrder:
 
 
 def _index_shuffle(seed: int, epoch: int) -> IndexShuffle:
-    return IndexShuffle(host_stream(seed, SHUFFLE, epoch))
+    return IndexShuffle(host_generator(seed, SHUFFLE, epoch))

@@ -31,7 +31,7 @@ class TrainingBatches(abc.ABC):
     def __call__(self, step: int) -> Arrays:
         """Return arrays that contain the examples of `step`."""
 
-    def dispatched(self, tick: jax.Array) -> None:  # noqa: B027
+    def mark_dispatched(self, tick: jax.Array) -> None:  # noqa: B027
         """Call right after dispatching the step that consumes the last batch; `tick` is any of its outputs."""
 
     @property
@@ -85,13 +85,13 @@ class MemorySplit(ArraySource):
         for start in range(0, len(self), size):
             yield ArraySource(self.images[start : start + size], self.labels[start : start + size])
 
-    def place(self, layout: "Layout") -> "HeldSplit":
+    def place(self, layout: "Layout") -> "ReplicatedSplit":
         """Copy the whole split to every device."""
-        return HeldSplit(put_split(self, layout.replicated))
+        return ReplicatedSplit(put_split(self, layout.replicated))
 
 
 @dataclasses.dataclass(frozen=True)
-class HeldSplit(TrainingBatches):
+class ReplicatedSplit(TrainingBatches):
     """A split that is replicated on every device; the step itself selects its examples."""
 
     arrays: Arrays

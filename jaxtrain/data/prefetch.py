@@ -23,7 +23,7 @@ Fill = Callable[[range, np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Groups:
+class BatchGroups:
     """The division of `count` positions into batches of `size`, and of each batch into groups.
 
     Groups are numbered consecutively over all batches.
@@ -82,7 +82,7 @@ class Groups:
         return self.mine(batch)[index * self.at_a_time : (index + 1) * self.at_a_time]
 
 
-class Ahead:
+class Prefetcher:
     """An iterator over batches in order; `workers` threads fill the next batches while the caller uses one.
 
     An exception in `fill` is raised by the call of `next` that would have returned its batch.
@@ -95,7 +95,7 @@ class Ahead:
       workers: the number of threads; 0 for none, where `next` does the work.
     """
 
-    def __init__(self, fill: Fill, shape: tuple[int, int, int], groups: Groups, first: int, workers: int):
+    def __init__(self, fill: Fill, shape: tuple[int, int, int], groups: BatchGroups, first: int, workers: int):
         import grain
 
         self._fill, self._shape, self._groups, self._batch = fill, shape, groups, first
@@ -139,7 +139,7 @@ class Ahead:
         self._batch += 1
         return batch
 
-    def __enter__(self) -> "Ahead":
+    def __enter__(self) -> "Prefetcher":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,8 +11,8 @@ from jaxtrain.config.schema import DataConfig
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.decode_chains import DecodeChains, build_decode_chains
 from jaxtrain.data.memory import MemorySplit
-from jaxtrain.data.preprocessing.base import Preprocessing, Recipe
-from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
+from jaxtrain.data.preprocessing.base import Preprocessing, PreprocessingFitter
+from jaxtrain.data.preprocessing.resizing import output_shape, pad_images, resize_images
 from jaxtrain.data.source import ArraySource, Split
 from jaxtrain.data.streaming import StreamedSplit, available_cores
 from jaxtrain.errors import ConfigError
@@ -57,9 +57,9 @@ class SplitPlan:
         return available_cores() if self.config.workers is None else self.config.workers
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> PreprocessingFitter:
         """The preprocessing before fitting."""
-        recipe: Recipe = self.config.normalize.build()
+        recipe: PreprocessingFitter = self.config.normalize.build()
         return recipe
 
 
@@ -86,7 +86,7 @@ def plan_splits(config: DataConfig, directory: Path | None) -> SplitPlan:
         )
     decode = build_decode_chains(config, dataset.image_shape, encoded=dataset.encoded is not None)
     size = config.resize or (None if decode is None else decode.training.size[::-1])
-    plan = SplitPlan(dataset, config, resized_shape(dataset.image_shape, size, config.pad), sizes, decode)
+    plan = SplitPlan(dataset, config, output_shape(dataset.image_shape, size, config.pad), sizes, decode)
     if config.stream and plan.batch_size == sizes["train"]:
         raise ConfigError(
             "a batch of the whole training split must be in memory; set data.stream=false", "data.batch_size"
@@ -162,7 +162,7 @@ def fit_normalization(plan: SplitPlan, train: Split) -> Preprocessing:
     return plan.recipe.fit(_batches(plan, train))
 
 
-def fits_normalization(plan: SplitPlan, train: Split, fitted: Preprocessing) -> bool:
+def matches_normalization(plan: SplitPlan, train: Split, fitted: Preprocessing) -> bool:
     """Return whether `fitted` was fitted to this training split, judged by its means."""
     return plan.recipe.fits(fitted, _batches(plan, train))
 

@@ -41,7 +41,7 @@ class StoredSource:
         )
 
 
-def stored_arrays(source: ArraySource) -> StoredSource:
+def wrap_as_stored(source: ArraySource) -> StoredSource:
     """Wrap a split in the host's memory as a `StoredSource`, for data sets larger than the devices' memory."""
     images, labels = source.images, source.labels.astype(np.int32)
 

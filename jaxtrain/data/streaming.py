@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from jaxtrain.augment.decode.chain import Chain
+from jaxtrain.augment.decode.chain import DecodeChain
 from jaxtrain.data.device_stream import DeviceStream
 from jaxtrain.data.encoded import EncodedSource
-from jaxtrain.data.prefetch import Ahead, Groups
-from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
+from jaxtrain.data.prefetch import BatchGroups, Prefetcher
+from jaxtrain.data.preprocessing.resizing import output_shape, pad_images, resize_images
 from jaxtrain.data.source import ArraySource, Example
 from jaxtrain.data.stored import StoredSource
 from jaxtrain.errors import DataError
@@ -62,7 +62,7 @@ class StreamedSplit:
     streamed: ClassVar[bool] = True
     name: str
     source: EncodedSource | StoredSource
-    chain: Chain | None
+    chain: DecodeChain | None
     num_classes: int
     workers: int
     resize: tuple[int, int] | None = None
@@ -93,7 +93,7 @@ class StreamedSplit:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """The height, width and channels of every image after all transforms."""
-        return resized_shape(self._read_shape, self.resize, self.margin)
+        return output_shape(self._read_shape, self.resize, self.margin)
 
     @property
     def at_a_time(self) -> int:
@@ -102,7 +102,7 @@ class StreamedSplit:
             return _PICTURES
         return max(_STORED_BYTES // math.prod(self.image_shape), 1)
 
-    def fill(self, indices: np.ndarray, images: np.ndarray, chain: Chain | None, draws: Draws) -> np.ndarray:
+    def fill(self, indices: np.ndarray, images: np.ndarray, chain: DecodeChain | None, draws: Draws) -> np.ndarray:
         """Write the images at `indices` into `images` and return their labels int32[n].
 
         Args:
@@ -140,13 +140,13 @@ class StreamedSplit:
           multiple: the number whose multiple the last chunk is padded to, by repeating the last example.
         """
         count = -(-len(self) // multiple) * multiple
-        groups = Groups(count, size, self.at_a_time, share)
+        groups = BatchGroups(count, size, self.at_a_time, share)
 
         def fill(positions: range, images: np.ndarray) -> np.ndarray:
             indices = np.minimum(positions, len(self) - 1)
             return self.fill(indices, images, self.chain, lambda _: NO_DRAWS)
 
-        with Ahead(fill, self.image_shape, groups, 0, self.workers) as ready:
+        with Prefetcher(fill, self.image_shape, groups, 0, self.workers) as ready:
             for _ in range(groups.batches):
                 yield next(ready)
 
@@ -158,7 +158,7 @@ class StreamedSplit:
         width, height = self.chain.size
         return height, width, self.source.channels
 
-    def _decode(self, source: EncodedSource, index: int, chain: Chain, draws: np.random.RandomState) -> Example:
+    def _decode(self, source: EncodedSource, index: int, chain: DecodeChain, draws: np.random.RandomState) -> Example:
         example = source.example(index, functools.partial(chain.window, draws))
         self._check_label(example.label, index)
         return example

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxtrain.config import ParallelConfig
-from jaxtrain.distributed.partition import DATA, MODEL, Partition, specs_of
+from jaxtrain.distributed.partition import DATA, MODEL, Partition, partition_specs
 from jaxtrain.errors import ConfigError
 from jaxtrain.sharding import constrain
 
@@ -58,25 +58,25 @@ class Layout:
         """Return the shardings of a state: one sharding if it is replicated, otherwise a tree of shardings."""
         if not self.partition.divides:
             return self.replicated
-        return self._shardings(specs_of(state, self.partition.spec))
+        return self._shardings(partition_specs(state, self.partition.spec))
 
     def of_params(self, params: Any) -> Any:
         """Return the shardings of parameters: one sharding if they are replicated, otherwise a tree of shardings."""
         if not self.partition.divides:
             return self.replicated
-        return self._shardings(specs_of(params, self.partition.spec, "params/"))
+        return self._shardings(partition_specs(params, self.partition.spec, "params/"))
 
     def all_gather_params(self, params: Any) -> Any:
         """Gather parameters over the axis "data" for computation, inside a compiled function."""
         if not self.partition.divides:
             return params
-        return constrain(params, self._shardings(specs_of(params, self.partition.used, "params/")))
+        return constrain(params, self._shardings(partition_specs(params, self.partition.used, "params/")))
 
     def reduce_scatter_grads(self, grads: Any) -> Any:
         """Shard gradients like the parameters of the state, inside a compiled function."""
         if not self.partition.divides:
             return grads
-        return constrain(grads, self._shardings(specs_of(grads, self.partition.spec, "params/")))
+        return constrain(grads, self._shardings(partition_specs(grads, self.partition.spec, "params/")))
 
     def _shardings(self, specs: Any) -> Any:
         is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
@@ -95,12 +95,12 @@ class Layout:
 
         return call
 
-    def traced(self, function: Callable[..., Any], *args: Any) -> Any:
+    def eval_shape(self, function: Callable[..., Any], *args: Any) -> Any:
         """Return the abstract result of `function` for abstract arguments, traced with the mesh set."""
         with jax.set_mesh(self.mesh):
             return jax.eval_shape(function, *args)
 
-    def placed_shapes(self, tree: Any, shardings: Any) -> Any:
+    def abstract_arrays(self, tree: Any, shardings: Any) -> Any:
         """Return `tree` as `jax.ShapeDtypeStruct`s with `shardings`, one for all arrays or a tree of them."""
         if isinstance(shardings, NamedSharding):
             shardings = jax.tree.map(lambda _: shardings, tree)

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 
 from jaxtrain.config import ParallelConfig
 from jaxtrain.errors import ConfigError
-from jaxtrain.optim.param_rules import compiled, path_name
+from jaxtrain.optim.param_rules import compile_regex, path_name
 
 DATA, MODEL = "data", "model"
 _RULES = "parallel.rules"
@@ -40,7 +40,7 @@ class Partition:
     def spec(self, path: str, shape: tuple[int, ...]) -> PartitionSpec:
         """Return the `PartitionSpec` of the array of `shape` at `path`, as the state stores it."""
         for pattern, axes in self.config.rules:
-            if compiled(pattern, _RULES).search(path):
+            if compile_regex(pattern, _RULES).search(path):
                 return self._spec_of_rule(axes, path, shape)
         return PartitionSpec() if path.startswith(_REPLICATED) else PartitionSpec(*self._axes_by_size(shape))
 
@@ -54,7 +54,7 @@ class Partition:
         for path, shape in leaves:
             self.spec(path, shape)
         for pattern, _ in self.config.rules:
-            if not any(compiled(pattern, _RULES).search(path) for path, _ in leaves):
+            if not any(compile_regex(pattern, _RULES).search(path) for path, _ in leaves):
                 paths = ", ".join(path for path, _ in leaves[:4])
                 raise ConfigError(f"the rule {pattern!r} matches no array of the state; there are {paths}, ...", _RULES)
 
@@ -93,6 +93,6 @@ class Partition:
         return words
 
 
-def specs_of(tree: Any, spec: Callable[[str, tuple[int, ...]], PartitionSpec], prefix: str = "") -> Any:
+def partition_specs(tree: Any, spec: Callable[[str, tuple[int, ...]], PartitionSpec], prefix: str = "") -> Any:
     """Return the tree of `spec(prefix + path, shape)` for each array of `tree`."""
     return jax.tree_util.tree_map_with_path(lambda path, x: spec(prefix + path_name(path), x.shape), tree)

@@ -60,12 +60,12 @@ class ShardedStep:
         layout = self.layout
         if layout is None or not layout.explicit:
             return
-        abstract_state = layout.placed_shapes(state, layout.of_state(state))
+        abstract_state = layout.abstract_arrays(state, layout.of_state(state))
         try:
-            layout.traced(
+            layout.eval_shape(
                 lambda state, batch: step(state, constrain(batch, layout.batch)),
                 abstract_state,
-                layout.placed_shapes(batch, layout.replicated),
+                layout.abstract_arrays(batch, layout.replicated),
             )
         except JaxtrainError:
             raise

@@ -9,13 +9,13 @@ import numpy as np
 from jaxtrain.data.loader import normalize, take
 from jaxtrain.data.memory import Arrays, DeviceSplit
 from jaxtrain.data.preprocessing.base import Preprocessing
-from jaxtrain.nn.batch_statistics import batch_statistics_of, mean_of
+from jaxtrain.nn.batch_statistics import compute_batch_statistics, mean_statistics
 from jaxtrain.optim.averages import evaluation_params
-from jaxtrain.random import MODEL_STREAMS, STATISTICS, stream
+from jaxtrain.random import MODEL_STREAMS, STATISTICS, stream_key
 from jaxtrain.training.plan import Plan
 from jaxtrain.training.state import TrainState
 
-Evaluated = Callable[[TrainState], tuple[Any, Any]]
+EvaluationVariables = Callable[[TrainState], tuple[Any, Any]]
 """A function `state -> (params, variables)` that returns what is evaluated."""
 Observe = Callable[[TrainState, float], TrainState]
 """A function `(state, validation metric) -> state`, for a learning rate that follows the metric."""
@@ -23,7 +23,9 @@ Observe = Callable[[TrainState, float], TrainState]
 _COLLECTION = "batch_stats"
 
 
-def make_evaluated(plan: Plan, normalization: Preprocessing, arrays: Mapping[str, DeviceSplit]) -> Evaluated:
+def make_evaluation_variables(
+    plan: Plan, normalization: Preprocessing, arrays: Mapping[str, DeviceSplit]
+) -> EvaluationVariables:
     """Return the function from a state to the parameters and variables that are evaluated.
 
     Without averaging these are the trained ones. The running statistics of batch normalization belong to the trained
@@ -68,9 +70,9 @@ def _make_recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, 
 
     def statistics(params: Any, variables: Any, arrays: Arrays, indices: jax.Array, batch: jax.Array) -> Any:
         images, _ = take(arrays, indices, plan.layout.batch)
-        rngs = {name: stream(config.seed, f"{STATISTICS}/{name}", batch) for name in MODEL_STREAMS}
+        rngs = {name: stream_key(config.seed, f"{STATISTICS}/{name}", batch) for name in MODEL_STREAMS}
         whole = plan.layout.all_gather_params(params)
-        return batch_statistics_of(plan.model, whole, variables, normalize(images, normalization), rngs)
+        return compute_batch_statistics(plan.model, whole, variables, normalize(images, normalization), rngs)
 
     in_shardings = (None, None, replicated, replicated, replicated)
     compiled = plan.layout.jit(statistics, in_shardings=in_shardings, out_shardings=replicated)
@@ -82,7 +84,7 @@ def _make_recompute(plan: Plan, normalization: Preprocessing) -> Callable[[Any, 
             params, variables, arrays, *jax.device_put((indices.astype(np.int32), np.int32(batch)), replicated)
         )
 
-    return lambda params, variables, split: mean_of(
+    return lambda params, variables, split: mean_statistics(
         batch_statistics(params, variables, split, batch) for batch in range(count)
     )
 

@@ -14,7 +14,7 @@ from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.distributed.mesh import Layout
 from jaxtrain.nn.folding import FoldedModel
 from jaxtrain.optim.losses import Loss
-from jaxtrain.training.metrics import Pair, add_pairs, empty_pairs, means, measure
+from jaxtrain.training.metrics import Pair, add_pairs, empty_pairs, means, metric_pairs
 
 
 class Evaluate(Protocol):
@@ -31,7 +31,7 @@ class Evaluate(Protocol):
         """
 
 
-def even_batch(count: int, batch_size: int, devices: int) -> int:
+def even_batch_size(count: int, batch_size: int, devices: int) -> int:
     """Return the batch size with the least padding that needs as few batches as `batch_size` does.
 
     All batches have this size, a multiple of `devices`. Rounding up to that multiple may make it exceed `batch_size`.
@@ -54,7 +54,7 @@ def make_evaluate(
     """
 
     def size_for(count: int) -> int:
-        return even_batch(count, batch_size, layout.shares)
+        return even_batch_size(count, batch_size, layout.shares)
 
     def step(params: Any, variables: Any, arrays: Arrays, start: jax.Array, pairs: Any) -> Any:
         count = arrays.labels.shape[0]
@@ -63,7 +63,7 @@ def make_evaluate(
         images, labels = take(arrays, jnp.minimum(indices, count - 1), layout.batch)
         all_variables = {"params": layout.all_gather_params(params), **variables}
         logits: Any = model.apply(all_variables, normalize(images, normalization), train=False)
-        return add_pairs(pairs, measure(loss(logits, labels), logits, labels, indices < count))
+        return add_pairs(pairs, metric_pairs(loss(logits, labels), logits, labels, indices < count))
 
     replicated = layout.replicated
     in_shardings = (None, None, replicated, replicated, replicated)  # parameters keep the sharding of the state
@@ -76,7 +76,7 @@ def make_evaluate(
         pairs = zero()
         for start in range(0, count, size_for(count)):
             pairs = compiled(params, variables, arrays, jax.device_put(np.int32(start), replicated), pairs)
-        return means_of_all(pairs, count)
+        return fetch_means(pairs, count)
 
     return evaluate
 
@@ -106,7 +106,7 @@ def evaluate_in_chunks(evaluate: Evaluate, batch_size: int) -> EvaluateSplit:
     return evaluate_split
 
 
-def means_of_all(pairs: Mapping[str, Pair], count: int) -> dict[str, float]:
+def fetch_means(pairs: Mapping[str, Pair], count: int) -> dict[str, float]:
     """Return the means on the host; raise `AssertionError` if the pairs did not count exactly `count` examples."""
     on_host = jax.device_get(pairs)
     total = int(on_host["loss"][1])

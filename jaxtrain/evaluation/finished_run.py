@@ -8,15 +8,15 @@ from jaxtrain.config import Config
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.data.splits import read_splits
 from jaxtrain.errors import ConfigError, did_you_mean
-from jaxtrain.evaluation.averaged import make_evaluated, needs_statistics
+from jaxtrain.evaluation.averaged import make_evaluation_variables, needs_statistics
 from jaxtrain.evaluation.evaluate import evaluate_in_chunks
 from jaxtrain.evaluation.tta import make_run_evaluate
 from jaxtrain.models.outputs import abstract_images
 from jaxtrain.nn.folding import FoldedModel, fold_batch_norm
-from jaxtrain.registry import table
+from jaxtrain.registry import get_registry
 from jaxtrain.training.inputs import place_splits
 from jaxtrain.training.plan import Plan
-from jaxtrain.training.precision import at_matmul_precision
+from jaxtrain.training.precision import apply_matmul_precision
 from jaxtrain.training.state import TrainState
 
 
@@ -42,11 +42,11 @@ def evaluate_finished(
     names = tuple({split, "train"}) if needs_statistics(plan) else (split,)
     splits = place_splits(plan.splits, plan.layout, read_splits(plan.splits, names, config.seed))
     level = config.precision.matmul
-    params, variables = at_matmul_precision(make_evaluated(plan, normalization, splits), level)(state)
+    params, variables = apply_matmul_precision(make_evaluation_variables(plan, normalization, splits), level)(state)
     model: nn.Module | FoldedModel = plan.model
     if fold_batchnorm:
         model, params, variables = _fold(plan, params, variables)
-    evaluate = at_matmul_precision(make_run_evaluate(plan, model, normalization), level)
+    evaluate = apply_matmul_precision(make_run_evaluate(plan, model, normalization), level)
     metrics = evaluate_in_chunks(evaluate, config.evaluation.batch_size)(params, variables, splits[split])
     return {"examples": len(splits[split]), **metrics}
 
@@ -60,7 +60,7 @@ def check_split(plan: Plan, split: str) -> None:
 def check_foldable(config: Config) -> None:
     """Raise `ConfigError` if evaluation runs the model in training mode; folding is correct only in test mode."""
     views = config.evaluation.tta
-    if views is not None and table(views.kind)[views.name].needs == "randomness":
+    if views is not None and get_registry(views.kind)[views.name].needs == "randomness":
         raise ConfigError(
             f"{views.name} runs the model in training mode, but batch normalization can be folded only for test mode; "
             "use one of the two",

@@ -18,13 +18,13 @@ from jaxtrain.data.loader import normalize, take
 from jaxtrain.data.memory import Arrays
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.distributed.mesh import Layout
-from jaxtrain.evaluation.evaluate import Evaluate, even_batch, make_evaluate, means_of_all
+from jaxtrain.evaluation.evaluate import Evaluate, even_batch_size, fetch_means, make_evaluate
 from jaxtrain.nn.folding import FoldedModel
 from jaxtrain.optim.losses import Loss
-from jaxtrain.random import VIEWS, stream
-from jaxtrain.training.metrics import add_pairs, empty_pairs, measure
+from jaxtrain.random import TTA, stream_key
+from jaxtrain.training.metrics import add_pairs, empty_pairs, metric_pairs
 from jaxtrain.training.plan import Plan
-from jaxtrain.tta.base import Examples, Group
+from jaxtrain.tta.base import Examples, ViewGroup
 from jaxtrain.tta.for_run import build_tta
 
 Key = Callable[[jax.Array], jax.Array]
@@ -32,7 +32,7 @@ Key = Callable[[jax.Array], jax.Array]
 
 
 def log_probabilities(
-    model: nn.Module | FoldedModel, groups: tuple[Group, ...], layout: Layout
+    model: nn.Module | FoldedModel, groups: tuple[ViewGroup, ...], layout: Layout
 ) -> Callable[[Any, Callable[[int], Any]], jax.Array]:
     """Return `(variables, prepare) -> log of the mean probabilities f[N, K]`.
 
@@ -67,7 +67,7 @@ def log_probabilities(
     return mean
 
 
-def _make_score(model: nn.Module | FoldedModel, group: Group, layout: Layout) -> Callable[[Any, Any], jax.Array]:
+def _make_score(model: nn.Module | FoldedModel, group: ViewGroup, layout: Layout) -> Callable[[Any, Any], jax.Array]:
     """Return `(variables, views) -> log-probabilities f[N, K]`, at least in float32."""
 
     def score(variables: Any, views: Any) -> jax.Array:
@@ -94,7 +94,7 @@ def make_tta_evaluate(
     normalization: Preprocessing,
     batch_size: int,
     layout: Layout,
-    groups: tuple[Group, ...],
+    groups: tuple[ViewGroup, ...],
     key: Key,
 ) -> Evaluate:
     """Return a function that evaluates `model` on all views of `groups`, in equal batches of about `batch_size`.
@@ -116,7 +116,7 @@ def make_tta_evaluate(
 
     def indices(arrays: Arrays, start: jax.Array) -> tuple[jax.Array, jax.Array]:
         count = arrays.labels.shape[0]
-        padded = start + jnp.arange(even_batch(count, batch_size, layout.shares), dtype=jnp.int32)
+        padded = start + jnp.arange(even_batch_size(count, batch_size, layout.shares), dtype=jnp.int32)
         return jnp.minimum(padded, count - 1), padded < count
 
     def examples(arrays: Arrays, start: jax.Array, first: jax.Array) -> Examples:
@@ -127,7 +127,7 @@ def make_tta_evaluate(
     def finish(log_p: jax.Array, arrays: Arrays, start: jax.Array, pairs: Any) -> Any:
         chosen, mask = indices(arrays, start)
         _, labels = take(arrays, chosen, layout.batch)
-        return add_pairs(pairs, measure(loss(log_p, labels), log_p, labels, mask))
+        return add_pairs(pairs, metric_pairs(loss(log_p, labels), log_p, labels, mask))
 
     prepares = [_make_prepare(group, examples, layout) for group in groups]
     mean = log_probabilities(model, groups, layout)
@@ -138,16 +138,18 @@ def make_tta_evaluate(
         count = arrays.labels.shape[0]
         all_variables = {"params": params, **variables}
         pairs = zero()
-        for start in range(0, count, even_batch(count, batch_size, layout.shares)):
+        for start in range(0, count, even_batch_size(count, batch_size, layout.shares)):
             begin = np.int32(start)
             log_p = mean(all_variables, lambda index, begin=begin: prepares[index](arrays, begin, np.int32(first)))  # type: ignore[misc]
             pairs = compiled(log_p, arrays, begin, pairs)
-        return means_of_all(pairs, count)
+        return fetch_means(pairs, count)
 
     return evaluate
 
 
-def _make_prepare(group: Group, examples: Callable[[Arrays, jax.Array, jax.Array], Examples], layout: Layout) -> Any:
+def _make_prepare(
+    group: ViewGroup, examples: Callable[[Arrays, jax.Array, jax.Array], Examples], layout: Layout
+) -> Any:
     return layout.jit(
         lambda arrays, start, first: group.prepare(examples(arrays, start, first)),
         in_shardings=layout.replicated,
@@ -175,5 +177,5 @@ def make_run_evaluate(plan: Plan, model: nn.Module | FoldedModel, normalization:
     )
     if not groups:
         return make_evaluate(model, plan.loss, normalization, size, layout)
-    key = functools.partial(stream, config.seed, VIEWS)
+    key = functools.partial(stream_key, config.seed, TTA)
     return make_tta_evaluate(model, plan.loss, normalization, size, layout, groups, key)

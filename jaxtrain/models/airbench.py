@@ -14,7 +14,7 @@ from flax import linen as nn
 from jaxtrain.annotations import Fraction, PositiveFloat, PositiveInt
 from jaxtrain.nn.activations import Activation
 from jaxtrain.nn.init.initializers import KernelInit
-from jaxtrain.nn.layers import DType, Layers, endpoint
+from jaxtrain.nn.layers import DType, LayerBuilder, endpoint
 from jaxtrain.nn.normalization import BatchNorm
 from jaxtrain.nn.pooling import pool
 
@@ -45,7 +45,7 @@ class Airbench(nn.Module):
     window: int = 2
     logit_scale: float = 1 / 9
     decay: float = 0.6
-    layers: Layers = Layers(activation="gelu", kernel_init="dirac")
+    layers: LayerBuilder = LayerBuilder(activation="gelu", kernel_init="dirac")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -66,12 +66,12 @@ class Airbench(nn.Module):
         logits = head(x)
         return self.logit_scale * (logits.astype(jnp.float32) if logits.dtype.itemsize < 4 else logits)
 
-    def _normalize(self, x: jax.Array, layers: Layers, name: str) -> jax.Array:
+    def _normalize(self, x: jax.Array, layers: LayerBuilder, name: str) -> jax.Array:
         settings: dict[str, Any] = {"epsilon": 1e-12, "unbiased": True, **_dtypes(layers), "name": name}
         return BatchNorm(train=layers.train, decay=self.decay, **settings)(x)
 
 
-def _dtypes(layers: Layers) -> dict[str, Any]:
+def _dtypes(layers: LayerBuilder) -> dict[str, Any]:
     return {"dtype": jnp.dtype(layers.dtype), "param_dtype": jnp.dtype(layers.param_dtype)}
 
 
@@ -120,5 +120,5 @@ def airbench(
       >>> sum(x.size for x in jax.tree.leaves(variables["params"]))
       1972792
     """
-    layers = Layers(activation=activation, kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype)
+    layers = LayerBuilder(activation=activation, kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype)
     return Airbench(num_classes, widths, window, logit_scale, decay, layers)

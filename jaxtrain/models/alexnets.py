@@ -7,7 +7,7 @@ import jax
 from flax import linen as nn
 
 from jaxtrain.annotations import Fraction, PositiveInt
-from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
+from jaxtrain.nn.layers import LayerBuilder, LayerOptions, endpoint
 from jaxtrain.nn.normalization import local_response_norm
 from jaxtrain.nn.pooling import max_pool
 
@@ -47,7 +47,7 @@ class AlexNet(nn.Module):
     norm_position: NormPosition = "before_pool"
     ceil: bool = False
     dropout_rate: float = 0.5
-    layers: Layers = Layers(norm="none")
+    layers: LayerBuilder = LayerBuilder(norm="none")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -74,8 +74,8 @@ class AlexNet(nn.Module):
         return local_response_norm(x) if with_norm and self.norm_position == "after_pool" else x
 
 
-def _layers(options: LayerOptions) -> Layers:
-    return Layers(norm="none", head_init=options.get("kernel_init", "he"), **options)
+def _layers(options: LayerOptions) -> LayerBuilder:
+    return LayerBuilder(norm="none", head_init=options.get("kernel_init", "he"), **options)
 
 
 def alexnet(

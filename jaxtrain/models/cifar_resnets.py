@@ -3,9 +3,9 @@
 from typing import Unpack
 
 from jaxtrain.annotations import PositiveInt, Probability
-from jaxtrain.models.residual import Residual, Shortcut
+from jaxtrain.models.residual import ResidualOptions, Shortcut
 from jaxtrain.models.resnets import ResNet, residual_layers
-from jaxtrain.nn.layers import BlockOptions, Layers
+from jaxtrain.nn.layers import BlockOptions, LayerBuilder
 from jaxtrain.nn.stochastic_depth import Scaling
 
 
@@ -48,10 +48,10 @@ def cifar_resnet(
     """
     return ResNet(
         num_classes=num_classes,
-        blocks=(blocks_of(depth, 6, "cifar_resnet"),) * 3,
+        blocks=(blocks_per_stage(depth, 6, "cifar_resnet"),) * 3,
         features=(16, 32, 64),
         stem="cifar",
-        residual=Residual(
+        residual=ResidualOptions(
             shortcut=shortcut,
             zero_init=zero_init,
             last_survival=last_survival,
@@ -91,15 +91,15 @@ def cifar_resnext(
     """
     return ResNet(
         num_classes=num_classes,
-        blocks=(blocks_of(depth, 9, "cifar_resnext"),) * 3,
+        blocks=(blocks_per_stage(depth, 9, "cifar_resnext"),) * 3,
         features=(64, 128, 256),
         stem="cifar",
-        residual=Residual(kind="bottleneck", groups=groups, group_width=group_width),
-        layers=Layers(**options),
+        residual=ResidualOptions(kind="bottleneck", groups=groups, group_width=group_width),
+        layers=LayerBuilder(**options),
     )
 
 
-def blocks_of(depth: int, layers: int, name: str) -> int:
+def blocks_per_stage(depth: int, layers: int, name: str) -> int:
     """Return the number of blocks per stage of a net with three stages: n in depth = layers * n + 2.
 
     Args:

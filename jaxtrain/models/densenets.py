@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.annotations import Fraction, PositiveInt, Probability
-from jaxtrain.nn.layers import BlockOptions, Layers, endpoint
+from jaxtrain.nn.layers import BlockOptions, LayerBuilder, endpoint
 from jaxtrain.nn.pooling import global_pool, max_pool, pool
 
 STAGES: dict[int, tuple[int, ...]] = {
@@ -31,7 +31,7 @@ class DenseLayer(nn.Module):
       dropout_rate: dropout rate after each convolution.
     """
 
-    layers: Layers
+    layers: LayerBuilder
     growth: int
     bottleneck: bool = True
     dropout_rate: float = 0.0
@@ -75,7 +75,7 @@ class DenseNet(nn.Module):
     bottleneck: bool = True
     compression: float = 0.5
     dropout_rate: float = 0.0
-    layers: Layers = Layers()
+    layers: LayerBuilder = LayerBuilder()
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -101,7 +101,7 @@ class DenseNet(nn.Module):
         x = endpoint(self, "pooled", global_pool(x))
         return layers.logits(x, self.num_classes)
 
-    def _stem(self, layers: Layers, images: jax.Array) -> jax.Array:
+    def _stem(self, layers: LayerBuilder, images: jax.Array) -> jax.Array:
         if self.stem == "cifar":
             return layers.conv(images, self.stem_features, name="conv1")
         x = layers.conv(images, self.stem_features, 7, stride=2, name="conv1")
@@ -136,7 +136,7 @@ def densenet(
         growth=growth,
         stem_features=2 * growth,
         dropout_rate=dropout_rate,
-        layers=Layers(**options),
+        layers=LayerBuilder(**options),
     )
 
 
@@ -189,5 +189,5 @@ def cifar_densenet(
         bottleneck=bottleneck,
         compression=compression,
         dropout_rate=dropout_rate,
-        layers=Layers(**options),
+        layers=LayerBuilder(**options),
     )

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.models.residual import EXPANSION, Place, Residual, kept, shortcut
+from jaxtrain.models.residual import EXPANSION, BlockSpec, ResidualOptions, apply_stochastic_depth, shortcut
 from jaxtrain.nn.init.fixup import fixup_scale
 from jaxtrain.nn.init.initializers import constant, he
-from jaxtrain.nn.layers import Layers
-from jaxtrain.nn.pooling import symmetric
-from jaxtrain.xla_cpu.convolutions import convolution
+from jaxtrain.nn.layers import LayerBuilder
+from jaxtrain.nn.pooling import symmetric_padding
+from jaxtrain.xla_cpu.convolutions import conv_general_dilated
 
 
 class FixupBlock(nn.Module):
@@ -31,9 +31,9 @@ class FixupBlock(nn.Module):
       place: options of this block; its `blocks` is L.
     """
 
-    layers: Layers
-    residual: Residual
-    place: Place
+    layers: LayerBuilder
+    residual: ResidualOptions
+    place: BlockSpec
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -45,8 +45,8 @@ class FixupBlock(nn.Module):
                 f"got norm={layers.norm!r} and shortcut={residual.shortcut!r}"
             )
         features = place.features * EXPANSION[residual.kind]
-        shifted = x + scalar(self, "bias1a", x)
-        y = kept(layers, residual, place, self._branch(shifted))
+        shifted = x + scalar_param(self, "bias1a", x)
+        y = apply_stochastic_depth(layers, residual, place, self._branch(shifted))
         changes = place.stride != 1 or x.shape[-1] != features
         source = shifted if changes or residual.shortcut == "C" else x
         return layers.act(y + shortcut(layers, source, features, place.stride, residual.shortcut, normed=True))
@@ -56,22 +56,22 @@ class FixupBlock(nn.Module):
         for i, (features, window, stride, groups) in enumerate(convolutions, 1):
             last = i == len(convolutions)
             factor = 0.0 if last else fixup_scale(self.place.blocks, len(convolutions))
-            y = y if i == 1 else y + scalar(self, f"bias{i}a", y)
+            y = y if i == 1 else y + scalar_param(self, f"bias{i}a", y)
             y = nn.Conv(
                 features,
                 (window, window),
                 strides=stride,
-                padding=symmetric((window - 1) // 2),
+                padding=symmetric_padding((window - 1) // 2),
                 feature_group_count=groups,
                 use_bias=False,
                 kernel_init=he(2 * factor**2) if factor else constant(0.0),
                 dtype=jnp.dtype(self.layers.dtype),
                 param_dtype=jnp.dtype(self.layers.param_dtype),
-                conv_general_dilated=convolution,
+                conv_general_dilated=conv_general_dilated,
                 name=f"conv{i}",
             )(y)
-            y = y * scalar(self, "multiplier", y, 1.0) if last else y
-            y = y + scalar(self, f"bias{i}b", y)
+            y = y * scalar_param(self, "multiplier", y, 1.0) if last else y
+            y = y + scalar_param(self, f"bias{i}b", y)
             y = y if last else self.layers.act(y)
         return y
 
@@ -85,7 +85,7 @@ class FixupBlock(nn.Module):
         return [(width, 1, first, 1), (width, 3, second, residual.groups), (features, 1, 1, 1)]
 
 
-def scalar(module: Any, name: str, x: jax.Array, value: float = 0.0) -> jax.Array:
+def scalar_param(module: Any, name: str, x: jax.Array, value: float = 0.0) -> jax.Array:
     """Create a scalar parameter of `module`, in the dtype of `x`; call this inside the compact method of `module`."""
     number = module.param(name, constant(value), (), jnp.dtype(module.layers.param_dtype))
     return number.astype(x.dtype)

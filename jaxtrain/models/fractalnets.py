@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.annotations import Fraction, PositiveInt, Probability
-from jaxtrain.nn.fractal_join import global_paths, join_given, local_paths
-from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
+from jaxtrain.nn.fractal_join import draw_local_paths, fractal_join_given, global_paths
+from jaxtrain.nn.layers import LayerBuilder, LayerOptions, endpoint
 from jaxtrain.nn.normalization import Norm
 from jaxtrain.nn.pooling import pool
 
@@ -42,7 +42,7 @@ class FractalNet(nn.Module):
     dropout_rates: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4)
     drop_path_rate: float = 0.15
     global_share: float = 0.5
-    layers: Layers = Layers(bias=True)
+    layers: LayerBuilder = LayerBuilder(bias=True)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -63,7 +63,7 @@ class FractalNet(nn.Module):
         return layers.logits(x, self.num_classes)
 
     def _block(
-        self, layers: Layers, x: jax.Array, block: int, features: int, rate: float, key: jax.Array | None
+        self, layers: LayerBuilder, x: jax.Array, block: int, features: int, rate: float, key: jax.Array | None
     ) -> jax.Array:
         last = 2 ** (self.columns - 1)
         columns = [x] * self.columns
@@ -80,7 +80,7 @@ class FractalNet(nn.Module):
                 columns[c] = joined
         return columns[0]
 
-    def _conv(self, layers: Layers, x: jax.Array, features: int, rate: float, name: str) -> jax.Array:
+    def _conv(self, layers: LayerBuilder, x: jax.Array, features: int, rate: float, name: str) -> jax.Array:
         x = layers.dropout(layers.conv(x, features, name=name), rate)
         return layers.act(layers.normalize(x, name=f"{name}_norm"))
 
@@ -88,12 +88,12 @@ class FractalNet(nn.Module):
         if len(inputs) == 1:
             return inputs[0]
         if key is None:
-            return join_given(jnp.ones(len(inputs), bool), inputs)
+            return fractal_join_given(jnp.ones(len(inputs), bool), inputs)
         share, column = jax.random.split(jax.random.fold_in(key, 0))  # same draw at every join of the net
         chosen = jax.random.randint(column, (), 0, self.columns)
-        local = local_paths(jax.random.fold_in(key, index), len(inputs), self.drop_path_rate)
+        local = draw_local_paths(jax.random.fold_in(key, index), len(inputs), self.drop_path_rate)
         use_global = jax.random.bernoulli(share, self.global_share)
-        return join_given(jnp.where(use_global, global_paths(chosen, columns), local), inputs)
+        return fractal_join_given(jnp.where(use_global, global_paths(chosen, columns), local), inputs)
 
 
 def fractalnet(
@@ -142,5 +142,5 @@ def fractalnet(
         dropout_rates=dropout_rates,
         drop_path_rate=drop_path_rate,
         global_share=global_share,
-        layers=Layers(norm=norm, bias=True, **options),
+        layers=LayerBuilder(norm=norm, bias=True, **options),
     )

@@ -8,8 +8,8 @@ from flax import linen as nn
 
 from jaxtrain.annotations import Fraction, PositiveInt
 from jaxtrain.nn.fractional_pooling import FractionalMaxPool, Ratio, Shared
-from jaxtrain.nn.fractional_regions import Regions, Sequence
-from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
+from jaxtrain.nn.fractional_regions import RegionKind, SequenceKind
+from jaxtrain.nn.layers import LayerBuilder, LayerOptions, endpoint
 from jaxtrain.nn.pooling import global_pool
 
 SQRT_2 = math.sqrt(2)
@@ -44,11 +44,11 @@ class FractionalCNN(nn.Module):
     width: int = 32
     blocks: int = 6
     ratio: float = SQRT_2
-    regions: Regions = "windows"
-    sequence: Sequence = "random"
+    regions: RegionKind = "windows"
+    sequence: SequenceKind = "random"
     shared: Shared = "batch"
     dropout_rate: float = 0.0
-    layers: Layers = Layers(norm="none")
+    layers: LayerBuilder = LayerBuilder(norm="none")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -64,7 +64,7 @@ class FractionalCNN(nn.Module):
                 x = endpoint(self, f"block{n}", x)
         return layers.logits(global_pool(x), self.num_classes)
 
-    def _pool(self, layers: Layers, block: int) -> FractionalMaxPool:
+    def _pool(self, layers: LayerBuilder, block: int) -> FractionalMaxPool:
         name = f"pool{block}"
         return FractionalMaxPool(layers.train, self.ratio, self.regions, self.sequence, self.shared, name=name)
 
@@ -75,8 +75,8 @@ def fractional_cnn(
     width: PositiveInt = 32,
     blocks: PositiveInt = 6,
     ratio: Ratio = SQRT_2,
-    regions: Regions = "windows",
-    sequence: Sequence = "random",
+    regions: RegionKind = "windows",
+    sequence: SequenceKind = "random",
     shared: Shared = "batch",
     dropout_rate: Fraction = 0.0,
     **options: Unpack[LayerOptions],
@@ -112,5 +112,5 @@ def fractional_cnn(
         sequence=sequence,
         shared=shared,
         dropout_rate=dropout_rate,
-        layers=Layers(norm="none", **options),
+        layers=LayerBuilder(norm="none", **options),
     )

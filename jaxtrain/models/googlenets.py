@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxtrain.annotations import Fraction, PositiveFloat, PositiveInt
 from jaxtrain.models.outputs import Outputs
-from jaxtrain.nn.layers import LayerOptions, Layers, Remat, endpoint
+from jaxtrain.nn.layers import LayerBuilder, LayerOptions, Remat, endpoint
 from jaxtrain.nn.normalization import Norm, local_response_norm
 from jaxtrain.nn.pooling import average_pool, global_pool, max_pool
 
@@ -39,7 +39,7 @@ class Inception(nn.Module):
       window: kernel size of the third branch: 5 as published, 3 as in torchvision.
     """
 
-    layers: Layers
+    layers: LayerBuilder
     widths: Widths
     window: int = 5
 
@@ -68,7 +68,7 @@ class NaiveInception(nn.Module):
       widths: channels of the 1x1, 3x3 and 5x5 convolutions.
     """
 
-    layers: Layers
+    layers: LayerBuilder
     widths: tuple[int, int, int]
 
     @nn.compact
@@ -90,7 +90,7 @@ class AuxiliaryHead(nn.Module):
       dropout_rate: dropout rate after the dense layer.
     """
 
-    layers: Layers
+    layers: LayerBuilder
     num_classes: int
     dropout_rate: float
 
@@ -103,7 +103,9 @@ class AuxiliaryHead(nn.Module):
         return layers.logits(layers.dropout(x, self.dropout_rate), self.num_classes)
 
 
-def conv_norm_act(layers: Layers, x: jax.Array, features: int, window: int, *, stride: int = 1, name: str) -> jax.Array:
+def conv_norm_act(
+    layers: LayerBuilder, x: jax.Array, features: int, window: int, *, stride: int = 1, name: str
+) -> jax.Array:
     """Apply a convolution, the normalization of `layers` (if any) and the activation."""
     x = layers.conv(x, features, window, stride=stride, name=name)
     return layers.act(layers.normalize(x, name=f"{name}_norm"))
@@ -134,7 +136,7 @@ class GoogLeNet(nn.Module):
     last_pool: int = 3
     dropout_rate: float = 0.4
     auxiliary_dropout_rate: float = 0.7
-    layers: Layers = Layers(norm="none")
+    layers: LayerBuilder = LayerBuilder(norm="none")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> Any:
@@ -162,7 +164,7 @@ class GoogLeNet(nn.Module):
         logits = layers.logits(x, self.num_classes)
         return Outputs(logits, tuple(heads), self.auxiliary_weight) if train and heads else logits
 
-    def _stem(self, layers: Layers, images: jax.Array) -> jax.Array:
+    def _stem(self, layers: LayerBuilder, images: jax.Array) -> jax.Array:
         def normalize(x: jax.Array) -> jax.Array:
             return local_response_norm(x) if self.layers.norm == "none" else x
 
@@ -219,5 +221,5 @@ def googlenet(
         last_pool=last_pool,
         dropout_rate=dropout_rate,
         auxiliary_dropout_rate=auxiliary_dropout_rate,
-        layers=Layers(norm=norm, epsilon=epsilon, remat=remat, **options),
+        layers=LayerBuilder(norm=norm, epsilon=epsilon, remat=remat, **options),
     )

@@ -6,7 +6,7 @@ import jax
 from flax import linen as nn
 
 from jaxtrain.annotations import PositiveInt
-from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
+from jaxtrain.nn.layers import LayerBuilder, LayerOptions, endpoint
 from jaxtrain.nn.pooling import Pooling, pool
 
 MINIMUM_SIZE = 16
@@ -26,7 +26,7 @@ class LeNet5(nn.Module):
 
     num_classes: int
     pooling: Pooling = "max"
-    layers: Layers = Layers(norm="none")
+    layers: LayerBuilder = LayerBuilder(norm="none")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -62,4 +62,4 @@ def lenet5(*, num_classes: PositiveInt, pooling: Pooling = "max", **options: Unp
       >>> sum(x.size for x in jax.tree.leaves(variables))
       61706
     """
-    return LeNet5(num_classes=num_classes, pooling=pooling, layers=Layers(norm="none", **options))
+    return LeNet5(num_classes=num_classes, pooling=pooling, layers=LayerBuilder(norm="none", **options))

@@ -9,9 +9,9 @@ from flax import linen as nn
 
 from jaxtrain.annotations import PositiveInt
 from jaxtrain.nn.activations import scaled_tanh
-from jaxtrain.nn.layers import DType, Layers, endpoint
+from jaxtrain.nn.layers import DType, LayerBuilder, endpoint
 from jaxtrain.nn.pooling import Subsampling
-from jaxtrain.xla_cpu.convolutions import convolution
+from jaxtrain.xla_cpu.convolutions import conv_general_dilated
 
 CONNECTIONS: tuple[tuple[int, ...], ...] = (
     *(tuple((i + j) % 6 for j in range(3)) for i in range(6)),
@@ -87,7 +87,7 @@ class SparseConv(nn.Module):
         dense = (
             jnp.zeros((5, 5, x.shape[-1], len(self.connections)), kernel.dtype).at[:, :, inputs, outputs].set(kernel)
         )
-        y = convolution(x, dense, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        y = conv_general_dilated(x, dense, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         return y + bias.reshape(1, 1, 1, -1)
 
 
@@ -118,7 +118,9 @@ class LeNet1998(nn.Module):
         if images.shape[1:3] != (32, 32):
             h, w = images.shape[1:3]
             raise ValueError(f"lenet5_1998 needs images of 32x32, but these are {h}x{w}: set data.resize or data.pad")
-        layers = Layers(norm="none", kernel_init="xavier", dtype=self.dtype, param_dtype=self.param_dtype, train=train)
+        layers = LayerBuilder(
+            norm="none", kernel_init="xavier", dtype=self.dtype, param_dtype=self.param_dtype, train=train
+        )
         param_dtype = jnp.dtype(self.param_dtype)
         x = images.astype(self.dtype)
         x = self._layer("C1", layers.conv(x, 6, 5, padding=0, name="c1"))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from jaxtrain.nn.layers import ENDPOINT_MARK, ENDPOINTS
+from jaxtrain.nn.layers import ENDPOINT_PREFIX, ENDPOINTS
 from jaxtrain.random import MODEL_STREAMS
 
 
@@ -28,7 +28,7 @@ class Outputs:
     auxiliary_weight: float = struct.field(pytree_node=False, default=0.3)
 
 
-def logits_of(outputs: Any) -> jax.Array:
+def main_logits(outputs: Any) -> jax.Array:
     """Return the main logits f32[N, K] of a model's outputs, with or without auxiliary heads."""
     logits: jax.Array = outputs.logits if isinstance(outputs, Outputs) else outputs
     return logits
@@ -57,9 +57,9 @@ def features(
     """
     outputs, state = model.apply(variables, images, train=train, mutable=[ENDPOINTS], **options)
     endpoints = {
-        k.removeprefix(ENDPOINT_MARK): v for k, v in state.get(ENDPOINTS, {}).items() if k.startswith(ENDPOINT_MARK)
+        k.removeprefix(ENDPOINT_PREFIX): v for k, v in state.get(ENDPOINTS, {}).items() if k.startswith(ENDPOINT_PREFIX)
     }
-    return {**endpoints, "logits": logits_of(outputs)}
+    return {**endpoints, "logits": main_logits(outputs)}
 
 
 def abstract_images(size: int, shape: tuple[int, int, int]) -> Any:
@@ -67,7 +67,7 @@ def abstract_images(size: int, shape: tuple[int, int, int]) -> Any:
     return jax.ShapeDtypeStruct((size, *shape), jnp.float32)
 
 
-def draws_at_random(model: nn.Module, images: Any) -> bool:
+def is_stochastic(model: nn.Module, images: Any) -> bool:
     """Return whether the model uses random numbers in training. This only traces shapes; `images` may be abstract."""
     try:
         _trace_outputs(model, images, ())

@@ -9,7 +9,7 @@ from jaxtrain.annotations import Fraction, PositiveInt
 from jaxtrain.nn.activations import maxout
 from jaxtrain.nn.dropconnect import AtTest
 from jaxtrain.nn.dropout import DropoutKind
-from jaxtrain.nn.layers import DType, LayerOptions, Layers
+from jaxtrain.nn.layers import DType, LayerBuilder, LayerOptions
 
 
 class MLP(nn.Module):
@@ -35,7 +35,7 @@ class MLP(nn.Module):
     dropout_kind: DropoutKind = "inverted"
     dropconnect_rate: float = 0.0
     dropconnect_test: AtTest = "mean"
-    layers: Layers = Layers(norm="none")
+    layers: LayerBuilder = LayerBuilder(norm="none")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -90,7 +90,7 @@ def mlp(
         dropout_kind=dropout_kind,
         dropconnect_rate=dropconnect_rate,
         dropconnect_test=dropconnect_test,
-        layers=Layers(norm="none", **options),
+        layers=LayerBuilder(norm="none", **options),
     )
 
 
@@ -123,7 +123,7 @@ def maxout_mlp(
       >>> params["fc1"]["kernel"].shape, params["logits"]["kernel"].shape  # 16 units of 5 linear maps
       ((64, 80), (16, 10))
     """
-    layers = Layers(norm="none", activation="identity", dtype=dtype, param_dtype=param_dtype)
+    layers = LayerBuilder(norm="none", activation="identity", dtype=dtype, param_dtype=param_dtype)
     return MLP(num_classes=num_classes, widths=widths, pieces=pieces, dropout_rate=dropout_rate, layers=layers)
 
 
@@ -143,4 +143,6 @@ def linear(*, num_classes: PositiveInt, dtype: DType = "float32", param_dtype: D
       >>> sum(x.size for x in jax.tree.leaves(variables))  # 28 * 28 * 10 + 10
       7850
     """
-    return MLP(num_classes=num_classes, widths=(), layers=Layers(norm="none", dtype=dtype, param_dtype=param_dtype))
+    return MLP(
+        num_classes=num_classes, widths=(), layers=LayerBuilder(norm="none", dtype=dtype, param_dtype=param_dtype)
+    )

@@ -9,9 +9,18 @@ import jax
 from flax import linen as nn
 
 from jaxtrain.annotations import Fraction, PositiveInt, Probability
-from jaxtrain.models.cifar_resnets import blocks_of
-from jaxtrain.models.residual import EXPANSION, Kind, Place, Residual, Shortcut, kept, shortcut, stages
-from jaxtrain.nn.layers import BlockOptions, Layers, endpoint
+from jaxtrain.models.cifar_resnets import blocks_per_stage
+from jaxtrain.models.residual import (
+    EXPANSION,
+    BlockSpec,
+    Kind,
+    ResidualOptions,
+    Shortcut,
+    apply_stages,
+    apply_stochastic_depth,
+    shortcut,
+)
+from jaxtrain.nn.layers import BlockOptions, LayerBuilder, endpoint
 from jaxtrain.nn.pooling import global_pool
 from jaxtrain.nn.stochastic_depth import Scaling
 
@@ -29,9 +38,9 @@ class PreactBlock(nn.Module):
       place: options of this block.
     """
 
-    layers: Layers
-    residual: Residual
-    place: Place
+    layers: LayerBuilder
+    residual: ResidualOptions
+    place: BlockSpec
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -53,7 +62,7 @@ class PreactBlock(nn.Module):
             return y
         source = active if changes else x
         added = shortcut(layers, source, features, place.stride, residual.shortcut, normed=False)
-        return kept(layers, residual, place, y) + added
+        return apply_stochastic_depth(layers, residual, place, y) + added
 
 
 class PreactResNet(nn.Module):
@@ -74,15 +83,15 @@ class PreactResNet(nn.Module):
     blocks: int
     features: tuple[int, int, int] = (16, 32, 64)
     stem_features: int = 16
-    residual: Residual = Residual()
-    layers: Layers = Layers()
+    residual: ResidualOptions = ResidualOptions()
+    layers: LayerBuilder = LayerBuilder()
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """`images` f32[N, H, W, C] -> logits f32[N, num_classes]."""
         layers = self.layers.at(train=train)
         x = endpoint(self, "stem", layers.conv(images, self.stem_features, name="conv1"))
-        x = stages(
+        x = apply_stages(
             self,
             layers.block(PreactBlock),
             x,
@@ -133,11 +142,11 @@ def preact_resnet(
     """
     return PreactResNet(
         num_classes=num_classes,
-        blocks=blocks_of(depth, 6 if kind == "basic" else 9, f"preact_resnet with {kind} blocks"),
-        residual=Residual(
+        blocks=blocks_per_stage(depth, 6 if kind == "basic" else 9, f"preact_resnet with {kind} blocks"),
+        residual=ResidualOptions(
             kind=kind, shortcut=shortcut, last_survival=last_survival, scaling=scaling, per_example=per_example
         ),
-        layers=Layers(**options),
+        layers=LayerBuilder(**options),
     )
 
 
@@ -174,6 +183,6 @@ def wide_resnet(
         num_classes=num_classes,
         blocks=(depth - 4) // 6,
         features=(16 * width, 32 * width, 64 * width),
-        residual=Residual(dropout_rate=dropout_rate),
-        layers=Layers(**options),
+        residual=ResidualOptions(dropout_rate=dropout_rate),
+        layers=LayerBuilder(**options),
     )

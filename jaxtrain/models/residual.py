@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.nn.layers import Layers, endpoint
-from jaxtrain.nn.stochastic_depth import Scaling, StochasticDepth, linear_decay
+from jaxtrain.nn.layers import LayerBuilder, endpoint
+from jaxtrain.nn.stochastic_depth import Scaling, StochasticDepth, linear_survival
 
 Kind = Literal["basic", "bottleneck"]
 """Kind of block: two 3x3 convolutions ("basic"), or 1x1, 3x3 and 1x1 ("bottleneck")."""
@@ -24,7 +24,7 @@ EXPANSION = {"basic": 1, "bottleneck": 4}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Residual:
+class ResidualOptions:
     """Options that all residual blocks of a net share.
 
     Attributes:
@@ -54,7 +54,7 @@ class Residual:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
+class BlockSpec:
     """Options of one residual block.
 
     Attributes:
@@ -72,13 +72,13 @@ class Place:
     blocks: int = 1
 
 
-def stages(
+def apply_stages(
     net: nn.Module,
     block: Callable[..., nn.Module],
     x: jax.Array,
     *,
-    layers: Layers,
-    residual: Residual,
+    layers: LayerBuilder,
+    residual: ResidualOptions,
     blocks: tuple[int, ...],
     features: tuple[int, ...],
 ) -> jax.Array:
@@ -99,11 +99,11 @@ def stages(
     for stage, (count, channels) in enumerate(zip(blocks, features, strict=True), 1):
         for i in range(1, count + 1):
             index += 1
-            place = Place(
+            place = BlockSpec(
                 features=channels,
                 stride=2 if stage > 1 and i == 1 else 1,
                 width=residual.groups * residual.group_width * channels // features[0] or channels,
-                survival=linear_decay(index, sum(blocks), residual.last_survival),
+                survival=linear_survival(index, sum(blocks), residual.last_survival),
                 blocks=sum(blocks),
             )
             x = block(layers=layers, residual=residual, place=place, name=f"stage{stage}_block{i}")(x)
@@ -111,7 +111,9 @@ def stages(
     return x
 
 
-def shortcut(layers: Layers, x: jax.Array, features: int, stride: int, option: Shortcut, *, normed: bool) -> jax.Array:
+def shortcut(
+    layers: LayerBuilder, x: jax.Array, features: int, stride: int, option: Shortcut, *, normed: bool
+) -> jax.Array:
     """Return the shortcut that is added to a branch: `x[N, H, W, C]` -> `[N, ceil(H / s), ceil(W / s), features]`.
 
     Args:
@@ -141,9 +143,9 @@ class ResidualBlock(nn.Module):
       place: options of this block.
     """
 
-    layers: Layers
-    residual: Residual
-    place: Place
+    layers: LayerBuilder
+    residual: ResidualOptions
+    place: BlockSpec
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -152,7 +154,7 @@ class ResidualBlock(nn.Module):
         y = self._basic(x) if residual.kind == "basic" else self._bottleneck(x)
         if residual.shortcut != "none":
             features = place.features * EXPANSION[residual.kind]
-            y = kept(layers, residual, place, y)
+            y = apply_stochastic_depth(layers, residual, place, y)
             y = y + shortcut(layers, x, features, place.stride, residual.shortcut, normed=True)
         return layers.act(y)
 
@@ -177,7 +179,9 @@ class ResidualBlock(nn.Module):
         return nn.initializers.zeros if self.residual.zero_init else nn.initializers.ones
 
 
-def kept(layers: Layers, residual: Residual, place: Place, branch: jax.Array) -> jax.Array:
+def apply_stochastic_depth(
+    layers: LayerBuilder, residual: ResidualOptions, place: BlockSpec, branch: jax.Array
+) -> jax.Array:
     """Apply stochastic depth to a branch."""
     drop = StochasticDepth(layers.train, place.survival, residual.scaling, residual.per_example)
     result: jax.Array = drop(branch)

@@ -7,9 +7,9 @@ import jax
 from flax import linen as nn
 
 from jaxtrain.annotations import PositiveInt, Probability
-from jaxtrain.models.fixup_block import FixupBlock, scalar
-from jaxtrain.models.residual import Kind, Residual, ResidualBlock, Shortcut, StrideIn, stages
-from jaxtrain.nn.layers import BlockOptions, Layers, endpoint
+from jaxtrain.models.fixup_block import FixupBlock, scalar_param
+from jaxtrain.models.residual import Kind, ResidualBlock, ResidualOptions, Shortcut, StrideIn, apply_stages
+from jaxtrain.nn.layers import BlockOptions, LayerBuilder, endpoint
 from jaxtrain.nn.pooling import global_pool, max_pool
 from jaxtrain.nn.stochastic_depth import Scaling
 
@@ -42,16 +42,16 @@ class ResNet(nn.Module):
     blocks: tuple[int, ...]
     features: tuple[int, ...]
     stem: Literal["imagenet", "cifar"] = "imagenet"
-    residual: Residual = Residual()
+    residual: ResidualOptions = ResidualOptions()
     fixup: bool = False
-    layers: Layers = Layers()
+    layers: LayerBuilder = LayerBuilder()
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """`images` f32[N, H, W, C] -> logits f32[N, num_classes]."""
         layers = self.layers.at(train=train)
         x = endpoint(self, "stem", self._stem(layers, images))
-        x = stages(
+        x = apply_stages(
             self,
             layers.block(FixupBlock if self.fixup else ResidualBlock),
             x,
@@ -61,10 +61,10 @@ class ResNet(nn.Module):
             features=self.features,
         )
         x = endpoint(self, "pooled", global_pool(x))
-        x = x + scalar(self, "bias2", x) if self.fixup else x
+        x = x + scalar_param(self, "bias2", x) if self.fixup else x
         return layers.logits(x, self.num_classes)
 
-    def _stem(self, layers: Layers, images: jax.Array) -> jax.Array:
+    def _stem(self, layers: LayerBuilder, images: jax.Array) -> jax.Array:
         imagenet = self.stem == "imagenet"
         width = self.features[0] if not imagenet and self.residual.groups == 1 else 64
         x = layers.conv(
@@ -75,7 +75,7 @@ class ResNet(nn.Module):
             bias=False if self.fixup else None,
             name="conv1",
         )
-        x = x + scalar(self, "bias1", x) if self.fixup else x
+        x = x + scalar_param(self, "bias1", x) if self.fixup else x
         x = layers.act(layers.normalize(x, name="norm1"))
         return max_pool(x, 3, 2, padding=1) if imagenet else x
 
@@ -131,7 +131,7 @@ def resnet(
         num_classes=num_classes,
         blocks=blocks,
         features=(64, 128, 256, 512),
-        residual=Residual(
+        residual=ResidualOptions(
             kind=kind,
             shortcut=shortcut,
             stride_in=stride_in,
@@ -147,7 +147,7 @@ def resnet(
     )
 
 
-def residual_layers(options: BlockOptions, fixup: bool) -> Layers:
+def residual_layers(options: BlockOptions, fixup: bool) -> LayerBuilder:
     """Return the layer options of a residual net; Fixup has no normalization and a classifier that starts at 0."""
-    layers = Layers(**options)
+    layers = LayerBuilder(**options)
     return dataclasses.replace(layers, norm="none", head_init="zeros") if fixup else layers

@@ -14,7 +14,7 @@ import jax
 from flax import linen as nn
 
 from jaxtrain.errors import WeightsError
-from jaxtrain.models.weights.tracing import Image, anatomy
+from jaxtrain.models.weights.tracing import Image, trace_model
 from jaxtrain.nn.folding import FoldedModel
 
 
@@ -50,8 +50,8 @@ def score_map(
     """
     whole, image = (model.model if isinstance(model, FoldedModel) else model), images.shape[1:]
     try:
-        windows = anatomy(whole, trained).flattened if image != trained else {}
-        maps = anatomy(whole, (image[0], image[1], image[2])).flattened if windows else {}
+        windows = trace_model(whole, trained).flattened if image != trained else {}
+        maps = trace_model(whole, (image[0], image[1], image[2])).flattened if windows else {}
     except WeightsError as error:
         raise ValueError(str(error)) from error
 

@@ -6,7 +6,7 @@ import jax
 from flax import linen as nn
 
 from jaxtrain.annotations import Fraction, PositiveInt
-from jaxtrain.nn.layers import LayerOptions, Layers, endpoint
+from jaxtrain.nn.layers import LayerBuilder, LayerOptions, endpoint
 from jaxtrain.nn.normalization import Norm
 from jaxtrain.nn.pooling import pool
 
@@ -42,7 +42,7 @@ class VGG(nn.Module):
     num_classes: int
     configuration: Configuration = "D"
     dropout_rate: float = 0.5
-    layers: Layers = Layers(norm="none")
+    layers: LayerBuilder = LayerBuilder(norm="none")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -96,5 +96,5 @@ def vgg(
         num_classes=num_classes,
         configuration=configuration,
         dropout_rate=dropout_rate,
-        layers=Layers(norm=norm, bias=True, head_init=options.get("kernel_init", "he"), **options),
+        layers=LayerBuilder(norm=norm, bias=True, head_init=options.get("kernel_init", "he"), **options),
     )

@@ -9,9 +9,9 @@ from flax import linen as nn
 from jaxtrain.annotations import Fraction, PositiveInt
 from jaxtrain.nn.dropout import Dropout
 from jaxtrain.nn.init.initializers import initializer
-from jaxtrain.nn.layers import DType, Remat, endpoint, rematerialized
-from jaxtrain.sharding import repeat_for
-from jaxtrain.xla_cpu.convolutions import convolution
+from jaxtrain.nn.layers import DType, Remat, endpoint, rematerialize
+from jaxtrain.sharding import broadcast_to_batch
+from jaxtrain.xla_cpu.convolutions import conv_general_dilated
 
 EPSILON = 1e-6
 
@@ -105,7 +105,7 @@ class ViT(nn.Module):
         )
         x = x + positions.astype(x.dtype)
         x = Dropout(train, self.dropout_rate)(x)
-        block = rematerialized(EncoderBlock, self.remat)
+        block = rematerialize(EncoderBlock, self.remat)
         for i in range(1, self.depth + 1):
             x = block(
                 heads=self.heads,
@@ -135,7 +135,7 @@ class ViT(nn.Module):
             side,
             "VALID",
             kernel_init=initializer("xavier"),
-            conv_general_dilated=convolution,
+            conv_general_dilated=conv_general_dilated,
             name="patches",
             **self._dtypes(),
         )
@@ -143,7 +143,7 @@ class ViT(nn.Module):
 
     def _prepend_class_token(self, x: jax.Array) -> jax.Array:
         token = self.param("class_token", nn.initializers.zeros, (1, 1, self.width), jnp.dtype(self.param_dtype))
-        return jnp.concatenate([repeat_for(x, token.astype(x.dtype)), x], axis=1)
+        return jnp.concatenate([broadcast_to_batch(x, token.astype(x.dtype)), x], axis=1)
 
     def _dtypes(self, *, as_names: bool = False) -> dict[str, Any]:
         names: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from jaxtrain.nn import normalization as normalization
     from jaxtrain.nn import pooling as pooling
     from jaxtrain.nn import shake_shake as shake_shake
-    from jaxtrain.nn import stochastic_depth as stochastic_depth
     from jaxtrain.nn.activations import PReLU as PReLU
     from jaxtrain.nn.activations import activation as activation
     from jaxtrain.nn.activations import leaky_relu as leaky_relu
@@ -40,17 +39,17 @@ if TYPE_CHECKING:
     from jaxtrain.nn.dropout import Dropout as Dropout
     from jaxtrain.nn.dropout import alpha_dropout as alpha_dropout
     from jaxtrain.nn.dropout import alpha_dropout_given as alpha_dropout_given
-    from jaxtrain.nn.dropout import draw_gates as draw_gates
-    from jaxtrain.nn.dropout import draw_kept as draw_kept
+    from jaxtrain.nn.dropout import draw_dropout_mask as draw_dropout_mask
+    from jaxtrain.nn.dropout import draw_mask as draw_mask
     from jaxtrain.nn.dropout import dropout as dropout
     from jaxtrain.nn.dropout import dropout_given as dropout_given
     from jaxtrain.nn.dropout import gaussian_dropout as gaussian_dropout
     from jaxtrain.nn.dropout import gaussian_dropout_given as gaussian_dropout_given
     from jaxtrain.nn.folding import FoldedModel as FoldedModel
     from jaxtrain.nn.folding import fold_batch_norm as fold_batch_norm
+    from jaxtrain.nn.fractal_join import draw_local_paths as draw_local_paths
+    from jaxtrain.nn.fractal_join import fractal_join_given as fractal_join_given
     from jaxtrain.nn.fractal_join import global_paths as global_paths
-    from jaxtrain.nn.fractal_join import join_given as join_given
-    from jaxtrain.nn.fractal_join import local_paths as local_paths
     from jaxtrain.nn.fractal_join import local_paths_given as local_paths_given
     from jaxtrain.nn.fractional_pooling import FractionalMaxPool as FractionalMaxPool
     from jaxtrain.nn.fractional_pooling import fractional_max_pool as fractional_max_pool
@@ -65,7 +64,7 @@ if TYPE_CHECKING:
     from jaxtrain.nn.init.lsuv import lsuv as lsuv
     from jaxtrain.nn.init.patch_whitening import whiten_first_layer as whiten_first_layer
     from jaxtrain.nn.init.within_layer import within_layer as within_layer
-    from jaxtrain.nn.layers import Layers as Layers
+    from jaxtrain.nn.layers import LayerBuilder as LayerBuilder
     from jaxtrain.nn.layers import endpoint as endpoint
     from jaxtrain.nn.marginalization import draw_outputs as draw_outputs
     from jaxtrain.nn.marginalization import marginalize as marginalize
@@ -80,9 +79,9 @@ if TYPE_CHECKING:
     from jaxtrain.nn.shake_shake import shake as shake
     from jaxtrain.nn.shake_shake import shake_given as shake_given
     from jaxtrain.nn.stochastic_depth import StochasticDepth as StochasticDepth
-    from jaxtrain.nn.stochastic_depth import drop_path as drop_path
-    from jaxtrain.nn.stochastic_depth import drop_path_given as drop_path_given
-    from jaxtrain.nn.stochastic_depth import linear_decay as linear_decay
+    from jaxtrain.nn.stochastic_depth import linear_survival as linear_survival
+    from jaxtrain.nn.stochastic_depth import stochastic_depth as stochastic_depth
+    from jaxtrain.nn.stochastic_depth import stochastic_depth_given as stochastic_depth_given
 
 _MODULES = {
     "PReLU": "jaxtrain.nn.activations",
@@ -100,8 +99,8 @@ _MODULES = {
     "Dropout": "jaxtrain.nn.dropout",
     "alpha_dropout": "jaxtrain.nn.dropout",
     "alpha_dropout_given": "jaxtrain.nn.dropout",
-    "draw_gates": "jaxtrain.nn.dropout",
-    "draw_kept": "jaxtrain.nn.dropout",
+    "draw_mask": "jaxtrain.nn.dropout",
+    "draw_dropout_mask": "jaxtrain.nn.dropout",
     "dropout": "jaxtrain.nn.dropout",
     "dropout_given": "jaxtrain.nn.dropout",
     "gaussian_dropout": "jaxtrain.nn.dropout",
@@ -109,8 +108,8 @@ _MODULES = {
     "FoldedModel": "jaxtrain.nn.folding",
     "fold_batch_norm": "jaxtrain.nn.folding",
     "global_paths": "jaxtrain.nn.fractal_join",
-    "join_given": "jaxtrain.nn.fractal_join",
-    "local_paths": "jaxtrain.nn.fractal_join",
+    "fractal_join_given": "jaxtrain.nn.fractal_join",
+    "draw_local_paths": "jaxtrain.nn.fractal_join",
     "local_paths_given": "jaxtrain.nn.fractal_join",
     "FractionalMaxPool": "jaxtrain.nn.fractional_pooling",
     "fractional_max_pool": "jaxtrain.nn.fractional_pooling",
@@ -125,7 +124,7 @@ _MODULES = {
     "lsuv": "jaxtrain.nn.init.lsuv",
     "whiten_first_layer": "jaxtrain.nn.init.patch_whitening",
     "within_layer": "jaxtrain.nn.init.within_layer",
-    "Layers": "jaxtrain.nn.layers",
+    "LayerBuilder": "jaxtrain.nn.layers",
     "endpoint": "jaxtrain.nn.layers",
     "draw_outputs": "jaxtrain.nn.marginalization",
     "marginalize": "jaxtrain.nn.marginalization",
@@ -140,9 +139,9 @@ _MODULES = {
     "shake": "jaxtrain.nn.shake_shake",
     "shake_given": "jaxtrain.nn.shake_shake",
     "StochasticDepth": "jaxtrain.nn.stochastic_depth",
-    "drop_path": "jaxtrain.nn.stochastic_depth",
-    "drop_path_given": "jaxtrain.nn.stochastic_depth",
-    "linear_decay": "jaxtrain.nn.stochastic_depth",
+    "stochastic_depth": "jaxtrain.nn.stochastic_depth",
+    "stochastic_depth_given": "jaxtrain.nn.stochastic_depth",
+    "linear_survival": "jaxtrain.nn.stochastic_depth",
 }
 _SUBMODULES = (
     "activations",
@@ -158,7 +157,6 @@ _SUBMODULES = (
     "normalization",
     "pooling",
     "shake_shake",
-    "stochastic_depth",
 )
 __all__ = [*_MODULES, *_SUBMODULES]
 

@@ -13,7 +13,7 @@ from flax import traverse_util
 COLLECTION = "batch_stats"
 
 
-def batch_statistics_of(
+def compute_batch_statistics(
     model: nn.Module, params: Any, variables: Mapping[str, Any], images: jax.Array, rngs: Mapping[str, jax.Array]
 ) -> Any:
     """Return the statistics of one batch: the limit of the running statistics if every batch were this one.
@@ -55,7 +55,7 @@ def batch_statistics_of(
     return jax.tree.map(solve, running, new, momentum)
 
 
-def mean_of(statistics: Iterable[Any], sizes: Iterable[float] | None = None) -> Any:
+def mean_statistics(statistics: Iterable[Any], sizes: Iterable[float] | None = None) -> Any:
     """Return the mean of the statistics over batches (Ioffe & Szegedy 2015, algorithm 2, with variances divided by N).
 
     The mean of the means, weighted by batch size, is the mean of all examples. The mean of the variances is the average
@@ -90,7 +90,7 @@ def population_statistics(statistics: Iterable[Any], sizes: Iterable[float] | No
         wide = {k: x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x for k, x in flat.items()}
         return {k: x + wide[*k[:-1], "mean"] ** 2 if _is_variance(k, wide) else x for k, x in wide.items()}
 
-    mean = mean_of((second_moments(tree) for tree in statistics), sizes)
+    mean = mean_statistics((second_moments(tree) for tree in statistics), sizes)
     population = {k: x - mean[*k[:-1], "mean"] ** 2 if _is_variance(k, mean) else x for k, x in mean.items()}
     return traverse_util.unflatten_dict(
         {k: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x for k, x in population.items()}
@@ -132,7 +132,7 @@ def recalibrate(
     if COLLECTION not in variables:
         raise ValueError("the model has no BatchNorm statistics (collection 'batch_stats'): nothing to recalibrate")
     others = {k: v for k, v in variables.items() if k != "params"}
-    compute = jax.jit(lambda images: batch_statistics_of(model, variables["params"], others, images, rngs or {}))
+    compute = jax.jit(lambda images: compute_batch_statistics(model, variables["params"], others, images, rngs or {}))
     results = [(jax.device_get(compute(images)), images.shape[0]) for images in batches]
     return {**variables, COLLECTION: population_statistics([x for x, _ in results], [n for _, n in results])}
 

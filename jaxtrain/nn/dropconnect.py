@@ -14,7 +14,7 @@ from flax.linen.dtypes import promote_dtype
 from jax.scipy.stats import norm
 
 from jaxtrain.nn.activations import Activation, activation
-from jaxtrain.nn.dropout import draw_gates
+from jaxtrain.nn.dropout import draw_mask
 from jaxtrain.nn.init.initializers import Initializer
 from jaxtrain.random import example_keys
 
@@ -77,7 +77,7 @@ def dropconnect(
     def compute_unit(unit: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         index, weights, offset = unit
         unit_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
-        mask = jax.vmap(lambda key: draw_gates(key, 1 - rate, (x.shape[1] + 1,)))(unit_keys)
+        mask = jax.vmap(lambda key: draw_mask(key, 1 - rate, (x.shape[1] + 1,)))(unit_keys)
         return dropconnect_given(mask[:, :-1, None], mask[:, -1:], x, weights[:, None], offset[None])[:, 0]
 
     outputs = kernel.shape[1]

@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxtrain.nn.stochastic_depth import Scaling
-from jaxtrain.random import draw_by_example
+from jaxtrain.random import draw_per_example
 
 DropoutKind = Literal["inverted", "vanilla", "spatial", "gaussian", "alpha"]
 """In this order: scaled in training; scaled in evaluation; whole channels, scaled in training; multiplication by normal
@@ -25,7 +25,7 @@ _WORD = 32
 _WIDTHS = (1, 2, 4, 8, 16)
 
 
-def draw_kept(key: jax.Array, x: jax.Array, rate: float, *, spatial: bool = False) -> jax.Array:
+def draw_dropout_mask(key: jax.Array, x: jax.Array, rate: float, *, spatial: bool = False) -> jax.Array:
     """Return a bool mask, true with probability 1 - `rate`: `x`'s shape, or `[N, 1, ..., 1, C]` if `spatial`.
 
     Example:
@@ -34,7 +34,7 @@ def draw_kept(key: jax.Array, x: jax.Array, rate: float, *, spatial: bool = Fals
       (2, 1, 1, 3)
     """
     shape = (*(1,) * (x.ndim - 2), x.shape[-1]) if spatial else x.shape[1:]
-    return draw_by_example(lambda key: draw_gates(key, 1 - rate, shape), key, x)
+    return draw_per_example(lambda key: draw_mask(key, 1 - rate, shape), key, x)
 
 
 def dropout_given(mask: jax.Array, x: jax.Array, rate: float, scaling: Scaling = "in_training") -> jax.Array:
@@ -73,7 +73,7 @@ def dropout(
       [[0.0, 2.0, 2.0, 2.0], [0.0, 2.0, 0.0, 2.0]]
     """
     _check(rate)
-    return dropout_given(draw_kept(key, x, rate, spatial=spatial), x, rate, scaling)
+    return dropout_given(draw_dropout_mask(key, x, rate, spatial=spatial), x, rate, scaling)
 
 
 def gaussian_dropout_given(noise: jax.Array, x: jax.Array, rate: float) -> jax.Array:
@@ -105,7 +105,7 @@ def gaussian_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
       >>> print(f"mean {y.mean():.1f}, standard deviation {y.std():.1f}")
       mean 1.0, standard deviation 0.5
     """
-    noise = draw_by_example(lambda key: jax.random.normal(key, x.shape[1:], x.dtype), key, x)
+    noise = draw_per_example(lambda key: jax.random.normal(key, x.shape[1:], x.dtype), key, x)
     return gaussian_dropout_given(noise, x, rate)
 
 
@@ -142,7 +142,7 @@ def alpha_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
       mean 0.0, variance 1.0
     """
     _check(rate)
-    return alpha_dropout_given(draw_kept(key, x, rate), x, rate)
+    return alpha_dropout_given(draw_dropout_mask(key, x, rate), x, rate)
 
 
 class Dropout(nn.Module):
@@ -188,7 +188,7 @@ def _check(rate: float) -> None:
         raise ValueError(f"dropout rate of {rate} is out of range: the probability of being dropped must be in [0, 1)")
 
 
-def draw_gates(key: jax.Array, probability: float, shape: tuple[int, ...]) -> jax.Array:
+def draw_mask(key: jax.Array, probability: float, shape: tuple[int, ...]) -> jax.Array:
     """Draw booleans of `shape`, each true with `probability`.
 
     A probability n / 2^b with b <= 16 is exact and takes 1, 2, 4, 8 or 16 random bits per boolean. For 1/2 this takes a

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 
-def join_given(present: jax.Array, columns: Sequence[jax.Array]) -> jax.Array:
+def fractal_join_given(present: jax.Array, columns: Sequence[jax.Array]) -> jax.Array:
     """Return the mean of the columns that are present.
 
     Args:
@@ -36,7 +36,7 @@ def local_paths_given(present: jax.Array, last: jax.Array) -> jax.Array:
     return jnp.where(present.any(), present, jnp.arange(present.shape[0]) == last)
 
 
-def local_paths(key: jax.Array, count: int, rate: float) -> jax.Array:
+def draw_local_paths(key: jax.Array, count: int, rate: float) -> jax.Array:
     """Draw the present inputs of a join, bool[count], for local drop-path.
 
     Each input is present with probability 1 - `rate`. If none is, one is drawn uniformly.

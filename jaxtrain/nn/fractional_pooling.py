@@ -8,8 +8,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxtrain.annotations import Interval
-from jaxtrain.nn.fractional_regions import Intervals, Regions, Sequence, draws_of, intervals, places_of
-from jaxtrain.random import draw_by_example
+from jaxtrain.nn.fractional_regions import (
+    PoolingIntervals,
+    RegionKind,
+    SequenceKind,
+    count_regions,
+    draw_shape,
+    pooling_intervals,
+)
+from jaxtrain.random import draw_per_example
 
 Ratio = Annotated[float, Interval(above=1, below=2)]
 """The factor by which height and width shrink."""
@@ -18,7 +25,7 @@ Shared = Literal["batch", "example", "channel"]
 channel of an example (torch)."""
 
 
-def fractional_max_pool_given(rows: Intervals, columns: Intervals, x: jax.Array) -> jax.Array:
+def fractional_max_pool_given(rows: PoolingIntervals, columns: PoolingIntervals, x: jax.Array) -> jax.Array:
     """Return the maxima `[N, P, Q, C]` of given regions.
 
     If a region contains a NaN, its maximum is NaN. Among equal maxima the first gets the gradient, as in torch.
@@ -45,8 +52,8 @@ def fractional_max_pool(
     key: jax.Array,
     x: jax.Array,
     places: tuple[int, int],
-    regions: Regions = "windows",
-    sequence: Sequence = "random",
+    regions: RegionKind = "windows",
+    sequence: SequenceKind = "random",
     shared: Shared = "batch",
     window: int = 2,
 ) -> jax.Array:
@@ -72,13 +79,13 @@ def fractional_max_pool(
     """
     channels = x.shape[3] if shared == "channel" else 1
 
-    def draw_intervals(key: jax.Array, size: int, count: int) -> Intervals:
-        shape = (channels, *draws_of(count, regions, sequence))
+    def draw_intervals(key: jax.Array, size: int, count: int) -> PoolingIntervals:
+        shape = (channels, *draw_shape(count, regions, sequence))
         if shared == "batch":
             draw = jax.random.uniform(key, (1, *shape))
         else:
-            draw = draw_by_example(lambda key: jax.random.uniform(key, shape), key, x)
-        return intervals(draw, size, count, regions, sequence, window)
+            draw = draw_per_example(lambda key: jax.random.uniform(key, shape), key, x)
+        return pooling_intervals(draw, size, count, regions, sequence, window)
 
     row_key, column_key = jax.random.split(key)
     rows = draw_intervals(row_key, x.shape[1], places[0])
@@ -108,8 +115,8 @@ class FractionalMaxPool(nn.Module):
 
     train: bool
     ratio: float = math.sqrt(2)
-    regions: Regions = "windows"
-    sequence: Sequence = "random"
+    regions: RegionKind = "windows"
+    sequence: SequenceKind = "random"
     shared: Shared = "batch"
     window: int = 2
 
@@ -118,19 +125,19 @@ class FractionalMaxPool(nn.Module):
         """Return the maxima `[N, H / ratio, W / ratio, C]` for `x[N, H, W, C]`."""
         if not 1 < self.ratio < 2:
             raise ValueError(f"the ratio of fractional pooling must be between 1 and 2 (exclusive), got {self.ratio}")
-        h, w = (places_of(size, self.ratio) for size in x.shape[1:3])
+        h, w = (count_regions(size, self.ratio) for size in x.shape[1:3])
         if self.train or self.has_rng("dropout"):
             key = self.make_rng("dropout")
             return fractional_max_pool(key, x, (h, w), self.regions, self.sequence, self.shared, self.window)
         half = jnp.full((1, 1), 0.5)
         rows, columns = (
-            intervals(half, size, count, self.regions, "pseudorandom", self.window)
+            pooling_intervals(half, size, count, self.regions, "pseudorandom", self.window)
             for size, count in zip(x.shape[1:3], (h, w), strict=True)
         )
         return fractional_max_pool_given(rows, columns, x)
 
 
-def _pool_axis(x: jax.Array, regions: Intervals, axis: int) -> jax.Array:
+def _pool_axis(x: jax.Array, regions: PoolingIntervals, axis: int) -> jax.Array:
     """Return the maxima along an axis, by one gather per offset in a region; past its end the last position repeats."""
     maxima = _take(x, regions.starts, axis)
     for offset in range(1, regions.longest):

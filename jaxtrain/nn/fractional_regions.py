@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Sequence = Literal["random", "pseudorandom"]
+SequenceKind = Literal["random", "pseudorandom"]
 """Steps of one and two in random order; or the steps of a line of slope alpha on a grid, with a random offset."""
-Regions = Literal["windows", "overlapping", "disjoint"]
+RegionKind = Literal["windows", "overlapping", "disjoint"]
 """Windows of a fixed size at random positions, as in torch and the author's code; or the positions from one boundary to
 the next, including it ("overlapping", section 2) or excluding it ("disjoint"), as in TensorFlow."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Intervals:
+class PoolingIntervals:
     """Regions along an axis.
 
     Attributes:
@@ -32,7 +32,7 @@ class Intervals:
     longest: int
 
 
-def places_of(size: int, ratio: float) -> int:
+def count_regions(size: int, ratio: float) -> int:
     """Return the number of regions along an axis: size / ratio, rounded to the nearest integer.
 
     This gives the published sizes of the paper's nets: 36 pixels by sqrt(2) six times, 94 by cbrt(2) twelve times.
@@ -40,19 +40,19 @@ def places_of(size: int, ratio: float) -> int:
     return int(size / ratio + 0.5)
 
 
-def draws_of(places: int, regions: Regions, sequence: Sequence) -> tuple[int, ...]:
+def draw_shape(places: int, regions: RegionKind, sequence: SequenceKind) -> tuple[int, ...]:
     """Return the shape of the draw for one axis: `()` or `(steps,)`."""
     return () if sequence == "pseudorandom" else (places - (regions == "windows"),)
 
 
-def intervals(
+def pooling_intervals(
     draw: jax.Array,
     size: int,
     places: int,
-    regions: Regions = "windows",
-    sequence: Sequence = "random",
+    regions: RegionKind = "windows",
+    sequence: SequenceKind = "random",
     window: int = 2,
-) -> Intervals:
+) -> PoolingIntervals:
     """Return the regions along an axis.
 
     Args:
@@ -74,7 +74,7 @@ def intervals(
             )
         random = sequence == "random"
         starts = random_sequence(draw, size - window) if random else window_starts(draw, size, places, window)
-        return Intervals(starts, starts + window, window)
+        return PoolingIntervals(starts, starts + window, window)
     if not places <= size <= 2 * places:
         raise ValueError(
             f"fractional pooling with {places} {regions} regions needs an input of {places} to {2 * places} positions, "
@@ -83,8 +83,8 @@ def intervals(
     bounds = random_sequence(draw, size) if sequence == "random" else boundaries(draw, size, places)
     starts, ends = bounds[..., :-1], bounds[..., 1:]
     if regions == "overlapping":
-        return Intervals(starts, jnp.minimum(ends + 1, size), 3)
-    return Intervals(starts, ends, 2)
+        return PoolingIntervals(starts, jnp.minimum(ends + 1, size), 3)
+    return PoolingIntervals(starts, ends, 2)
 
 
 def random_sequence(draw: jax.Array, total: int) -> jax.Array:

@@ -6,7 +6,7 @@ With a quadratic loss it acts as a penalty on the gradient of the outputs by the
 import jax
 from flax import linen as nn
 
-from jaxtrain.random import draw_by_example
+from jaxtrain.random import draw_per_example
 
 
 def gaussian_noise_given(noise: jax.Array, x: jax.Array, deviation: float) -> jax.Array:
@@ -34,7 +34,7 @@ def gaussian_noise(key: jax.Array, x: jax.Array, deviation: float) -> jax.Array:
       >>> print(f"mean {abs(y.mean()):.1f}, standard deviation {y.std():.1f}")
       mean 0.0, standard deviation 0.5
     """
-    noise = draw_by_example(lambda key: jax.random.normal(key, x.shape[1:], x.dtype), key, x)
+    noise = draw_per_example(lambda key: jax.random.normal(key, x.shape[1:], x.dtype), key, x)
     return gaussian_noise_given(noise, x, deviation)
 
 

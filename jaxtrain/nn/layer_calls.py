@@ -22,7 +22,7 @@ LAYERS = (nn.Conv, nn.Dense, nn.DenseGeneral)
 _REPORT = "layer_calls"
 NORMALIZATIONS = (BatchNorm, nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm, nn.RMSNorm)
 """Modules that normalize their input."""
-WHOLE = "the model"
+ROOT_NAME = "the model"
 """The name of a layer that is the model itself."""
 VARIES = "varies"
 """The name of the measurement whether a layer's outputs vary over examples and positions."""
@@ -130,7 +130,8 @@ def rewrite_layers(
         _, changed = model.apply(dict(variables), images, train=False, mutable=["params", _REPORT])
     values = traverse_util.flatten_dict(changed.get(_REPORT, {}))
     report = {
-        "/".join(path) or WHOLE: {key[-1]: value for key, value in values.items() if key[:-1] == path} for path in paths
+        "/".join(path) or ROOT_NAME: {key[-1]: value for key, value in values.items() if key[:-1] == path}
+        for path in paths
     }
     return {**variables, "params": changed["params"]}, report
 

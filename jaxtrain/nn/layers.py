@@ -14,12 +14,12 @@ from jaxtrain.nn.dropconnect import AtTest, DropConnect
 from jaxtrain.nn.dropout import Dropout, DropoutKind
 from jaxtrain.nn.init.initializers import KernelInit, initializer
 from jaxtrain.nn.normalization import BatchNorm, Norm
-from jaxtrain.nn.pooling import output_size, symmetric
+from jaxtrain.nn.pooling import output_size, symmetric_padding
 from jaxtrain.registry import Default
-from jaxtrain.xla_cpu.convolutions import convolution
+from jaxtrain.xla_cpu.convolutions import conv_general_dilated
 
 ENDPOINTS = "intermediates"  # flax's collection for sown values, which are not part of a model's variables
-ENDPOINT_MARK = "endpoint_"  # a prefix, because flax forbids a sown value with the name of a submodule
+ENDPOINT_PREFIX = "endpoint_"  # a prefix, because flax forbids a sown value with the name of a submodule
 Remat = bool | Literal["full", "dots", "convs"]
 """The intermediate values of a block that are kept for its gradient: all of them (False), or only the block's input
 (True or "full"); "dots" also keeps the results of matrix multiplications, and "convs" those of convolutions too, so
@@ -47,7 +47,7 @@ class BlockOptions(LayerOptions, total=False):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Layers:
+class LayerBuilder:
     """Layers with shared options, for use inside a Linen module's compact method.
 
     Padding is explicit. Its default keeps the size at stride 1: (k - 1) / 2 on every side, as in the papers and torch.
@@ -98,7 +98,7 @@ class Layers:
 
     def block(self, module: type[nn.Module]) -> type[nn.Module]:
         """Return the block class `module`, rematerialized as `remat` says."""
-        return rematerialized(module, self.remat)
+        return rematerialize(module, self.remat)
 
     def conv(
         self,
@@ -131,11 +131,11 @@ class Layers:
             features,
             (window, window),
             strides=stride,
-            padding=symmetric(pads),
+            padding=symmetric_padding(pads),
             feature_group_count=groups,
             use_bias=(self.bias or self.norm == "none") if bias is None else bias,
             kernel_init=initializer(self.kernel_init),
-            conv_general_dilated=convolution,
+            conv_general_dilated=conv_general_dilated,
             **self._dtypes(),
             name=name,
         )(x)
@@ -204,11 +204,11 @@ def endpoint(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
       >>> float(total), state["intermediates"]["endpoint_doubled"].tolist()
       (6.0, [2.0, 2.0, 2.0])
     """
-    module.sow(ENDPOINTS, ENDPOINT_MARK + name, x, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+    module.sow(ENDPOINTS, ENDPOINT_PREFIX + name, x, reduce_fn=lambda _, new: new, init_fn=lambda: None)
     return x
 
 
-def rematerialized(module: type[nn.Module], remat: Remat) -> type[nn.Module]:
+def rematerialize(module: type[nn.Module], remat: Remat) -> type[nn.Module]:
     """Return the block class `module` with its values recomputed for its gradient as `remat` says."""
     if remat is False:
         return module

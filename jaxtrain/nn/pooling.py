@@ -155,7 +155,7 @@ def _count_positions(size: int, window: int, stride: int, padding: int, inside: 
     return [min(s + window, size + inside) - max(s, -inside) for s in starts]
 
 
-def symmetric(padding: int) -> Padding:
+def symmetric_padding(padding: int) -> Padding:
     """Return the same padding for every side."""
     return (padding, padding), (padding, padding)
 
@@ -197,6 +197,6 @@ def output_size(
     return count - 1 if (count - 1) * stride >= size + padding[0] else count
 
 
-def full_size(size: int, window: int) -> int:
+def full_correlation_size(size: int, window: int) -> int:
     """Return the output size of a "full" correlation, size + window - 1: all positions that overlap the input."""
     return size + window - 1

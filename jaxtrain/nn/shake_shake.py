@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.random import draw_by_example
+from jaxtrain.random import draw_per_example
 
 Forward = Literal["shake", "even"]
 """The forward weight: drawn at random, or 1/2."""
@@ -79,7 +79,7 @@ def shake(
 
     def draw(key: jax.Array) -> jax.Array:
         if per_example:
-            return draw_by_example(lambda key: jax.random.uniform(key, ones, first.dtype), key, first)
+            return draw_per_example(lambda key: jax.random.uniform(key, ones, first.dtype), key, first)
         return jax.random.uniform(key, shape, first.dtype)
 
     even = jnp.full(shape, 0.5, first.dtype)

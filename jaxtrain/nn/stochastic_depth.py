@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.random import draw_by_example
+from jaxtrain.random import draw_per_example
 
 Scaling = Literal["at_test", "in_training"]
 """Multiplication by the survival probability in evaluation (the paper), or division by it in training ("inverted")."""
 
 
-def drop_path_given(present: jax.Array, x: jax.Array, survival: float, scaling: Scaling = "at_test") -> jax.Array:
+def stochastic_depth_given(
+    present: jax.Array, x: jax.Array, survival: float, scaling: Scaling = "at_test"
+) -> jax.Array:
     """Return a branch's output in training for given draws: `x` where `present` is true and 0 elsewhere.
 
     Args:
@@ -32,7 +34,7 @@ def drop_path_given(present: jax.Array, x: jax.Array, survival: float, scaling: 
     return masked / survival if scaling == "in_training" and survival else masked
 
 
-def drop_path(
+def stochastic_depth(
     key: jax.Array, x: jax.Array, survival: float, scaling: Scaling = "at_test", *, per_example: bool = False
 ) -> jax.Array:
     """Return `drop_path_given` with a draw from `key`: one for the batch, as in the paper, or one for each example.
@@ -46,11 +48,11 @@ def drop_path(
     def draw(key: jax.Array) -> jax.Array:
         return jax.random.bernoulli(key, survival)
 
-    present = draw_by_example(draw, key, x) if per_example else draw(key)
-    return drop_path_given(present, x, survival, scaling)
+    present = draw_per_example(draw, key, x) if per_example else draw(key)
+    return stochastic_depth_given(present, x, survival, scaling)
 
 
-def linear_decay(block: int, blocks: int, last: float) -> float:
+def linear_survival(block: int, blocks: int, last: float) -> float:
     """Return the survival probability of block 1 <= l <= L: 1 - l / L * (1 - p_L) (equation 4).
 
     Args:
@@ -92,5 +94,7 @@ class StochasticDepth(nn.Module):
         if self.survival == 1:
             return x
         if self.train:
-            return drop_path(self.make_rng("dropout"), x, self.survival, self.scaling, per_example=self.per_example)
+            return stochastic_depth(
+                self.make_rng("dropout"), x, self.survival, self.scaling, per_example=self.per_example
+            )
         return x * self.survival if self.scaling == "at_test" else x

@@ -8,7 +8,7 @@ import optax
 
 from jaxtrain.annotations import Fraction, LearningRate, NonNegativeFloat, PositiveFloat
 from jaxtrain.optim.chain import chain
-from jaxtrain.optim.moments import SquaresState, over_root
+from jaxtrain.optim.moments import SquaresState, divide_by_sqrt
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay
 
 
@@ -102,6 +102,6 @@ def scale_by_sum_of_squares(eps: float, initial: float) -> optax.GradientTransfo
     def update(updates: optax.Updates, state: SquaresState, params: optax.Params | None = None) -> Any:
         del params
         squares = jax.tree.map(lambda s, g: s + g * g, state.squares, updates)
-        return over_root(updates, squares, eps), SquaresState(squares)
+        return divide_by_sqrt(updates, squares, eps), SquaresState(squares)
 
     return optax.GradientTransformation(init, update)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxtrain.annotations import Fraction, LearningRate, NonNegativeFloat, PositiveFloat
-from jaxtrain.optim.chain import chain, like, with_standard_promotion
-from jaxtrain.optim.moments import over_root, running_mean, squared, zeros_like
+from jaxtrain.optim.chain import cast_like, chain, with_standard_promotion
+from jaxtrain.optim.moments import divide_by_sqrt, running_mean, square_leaves, zeros_like
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay
 
 
@@ -218,7 +218,7 @@ def scale_by_moments(b1: float, b2: float, eps: float) -> optax.GradientTransfor
     def update(updates: optax.Updates, state: MomentsState, params: optax.Params | None = None) -> Any:
         del params
         state = _update_moments(state, updates, b1, b2)
-        return over_root(state.first, state.second, eps), state
+        return divide_by_sqrt(state.first, state.second, eps), state
 
     return optax.GradientTransformation(_init_moments, update)
 
@@ -258,7 +258,7 @@ def scale_by_amsgrad(b1: float, b2: float, eps: float, eps_inside_sqrt: bool = F
         largest = jax.tree.map(jnp.maximum, state.largest, moments.second)
         t = _as_float(state.step + 1)
         first, second = _divide(moments.first, _bias_correction(b1, t)), _divide(largest, _bias_correction(b2, t))
-        updates = over_root(first, second, eps, eps_inside_sqrt)
+        updates = divide_by_sqrt(first, second, eps, eps_inside_sqrt)
         return updates, AmsgradState(moments, largest, state.step + 1)
 
     return optax.GradientTransformation(init, update)
@@ -286,7 +286,7 @@ def scale_by_nadam(b1: float, b2: float, eps: float, momentum_decay: float) -> o
 
     def momentum(t: jax.Array) -> jax.Array:
         psi = jnp.asarray(momentum_decay).astype(t.dtype)
-        return like(b1, t) * jnp.where(psi == 0, 1.0, 1 - 0.5 * 0.96 ** (t * psi))
+        return cast_like(b1, t) * jnp.where(psi == 0, 1.0, 1 - 0.5 * 0.96 ** (t * psi))
 
     def init(params: optax.Params) -> NadamState:
         return NadamState(_init_moments(params), jnp.asarray(1.0, jnp.result_type(float)), jnp.int32(0))
@@ -300,11 +300,11 @@ def scale_by_nadam(b1: float, b2: float, eps: float, momentum_decay: float) -> o
         gradient_weight, mean_weight = (1 - now) / (1 - product), ahead / (1 - product * ahead)
 
         def combine(g: jax.Array, m: jax.Array) -> jax.Array:
-            return like(gradient_weight, g) * g + like(mean_weight, g) * m
+            return cast_like(gradient_weight, g) * g + cast_like(mean_weight, g) * m
 
         first = jax.tree.map(combine, updates, moments.first)
         second = _divide(moments.second, _bias_correction(b2, t))
-        return over_root(first, second, eps), NadamState(moments, product, state.step + 1)
+        return divide_by_sqrt(first, second, eps), NadamState(moments, product, state.step + 1)
 
     return optax.GradientTransformation(init, update)
 
@@ -314,16 +314,18 @@ def _init_moments(params: optax.Params) -> MomentsState:
 
 
 def _update_moments(state: MomentsState, gradient: optax.Updates, b1: float, b2: float) -> MomentsState:
-    return MomentsState(running_mean(b1, state.first, gradient), running_mean(b2, state.second, squared(gradient)))
+    return MomentsState(
+        running_mean(b1, state.first, gradient), running_mean(b2, state.second, square_leaves(gradient))
+    )
 
 
 def _bias_correction(decay: float, t: jax.Array) -> jax.Array:
     """Return 1 - decay^t: the total weight in a running mean that began at 0 and has seen t values."""
-    return 1 - like(decay, t) ** t
+    return 1 - cast_like(decay, t) ** t
 
 
 def _divide(tree: Any, by: jax.Array) -> Any:
-    return jax.tree.map(lambda x: x / like(by, x), tree)
+    return jax.tree.map(lambda x: x / cast_like(by, x), tree)
 
 
 def _as_float(count: jax.Array) -> jax.Array:

@@ -55,6 +55,6 @@ def unavailable_objective(reason: str) -> BatchObjective:
     return BatchObjective(refuse, refuse, refuse, refuse)
 
 
-def objective_of(extra: dict[str, Any]) -> BatchObjective:
+def get_objective(extra: dict[str, Any]) -> BatchObjective:
     """Return the extra argument `objective` of an update, or an empty `BatchObjective` if there is none."""
     return extra.get("objective") or BatchObjective()

@@ -8,9 +8,9 @@ import optax
 
 from jaxtrain.annotations import NonNegativeFloat, PositiveInt
 from jaxtrain.optim import trees
-from jaxtrain.optim.chain import like
-from jaxtrain.optim.lbfgs import objective
-from jaxtrain.optim.line_search import Kind, search
+from jaxtrain.optim.chain import cast_like
+from jaxtrain.optim.lbfgs import require_objective
+from jaxtrain.optim.line_search import LineSearchKind, search
 
 
 class BfgsState(NamedTuple):
@@ -39,7 +39,7 @@ class BfgsState(NamedTuple):
 
 def bfgs(
     *,
-    line_search: Kind = "strong_wolfe",
+    line_search: LineSearchKind = "strong_wolfe",
     max_evaluations: PositiveInt = 20,
     curvature_eps: NonNegativeFloat = 1e-10,
     max_parameters: PositiveInt = 10_000,
@@ -87,7 +87,7 @@ def bfgs(
 
     def init(params: optax.Params) -> BfgsState:
         check_size("bfgs", params, max_parameters)
-        vector, _ = trees.flattened(params)
+        vector, _ = trees.ravel(params)
         return BfgsState(
             inverse=jnp.eye(vector.size, dtype=vector.dtype),
             params=jnp.zeros_like(vector),
@@ -102,8 +102,8 @@ def bfgs(
     def update(
         updates: optax.Updates, state: BfgsState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, BfgsState]:
-        value_fn, value = objective("bfgs", params, extra)
-        (x, unflatten), (g, _) = trees.flattened(params), trees.flattened(updates)
+        value_fn, value = require_objective("bfgs", params, extra)
+        (x, unflatten), (g, _) = trees.ravel(params), trees.ravel(updates)
         inverse, fresh = _update_inverse(state, x, g, curvature_eps)
         direction = -inverse @ g
         slope = g @ direction
@@ -146,7 +146,7 @@ def _update_inverse(state: BfgsState, x: jax.Array, g: jax.Array, curvature_eps:
     """Return the inverse updated with the latest step, and whether it is still the identity."""
     s, y = x - state.params, g - state.gradient
     curvature, size = s @ y, y @ y
-    least = like(curvature_eps, curvature) * jnp.sqrt(s @ s) * jnp.sqrt(size)
+    least = cast_like(curvature_eps, curvature) * jnp.sqrt(s @ s) * jnp.sqrt(size)
     keep = state.known & (curvature > least) & jnp.isfinite(curvature)
     rho = 1 / jnp.where(keep, curvature, 1)
     scale = jnp.where(state.fresh, jnp.where(keep, curvature, 1) / jnp.where(keep, size, 1), 1)

@@ -45,7 +45,7 @@ def with_standard_promotion(tx: optax.GradientTransformation) -> optax.GradientT
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def like(value: Any, x: jax.Array) -> Any:
+def cast_like(value: Any, x: jax.Array) -> Any:
     """Cast a hyperparameter to the dtype of the leaf `x`; a Python number becomes a weakly typed float."""
     return float(value) if isinstance(value, int | float) else jnp.asarray(value).astype(x.dtype)
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxtrain.annotations import Fraction, Interval, LearningRate, PositiveInt
-from jaxtrain.optim.batch_objective import objective_of
-from jaxtrain.optim.chain import like
+from jaxtrain.optim.batch_objective import get_objective
+from jaxtrain.optim.chain import cast_like
 from jaxtrain.optim.param_rules import is_zero
 from jaxtrain.optim.schedules import as_schedule
 
@@ -91,12 +91,12 @@ def easgd(
                 "objective=BatchObjective(worker_values=...)) with a function `stacked params -> f[W]`, or pass "
                 "value_fn=..., one function for all workers"
             )
-        kept = () if no_momentum else jax.tree.map(lambda v: like(momentum, v) * v, state.velocity)
+        kept = () if no_momentum else jax.tree.map(lambda v: cast_like(momentum, v) * v, state.velocity)
         ahead = state.workers if no_momentum else jax.tree.map(jnp.add, state.workers, kept)
         gradients = jax.grad(lambda stacked: values(stacked).sum())(ahead)
         rate = schedule(state.step)
-        moved = jax.tree.map(lambda x, g: x - like(rate, g) * g, ahead, gradients)
-        velocity = () if no_momentum else jax.tree.map(lambda v, g: v - like(rate, g) * g, kept, gradients)
+        moved = jax.tree.map(lambda x, g: x - cast_like(rate, g) * g, ahead, gradients)
+        velocity = () if no_momentum else jax.tree.map(lambda v, g: v - cast_like(rate, g) * g, kept, gradients)
         due = state.step % period == 0
         pulled, center = elastic_pull(moved, state.workers, params, moving_rate)
         stacked = jax.tree.map(lambda new, old: jnp.where(due, new, old), pulled, moved)
@@ -125,15 +125,15 @@ def elastic_pull(moved: Any, before: Any, center: Any, moving_rate: Any) -> tupl
     """
 
     def pull(m: jax.Array, x: jax.Array, c: jax.Array) -> jax.Array:
-        return m - like(moving_rate / x.shape[0], x) * (x - c[None])
+        return m - cast_like(moving_rate / x.shape[0], x) * (x - c[None])
 
     def follow(x: jax.Array, c: jax.Array) -> jax.Array:
-        return c + like(moving_rate, c) * (x.mean(axis=0) - c)
+        return c + cast_like(moving_rate, c) * (x.mean(axis=0) - c)
 
     return jax.tree.map(pull, moved, before, center), jax.tree.map(follow, before, center)
 
 
 def _worker_values(extra: dict[str, Any]) -> Any:
-    if (values := objective_of(extra).worker_values) is not None:
+    if (values := get_objective(extra).worker_values) is not None:
         return values
     return jax.vmap(extra["value_fn"]) if extra.get("value_fn") is not None else None

@@ -10,7 +10,7 @@ import optax
 
 from jaxtrain.annotations import NonNegativeFloat, NonNegativeInt, PositiveFloat, Seed
 from jaxtrain.optim import trees
-from jaxtrain.optim.param_rules import compiled, path_name
+from jaxtrain.optim.param_rules import compile_regex, path_name
 
 
 def clip_by_value(value: PositiveFloat) -> optax.GradientTransformationExtraArgs:
@@ -83,7 +83,7 @@ def agc(
       array([[0.1, 0.3],
              [0.1, 0.4]], dtype=float32)
     """
-    pattern = re.compile("(?!)") if exclude is None else compiled(exclude, "gradients")
+    pattern = re.compile("(?!)") if exclude is None else compile_regex(exclude, "gradients")
 
     def unit(x: jax.Array) -> jax.Array:
         wide = x.astype(trees.widest(x))

@@ -10,9 +10,9 @@ import optax
 
 from jaxtrain.annotations import Fraction, NonNegativeFloat, PositiveInt
 from jaxtrain.optim import trees
-from jaxtrain.optim.batch_objective import objective_of
-from jaxtrain.optim.lbfgs import objective
-from jaxtrain.optim.line_search import Found, search
+from jaxtrain.optim.batch_objective import get_objective
+from jaxtrain.optim.lbfgs import require_objective
+from jaxtrain.optim.line_search import LineSearchResult, search
 from jaxtrain.optim.param_rules import is_zero
 
 LinearMap = Callable[[Any], Any]
@@ -101,12 +101,12 @@ def hessian_free(
     def update(
         updates: optax.Updates, state: HessianFreeState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, HessianFreeState]:
-        value_fn, value = objective("hessian_free", params, extra)
+        value_fn, value = require_objective("hessian_free", params, extra)
         wide = trees.widest(params)
         product = _gauss_newton(params, extra) if curvature == "gauss_newton" else _hessian(value_fn, params)
         warm = not is_zero(cg_decay)
-        start = trees.scaled(jnp.asarray(cg_decay, wide), state.solution) if warm else None
-        solution, used = _truncated_cg(product, state.damping, updates, max_cg_iterations, start)
+        start = trees.scale(jnp.asarray(cg_decay, wide), state.solution) if warm else None
+        solution, used = _solve_truncated_cg(product, state.damping, updates, max_cg_iterations, start)
         slope = trees.dot(updates, solution)
         descends = (slope < 0) & jnp.isfinite(slope)
         direction = trees.choose(descends, solution, trees.negative(updates))
@@ -122,7 +122,7 @@ def hessian_free(
 
 
 def _adapt_damping(
-    damping: jax.Array, first: jax.Array, result: Found, value: jax.Array, promised: jax.Array
+    damping: jax.Array, first: jax.Array, result: LineSearchResult, value: jax.Array, promised: jax.Array
 ) -> jax.Array:
     """Return the next damping: lower if the decrease was close to the predicted one, higher if it was not."""
     gain = (value - result.value) / jnp.where(promised > 0, promised, jnp.inf)
@@ -141,7 +141,7 @@ def _hessian(value_fn: Callable[[Any], jax.Array], params: Any) -> LinearMap:
 
 def _gauss_newton(params: Any, extra: dict[str, Any]) -> LinearMap:
     """Return the product with J' H_L J: J is the derivative of the outputs, H_L the Hessian of their loss."""
-    model, output_loss = objective_of(extra).outputs, objective_of(extra).output_loss
+    model, output_loss = get_objective(extra).outputs, get_objective(extra).output_loss
     if model is None or output_loss is None:
         raise ValueError(
             "hessian_free needs the model and its loss for the Gauss-Newton matrix: call update(..., "
@@ -168,7 +168,7 @@ class _Cg(NamedTuple):
     done: jax.Array
 
 
-def _truncated_cg(
+def _solve_truncated_cg(
     product: LinearMap, damping: jax.Array, gradient: Any, max_iterations: int, start: Any = None
 ) -> tuple[Any, jax.Array]:
     """Return an approximate solution of (B + damping I) p = -g and the number of iterations, from `start` or from 0."""

@@ -10,8 +10,8 @@ import optax
 
 from jaxtrain.annotations import Fraction, LearningRate, PositiveFloat, PositiveInt, Seed
 from jaxtrain.optim import trees
-from jaxtrain.optim.batch_objective import objective_of
-from jaxtrain.optim.chain import like
+from jaxtrain.optim.batch_objective import get_objective
+from jaxtrain.optim.chain import cast_like
 from jaxtrain.optim.kfac_factors import Factors, Fisher, kronecker_factors
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay, path_name
 from jaxtrain.optim.schedules import as_schedule
@@ -114,7 +114,7 @@ def kfac(
     def update(
         updates: optax.Updates, state: KfacState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, KfacState]:
-        outputs, output_loss = objective_of(extra).outputs, objective_of(extra).output_loss
+        outputs, output_loss = get_objective(extra).outputs, get_objective(extra).output_loss
         if params is None or outputs is None:
             raise ValueError(
                 "kfac needs the model's outputs: call update(grads, state, params, "
@@ -129,14 +129,14 @@ def kfac(
 
         factors = _compute_if_due(state.step % factors_every == 0, factors_every, estimate_factors, state.factors)
         inverses = _compute_if_due(
-            state.step % inverse_every == 0, inverse_every, lambda: _inverted(factors, damping), state.inverses
+            state.step % inverse_every == 0, inverse_every, lambda: _invert_factors(factors, damping), state.inverses
         )
         updates, _ = decay.update(updates, optax.EmptyState(), params)
         gradient = jax.tree.map(lambda u: u.astype(trees.widest(u)), updates)
         natural, rate = _precondition(gradient, inverses), jnp.asarray(schedule(state.step))
         if kl_clip is not None:
             natural = _clip_kl(natural, gradient, rate, kl_clip)
-        velocity = jax.tree.map(lambda v, u: like(momentum, v) * v + u, state.velocity, natural)
+        velocity = jax.tree.map(lambda v, u: cast_like(momentum, v) * v + u, state.velocity, natural)
         steps = jax.tree.map(lambda v, u: (-rate.astype(v.dtype) * v).astype(u.dtype), velocity, updates)
         return steps, KfacState(factors, inverses, velocity, state.step + 1)
 
@@ -181,13 +181,13 @@ def _update_means(old: LayerFactors, found: Mapping[str, Factors], count: jax.Ar
 
     def mean(before: jax.Array, now: jax.Array) -> jax.Array:
         now = now[: before.shape[0], : before.shape[1]].astype(before.dtype)  # a frozen bias has no row
-        keep = jnp.minimum(1 - 1 / (count + 1).astype(before.dtype), like(decay, before))
+        keep = jnp.minimum(1 - 1 / (count + 1).astype(before.dtype), cast_like(decay, before))
         return keep * before + (1 - keep) * now
 
     return {name: jax.tree.map(mean, f, found[name]) if name in found else f for name, f in old.items()}
 
 
-def _inverted(factors: LayerFactors, damping: float) -> LayerFactors:
+def _invert_factors(factors: LayerFactors, damping: float) -> LayerFactors:
     """Return the inverses of the factors with their shares of the damping; zeros for a layer without factors.
 
     Under vmap the inverses are computed one at a time. On a CPU, jaxlib 0.10 computes the matrices of a batch on the
@@ -245,5 +245,7 @@ def _clip_kl(natural: Any, gradient: Any, rate: jax.Array, kl_clip: float) -> An
     """
     product = trees.dot(natural, gradient)
     squared = jnp.square(rate.astype(product.dtype)) * product
-    scale = jnp.minimum(1, jnp.sqrt(like(kl_clip, product) / jnp.maximum(squared, 1e-30)))  # finite if the rate is 0
-    return trees.scaled(scale, natural)
+    scale = jnp.minimum(
+        1, jnp.sqrt(cast_like(kl_clip, product) / jnp.maximum(squared, 1e-30))
+    )  # finite if the rate is 0
+    return trees.scale(scale, natural)

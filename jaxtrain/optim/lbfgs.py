@@ -8,8 +8,8 @@ import optax
 
 from jaxtrain.annotations import NonNegativeFloat, PositiveInt
 from jaxtrain.optim import trees
-from jaxtrain.optim.chain import like
-from jaxtrain.optim.line_search import Kind, search
+from jaxtrain.optim.chain import cast_like
+from jaxtrain.optim.line_search import LineSearchKind, search
 
 
 class LbfgsState(NamedTuple):
@@ -43,7 +43,7 @@ class LbfgsState(NamedTuple):
 def lbfgs(
     *,
     memory_size: PositiveInt = 10,
-    line_search: Kind = "strong_wolfe",
+    line_search: LineSearchKind = "strong_wolfe",
     max_evaluations: PositiveInt = 20,
     curvature_eps: NonNegativeFloat = 1e-10,
 ) -> optax.GradientTransformationExtraArgs:
@@ -108,7 +108,7 @@ def lbfgs(
     def update(
         updates: optax.Updates, state: LbfgsState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, LbfgsState]:
-        value_fn, value = objective("lbfgs", params, extra)
+        value_fn, value = require_objective("lbfgs", params, extra)
         state = _remember(state, params, updates, curvature_eps)
         direction = trees.negative(_apply_inverse(state, updates))
         slope = trees.dot(updates, direction)
@@ -135,7 +135,7 @@ def lbfgs(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def objective(name: str, params: Any, extra: dict[str, Any]) -> tuple[Any, jax.Array]:
+def require_objective(name: str, params: Any, extra: dict[str, Any]) -> tuple[Any, jax.Array]:
     """Return `value_fn` and `value` from the extra arguments of an update; compute `value` if it is missing."""
     value_fn = extra.get("value_fn")
     if params is None or value_fn is None:
@@ -155,7 +155,7 @@ def _remember(state: LbfgsState, params: Any, gradient: Any, curvature_eps: floa
     """
     step, change = trees.subtract(params, state.params), trees.subtract(gradient, state.gradient)
     curvature = trees.dot(step, change)
-    least = like(curvature_eps, curvature) * trees.norm(step) * trees.norm(change)
+    least = cast_like(curvature_eps, curvature) * trees.norm(step) * trees.norm(change)
     keep = state.known & (curvature > least) & jnp.isfinite(curvature)
 
     def put(ring: jax.Array, x: jax.Array) -> jax.Array:
@@ -198,4 +198,4 @@ def _apply_inverse(state: LbfgsState, gradient: Any) -> Any:
     _, change, rho = pair(newest)
     size = trees.dot(change, change)
     gamma = jnp.where((rho > 0) & (size > 0), state.curvatures[newest] / jnp.where(size > 0, size, 1), 1)
-    return jax.lax.fori_loop(0, memory, forward, trees.scaled(gamma, q))
+    return jax.lax.fori_loop(0, memory, forward, trees.scale(gamma, q))

@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.optim import trees
-from jaxtrain.optim.chain import like
+from jaxtrain.optim.chain import cast_like
 from jaxtrain.optim.more_thuente import Bracket, next_bracket, start_bracket
 
-Kind = Literal["strong_wolfe", "armijo"]
+LineSearchKind = Literal["strong_wolfe", "armijo"]
 C1 = 1e-4
 """Default of the required decrease, as a fraction of the decrease predicted by the slope."""
 
 
-class Found(NamedTuple):
+class LineSearchResult(NamedTuple):
     """Result of a line search.
 
     Attributes:
@@ -34,11 +34,11 @@ class Found(NamedTuple):
 
     def along(self, direction: Any) -> Any:
         """Return `step * direction`; 0 if the search failed, even if the direction is not finite."""
-        return trees.choose(self.success, trees.scaled(self.step, direction), trees.zeros(direction))
+        return trees.choose(self.success, trees.scale(self.step, direction), trees.zeros(direction))
 
 
 def search(
-    kind: Kind,
+    kind: LineSearchKind,
     value_fn: Callable[[Any], jax.Array],
     params: Any,
     value: jax.Array,
@@ -49,7 +49,7 @@ def search(
     c1: float = C1,
     c2: float = 0.9,
     max_evaluations: int = 20,
-) -> Found:
+) -> LineSearchResult:
     """Search along the descent direction `direction`; the first trial is the step `initial`.
 
     It never returns a value above the starting one. A trial with a value that is not finite counts as too far.
@@ -71,7 +71,7 @@ def search(
     slope = trees.dot(grad, direction)
     if kind == "armijo":
         return armijo(value_fn, params, start, grad, direction, slope, initial.astype(wide), c1, max_evaluations)
-    slope_limit = like(c2, slope)
+    slope_limit = cast_like(c2, slope)
     return strong_wolfe(
         value_fn, params, start, grad, direction, slope, initial.astype(wide), c1, slope_limit, max_evaluations
     )
@@ -87,7 +87,7 @@ def armijo(
     initial: jax.Array,
     c1: float,
     max_evaluations: int,
-) -> Found:
+) -> LineSearchResult:
     """Backtrack to phi(t) <= phi(0) + c1 t phi'(0), by the minimum of a parabola, kept in [t/10, t/2].
 
     Nocedal & Wright 2006, algorithm 3.1 and equation 3.57. The gradient is computed once, at the end.
@@ -113,14 +113,16 @@ def armijo(
     success = is_low_enough(t, phi)
     t = jnp.where(success, t, 0)
     gradient = jax.grad(value_fn)(trees.add_scaled(params, t, direction))
-    return Found(t, jnp.where(success, phi, value), trees.choose(success, gradient, grad), count + 1, success)
+    return LineSearchResult(
+        t, jnp.where(success, phi, value), trees.choose(success, gradient, grad), count + 1, success
+    )
 
 
 class _Carry(NamedTuple):
     bracket: Bracket
     used: jax.Array
     done: jax.Array
-    best: Found
+    best: LineSearchResult
 
 
 def strong_wolfe(
@@ -134,7 +136,7 @@ def strong_wolfe(
     c1: float,
     c2: float | jax.Array,
     max_evaluations: int,
-) -> Found:
+) -> LineSearchResult:
     """Search a step with phi(t) <= phi(0) + c1 t phi'(0) and |phi'(t)| <= c2 |phi'(0)|.
 
     The method is that of More & Thuente 1994. If the evaluations run out before both conditions hold, the result is the
@@ -151,12 +153,12 @@ def strong_wolfe(
         enough = finite & (phi <= value + c1 * t * slope)
         wolfe = enough & (jnp.abs(rise) <= -c2 * slope)
         better = enough & (wolfe | (phi < carry.best.value))
-        here = Found(t, phi, gradient, carry.used + 1, enough)
+        here = LineSearchResult(t, phi, gradient, carry.used + 1, enough)
         best = trees.choose(better, here, carry.best)
         bracket, stuck = next_bracket(carry.bracket, value, slope, phi, rise, finite, c1)
         return _Carry(bracket, carry.used + 1, wolfe | stuck, best)
 
-    none = Found(jnp.zeros_like(initial), value, grad, jnp.int32(0), jnp.bool_(False))
+    none = LineSearchResult(jnp.zeros_like(initial), value, grad, jnp.int32(0), jnp.bool_(False))
     begin = _Carry(start_bracket(value, slope, initial), jnp.int32(0), jnp.bool_(False), none)
     end = jax.lax.while_loop(lambda c: ~c.done & (c.used < max_evaluations), body, begin)
     return end.best._replace(evaluations=end.used)

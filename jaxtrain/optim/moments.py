@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxtrain.optim.chain import like
+from jaxtrain.optim.chain import cast_like
 
 
 def running_mean(decay: float, means: Any, values: Any) -> Any:
     """Return decay * mean + (1 - decay) * value for each leaf."""
-    return jax.tree.map(lambda m, x: like(decay, x) * m + like(1 - decay, x) * x, means, values)
+    return jax.tree.map(lambda m, x: cast_like(decay, x) * m + cast_like(1 - decay, x) * x, means, values)
 
 
 def zeros_like(tree: Any) -> Any:
@@ -27,16 +27,16 @@ class SquaresState(NamedTuple):
     squares: Any
 
 
-def squared(tree: Any) -> Any:
+def square_leaves(tree: Any) -> Any:
     """Return the square of each element, leaf by leaf."""
     return jax.tree.map(jnp.square, tree)
 
 
-def over_root(numerator: Any, squares: Any, eps: float, inside: bool = False) -> Any:
+def divide_by_sqrt(numerator: Any, squares: Any, eps: float, inside: bool = False) -> Any:
     """Return numerator / (sqrt(squares) + eps), or numerator / sqrt(squares + eps) with `inside`."""
 
     def quotient(n: jax.Array, s: jax.Array) -> jax.Array:
-        e = like(eps, s)
+        e = cast_like(eps, s)
         return n / jnp.sqrt(s + e) if inside else n / (jnp.sqrt(s) + e)
 
     return jax.tree.map(quotient, numerator, squares)

@@ -9,7 +9,7 @@ import optax.contrib
 
 from jaxtrain.annotations import Fraction, LearningRate, PositiveFloat, PositiveInt
 from jaxtrain.optim.adam import scale_by_adam
-from jaxtrain.optim.chain import chain, like, with_standard_promotion
+from jaxtrain.optim.chain import cast_like, chain, with_standard_promotion
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay
 
 
@@ -88,4 +88,4 @@ def _scale_by_shape(updates: Any, _: Any) -> Any:
 
 
 def _scale(factor: Any, updates: Any) -> Any:
-    return jax.tree.map(lambda u: like(factor, u) * u, updates)
+    return jax.tree.map(lambda u: cast_like(factor, u) * u, updates)

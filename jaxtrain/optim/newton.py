@@ -11,8 +11,8 @@ import optax
 from jaxtrain.annotations import NonNegativeFloat, PositiveFloat, PositiveInt
 from jaxtrain.optim import trees
 from jaxtrain.optim.bfgs import check_size
-from jaxtrain.optim.chain import like
-from jaxtrain.optim.lbfgs import objective
+from jaxtrain.optim.chain import cast_like
+from jaxtrain.optim.lbfgs import require_objective
 
 
 class NewtonState(NamedTuple):
@@ -91,9 +91,9 @@ def newton(
     def update(
         updates: optax.Updates, state: NewtonState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, NewtonState]:
-        value_fn, value = objective("newton", params, extra)
-        x, unflatten = trees.flattened(params)
-        g, _ = trees.flattened(updates)
+        value_fn, value = require_objective("newton", params, extra)
+        x, unflatten = trees.ravel(params)
+        g, _ = trees.ravel(updates)
 
         def flat(v: jax.Array) -> jax.Array:
             return value_fn(unflatten(v)).astype(x.dtype)
@@ -101,7 +101,7 @@ def newton(
         hessian = jax.hessian(flat)(x)
         hessian = (hessian + hessian.T) / 2
         if not levenberg_marquardt:
-            damped = hessian + like(damping, x) * jnp.eye(x.size, dtype=x.dtype)
+            damped = hessian + cast_like(damping, x) * jnp.eye(x.size, dtype=x.dtype)
             return unflatten(-jnp.linalg.solve(damped, g)), state
 
         def decrease(step: jax.Array) -> jax.Array:

@@ -8,8 +8,8 @@ import optax
 
 from jaxtrain.annotations import Fraction, PositiveInt
 from jaxtrain.optim import trees
-from jaxtrain.optim.lbfgs import objective
-from jaxtrain.optim.line_search import C1, Kind, search
+from jaxtrain.optim.lbfgs import require_objective
+from jaxtrain.optim.line_search import C1, LineSearchKind, search
 
 
 class ConjugateState(NamedTuple):
@@ -37,7 +37,7 @@ class ConjugateState(NamedTuple):
 def nonlinear_cg(
     *,
     method: Literal["polak_ribiere", "fletcher_reeves"] = "polak_ribiere",
-    line_search: Kind = "strong_wolfe",
+    line_search: LineSearchKind = "strong_wolfe",
     max_evaluations: PositiveInt = 20,
     c2: Fraction = 0.4,
 ) -> optax.GradientTransformationExtraArgs:
@@ -106,7 +106,7 @@ def nonlinear_cg(
     def update(
         updates: optax.Updates, state: ConjugateState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, ConjugateState]:
-        value_fn, value = objective("nonlinear_cg", params, extra)
+        value_fn, value = require_objective("nonlinear_cg", params, extra)
         now = trees.dot(updates, updates)
         conjugate = trees.add_scaled(trees.negative(updates), _beta(method, updates, now, state), state.direction)
         slope = trees.dot(updates, conjugate)

@@ -64,7 +64,7 @@ def values_by_path(rules: float | ByPath, tree: Any, where: str, *, all_used: bo
     """
     if not isinstance(rules, tuple | list):
         return jax.tree.map(lambda _: rules, tree)
-    patterns = [(compiled(pattern, where), float(value)) for pattern, value in rules]
+    patterns = [(compile_regex(pattern, where), float(value)) for pattern, value in rules]
     used = set()
 
     def find_value(path: tuple[Any, ...], _: Any) -> float:
@@ -83,7 +83,7 @@ def values_by_path(rules: float | ByPath, tree: Any, where: str, *, all_used: bo
     return values
 
 
-def compiled(pattern: str, where: str) -> re.Pattern[str]:
+def compile_regex(pattern: str, where: str) -> re.Pattern[str]:
     """Compile a regex; raise a `ConfigError` that names `where` if it is malformed."""
     try:
         return re.compile(pattern)

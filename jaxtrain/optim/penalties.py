@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxtrain.annotations import NonNegativeFloat
 from jaxtrain.errors import ConfigError
-from jaxtrain.optim.param_rules import compiled, path_name
+from jaxtrain.optim.param_rules import compile_regex, path_name
 from jaxtrain.optim.trees import widest
 
 Penalty = Callable[[Any], jax.Array]
@@ -88,7 +88,7 @@ def _absolute(w: jax.Array) -> jax.Array:
 
 def _sum(function: Callable[[jax.Array], jax.Array], parameters: str) -> Penalty:
     """Return the sum of a function over the parameters that match, in the widest of their dtypes and float32."""
-    pattern = compiled(parameters, "penalties")
+    pattern = compile_regex(parameters, "penalties")
 
     def total(params: Any) -> jax.Array:
         leaves = [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]

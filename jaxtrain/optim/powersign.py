@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxtrain.annotations import Fraction, LearningRate, NonNegativeFloat, PositiveFloat, Steps
-from jaxtrain.optim.chain import chain, like
+from jaxtrain.optim.chain import cast_like, chain
 from jaxtrain.optim.moments import running_mean, zeros_like
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay
 
@@ -56,7 +56,7 @@ def powersign(
     _check_decay("powersign", internal_decay, decay_steps)
 
     def factor(f: jax.Array, agreement: jax.Array) -> jax.Array:
-        up = like(base, f) ** f  # one power per leaf; a power per element would cost more than all the rest
+        up = cast_like(base, f) ** f  # one power per leaf; a power per element would cost more than all the rest
         return jnp.where(agreement > 0, up, jnp.where(agreement < 0, 1 / up, 1.0))
 
     scale = _scale_by_agreement(b1, internal_decay, decay_steps, factor)
@@ -101,7 +101,9 @@ def addsign(
       [0.512 0.064]
     """
     _check_decay("addsign", internal_decay, decay_steps)
-    scale = _scale_by_agreement(b1, internal_decay, decay_steps, lambda f, agreement: like(alpha, f) + f * agreement)
+    scale = _scale_by_agreement(
+        b1, internal_decay, decay_steps, lambda f, agreement: cast_like(alpha, f) + f * agreement
+    )
     return chain(add_weight_decay(weight_decay), scale, optax.scale_by_learning_rate(learning_rate))
 
 
@@ -141,7 +143,7 @@ def _scale_by_agreement(
         mean = running_mean(b1, state.mean, updates)
         f = jnp.ones(()) if internal_decay == "none" else decay(state.step)
         # the product of the signs: the product g * m may underflow
-        updates = jax.tree.map(lambda g, m: factor(like(f, g), jnp.sign(g) * jnp.sign(m)) * g, updates, mean)
+        updates = jax.tree.map(lambda g, m: factor(cast_like(f, g), jnp.sign(g) * jnp.sign(m)) * g, updates, mean)
         return updates, AgreementState(mean, state.step + 1)
 
     return optax.GradientTransformation(init, update)

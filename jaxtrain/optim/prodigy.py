@@ -9,7 +9,7 @@ import optax.contrib
 
 from jaxtrain.annotations import Fraction, LearningRate, PositiveFloat
 from jaxtrain.optim import trees
-from jaxtrain.optim.chain import like
+from jaxtrain.optim.chain import cast_like
 from jaxtrain.optim.param_rules import WeightDecay, values_by_path
 from jaxtrain.optim.schedules import as_schedule
 
@@ -105,18 +105,18 @@ def prodigy(
         rate = jnp.asarray(schedule(state.step)).astype(d.dtype) * d * jnp.sqrt(1 - b2**t) / (1 - b1**t)
         relative = d / initial_estimate  # prevents underflow of r and s; their ratio does not change
 
-        first = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * like(d, g) * g, state.first, g)
-        second = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(like(d, g) * g), state.second, g)
+        first = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * cast_like(d, g) * g, state.first, g)
+        second = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(cast_like(d, g) * g), state.second, g)
         weight = relative * (d if safeguard_warmup else rate)
-        weighted = jax.tree.map(lambda s, g: keep * s + like(weight, g) * g, state.weighted, g)
+        weighted = jax.tree.map(lambda s, g: keep * s + cast_like(weight, g) * g, state.weighted, g)
         progress = keep * state.progress + relative * rate * trees.dot(g, trees.subtract(state.start, x))
         total = sum((jnp.abs(s).sum().astype(d.dtype) for s in jax.tree.leaves(weighted)), start=jnp.zeros_like(d))
         estimate = estimate_factor * progress / jnp.where(total > 0, total, 1)
         distance = jnp.where(total > 0, jnp.maximum(d, estimate), d)
 
         def step(u: jax.Array, m: jax.Array, v: jax.Array, p: jax.Array, decay: Any) -> jax.Array:
-            along = m / (jnp.sqrt(v) + like(distance * eps, v))
-            return (-like(rate, m) * (along + decay * p)).astype(u.dtype)
+            along = m / (jnp.sqrt(v) + cast_like(distance * eps, v))
+            return (-cast_like(rate, m) * (along + decay * p)).astype(u.dtype)
 
         updates = jax.tree.map(step, updates, first, second, x, decays)
         return updates, ProdigyState(first, second, weighted, state.start, distance, progress, state.step + 1)

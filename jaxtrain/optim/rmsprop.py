@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxtrain.annotations import Fraction, LearningRate, PositiveFloat
-from jaxtrain.optim.chain import chain, like
-from jaxtrain.optim.moments import SquaresState, over_root, running_mean, squared, zeros_like
+from jaxtrain.optim.chain import cast_like, chain
+from jaxtrain.optim.moments import SquaresState, divide_by_sqrt, running_mean, square_leaves, zeros_like
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay, is_zero
 from jaxtrain.optim.sgd import accumulate
 
@@ -71,8 +71,8 @@ def scale_by_mean_square(decay: float, eps: float) -> optax.GradientTransformati
 
     def update(updates: optax.Updates, state: SquaresState, params: optax.Params | None = None) -> Any:
         del params
-        squares = running_mean(decay, state.squares, squared(updates))
-        return over_root(updates, squares, eps), SquaresState(squares)
+        squares = running_mean(decay, state.squares, square_leaves(updates))
+        return divide_by_sqrt(updates, squares, eps), SquaresState(squares)
 
     return optax.GradientTransformation(init, update)
 
@@ -105,9 +105,9 @@ def scale_by_variance(decay: float, eps: float) -> optax.GradientTransformation:
 
         # Use the new mean, not the old one: XLA cannot update in place if one expression needs both old arrays.
         def update_variance(v: jax.Array, g: jax.Array, m: jax.Array) -> jax.Array:
-            return like(decay, g) * v + like(share, g) * jnp.square(g - m)
+            return cast_like(decay, g) * v + cast_like(share, g) * jnp.square(g - m)
 
         variances = jax.tree.map(update_variance, state.variances, updates, means)
-        return over_root(updates, variances, eps), VarianceState(means, variances)
+        return divide_by_sqrt(updates, variances, eps), VarianceState(means, variances)
 
     return optax.GradientTransformation(init, update)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxtrain.annotations import Fraction, LearningRate, Momentum
-from jaxtrain.optim.chain import chain, like
+from jaxtrain.optim.chain import cast_like, chain
 from jaxtrain.optim.param_rules import WeightDecay, add_weight_decay, is_zero
 
 
@@ -173,10 +173,10 @@ def accumulate(momentum: Momentum, *, look_ahead: bool = False) -> optax.Gradien
             now, after = momentum(state.step), momentum(step)
         else:
             step, now, after = state.step, momentum, momentum
-        velocity = jax.tree.map(lambda u, v: u + like(now, v) * v, updates, state.velocity)
+        velocity = jax.tree.map(lambda u, v: u + cast_like(now, v) * v, updates, state.velocity)
         if not look_ahead:
             return velocity, VelocityState(velocity, step)
-        ahead = jax.tree.map(lambda u, v: u + like(after, v) * v, updates, velocity)
+        ahead = jax.tree.map(lambda u, v: u + cast_like(after, v) * v, updates, velocity)
         return ahead, VelocityState(velocity, step)
 
     return optax.GradientTransformation(init, update)

@@ -32,7 +32,7 @@ def add_scaled(x: Any, scale: jax.Array, direction: Any) -> Any:
     return jax.tree.map(lambda p, d: p + scale.astype(p.dtype) * d.astype(p.dtype), x, direction)
 
 
-def scaled(scale: jax.Array, x: Any) -> Any:
+def scale(scale: jax.Array, x: Any) -> Any:
     """Return `scale * x` in the dtypes of `x`."""
     return jax.tree.map(lambda p: scale.astype(p.dtype) * p, x)
 
@@ -67,7 +67,7 @@ def size(tree: Any) -> int:
     return sum(math.prod(jnp.shape(x)) for x in jax.tree.leaves(tree))
 
 
-def flattened(tree: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
+def ravel(tree: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
     """Return all leaves as one vector of the widest dtype, and a function that turns such a vector into a tree."""
     leaves, structure = jax.tree.flatten(tree)
     wide = widest(tree)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from jaxtrain.reporting.contact_sheet import INK, MARGIN, canvas
-from jaxtrain.reporting.lettering import cut, font, line_height
+from jaxtrain.reporting.lettering import line_height, load_font, truncate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,20 +30,23 @@ def class_chart(
     """
     from PIL import ImageDraw
 
-    text_font = font(13)
+    text_font = load_font(13)
     line = line_height(text_font)
-    shown = [cut(name, text_font, _NAME_WIDTH) for name in names]
+    shown = [truncate(name, text_font, _NAME_WIDTH) for name in names]
     first = 2 * MARGIN + round(max(map(text_font.getlength, shown)))
     column = _BAR_WIDTH + _COUNT_WIDTH + MARGIN
     top = MARGIN + 2 * line
     image = canvas(first + len(counts) * column, top + len(names) * line + MARGIN)
     draw = ImageDraw.Draw(image)
-    draw.text((MARGIN, MARGIN), cut(title, text_font, image.width - 2 * MARGIN), INK, text_font)
+    draw.text((MARGIN, MARGIN), truncate(title, text_font, image.width - 2 * MARGIN), INK, text_font)
     for row, name in enumerate(shown):
         draw.text((MARGIN, top + row * line), name, INK, text_font)
     for index, (split, numbers) in enumerate(counts.items()):
         x = first + index * column
-        draw.text((x, MARGIN + line), cut(f"{split} ({totals[split]:,})", text_font, column - MARGIN), INK, text_font)
+        heading = truncate(f"{split} ({totals[split]:,})", text_font, column - MARGIN)
+        draw.text(
+            (x, MARGIN + line), truncate(f"{split} ({totals[split]:,})", text_font, column - MARGIN), INK, text_font
+        )
         for row, number in enumerate(numbers):
             y = top + row * line
             draw.rectangle((x, y + 3, x + _BAR_WIDTH - 1, y + line - 3), _TRACK)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxtrain.reporting.lettering import font, line_height, wrapped
+from jaxtrain.reporting.lettering import line_height, load_font, wrap_parts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,16 +44,16 @@ def contact_sheet(
     """
     from PIL import ImageDraw
 
-    left, right = visible(before), visible(after)
+    left, right = to_viewable_rgb(before), to_viewable_rgb(after)
     number, height, width = left.shape[:3]
-    text_font = font(13)
+    text_font = load_font(13)
     line = line_height(text_font)
     cell = max(2 * width + _GAP, _MIN_PAIR_WIDTH)
     columns = min(columns or max((_SHEET_WIDTH - MARGIN) // (cell + MARGIN), 1), number)
-    texts = [wrapped(parts, text_font, cell, ", ") for parts in captions]
+    texts = [wrap_parts(parts, text_font, cell, ", ") for parts in captions]
     below = line * max(map(len, texts)) + 2
     full = max(columns * (cell + MARGIN) + MARGIN, _MIN_SHEET_WIDTH)
-    heads = [row for text in title for row in wrapped(text.split(), text_font, full - 2 * MARGIN)]
+    heads = [row for text in title for row in wrap_parts(text.split(), text_font, full - 2 * MARGIN)]
     top = MARGIN + line * len(heads) + (MARGIN if heads else 0)
     rows = -(-number // columns)
     sheet = canvas(full, top + rows * (height + below + MARGIN))
@@ -79,7 +79,7 @@ def canvas(width: int, height: int) -> "Image":
     return Image.new("RGB", (width, height), BACKGROUND)
 
 
-def stacked(upper: "Image", lower: "Image") -> "Image":
+def stack_vertically(upper: "Image", lower: "Image") -> "Image":
     """Return one image of `upper` above `lower`, both at the left edge."""
     whole = canvas(max(upper.width, lower.width), upper.height + lower.height)
     whole.paste(upper, (0, 0))
@@ -87,7 +87,7 @@ def stacked(upper: "Image", lower: "Image") -> "Image":
     return whole
 
 
-def visible(images: np.ndarray) -> np.ndarray:
+def to_viewable_rgb(images: np.ndarray) -> np.ndarray:
     """Convert images uint8[N, H, W, C] to RGB in a size fit for viewing: uint8[N, h, w, 3].
 
     The first three channels become red, green and blue; with one or two channels, the first becomes gray.

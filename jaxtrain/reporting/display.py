@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from jaxtrain.config import Clock
+from jaxtrain.config import RunLength
 
 _REFRESH_SECONDS = 0.25
 _MIN_DATA_WAIT = 0.05
@@ -17,10 +17,10 @@ _MIN_DATA_WAIT = 0.05
 class Display(Protocol):
     """The interface of a display, which the run calls as it progresses."""
 
-    def start(self, clock: Clock, step: int) -> None:
+    def start(self, clock: RunLength, step: int) -> None:
         """Start the display; `step` steps have been taken already."""
 
-    def stepped(self, step: int) -> None:
+    def update_step(self, step: int) -> None:
         """Report that `step` steps have been taken. Called after each dispatch, so it must cost next to nothing."""
 
     def record(self, record: Mapping[str, Any]) -> None:
@@ -33,13 +33,13 @@ class Display(Protocol):
         """Stop the display; training has finished or failed."""
 
 
-class Quiet:
+class SilentDisplay:
     """A display that shows nothing."""
 
-    def start(self, clock: Clock, step: int) -> None:
+    def start(self, clock: RunLength, step: int) -> None:
         """Do nothing."""
 
-    def stepped(self, step: int) -> None:
+    def update_step(self, step: int) -> None:
         """Do nothing."""
 
     def record(self, record: Mapping[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Quiet:
         """Do nothing."""
 
 
-class Plain(Quiet):
+class PlainDisplay(SilentDisplay):
     """A display for logs and pipes: one line per evaluation, and at most one every few seconds for training.
 
     Args:
@@ -64,10 +64,10 @@ class Plain(Quiet):
         self._console = console
         self._seconds = seconds
         self._printed = time.monotonic()
-        self._clock: Clock | None = None
+        self._clock: RunLength | None = None
         self._rate = 0.0
 
-    def start(self, clock: Clock, step: int) -> None:
+    def start(self, clock: RunLength, step: int) -> None:
         """Store the length of the run."""
         self._clock = clock
 
@@ -79,7 +79,7 @@ class Plain(Quiet):
             if now - self._printed < self._seconds:
                 return
         self._printed = now
-        self.line(f"{describe(record, self._clock)}{self._format_eta(record)}")
+        self.line(f"{format_record(record, self._clock)}{self._format_eta(record)}")
 
     def _format_eta(self, record: Mapping[str, Any]) -> str:
         if record["split"] != "train" or self._clock is None or not self._rate or not self._clock.total_steps:
@@ -92,7 +92,7 @@ class Plain(Quiet):
         self._console.print(text, style=style or None, highlight=False, soft_wrap=True, markup=False)
 
 
-class Live(Plain):
+class LiveDisplay(PlainDisplay):
     """A progress bar with the latest training metrics, below one line per evaluation."""
 
     def __init__(self, console: Console):
@@ -113,14 +113,14 @@ class Live(Plain):
         self._task = self._progress.add_task("train", total=None, epoch="", metrics="compiling", completed=0)
         self._refreshed = 0.0
 
-    def start(self, clock: Clock, step: int) -> None:
+    def start(self, clock: RunLength, step: int) -> None:
         """Show the progress bar."""
         super().start(clock, step)
         self._progress.reset(self._task, total=clock.total_steps, completed=step, epoch="", metrics="compiling")
         self._progress.start()
         self._progress.refresh()
 
-    def stepped(self, step: int) -> None:
+    def update_step(self, step: int) -> None:
         """Update the progress bar, at most four times a second."""
         now = time.monotonic()
         if now - self._refreshed >= _REFRESH_SECONDS and self._clock is not None:
@@ -139,7 +139,7 @@ class Live(Plain):
         self._progress.stop()
 
 
-def describe(record: Mapping[str, Any], clock: Clock | None) -> str:
+def format_record(record: Mapping[str, Any], clock: RunLength | None) -> str:
     """Return a record as a line: `epoch   3.00  step 120/1200  validation  loss 0.1234  accuracy 96.11 %`."""
     total = f"/{clock.total_steps}" if clock is not None and clock.total_steps else ""
     return (
@@ -168,7 +168,7 @@ def _format_duration(seconds: float) -> str:
 
 def make_display(console: Console) -> Display:
     """Return a live display for a terminal, and a plain one for anything else."""
-    return Live(console) if console.is_terminal else Plain(console)
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
 def summary_line(name: str, metrics: Mapping[str, Mapping[str, float]]) -> str:

@@ -13,7 +13,7 @@ _ELLIPSIS, _TAIL = "...", 5
 """What replaces the middle of a truncated text, and how many characters at its end are kept."""
 
 
-def font(size: int) -> "Font":
+def load_font(size: int) -> "Font":
     """Return Pillow's default font in `size` pixels; without FreeType, Pillow's bitmap font of fixed size."""
     from PIL import ImageFont
 
@@ -28,7 +28,7 @@ def line_height(text_font: "Font") -> int:
     return round(text_font.getbbox("Agjy|")[3]) + 3
 
 
-def plain(text: str) -> str:
+def to_ascii(text: str) -> str:
     """Convert `text` to ASCII, the characters of the font.
 
     Accents are dropped, unprintable characters become spaces, and other characters become "?".
@@ -38,12 +38,12 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in base).encode("ascii", "replace").decode("ascii")
 
 
-def cut(text: str, text_font: "Font", width: float) -> str:
+def truncate(text: str, text_font: "Font", width: float) -> str:
     """Truncate `text` to `width` pixels: replace its middle by dots.
 
     The end stays, because the weight of a mixed label is written there.
     """
-    text = plain(text)
+    text = to_ascii(text)
     if text_font.getlength(text) <= width:
         return text
     head, tail = text[:-_TAIL], text[-_TAIL:]
@@ -52,15 +52,15 @@ def cut(text: str, text_font: "Font", width: float) -> str:
     return head + _ELLIPSIS + tail
 
 
-def wrapped(parts: Iterable[str], text_font: "Font", width: float, between: str = " ") -> list[str]:
+def wrap_parts(parts: Iterable[str], text_font: "Font", width: float, between: str = " ") -> list[str]:
     """Join `parts` into lines of at most `width` pixels; truncate a part that alone is wider."""
     lines: list[str] = []
-    for part in map(plain, parts):
+    for part in map(to_ascii, parts):
         longer = f"{lines[-1]}{between}{part}" if lines else ""
         if longer and text_font.getlength(longer) <= width:
             lines[-1] = longer
             continue
         if lines:
             lines[-1] += between.rstrip()
-        lines.append(cut(part, text_font, width))
+        lines.append(truncate(part, text_font, width))
     return lines

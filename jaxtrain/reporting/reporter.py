@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
-from jaxtrain.config import Clock
+from jaxtrain.config import RunLength
 from jaxtrain.distributed import processes
-from jaxtrain.reporting.display import Display, Quiet, make_display
+from jaxtrain.reporting.display import Display, SilentDisplay, make_display
 from jaxtrain.reporting.writers import JsonLines, TensorBoard, Writer
 
 
@@ -19,7 +19,7 @@ class Reporter:
     def __init__(self, display: Display):
         self._display = display
         self._writers: list[Writer] = []
-        self.stepped = display.stepped
+        self.update_step = display.update_step
         """The display's method, called after each dispatch; not wrapped, since it is on the hot path."""
 
     def note(self, text: str) -> None:
@@ -37,7 +37,7 @@ class Reporter:
         self._display.record(record)
 
     @contextlib.contextmanager
-    def training(self, metrics_file: Path, tensorboard: Path | None, clock: Clock, step: int) -> Iterator[None]:
+    def training(self, metrics_file: Path, tensorboard: Path | None, clock: RunLength, step: int) -> Iterator[None]:
         """Open the display and the writers, and close them on exit.
 
         Args:
@@ -66,4 +66,4 @@ def make_reporter(*, progress: bool) -> Reporter:
     """
     if progress and processes.is_process_0():
         return Reporter(make_display(Console()))
-    return Reporter(Quiet())
+    return Reporter(SilentDisplay())

@@ -53,7 +53,7 @@ def memory_table(rows: Sequence[tuple[str, int, int]]) -> Table:
     table.add_column("one copy", justify="right")
     table.add_column("on each device", justify="right")
     for what, total, per_device in rows:
-        table.add_row(what, count_bytes(total), count_bytes(per_device))
+        table.add_row(what, format_bytes(total), format_bytes(per_device))
     return table
 
 
@@ -63,7 +63,7 @@ def step_memory_table(rows: Sequence[tuple[str, int, str]]) -> Table:
     table.add_column("on each device", justify="right")
     table.add_column("")
     for what, size, meaning in rows:
-        table.add_row(what, count_bytes(size), meaning)
+        table.add_row(what, format_bytes(size), meaning)
     return table
 
 
@@ -86,7 +86,7 @@ def difference_table(rows: Sequence[tuple[str, Any, Any]], a: str, b: str, what:
     return table
 
 
-def result_rows(a: Path, b: Path) -> list[tuple[str, Any, Any]]:
+def diff_results(a: Path, b: Path) -> list[tuple[str, Any, Any]]:
     """Return rows `(path, value in a, value in b)` for the leaves in which two `result.json` files differ."""
     left, right = (_leaves(json.loads(p.read_text(encoding="utf-8")), "") for p in (a, b))
     names = [*left, *(n for n in right if n not in left)]
@@ -102,7 +102,7 @@ def _leaves(value: Any, path: str) -> dict[str, Any]:
     return found
 
 
-def count_bytes(number: float) -> str:
+def format_bytes(number: float) -> str:
     """Return a number of bytes as text, such as `1.2 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1024:

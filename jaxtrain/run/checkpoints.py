@@ -66,7 +66,7 @@ def _describe_leaves(state: Any) -> dict[str, list[Any]]:
     }
 
 
-class Saver:
+class Checkpointer:
     """A writer of checkpoints in the background, one at a time; it keeps the newest `keep` and the best.
 
     Args:
@@ -211,7 +211,7 @@ class MismatchError(CheckpointError):
     """A checkpoint that is intact, but belongs to another model or optimizer."""
 
 
-def newest_whole(directory: Path, damaged: Callable[[int, CheckpointError], None]) -> int | None:
+def newest_intact_step(directory: Path, damaged: Callable[[int, CheckpointError], None]) -> int | None:
     """Return the step of the newest intact checkpoint; None if there are no checkpoints.
 
     Args:

@@ -11,16 +11,16 @@ from jaxtrain.data.epoch_shuffle import EpochShuffle, FullBatchOrder
 from jaxtrain.data.memory import DeviceSplit, TrainingBatches
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.data.source import Split
-from jaxtrain.evaluation.averaged import Evaluated, Observe, make_evaluated, make_observe
+from jaxtrain.evaluation.averaged import EvaluationVariables, Observe, make_evaluation_variables, make_observe
 from jaxtrain.evaluation.evaluate import EvaluateSplit, evaluate_in_chunks, make_evaluate
 from jaxtrain.evaluation.tta import make_run_evaluate
 from jaxtrain.run.data_wait import MeteredBatches
 from jaxtrain.sharding import put
-from jaxtrain.training.dispatch import MultiStep, compile_loop_step, compile_several_steps
+from jaxtrain.training.dispatch import MultiStep, compile_loop_step, compile_multi_step
 from jaxtrain.training.inputs import make_loader, make_order, make_stream, place_splits
-from jaxtrain.training.metrics import Totals, empty_totals, turned
+from jaxtrain.training.metrics import Totals, empty_totals, pack_totals
 from jaxtrain.training.plan import Plan
-from jaxtrain.training.precision import at_matmul_precision
+from jaxtrain.training.precision import apply_matmul_precision
 from jaxtrain.training.state import all_finite
 from jaxtrain.training.step import LoopStep
 
@@ -52,7 +52,7 @@ class CompiledRun:
     finite: Callable[[Any], jax.Array]
     evaluate: EvaluateSplit
     evaluate_final: EvaluateSplit
-    evaluated: Evaluated
+    evaluated: EvaluationVariables
     observe: Observe
     order: EpochShuffle | FullBatchOrder
     splits: dict[str, DeviceSplit]
@@ -92,16 +92,16 @@ def compile_run(plan: Plan, normalization: Preprocessing, loaded: Mapping[str, S
     plain = make_evaluate(plan.model, plan.loss, normalization, size, layout)
     final = plain if config.evaluation.tta is None else make_run_evaluate(plan, plan.model, normalization)
     single, several = compile_steps(plan, normalization)
-    turn = layout.jit(turned, out_shardings=layout.replicated)
+    turn = layout.jit(pack_totals, out_shardings=layout.replicated)
     return CompiledRun(
         dispatch=single,
         multi_step=several,
         turn=turn,
         empty=lambda: turn(put(_zero_totals(), layout.replicated))[1],
         finite=layout.jit(all_finite, out_shardings=layout.replicated),
-        evaluate=evaluate_in_chunks(at_matmul_precision(plain, level), size),
-        evaluate_final=evaluate_in_chunks(at_matmul_precision(final, level), size),
-        evaluated=at_matmul_precision(make_evaluated(plan, normalization, splits), level),
+        evaluate=evaluate_in_chunks(apply_matmul_precision(plain, level), size),
+        evaluate_final=evaluate_in_chunks(apply_matmul_precision(final, level), size),
+        evaluated=apply_matmul_precision(make_evaluation_variables(plan, normalization, splits), level),
         observe=make_observe(plan),
         order=make_order(plan),
         splits=splits,
@@ -114,7 +114,7 @@ def compile_steps(plan: Plan, normalization: Preprocessing) -> tuple[LoopStep, M
     load, devices = make_loader(plan, normalization), plan.devices
     step = (plan.shared_step, load, plan.optimizer.rate, devices, plan.abstract)
     single: LoopStep = compile_loop_step(*step, streamed=plan.splits.streamed)
-    return single, compile_several_steps(*step) if plan.steps_per_call.most > 1 else None
+    return single, compile_multi_step(*step) if plan.steps_per_call.most > 1 else None
 
 
 def _zero_totals() -> Totals:

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtrain.data.device_stream import TrainingStream
 from jaxtrain.data.memory import Arrays, TrainingBatches
 
-WORTH_SAYING = 0.1
+REPORTED_WAIT = 0.1
 """The fraction of the training time from which on a run reports that the devices waited for data."""
 
 
@@ -43,7 +43,7 @@ class MeteredBatches(TrainingBatches):
         self._blocked = time.perf_counter() - start
         return batch
 
-    def dispatched(self, tick: Any) -> None:
+    def mark_dispatched(self, tick: Any) -> None:
         """Call right after dispatching the step that consumes the last batch; `tick` is any of its outputs."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._measure, name="data wait", daemon=True)
@@ -68,7 +68,7 @@ class MeteredBatches(TrainingBatches):
         self._stream.close()
 
 
-def advice(share: float, workers: int, *, decoded: bool) -> str:
+def data_wait_advice(share: float, workers: int, *, decoded: bool) -> str:
     """Return the message for a run whose devices waited for data, with settings that make it faster.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 from jaxtrain.config import Config, difference, dumps, loads
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.errors import ConfigError, WorkdirError
-from jaxtrain.run.files import os_errors, write_atomically
+from jaxtrain.run.files import convert_os_errors, write_atomically
 from jaxtrain.run.preprocessing_files import read_preprocessing, write_preprocessing
 
 
@@ -29,7 +29,7 @@ class Workdir:
 
     def check(self, config: Config) -> None:
         """Raise `WorkdirError` for a directory with another config or with other files; change nothing."""
-        with os_errors(f"use the run directory {self.path}"):
+        with convert_os_errors(f"use the run directory {self.path}"):
             if self.config_file.exists():
                 self._check_same(config)
             elif self.path.exists() and any(not p.name.startswith(".") for p in self.path.iterdir()):
@@ -70,11 +70,11 @@ class Workdir:
         self._check_same(config)
 
     @contextlib.contextmanager
-    def locked(self, config: Config) -> Iterator[None]:
+    def lock(self, config: Config) -> Iterator[None]:
         """Lock the directory in a `with` block, and write the config; the lock also ends with the process."""
         self.check(config)
         is_new = not self.path.exists()
-        with os_errors(f"create the run directory {self.path}"):
+        with convert_os_errors(f"create the run directory {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("w")
         with lock:
@@ -105,7 +105,7 @@ class Workdir:
         """Remove the records after `step` from metrics.jsonl, because the run repeats these steps."""
         if not self.metrics_file.exists():
             return
-        with os_errors(f"read {self.metrics_file}"):
+        with convert_os_errors(f"read {self.metrics_file}"):
             lines = self.metrics_file.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line for line in lines if _is_valid_record(line, step)]
         if len(kept) != len(lines):

@@ -9,7 +9,7 @@ from jaxtrain.evaluation.finished_run import check_foldable, check_split, evalua
 from jaxtrain.run import checkpoints
 from jaxtrain.run.compilation_cache import enable_compilation_cache
 from jaxtrain.run.directory import Workdir
-from jaxtrain.run.out_of_memory import EVALUATION, explained
+from jaxtrain.run.out_of_memory import EVALUATION, explain_out_of_memory
 from jaxtrain.run.session import restore_target
 from jaxtrain.training.plan import make_plan
 
@@ -45,11 +45,11 @@ def evaluate_run(
     if fold_batchnorm:
         check_foldable(config)
     enable_compilation_cache()
-    plan = make_plan(on_one_device(config), data_dir)
+    plan = make_plan(single_device_config(config), data_dir)
     check_split(plan, split)
     step = choose_checkpoint(directory.checkpoints, checkpoint)
     state, _ = checkpoints.restore(directory.checkpoints, step, restore_target(plan))
-    with explained(config, EVALUATION):
+    with explain_out_of_memory(config, EVALUATION):
         normalization = directory.read_normalization()
         metrics = evaluate_finished(plan, normalization, state, split, fold_batchnorm=fold_batchnorm)
     used = config.evaluation.tta
@@ -57,7 +57,7 @@ def evaluate_run(
     return {"step": step, "split": split, **metrics, **shown}
 
 
-def on_one_device(config: Config) -> Config:
+def single_device_config(config: Config) -> Config:
     """Return the config with one device, for example to evaluate a run that was trained on several devices."""
     return config.replace(devices=1, parallel=ParallelConfig(batch_norm=config.parallel.batch_norm))
 

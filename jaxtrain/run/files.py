@@ -11,7 +11,7 @@ from jaxtrain.errors import WorkdirError
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace the file at `path` by `content` with one rename after a sync to disk; text is written as UTF-8."""
     temporary = path.with_name(f".{path.name}.partial")  # a fixed name, so that the next write replaces a leftover
-    with os_errors(f"write {path}"):
+    with convert_os_errors(f"write {path}"):
         try:
             with temporary.open("wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
@@ -23,7 +23,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 @contextlib.contextmanager
-def os_errors(action: str) -> Iterator[None]:
+def convert_os_errors(action: str) -> Iterator[None]:
     """Convert an `OSError` in a `with` block to a `WorkdirError`: "cannot {action}: {reason}"."""
     try:
         yield

@@ -18,10 +18,10 @@ from jaxtrain.run import checkpoints
 from jaxtrain.run import out_of_memory as memory
 from jaxtrain.run.compilation_cache import enable_compilation_cache
 from jaxtrain.run.compiled_run import CompiledRun, compile_run
-from jaxtrain.run.data_wait import WORTH_SAYING, advice
+from jaxtrain.run.data_wait import REPORTED_WAIT, data_wait_advice
 from jaxtrain.run.directory import Workdir
 from jaxtrain.run.loop import Hooks, Loop
-from jaxtrain.run.out_of_memory import explained
+from jaxtrain.run.out_of_memory import explain_out_of_memory
 from jaxtrain.run.result import Metrics, Result, device_names, versions
 from jaxtrain.run.session import (
     fit_or_read_normalization,
@@ -32,8 +32,8 @@ from jaxtrain.run.session import (
     restore_target,
 )
 from jaxtrain.run.signals import stop_on_signals
-from jaxtrain.training.initialization import initial_state
-from jaxtrain.training.plan import Plan, make_plan, with_training_colors
+from jaxtrain.training.initialization import initialize_run
+from jaxtrain.training.plan import Plan, add_training_colors, make_plan
 from jaxtrain.training.state import TrainState, params_sha256
 from jaxtrain.xla_cpu.keep_memory import keep_freed_memory
 
@@ -103,7 +103,7 @@ def _fit(
     enable_compilation_cache()
     plan = make_plan(resolved, data_dir)
     reporter.note(describe_run(plan, directory))
-    with explained(resolved, memory.DATA):
+    with explain_out_of_memory(resolved, memory.DATA):
         # before the run directory exists, in case of damaged data
         splits = read_splits(plan.splits, tuple(plan.splits.sizes), resolved.seed)
     with lock_workdir(directory, resolved):
@@ -113,12 +113,12 @@ def _fit(
 def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: Mapping[str, Split]) -> Result:
     restored = restore_latest(plan, directory, reporter)
     normalization = fit_or_read_normalization(plan, directory, splits["train"])
-    plan = with_training_colors(plan, splits["train"])
-    with explained(plan.config, memory.DATA):
+    plan = add_training_colors(plan, splits["train"])
+    with explain_out_of_memory(plan.config, memory.DATA):
         compiled = compile_run(plan, normalization, splits)
     if restored is None:
-        with explained(plan.config, memory.INITIALIZATION):
-            state = initial_state(plan, normalization, splits["train"])
+        with explain_out_of_memory(plan.config, memory.INITIALIZATION):
+            state = initialize_run(plan, normalization, splits["train"])
         progress = checkpoints.Progress()
     else:
         state, progress = restored
@@ -128,14 +128,16 @@ def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: Mapping[s
         open_checkpointer(plan, directory, -1 if restored is None else step) as saver,
         open_writers(plan, directory, reporter, step),
     ):
-        hooks = Hooks(reporter.stepped, reporter.write, reporter.warn)
+        hooks = Hooks(reporter.update_step, reporter.write, reporter.warn)
         loop = Loop(plan, compiled, saver, hooks, progress)
         try:
-            with stop_on_signals() as stop, explained(plan.config, memory.TRAINING):
+            with stop_on_signals() as stop, explain_out_of_memory(plan.config, memory.TRAINING):
                 state = loop.run(state, stop)
-            if loop.data_wait > WORTH_SAYING:
-                reporter.note(advice(loop.data_wait, plan.splits.workers, decoded=plan.splits.decode is not None))
-            with explained(plan.config, memory.EVALUATION):
+            if loop.data_wait > REPORTED_WAIT:
+                reporter.note(
+                    data_wait_advice(loop.data_wait, plan.splits.workers, decoded=plan.splits.decode is not None)
+                )
+            with explain_out_of_memory(plan.config, memory.EVALUATION):
                 final, best = _final_metrics(plan, compiled, loop, directory, reporter, state)
         except (Interrupted, Diverged) as error:
             if processes.is_process_0():

@@ -7,14 +7,14 @@ from typing import Any
 
 import jax
 
-from jaxtrain.config import Clock
+from jaxtrain.config import RunLength
 from jaxtrain.errors import Diverged
-from jaxtrain.training.metrics import NEVER, fetched, means
+from jaxtrain.training.metrics import NO_STEP, means, unpack_totals
 
 Record = dict[str, Any]
 
 
-class Intervals:
+class LogIntervals:
     """The intervals between log events; the record of one is written when the next one closes, or by `flush`.
 
     Args:
@@ -23,7 +23,7 @@ class Intervals:
       waited: the function that returns the seconds that devices have waited for data so far; None for data in memory.
     """
 
-    def __init__(self, clock: Clock, write: Callable[[Record], None], waited: Callable[[], float] | None = None):
+    def __init__(self, clock: RunLength, write: Callable[[Record], None], waited: Callable[[], float] | None = None):
         self._clock = clock
         self._write = write
         self._waited = waited
@@ -66,9 +66,9 @@ class Intervals:
         if interval is None:
             return
         step, numbers, speed = interval
-        totals = fetched(numbers)
+        totals = unpack_totals(numbers)
         bad = int(totals.first_bad)
-        if bad != NEVER:
+        if bad != NO_STEP:
             scaled = math.isfinite(totals.loss_scale)
             raise Diverged(
                 f"the loss at step {bad} (epoch {self._clock.epoch(bad):.2f}) is not finite: training has diverged. "

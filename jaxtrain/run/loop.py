@@ -11,12 +11,12 @@ from collections.abc import Callable
 import jax
 
 from jaxtrain.errors import Diverged, Interrupted
-from jaxtrain.run.checkpoints import Progress, Saver
+from jaxtrain.run.checkpoints import Checkpointer, Progress
 from jaxtrain.run.compiled_run import CompiledRun
-from jaxtrain.run.intervals import Intervals, Record
-from jaxtrain.run.out_of_memory import EVALUATION, explained
+from jaxtrain.run.intervals import LogIntervals, Record
+from jaxtrain.run.out_of_memory import EVALUATION, explain_out_of_memory
 from jaxtrain.run.pace import Pace
-from jaxtrain.run.signals import Stop
+from jaxtrain.run.signals import StopRequest
 from jaxtrain.training.plan import Plan
 from jaxtrain.training.state import TrainState
 
@@ -26,12 +26,12 @@ class Hooks:
     """The functions that the loop calls.
 
     Attributes:
-      stepped: function that receives the number of dispatched steps, after each dispatch.
+      on_step: function that receives the number of dispatched steps, after each dispatch.
       write: function that receives each record of metrics.
       warn: function that receives warnings.
     """
 
-    stepped: Callable[[int], None]
+    on_step: Callable[[int], None]
     write: Callable[[Record], None]
     warn: Callable[[str], None] = lambda _: None
 
@@ -47,7 +47,7 @@ class Loop:
       progress: the progress at the start of the session.
     """
 
-    def __init__(self, plan: Plan, compiled: CompiledRun, saver: Saver, hooks: Hooks, progress: Progress):
+    def __init__(self, plan: Plan, compiled: CompiledRun, saver: Checkpointer, hooks: Hooks, progress: Progress):
         self.plan = plan
         self.compiled = compiled
         self.saver = saver
@@ -56,18 +56,18 @@ class Loop:
         self.compile_seconds = 0.0
         self._programs: int | None = None
         waits = compiled.batches.seconds_waited is not None
-        self._intervals = Intervals(plan.clock, hooks.write, self._seconds_waited if waits else None)
+        self._intervals = LogIntervals(plan.clock, hooks.write, self._seconds_waited if waits else None)
         self._start = time.perf_counter()
         self._seconds_before = progress.seconds
 
-    def run(self, state: TrainState, stop: Stop) -> TrainState:
+    def run(self, state: TrainState, stop: StopRequest) -> TrainState:
         """Train `state`, which is donated, to the end of the plan, and return the final state.
 
         Raises:
           Interrupted: a signal arrived; the state is saved.
           Diverged: the loss or the parameters are no longer finite; the state is not saved.
         """
-        plan, compiled, stepped = self.plan, self.compiled, self.hooks.stepped
+        plan, compiled, on_step = self.plan, self.compiled, self.hooks.on_step
         pace = Pace(plan.layout.steps_ahead, plan.steps_per_call, idle_only=not plan.layout.on_cpu)
         step = start = int(state.step)
         totals, count = compiled.empty(), 1
@@ -76,15 +76,15 @@ class Loop:
             arguments = (state, totals, compiled.order.order(step), compiled.batches(step))
             if compiled.multi_step is None:
                 state, totals, tick = compiled.dispatch(*arguments)
-                compiled.batches.dispatched(tick)
+                compiled.batches.mark_dispatched(tick)
             else:
                 state, totals, tick = compiled.multi_step(*arguments, count)
             if step == start:  # this call compiled the step
                 self.compile_seconds = self._seconds_since_start()
                 self._intervals.open(step + 1)
             step += count
-            pace.stepped(tick, count)
-            stepped(step)
+            pace.throttle(tick, count)
+            on_step(step)
             due, signum = step == next_event, None
             if due:
                 next_event = plan.events.after(step)
@@ -166,7 +166,7 @@ class Loop:
         """Evaluate the validation split and return the metric that selects the best step; None without such a split."""
         if "validation" not in self.compiled.splits:
             return None
-        with explained(self.plan.config, EVALUATION):
+        with explain_out_of_memory(self.plan.config, EVALUATION):
             metrics = self.compiled.evaluate(*self.compiled.evaluated(state), self.compiled.splits["validation"])
         epoch = round(self.plan.clock.epoch(step), 4)
         self.hooks.write({"step": step, "epoch": epoch, "split": "validation", **metrics})

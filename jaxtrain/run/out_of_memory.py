@@ -19,7 +19,7 @@ _REQUEST = re.compile(r"(?:allocate|allocating) ([\d.,]+ ?(?:bytes|[KMGT]i?B))",
 
 
 @contextlib.contextmanager
-def explained(config: Config, doing: str) -> Iterator[None]:
+def explain_out_of_memory(config: Config, doing: str) -> Iterator[None]:
     """Convert out-of-memory errors of jax and Python in a `with` block to `OutOfMemory`, with settings to change.
 
     Args:

@@ -40,7 +40,7 @@ class Pace:
         self._last = time.perf_counter()
         self._resident = ResidentLimit()
 
-    def stepped(self, tick: jax.Array, count: int = 1) -> None:
+    def throttle(self, tick: jax.Array, count: int = 1) -> None:
         """Call after each dispatch; this may wait for an earlier dispatch.
 
         Args:

@@ -18,7 +18,7 @@ from jaxtrain.data.preprocessing.channels import Normalization
 from jaxtrain.data.preprocessing.linear import LinearMap
 from jaxtrain.data.preprocessing.pixels import PixelNormalization
 from jaxtrain.errors import WorkdirError
-from jaxtrain.run.files import os_errors, write_atomically
+from jaxtrain.run.files import convert_os_errors, write_atomically
 
 _FORMS: dict[str, type[Any]] = {"pixels": PixelNormalization, "linear": LinearMap}
 """The kinds of preprocessing that are stored as arrays, one for each field."""
@@ -71,7 +71,7 @@ def _read_verified(file: Path, digest: object, path: Path) -> bytes:
         f"restore it from a copy; or remove {path} and continue training, which fits it to the training images again"
     )
     try:
-        with os_errors(f"read {file}"):
+        with convert_os_errors(f"read {file}"):
             data = file.read_bytes()
     except WorkdirError as error:
         raise WorkdirError(f"{error}; {advice}") from error

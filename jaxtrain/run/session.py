@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from jaxtrain.config import Config
 from jaxtrain.data.preprocessing.base import Preprocessing
 from jaxtrain.data.source import Split
-from jaxtrain.data.splits import fit_normalization, fits_normalization
+from jaxtrain.data.splits import fit_normalization, matches_normalization
 from jaxtrain.distributed import processes
 from jaxtrain.errors import CheckpointError, DataError
 from jaxtrain.reporting.reporter import Reporter
@@ -19,7 +19,7 @@ from jaxtrain.training.state import TrainState
 @contextlib.contextmanager
 def lock_workdir(directory: Workdir, config: Config) -> Iterator[None]:
     """Lock the run directory inside a `with` block; process 0 locks it for all processes."""
-    with directory.locked(config) if processes.is_process_0() else contextlib.nullcontext():
+    with directory.lock(config) if processes.is_process_0() else contextlib.nullcontext():
         if processes.is_process_0():
             checkpoints.clean(directory.checkpoints)
         processes.wait_for_all("run directory")
@@ -45,7 +45,7 @@ def fit_or_read_normalization(plan: Plan, directory: Workdir, train: Split) -> P
     if fitted is not None:
         return fitted
     stored = directory.read_normalization()
-    if not train.streamed and not fits_normalization(plan.splits, train, stored):
+    if not train.streamed and not matches_normalization(plan.splits, train, stored):
         raise DataError(
             f"the training images are not those with which the run in {directory.path} began: their mean and std "
             "differ; restore the images, or set another --workdir"
@@ -55,7 +55,7 @@ def fit_or_read_normalization(plan: Plan, directory: Workdir, train: Split) -> P
 
 def restore_target(plan: Plan) -> TrainState:
     """Return the abstract state with its shardings, into which a checkpoint is restored."""
-    state: TrainState = plan.layout.placed_shapes(plan.abstract, plan.layout.of_state(plan.abstract))
+    state: TrainState = plan.layout.abstract_arrays(plan.abstract, plan.layout.of_state(plan.abstract))
     return state
 
 
@@ -69,7 +69,7 @@ def restore_latest(
         reporter.warn(f"{error}; it is skipped and renamed to {moved.name}")
 
     def newest() -> int:
-        step = checkpoints.newest_whole(directory.checkpoints, report_damage)
+        step = checkpoints.newest_intact_step(directory.checkpoints, report_damage)
         return -1 if step is None else step
 
     step = processes.broadcast_from_process_0(newest)
@@ -80,9 +80,9 @@ def restore_latest(
 
 
 @contextlib.contextmanager
-def open_checkpointer(plan: Plan, directory: Workdir, step: int) -> Iterator[checkpoints.Saver]:
+def open_checkpointer(plan: Plan, directory: Workdir, step: int) -> Iterator[checkpoints.Checkpointer]:
     """Open the writer of checkpoints of a run whose newest checkpoint is of `step`; -1 for none."""
-    saver = checkpoints.Saver(directory.checkpoints, plan.config.checkpoint.keep, step)
+    saver = checkpoints.Checkpointer(directory.checkpoints, plan.config.checkpoint.keep, step)
     try:
         yield saver
     finally:

@@ -15,7 +15,7 @@ from jaxtrain.distributed.processes import single_process
 _polls = itertools.count(1)  # jax requires consecutive numbers, over all runs of a process
 
 
-class Stop:
+class StopRequest:
     """A request to stop by a signal.
 
     Several processes stop before the same dispatch, whichever of them got the signal. jax's preemption service ensures
@@ -40,13 +40,13 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[Stop]:
+def stop_on_signals() -> Iterator[StopRequest]:
     """Turn the first SIGTERM or SIGINT inside a `with` block into a request to stop; a second one acts as before.
 
     With several processes, jax handles SIGTERM and ignores a second one. Python runs signal handlers only in the main
     thread; in other threads this installs nothing.
     """
-    stop = Stop()
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

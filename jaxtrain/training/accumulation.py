@@ -11,7 +11,7 @@ import numpy as np
 from jaxtrain.random import example_indices
 from jaxtrain.sharding import reshape
 from jaxtrain.step_context import current_context
-from jaxtrain.xla_cpu.unrolling import index_after, unrolls
+from jaxtrain.xla_cpu.unrolling import index_after, should_unroll
 
 
 class MicroBatches(NamedTuple):
@@ -55,10 +55,10 @@ def split_batch(batch: Any, most: int) -> MicroBatches:
     positions = np.arange(examples + spare, dtype=np.uint32)
     indices = example_indices(examples)[positions % np.uint32(examples)]
     weights = jnp.asarray(positions < examples, jnp.float32)
-    return MicroBatches(*jax.tree.map(lambda x: deal(x, count, group_size), (padded, indices, weights)))
+    return MicroBatches(*jax.tree.map(lambda x: split_round_robin(x, count, group_size), (padded, indices, weights)))
 
 
-def deal(x: jax.Array, parts: int, group_size: int = 1) -> jax.Array:
+def split_round_robin(x: jax.Array, parts: int, group_size: int = 1) -> jax.Array:
     """Split `x[N, ...]` round-robin into `[parts, N / parts, ...]`: group i goes to part i modulo `parts`.
 
     A batch that is sharded over devices keeps each example on its device.
@@ -75,7 +75,7 @@ def deal(x: jax.Array, parts: int, group_size: int = 1) -> jax.Array:
     return jax.vmap(lambda part: reshape(part, groups * group_size, *x.shape[1:]))(split)
 
 
-def collect(x: jax.Array, examples: int) -> jax.Array:
+def merge_round_robin(x: jax.Array, examples: int) -> jax.Array:
     """Merge `[parts, n, ...]` into `[examples, ...]` in the order of the batch; the inverse of `deal`."""
     parts, size = x.shape[:2]
     group_size = current_context().batch_norm.size or 1
@@ -109,7 +109,7 @@ def accumulate(
         return (jax.tree.map(jnp.add, total, grads), variables), values
 
     carry: tuple[Any, Any] = (zeros, variables)
-    if unrolls(parts.num_parts):
+    if should_unroll(parts.num_parts):
         outputs = []
         for index in range(parts.num_parts):
             carry, values = body(carry, index_after(carry[0], parts, index))
@@ -117,4 +117,4 @@ def accumulate(
         values = jax.tree.map(lambda *xs: jnp.stack(xs), *outputs)
     else:
         carry, values = jax.lax.scan(body, carry, parts)
-    return carry[0], jax.tree.map(lambda x: collect(x, examples), values), carry[1]
+    return carry[0], jax.tree.map(lambda x: merge_round_robin(x, examples), values), carry[1]

@@ -13,26 +13,26 @@ import numpy as np
 
 from jaxtrain.augment.example_epochs import count_epochs
 from jaxtrain.augment.geometry import Augmentation
-from jaxtrain.augment.mixing.base import Mixing, mixings
+from jaxtrain.augment.mixing.base import Mixing, compose_mixings
 from jaxtrain.augment.pipeline import BatchAugmentation, pipeline
 from jaxtrain.augment.principal_colors import ColorPca, fit_color_pca
-from jaxtrain.config import AugmentationSpec, Clock, DataConfig, LossSpec
+from jaxtrain.config import AugmentationSpec, DataConfig, LossSpec, RunLength
 from jaxtrain.config.spec import MixingSpec, Spec
 from jaxtrain.data.loader import AugmentSwitch, CountEpochs, Mix
 from jaxtrain.data.source import Split
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim.losses import Loss
-from jaxtrain.optim.schedules.base import range_over_run, run_facts
+from jaxtrain.optim.schedules.base import range_over_run, schedule_arguments
 from jaxtrain.optim.schedules.on_plateau import Plateau
-from jaxtrain.random import MIX, SIGHTING, stream
-from jaxtrain.registry import table
+from jaxtrain.random import EXAMPLE_EPOCHS, MIX, stream_key
+from jaxtrain.registry import get_registry
 
 _COLOR_CHUNK = 64
 """The number of images in a chunk when principal colors are computed."""
 
 
 def build_augmentation(
-    data: DataConfig, clock: Clock, shape: tuple[int, int, int], colors: ColorPca | None = None
+    data: DataConfig, clock: RunLength, shape: tuple[int, int, int], colors: ColorPca | None = None
 ) -> tuple[BatchAugmentation | None, AugmentSwitch | None]:
     """Build the augmentation of a training batch, and the one that replaces it late in the run; None if absent.
 
@@ -57,11 +57,11 @@ def build_augmentation(
             )
         return (first if data.augment else None), None
     after = pipeline(_build_each(data.augment_after, "data.augment_after", clock, shape, colors))
-    return first, AugmentSwitch(data.augment_until.counted_steps(clock, "data.augment_until"), after)
+    return first, AugmentSwitch(data.augment_until.to_step_count(clock, "data.augment_until"), after)
 
 
 def _build_each(
-    specs: Sequence[AugmentationSpec], path: str, clock: Clock, shape: tuple[int, int, int], colors: ColorPca
+    specs: Sequence[AugmentationSpec], path: str, clock: RunLength, shape: tuple[int, int, int], colors: ColorPca
 ) -> list[Augmentation]:
     """Build the augmentations; trace each on the output of the one before, starting with a uint8 image."""
     built = []
@@ -84,19 +84,19 @@ def fit_training_colors(data: DataConfig, train: Split) -> ColorPca | None:
 
 
 def _needs_colors(spec: AugmentationSpec) -> bool:
-    supplied = table(spec.kind)[spec.name].supplied
+    supplied = get_registry(spec.kind)[spec.name].supplied
     return "eigenvalues" in supplied and "eigenvalues" not in spec.options
 
 
-def build_epoch_counter(data: DataConfig, clock: Clock, seed: int) -> CountEpochs | None:
+def build_epoch_counter(data: DataConfig, clock: RunLength, seed: int) -> CountEpochs | None:
     """Build the function that counts the epochs in which an example was seen; None if no augmentation needs it."""
     if not _needs_example_epochs(data):
         return None
     size, examples = clock.batch_size, clock.examples
-    return lambda images, step: count_epochs(stream(seed, SIGHTING, 0), images, step, size, examples)
+    return lambda images, step: count_epochs(stream_key(seed, EXAMPLE_EPOCHS, 0), images, step, size, examples)
 
 
-def _check_example_epochs(data: DataConfig, clock: Clock) -> None:
+def _check_example_epochs(data: DataConfig, clock: RunLength) -> None:
     """Raise `ConfigError` if epochs of single examples cannot be counted.
 
     The counter identifies an example by its pixels, so `data.decode` must not change them in every epoch. The counter
@@ -121,11 +121,11 @@ def _check_example_epochs(data: DataConfig, clock: Clock) -> None:
 
 def _needs_example_epochs(data: DataConfig) -> bool:
     specs = (*data.augment, *data.augment_after)
-    return any(table(spec.kind)[spec.name].needs == "sightings" for spec in specs)
+    return any(get_registry(spec.kind)[spec.name].needs == "sightings" for spec in specs)
 
 
 def build_mix(
-    specs: Sequence[MixingSpec], clock: Clock, seed: int, loss: Loss, loss_spec: LossSpec, num_classes: int
+    specs: Sequence[MixingSpec], clock: RunLength, seed: int, loss: Loss, loss_spec: LossSpec, num_classes: int
 ) -> Mix | None:
     """Build the function that mixes a batch, with the keys of the run; return None without mixings.
 
@@ -143,14 +143,14 @@ def build_mix(
     if not specs:
         return None
     _check_soft_labels(specs[0].name, loss, loss_spec.name, num_classes)
-    mix = mixings([_build_mixing(spec, index, clock) for index, spec in enumerate(specs)], num_classes)
-    key = functools.partial(stream, seed, MIX)
+    mix = compose_mixings([_build_mixing(spec, index, clock) for index, spec in enumerate(specs)], num_classes)
+    key = functools.partial(stream_key, seed, MIX)
     return lambda step, images, labels: mix(key(step), step, images, labels)
 
 
-def _build_mixing(spec: MixingSpec, index: int, clock: Clock) -> Mixing:
+def _build_mixing(spec: MixingSpec, index: int, clock: RunLength) -> Mixing:
     path = f"data.mix.{index}"
-    if table(spec.kind)[spec.name].needs == "two examples" and clock.batch_size < 2:
+    if get_registry(spec.kind)[spec.name].needs == "two examples" and clock.batch_size < 2:
         raise ConfigError(f"{spec.name} mixes two examples, but a batch has one; increase data.batch_size", path)
     schedules = {name: value for name, value in spec.options.items() if isinstance(value, Spec)}
     try:
@@ -161,9 +161,9 @@ def _build_mixing(spec: MixingSpec, index: int, clock: Clock) -> Mixing:
     return mixing
 
 
-def _build_mix_schedule(spec: Spec, option: str, clock: Clock) -> Callable[[Any], Any]:
+def _build_mix_schedule(spec: Spec, option: str, clock: RunLength) -> Callable[[Any], Any]:
     """Build a schedule of a fraction; raise `ConfigError` if it leaves [0, 1] during the run."""
-    schedule: Any = spec.build(clock=clock, **run_facts(clock))
+    schedule: Any = spec.build(clock=clock, **schedule_arguments(clock))
     if isinstance(schedule, Plateau):
         raise ConfigError(f"{option} cannot follow the validation metric, as {spec.name} does; choose another schedule")
     low, high = range_over_run(schedule, clock)

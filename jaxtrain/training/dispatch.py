@@ -44,7 +44,7 @@ def compile_loop_step(
     return devices.compile(make_loop_step(step, load, rate, devices), state, streamed=streamed)
 
 
-def compile_several_steps(
+def compile_multi_step(
     step: TrainStep, load: TrainingLoader, rate: Rate | None, devices: ShardedStep, state: Any
 ) -> "MultiStep":
     """Compile a call that runs several steps; the arguments are those of `compile_loop_step`."""

@@ -13,12 +13,12 @@ from jaxtrain.data.preprocessing.resizing import pad_images
 from jaxtrain.data.source import Split
 from jaxtrain.errors import ConfigError
 from jaxtrain.nn.init.data_dependent import Initialization
-from jaxtrain.random import INIT, stream
+from jaxtrain.random import INIT, stream_key
 from jaxtrain.training.plan import Plan
-from jaxtrain.training.state import TrainState, initializer, jit_once
+from jaxtrain.training.state import TrainState, jit_for_one_call, state_initializer
 
 
-def initial_state(plan: Plan, normalization: Preprocessing, train: Split) -> TrainState:
+def initialize_run(plan: Plan, normalization: Preprocessing, train: Split) -> TrainState:
     """Make the state before the first step, on the devices of the plan.
 
     Args:
@@ -31,13 +31,13 @@ def initial_state(plan: Plan, normalization: Preprocessing, train: Split) -> Tra
     """
     shardings, spec = plan.layout.of_state(plan.abstract), plan.config.initialize
     if spec is None:
-        init = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
-        state: TrainState = jit_once(init, shardings)()
+        init = state_initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, plan.config.seed)
+        state: TrainState = jit_for_one_call(init, shardings)()
         return state
     initialization: Initialization = spec.build()
     images = _first_images(train, initialization.examples, plan.config.data.pad, normalization)
     try:
-        variables = dict(initialization.variables(plan.model, stream(plan.config.seed, INIT, 0), images))
+        variables = dict(initialization.variables(plan.model, stream_key(plan.config.seed, INIT, 0), images))
     except ValueError as error:
         raise ConfigError(str(error), "initialize") from error
     params = variables.pop("params")

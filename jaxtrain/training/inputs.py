@@ -13,7 +13,7 @@ from jaxtrain.data.source import Split
 from jaxtrain.data.splits import SplitPlan
 from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.distributed.mesh import Layout
-from jaxtrain.random import AUGMENT, HOST_AUGMENT, example_stream, stream
+from jaxtrain.random import AUGMENT, DECODE_TRANSFORM, example_generator, stream_key
 from jaxtrain.training.augmentation import build_epoch_counter
 from jaxtrain.training.plan import Plan
 
@@ -24,7 +24,7 @@ def make_loader(plan: Plan, normalization: Preprocessing) -> TrainingLoader:
     return TrainingLoader(
         normalization=normalization,
         augment=plan.augment,
-        key=functools.partial(stream, plan.config.seed, AUGMENT),
+        key=functools.partial(stream_key, plan.config.seed, AUGMENT),
         batch_size=clock.batch_size,
         sharding=plan.layout.batch if plan.layout.mesh.size > 1 else None,
         switch=plan.switch,
@@ -49,7 +49,7 @@ def make_stream(plan: Plan, train: StreamedSplit) -> TrainingStream:
     return TrainingStream(
         train,
         None if plan.splits.decode is None else plan.splits.decode.training,
-        functools.partial(example_stream, seed, HOST_AUGMENT),
+        functools.partial(example_generator, seed, DECODE_TRANSFORM),
         example_order(plan.config.data.shuffle, seed, clock.examples),
         clock.batch_size,
         plan.total_steps,

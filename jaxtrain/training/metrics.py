@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Pair = tuple[jax.Array, jax.Array]
-NEVER = np.iinfo(np.int32).max
+NO_STEP = np.iinfo(np.int32).max
 """The value of `Totals.first_bad` if all losses were finite."""
 
 
@@ -38,10 +38,10 @@ def empty_pairs() -> dict[str, Pair]:
 def empty_totals() -> Totals:
     """Return the totals of an interval without steps."""
     nothing = jnp.float32(0)
-    return Totals(pairs=empty_pairs(), learning_rate=nothing, loss_scale=nothing, first_bad=jnp.int32(NEVER))
+    return Totals(pairs=empty_pairs(), learning_rate=nothing, loss_scale=nothing, first_bad=jnp.int32(NO_STEP))
 
 
-def turned(totals: Totals) -> tuple[jax.Array, Totals]:
+def pack_totals(totals: Totals) -> tuple[jax.Array, Totals]:
     """Pack `totals` into one array of bytes, and return it with the empty totals of the next interval.
 
     The host fetches one array in a sixth of the time that it needs for the separate arrays.
@@ -50,7 +50,7 @@ def turned(totals: Totals) -> tuple[jax.Array, Totals]:
     return jnp.concatenate(parts), empty_totals()
 
 
-def fetched(data: jax.Array) -> Totals:
+def unpack_totals(data: jax.Array) -> Totals:
     """Fetch an array that `turned` packed, and return its totals as host values; this waits for the device."""
     kinds, structure = _kinds()
     parts = np.split(jax.device_get(data), np.cumsum([kind.itemsize for kind in kinds])[:-1])
@@ -63,7 +63,9 @@ def _kinds() -> tuple[list[np.dtype], Any]:
     return [x.dtype for x in leaves], structure
 
 
-def measure(losses: jax.Array, logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None) -> dict[str, Pair]:
+def metric_pairs(
+    losses: jax.Array, logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None
+) -> dict[str, Pair]:
     """Return the pairs of loss and accuracy of a batch.
 
     Args:

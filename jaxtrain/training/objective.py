@@ -10,16 +10,16 @@ from flax import linen as nn
 
 from jaxtrain.data.loader import Batch
 from jaxtrain.distributed.sharded_step import ONE_DEVICE, ShardedStep
-from jaxtrain.models.outputs import Outputs, logits_of
+from jaxtrain.models.outputs import Outputs, main_logits
 from jaxtrain.optim.losses import Loss
 from jaxtrain.optim.penalties import Penalty
 from jaxtrain.step_context import narrow_context
-from jaxtrain.training.accumulation import MicroBatches, accumulate, collect, deal, split_batch
+from jaxtrain.training.accumulation import MicroBatches, accumulate, merge_round_robin, split_batch, split_round_robin
 
 Rngs = Mapping[str, jax.Array]
 
 
-class Evaluation(NamedTuple):
+class ObjectiveResult(NamedTuple):
     """The result of evaluating the objective on a batch of N examples, in training mode.
 
     Attributes:
@@ -74,7 +74,7 @@ class Objective:
         rngs: Rngs,
         scale: Callable[[jax.Array], jax.Array] = lambda value: value,
         devices: ShardedStep = ONE_DEVICE,
-    ) -> tuple[Evaluation, Any]:
+    ) -> tuple[ObjectiveResult, Any]:
         """Evaluate the objective on `batch`, and compute the gradient of `scale(objective)`.
 
         Args:
@@ -88,7 +88,7 @@ class Objective:
         if not self._is_whole(batch.images) and self.adds_gradients:
             return self._accumulate(params, variables, batch, rngs, scale, devices)
 
-        def objective(params: Any) -> tuple[jax.Array, Evaluation]:
+        def objective(params: Any) -> tuple[jax.Array, ObjectiveResult]:
             result = self.evaluate(params, variables, batch, rngs, devices)
             return scale(result.value), result
 
@@ -97,12 +97,12 @@ class Objective:
 
     def evaluate(
         self, params: Any, variables: Any, batch: Batch, rngs: Rngs, devices: ShardedStep = ONE_DEVICE
-    ) -> Evaluation:
+    ) -> ObjectiveResult:
         """Evaluate the objective on `batch`; the arguments are those of `value_and_gradient`."""
         outputs, variables = self.outputs(devices.all_gather_params(params), variables, batch.images, rngs)
         losses = self.losses(outputs, batch.labels)
         logits = outputs.logits if isinstance(outputs, Outputs) else outputs
-        return Evaluation(self._value(losses, params), losses, logits, variables)
+        return ObjectiveResult(self._value(losses, params), losses, logits, variables)
 
     def outputs(self, params: Any, variables: Any, images: jax.Array, rngs: Rngs) -> tuple[Any, Any]:
         """Return logits f32[N, K] or `Outputs` for `images` f32[N, H, W, C], and the model's variables after them."""
@@ -139,7 +139,7 @@ class Objective:
                 f"a batch of {batch.labels.shape[0]} examples does not divide evenly among {workers} workers; "
                 f"choose a multiple of {workers}"
             )
-        parts = jax.tree.map(lambda x: deal(x, workers), batch)
+        parts = jax.tree.map(lambda x: split_round_robin(x, workers), batch)
 
         def value(worker: jax.Array, params: Any, part: Batch) -> jax.Array:
             own = {name: jax.random.fold_in(key, worker) for name, key in rngs.items()}
@@ -172,7 +172,7 @@ class Objective:
             return variables, outputs
 
         variables, outputs = jax.lax.scan(body, variables, parts)
-        return jax.tree.map(lambda x: collect(x, examples), outputs), variables
+        return jax.tree.map(lambda x: merge_round_robin(x, examples), outputs), variables
 
     def _accumulate(
         self,
@@ -182,7 +182,7 @@ class Objective:
         rngs: Rngs,
         scale: Callable[[jax.Array], jax.Array],
         devices: ShardedStep,
-    ) -> tuple[Evaluation, Any]:
+    ) -> tuple[ObjectiveResult, Any]:
         """Evaluate the objective and accumulate its gradient, one micro-batch after another."""
         assert self.micro_batch is not None
         examples = batch.images.shape[0]
@@ -194,7 +194,7 @@ class Objective:
                     outputs, after = self._forward(whole, variables, part.batch.images, rngs)
                 losses = self.losses(outputs, part.batch.labels)
                 value = (losses * part.weights.astype(losses.dtype)).sum() / examples
-                return scale(value), ((losses, logits_of(outputs)), after)
+                return scale(value), ((losses, main_logits(outputs)), after)
 
             grads, (values, after) = jax.grad(devices.regather_in_backward(share), has_aux=True)(params)
             return devices.reduce_scatter_grads(grads), values, after
@@ -205,7 +205,7 @@ class Objective:
         grads, (losses, logits), variables = accumulate(
             gradient, initial, variables, split_batch(batch, self.micro_batch), examples
         )
-        return Evaluation(self._value(losses, params), losses, logits, variables), grads
+        return ObjectiveResult(self._value(losses, params), losses, logits, variables), grads
 
     def _value(self, losses: jax.Array, params: Any) -> jax.Array:
         return losses.mean() + self.penalty(params) if self.penalties else losses.mean()

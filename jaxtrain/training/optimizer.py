@@ -11,16 +11,16 @@ import jax
 import optax
 
 from jaxtrain.annotations import ByPath
-from jaxtrain.config import Clock, Config, OptimizerSpec, ParametersConfig
+from jaxtrain.config import Config, OptimizerSpec, ParametersConfig, RunLength
 from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim.layer_decay import layer_decay_rules
 from jaxtrain.optim.loss_scale import with_loss_scale
 from jaxtrain.optim.param_rules import values_by_path, with_rules
 from jaxtrain.optim.schedules import Schedule, as_schedule
-from jaxtrain.optim.schedules.base import Rate, linear_scaling, range_over_run, run_facts, stateless_rate
+from jaxtrain.optim.schedules.base import Rate, linear_scaling, range_over_run, schedule_arguments, stateless_rate
 from jaxtrain.optim.schedules.on_plateau import Plateau, observe_plateau, plateau_state, with_plateau
-from jaxtrain.registry import table
+from jaxtrain.registry import get_registry
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class RunOptimizer:
         return observe_plateau(self.plateau, opt_state, metric, higher_is_better=higher_is_better)
 
 
-def nested_specs(spec: OptimizerSpec) -> Iterator[OptimizerSpec]:
+def unwrap_specs(spec: OptimizerSpec) -> Iterator[OptimizerSpec]:
     """Yield the spec of an optimizer; if it is a wrapper, yield the spec inside it next, and so on."""
     while True:
         yield spec
@@ -54,17 +54,19 @@ def nested_specs(spec: OptimizerSpec) -> Iterator[OptimizerSpec]:
         spec = inner
 
 
-def requirements_of(spec: OptimizerSpec) -> set[str]:
+def optimizer_requirements(spec: OptimizerSpec) -> set[str]:
     """Return the requirements of the optimizer, and of any optimizer inside it, on a run."""
-    return {table("optimizer")[level.name].needs for level in nested_specs(spec)} - {""}
+    return {get_registry("optimizer")[level.name].needs for level in unwrap_specs(spec)} - {""}
 
 
-def weight_decay(spec: OptimizerSpec) -> float | ByPath:
+def find_weight_decay(spec: OptimizerSpec) -> float | ByPath:
     """Return the weight decay of the outermost optimizer that has one; 0.0 if none has."""
-    return next((x.options["weight_decay"] for x in nested_specs(spec) if x.options.get("weight_decay")), 0.0)
+    return next((x.options["weight_decay"] for x in unwrap_specs(spec) if x.options.get("weight_decay")), 0.0)
 
 
-def build_optimizer(spec: OptimizerSpec, clock: Clock, seed: int, base_batch_size: int | None = None) -> RunOptimizer:
+def build_optimizer(
+    spec: OptimizerSpec, clock: RunLength, seed: int, base_batch_size: int | None = None
+) -> RunOptimizer:
     """Build the optimizer that `spec` describes, without gradient transforms, rules by path and averaging.
 
     Args:
@@ -77,7 +79,7 @@ def build_optimizer(spec: OptimizerSpec, clock: Clock, seed: int, base_batch_siz
     Raises:
       ConfigError: the optimizer has several plateau schedules, or an option is out of range.
     """
-    options = [x.options["learning_rate"] for x in nested_specs(spec) if "learning_rate" in x.options]
+    options = [x.options["learning_rate"] for x in unwrap_specs(spec) if "learning_rate" in x.options]
     rates = [_build_schedule(x, clock) if isinstance(x, Spec) else x for x in options]
     plateaus = {x for x in rates if isinstance(x, Plateau)}
     if len(plateaus) > 1:
@@ -107,7 +109,7 @@ def build_optimizer(spec: OptimizerSpec, clock: Clock, seed: int, base_batch_siz
     return RunOptimizer(with_plateau(make, plateau), rate, plateau)
 
 
-def _build(spec: OptimizerSpec, clock: Clock, seed: int, rates: list[Any]) -> optax.GradientTransformationExtraArgs:
+def _build(spec: OptimizerSpec, clock: RunLength, seed: int, rates: list[Any]) -> optax.GradientTransformationExtraArgs:
     """Build the optimizer of `spec` and those inside it; `rates` are their learning rates, outermost first."""
     built: dict[str, Any] = {}
     if "learning_rate" in spec.options:
@@ -116,10 +118,10 @@ def _build(spec: OptimizerSpec, clock: Clock, seed: int, rates: list[Any]) -> op
         built["momentum"] = _build_momentum(spec.options["momentum"], clock)
     if isinstance(spec.options.get("inner"), OptimizerSpec):
         built["inner"] = _build(spec.options["inner"], clock, seed, rates)
-    return spec.build(clock=clock, built=built, seed=seed, **run_facts(clock))
+    return spec.build(clock=clock, built=built, seed=seed, **schedule_arguments(clock))
 
 
-def complete_optimizer(config: Config, clock: Clock, optimizer: RunOptimizer, multipliers: ByPath) -> RunOptimizer:
+def complete_optimizer(config: Config, clock: RunLength, optimizer: RunOptimizer, multipliers: ByPath) -> RunOptimizer:
     """Add gradient transforms, learning rates and freezing by path, averaging and loss scaling to `optimizer`.
 
     Args:
@@ -129,7 +131,7 @@ def complete_optimizer(config: Config, clock: Clock, optimizer: RunOptimizer, mu
       multipliers: the multipliers that `learning_rate_rules` returned.
     """
     before = [spec.build(clock=clock, seed=config.seed) for spec in config.gradients]
-    after = [] if config.average is None else [config.average.build(clock=clock, **run_facts(clock))]
+    after = [] if config.average is None else [config.average.build(clock=clock, **schedule_arguments(clock))]
     tx = optax.chain(*before, optimizer.tx) if before else optimizer.tx
     tx = with_rules(tx, multipliers, config.parameters.frozen)
     tx = optax.with_extra_args_support(optax.chain(tx, *after) if after else tx)
@@ -156,7 +158,7 @@ def learning_rate_rules(rules: ParametersConfig, optimizer: OptimizerSpec, layer
                 "set either parameters.learning_rate or parameters.layer_decay, not both", "parameters.layer_decay"
             )
         multipliers = layer_decay_rules(layers, decay)
-    coupled = next((x.name for x in nested_specs(optimizer) if table("optimizer")[x.name].couples), None)
+    coupled = next((x.name for x in unwrap_specs(optimizer) if get_registry("optimizer")[x.name].couples), None)
     if coupled and any(value != 1 for _, value in multipliers):
         raise ConfigError(
             f"{coupled} computes the updates of all parameters jointly; parameters.learning_rate and layer_decay are "
@@ -176,17 +178,17 @@ def check_rules(rules: ParametersConfig, optimizer: OptimizerSpec, params: Any) 
         raise ConfigError(
             "every parameter is frozen, so nothing would be trained; set 0 for some of them", "parameters.frozen"
         )
-    values_by_path(weight_decay(optimizer), params, "optimizer.weight_decay", all_used=True)
+    values_by_path(find_weight_decay(optimizer), params, "optimizer.weight_decay", all_used=True)
 
 
-def _build_schedule(spec: Spec, clock: Clock, option: str = "learning_rate") -> Any:
+def _build_schedule(spec: Spec, clock: RunLength, option: str = "learning_rate") -> Any:
     try:
-        return spec.build(clock=clock, **run_facts(clock))
+        return spec.build(clock=clock, **schedule_arguments(clock))
     except ConfigError as error:
         raise ConfigError(error.message, error.path.replace("schedule", f"optimizer.{option}", 1)) from error
 
 
-def _build_momentum(spec: Spec, clock: Clock) -> Callable[[Any], Any]:
+def _build_momentum(spec: Spec, clock: RunLength) -> Callable[[Any], Any]:
     """Build a momentum schedule; raise `ConfigError` if it leaves [0, 1) during the run."""
     schedule: Schedule = _build_schedule(spec, clock, "momentum")
     low, high = range_over_run(schedule, clock)

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from jaxtrain.annotations import ByPath
 from jaxtrain.augment.pipeline import BatchAugmentation
-from jaxtrain.config import Clock, Config, Duration
+from jaxtrain.config import Config, Duration, RunLength
 from jaxtrain.config.duration import EventSchedule, Every
 from jaxtrain.data.loader import AugmentSwitch, Batch, Mix
 from jaxtrain.data.source import Split
@@ -37,11 +37,11 @@ from jaxtrain.training.optimizer import (
     check_rules,
     complete_optimizer,
     learning_rate_rules,
-    requirements_of,
+    optimizer_requirements,
 )
-from jaxtrain.training.precision import at_matmul_precision, with_precision
+from jaxtrain.training.precision import apply_matmul_precision, apply_precision_policy
 from jaxtrain.training.requirements import check_plateau, check_requirements
-from jaxtrain.training.state import TrainState, initializer
+from jaxtrain.training.state import TrainState, state_initializer
 from jaxtrain.training.step import TrainStep, make_train_step
 from jaxtrain.tta.for_run import check_tta
 
@@ -73,7 +73,7 @@ class Plan:
     splits: SplitPlan
     layout: Layout
     devices: ShardedStep
-    clock: Clock
+    clock: RunLength
     model: nn.Module
     optimizer: RunOptimizer
     multipliers: ByPath
@@ -110,7 +110,7 @@ class Plan:
     @property
     def objective(self) -> Objective:
         """The objective that a training step minimizes."""
-        adds = not requirements_of(self.config.optimizer)
+        adds = not optimizer_requirements(self.config.optimizer)
         return Objective(self.model, self.loss, self.penalties, self.config.data.micro_batch, adds_gradients=adds)
 
     @property
@@ -127,7 +127,7 @@ class Plan:
 
     def _make_step(self, devices: ShardedStep) -> TrainStep:
         step = make_train_step(self.objective, self.optimizer.tx, self.config.seed, devices)
-        return at_matmul_precision(step, self.config.precision.matmul)
+        return apply_matmul_precision(step, self.config.precision.matmul)
 
     @property
     def abstract_batch(self) -> Batch:
@@ -164,7 +164,7 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
     layout = make_layout(config.devices, splits.batch_size, config.parallel)
     devices = pmap_step(layout, splits.batch_size) if config.parallel.backend == "pmap" else shard_step(layout)
     check_steps_per_call(config.steps_per_dispatch, splits.needs_single_steps or devices.needs_single_steps)
-    model_spec = with_precision(config.model, config.precision.policy)
+    model_spec = apply_precision_policy(config.model, config.precision.policy)
     model = model_spec.build(clock=clock, num_classes=splits.dataset.num_classes)
     initial = _abstract_model(model, model_spec.name, splits.image_shape, config.seed)
     optimizer, multipliers = _plan_optimizer(config, clock, model, initial.params, splits)
@@ -195,7 +195,7 @@ def make_plan(config: Config, data_dir: str | Path | None = None) -> Plan:
     return dataclasses.replace(plan, jaxpr=jaxpr)
 
 
-def with_training_colors(plan: Plan, train: Split) -> Plan:
+def add_training_colors(plan: Plan, train: Split) -> Plan:
     """Return the plan with the principal colors of the training split in its augmentations, if any needs them."""
     colors = fit_training_colors(plan.config.data, train)
     if colors is None:
@@ -204,14 +204,14 @@ def with_training_colors(plan: Plan, train: Split) -> Plan:
     return dataclasses.replace(plan, augment=augment, switch=switch)
 
 
-def _run_length(train_for: Duration, splits: SplitPlan) -> Clock:
-    clock = Clock(splits.sizes["train"], splits.batch_size)
+def _run_length(train_for: Duration, splits: SplitPlan) -> RunLength:
+    clock = RunLength(splits.sizes["train"], splits.batch_size)
     _check_duration(train_for, clock, "train_for")
-    return dataclasses.replace(clock, total_steps=train_for.counted_steps(clock, "train_for"))
+    return dataclasses.replace(clock, total_steps=train_for.to_step_count(clock, "train_for"))
 
 
 def _plan_optimizer(
-    config: Config, clock: Clock, model: nn.Module, params: Any, splits: SplitPlan
+    config: Config, clock: RunLength, model: nn.Module, params: Any, splits: SplitPlan
 ) -> tuple[RunOptimizer, ByPath]:
     """Build the optimizer and the multipliers of its learning rate, and check them against parameters and run."""
     rules = config.parameters
@@ -224,7 +224,7 @@ def _plan_optimizer(
     return complete_optimizer(config, clock, optimizer, multipliers), multipliers
 
 
-def _plan_events(config: Config, clock: Clock) -> EventSchedule:
+def _plan_events(config: Config, clock: RunLength) -> EventSchedule:
     def every(duration: Duration, path: str) -> Every:
         _check_duration(duration, clock, path)
         return Every(duration.exact_steps(clock))
@@ -237,7 +237,7 @@ def _plan_events(config: Config, clock: Clock) -> EventSchedule:
     )
 
 
-def _check_duration(duration: Duration, clock: Clock, path: str) -> None:
+def _check_duration(duration: Duration, clock: RunLength, path: str) -> None:
     try:
         steps = duration.steps(clock)
     except ConfigError as error:
@@ -250,7 +250,7 @@ def _abstract_model(model: nn.Module, name: str, image_shape: tuple[int, int, in
     """Return the abstract state without an optimizer; raise `ConfigError` if the model does not accept the images."""
     h, w, c = image_shape
     try:
-        state: TrainState = jax.eval_shape(initializer(model, optax.identity(), image_shape, seed))
+        state: TrainState = jax.eval_shape(state_initializer(model, optax.identity(), image_shape, seed))
         return state
     except JaxtrainError:
         raise

@@ -16,7 +16,7 @@ Policy = Literal["float32", "bfloat16", "float16"]
 _PARAM_DTYPE = "float32"
 
 
-def with_precision(model: ModelSpec, policy: Policy) -> ModelSpec:
+def apply_precision_policy(model: ModelSpec, policy: Policy) -> ModelSpec:
     """Return the spec of the model with `dtype` set to the precision policy.
 
     Raises:
@@ -45,7 +45,7 @@ def with_precision(model: ModelSpec, policy: Policy) -> ModelSpec:
     return model.replace(dtype=policy)
 
 
-def at_matmul_precision(function: Callable[P, R], level: Any) -> Callable[P, R]:
+def apply_matmul_precision(function: Callable[P, R], level: Any) -> Callable[P, R]:
     """Wrap `function` so that it is traced with float32 matrix multiplications at `precision.matmul`.
 
     No global jax setting changes.

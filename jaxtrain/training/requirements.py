@@ -5,13 +5,13 @@ from typing import Any
 
 from flax import linen as nn
 
-from jaxtrain.config import Clock, Config
+from jaxtrain.config import Config, RunLength
 from jaxtrain.errors import ConfigError
-from jaxtrain.models.outputs import abstract_images, draws_at_random, has_auxiliary_heads
-from jaxtrain.training.optimizer import RunOptimizer, requirements_of
+from jaxtrain.models.outputs import abstract_images, has_auxiliary_heads, is_stochastic
+from jaxtrain.training.optimizer import RunOptimizer, optimizer_requirements
 
 
-def check_requirements(config: Config, clock: Clock, model: nn.Module, image_shape: tuple[int, int, int]) -> None:
+def check_requirements(config: Config, clock: RunLength, model: nn.Module, image_shape: tuple[int, int, int]) -> None:
     """Raise `ConfigError` with the reason if the run does not fulfill a requirement of its optimizer.
 
     Args:
@@ -20,7 +20,7 @@ def check_requirements(config: Config, clock: Clock, model: nn.Module, image_sha
       model: the model.
       image_shape: height, width and channels of an image.
     """
-    requirements = requirements_of(config.optimizer)
+    requirements = optimizer_requirements(config.optimizer)
     images = abstract_images(1, image_shape)
     if "full batch" in requirements:
         _check_full_batch(config, clock, model, images)
@@ -53,7 +53,7 @@ def check_plateau(optimizer: RunOptimizer, splits: Collection[str]) -> None:
         )
 
 
-def _check_full_batch(config: Config, clock: Clock, model: nn.Module, images: Any) -> None:
+def _check_full_batch(config: Config, clock: RunLength, model: nn.Module, images: Any) -> None:
     name = config.optimizer.name
     if clock.batch_size != clock.examples:
         raise ConfigError(
@@ -86,7 +86,7 @@ def _check_full_batch(config: Config, clock: Clock, model: nn.Module, images: An
             "gradients=[]",
             "gradients",
         )
-    if draws_at_random(model, images):
+    if is_stochastic(model, images):
         raise ConfigError(
             f"{name} needs the same objective at every evaluation, but {config.model.name} draws random numbers in "
             "training (for example dropout): turn that off, for example with model.dropout_rate=0",

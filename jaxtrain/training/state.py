@@ -12,7 +12,7 @@ import optax
 from flax import linen as nn
 
 from jaxtrain.optim.param_rules import path_name
-from jaxtrain.random import INIT, stream
+from jaxtrain.random import INIT, stream_key
 
 _FEW_OPTIMIZATIONS = {"xla_backend_optimization_level": 1}
 
@@ -40,14 +40,14 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: Any
 
 
-def initializer(
+def state_initializer(
     model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, int, int], seed: int
 ) -> Callable[[], TrainState]:
     """Return a pure function without arguments that makes the initial state, for `jax.jit` or `jax.eval_shape`."""
 
     def init() -> TrainState:
         images = jnp.zeros((1, *image_shape), jnp.float32)
-        variables = dict(model.init(stream(seed, INIT, 0), images, train=False))
+        variables = dict(model.init(stream_key(seed, INIT, 0), images, train=False))
         params = variables.pop("params")
         return TrainState(step=jnp.int32(0), params=params, variables=variables, opt_state=tx.init(params))
 
@@ -72,11 +72,11 @@ def init_state(
       image_shape: height, width and channels of an image.
       seed: the seed of the initial parameters.
     """
-    state: TrainState = jit_once(initializer(model, tx, image_shape, seed))()
+    state: TrainState = jit_for_one_call(state_initializer(model, tx, image_shape, seed))()
     return state
 
 
-def jit_once(function: Callable[..., Any], out_shardings: Any = None) -> Any:
+def jit_for_one_call(function: Callable[..., Any], out_shardings: Any = None) -> Any:
     """Compile with `jax.jit` a function that a run calls once, with few LLVM optimizations and the same results.
 
     For ResNet-20 on a CPU this takes 3 s instead of 11 s. A TPU's compiler has no such option.

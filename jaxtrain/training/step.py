@@ -33,10 +33,10 @@ from jaxtrain.optim.loss_scale import (
     skip_overflow,
 )
 from jaxtrain.optim.schedules.base import Rate
-from jaxtrain.random import MODEL_STREAMS, stream
+from jaxtrain.random import MODEL_STREAMS, stream_key
 from jaxtrain.sharding import constrain
 from jaxtrain.step_context import StepContext, step_context
-from jaxtrain.training.metrics import Pair, Totals, add_pairs, measure
+from jaxtrain.training.metrics import Pair, Totals, add_pairs, metric_pairs
 from jaxtrain.training.objective import Objective, Rngs
 from jaxtrain.training.state import TrainState
 
@@ -77,7 +77,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Pair]]:
         with step_context(StepContext(devices.example_indices(len(batch.labels)), devices.batch_norm_scope)):
-            rngs = {name: stream(seed, name, state.step) for name in MODEL_STREAMS}
+            rngs = {name: stream_key(seed, name, state.step) for name in MODEL_STREAMS}
 
             # loss and gradient
             result, grads = objective.value_and_gradient(
@@ -96,7 +96,7 @@ def make_train_step(
 
             # new state and metrics
             new = TrainState(step=state.step + 1, params=params, variables=variables, opt_state=opt_state)
-            metrics = devices.psum(measure(result.losses, result.logits, batch.labels))
+            metrics = devices.psum(metric_pairs(result.losses, result.logits, batch.labels))
             return skip_overflow(state, new, metrics)
 
     def batch_objective(state: TrainState, batch: Batch, rngs: Rngs) -> BatchObjective:

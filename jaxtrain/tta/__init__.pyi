@@ -1,5 +1,5 @@
 # Written by scripts/write_stubs.py: what the package offers, for editors and type checkers.
-from jaxtrain.registry import Table
+from jaxtrain.registry import Registry
 from jaxtrain.tta import base as base
 from jaxtrain.tta import crops as crops
 from jaxtrain.tta import drawn as drawn
@@ -16,6 +16,6 @@ from jaxtrain.tta.scales import dense as dense
 from jaxtrain.tta.scales import multi_scale as multi_scale
 from typing import Any
 
-TTA: Table
+TTA: Registry
 def create(name: str, /, **options: Any) -> Any: ...
 def names() -> list[str]: ...

@@ -31,14 +31,14 @@ class Examples(NamedTuple):
     keys: jax.Array
 
 
-def applied(model: Any, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
+def apply_in_evaluation(model: Any, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
     """Return the logits f[N, K] of the model in evaluation."""
     logits: jax.Array = model.apply(dict(variables), images, train=False)
     return logits
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
+class ViewGroup:
     """Views of one shape, which share a compiled program.
 
     Attributes:
@@ -52,11 +52,11 @@ class Group:
     shares: tuple[float, ...]
     prepare: Callable[[Examples], Any]
     view: Callable[[Any, jax.Array], Any]
-    score: Callable[[Any, Mapping[str, Any], Any], jax.Array] = applied
+    score: Callable[[Any, Mapping[str, Any], Any], jax.Array] = apply_in_evaluation
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class TTASetup:
     """The images and the model for which views are built.
 
     Attributes:
@@ -72,16 +72,16 @@ class Setting:
     normalize_first: bool = False
 
 
-Views = Callable[[Setting], tuple[Group, ...]]
+BuildViews = Callable[[TTASetup], tuple[ViewGroup, ...]]
 """A function from a setting to groups of views; it raises `ValueError` if the views do not fit the images."""
 
 
-def distinct(views: Iterable[V], share: float) -> tuple[list[V], tuple[float, ...]]:
+def merge_duplicates(views: Iterable[V], share: float) -> tuple[list[V], tuple[float, ...]]:
     """Return the distinct views, in order, and their parts of `share`; a repeated view is computed once."""
     counts = Counter(views)
     return list(counts), tuple(share * count / counts.total() for count in counts.values())
 
 
-def in_words(shape: tuple[int, ...]) -> str:
+def format_size(shape: tuple[int, ...]) -> str:
     """Return height and width as text, for messages."""
     return f"{shape[0]}x{shape[1]}"

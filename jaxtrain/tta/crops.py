@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrain.annotations import Interval, PositiveInt, Side
-from jaxtrain.tta.base import Examples, Group, Setting, Views, distinct, in_words
+from jaxtrain.tta.base import BuildViews, Examples, TTASetup, ViewGroup, format_size, merge_duplicates
 
 CropSize = Side | Annotated[float, Interval(above=0, most=1)]
 """Both sides in pixels, or as a fraction of the image."""
@@ -39,13 +39,13 @@ def five_crops(outer: tuple[int, ...], inner: tuple[int, int]) -> list[Crop]:
     down, right = outer[0] - inner[0], outer[1] - inner[1]
     if min(down, right) < 0:
         raise ValueError(
-            f"a crop of {in_words(inner)} does not fit in an image of {in_words(outer)}: make the crop smaller or the "
-            "image larger"
+            f"a crop of {format_size(inner)} does not fit in an image of {format_size(outer)}: "
+            "make the crop smaller or the image larger"
         )
     return [Crop(0, 0), Crop(0, right), Crop(down, 0), Crop(down, right), Crop(round(down / 2), round(right / 2))]
 
 
-def with_mirrored(crops: Iterable[Crop], flip: bool = True) -> list[Crop]:
+def add_mirrored(crops: Iterable[Crop], flip: bool = True) -> list[Crop]:
     """Return the crops, followed by their mirror images if `flip` is true."""
     originals = list(crops)
     return [*originals, *(crop._replace(mirrored=not crop.mirrored) for crop in originals if flip)]
@@ -66,7 +66,7 @@ def crop_group(
     size: tuple[int, int],
     share: float,
     then: Callable[[jax.Array], jax.Array] = lambda images: images,
-) -> Group:
+) -> ViewGroup:
     """Return the group of the crops of the images that `prepare` returns.
 
     Args:
@@ -76,7 +76,7 @@ def crop_group(
       share: the weight of the group in the mean.
       then: a function applied to each crop.
     """
-    positions, shares = distinct(crops, share)
+    positions, shares = merge_duplicates(crops, share)
     tops, lefts = (np.array([position[axis] for position in positions], np.int32) for axis in (0, 1))
     mirrored = np.array([position.mirrored for position in positions])
 
@@ -84,15 +84,15 @@ def crop_group(
         top, left, mirror = (jnp.asarray(values)[index] for values in (tops, lefts, mirrored))
         return then(crop_given(top, left, mirror, images, size))
 
-    return Group(shares, prepare, view)
+    return ViewGroup(shares, prepare, view)
 
 
-def images_of(examples: Examples) -> jax.Array:
+def normalize_images(examples: Examples) -> jax.Array:
     """Return the normalized images."""
     return examples.images
 
 
-def flips() -> Views:
+def flips() -> BuildViews:
     """Build two views: the image and its mirror image, left to right.
 
     Example:
@@ -105,13 +105,13 @@ def flips() -> Views:
       [(0.5, [0.0, 1.0, 2.0]), (0.5, [2.0, 1.0, 0.0])]
     """
 
-    def build_groups(setting: Setting) -> tuple[Group, ...]:
-        return (crop_group(images_of, with_mirrored([Crop(0, 0)]), setting.image_shape[:2], 1.0),)
+    def build_groups(setting: TTASetup) -> tuple[ViewGroup, ...]:
+        return (crop_group(normalize_images, add_mirrored([Crop(0, 0)]), setting.image_shape[:2], 1.0),)
 
     return build_groups
 
 
-def shifted_flips(pixels: PositiveInt = 1) -> Views:
+def shifted_flips(pixels: PositiveInt = 1) -> BuildViews:
     """Build 6 views: the image, the image shifted up left and down right, and the mirror image of each.
 
     The unshifted image has half of the weight (Jordan 2024, section 3.5). The image is reflected at its edges.
@@ -127,7 +127,7 @@ def shifted_flips(pixels: PositiveInt = 1) -> Views:
       [(0.25, 0.25), (0.125, 0.125, 0.125, 0.125)]
     """
 
-    def build_groups(setting: Setting) -> tuple[Group, ...]:
+    def build_groups(setting: TTASetup) -> tuple[ViewGroup, ...]:
         h, w = setting.image_shape[:2]
         if pixels >= min(h, w):
             raise ValueError(f"pixels={pixels} must be smaller than the sides of the image, {h}x{w}")
@@ -136,14 +136,14 @@ def shifted_flips(pixels: PositiveInt = 1) -> Views:
         def pad(examples: Examples) -> jax.Array:
             return jnp.pad(examples.images, widths, mode="reflect")
 
-        shifted = with_mirrored([Crop(0, 0), Crop(2 * pixels, 2 * pixels)])
-        unshifted = crop_group(images_of, with_mirrored([Crop(0, 0)]), (h, w), 0.5)
+        shifted = add_mirrored([Crop(0, 0), Crop(2 * pixels, 2 * pixels)])
+        unshifted = crop_group(normalize_images, add_mirrored([Crop(0, 0)]), (h, w), 0.5)
         return unshifted, crop_group(pad, shifted, (h, w), 0.5)
 
     return build_groups
 
 
-def ten_crop(size: CropSize = 0.875, flip: bool = True) -> Views:
+def ten_crop(size: CropSize = 0.875, flip: bool = True) -> BuildViews:
     """Build 10 views: the four corners and the center of the image, and their mirror images.
 
     Args:
@@ -160,9 +160,9 @@ def ten_crop(size: CropSize = 0.875, flip: bool = True) -> Views:
       (10, (1, 28, 28, 3))
     """
 
-    def build_groups(setting: Setting) -> tuple[Group, ...]:
+    def build_groups(setting: TTASetup) -> tuple[ViewGroup, ...]:
         h, w = setting.image_shape[:2]
         side = (size, size) if isinstance(size, int) else (max(round(h * size), 1), max(round(w * size), 1))
-        return (crop_group(images_of, with_mirrored(five_crops((h, w), side), flip), side, 1.0),)
+        return (crop_group(normalize_images, add_mirrored(five_crops((h, w), side), flip), side, 1.0),)
 
     return build_groups

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jaxtrain.annotations import PositiveInt
 from jaxtrain.augment.pipeline import pipeline
 from jaxtrain.config.spec import AugmentationSpec
-from jaxtrain.models.outputs import logits_of
+from jaxtrain.models.outputs import main_logits
 from jaxtrain.nn.marginalization import draw_outputs
-from jaxtrain.tta.base import Examples, Group, Setting, Views
+from jaxtrain.tta.base import BuildViews, Examples, TTASetup, ViewGroup
 
 
 def fold_view_index(keys: jax.Array, index: jax.Array) -> jax.Array:
@@ -23,7 +23,7 @@ def fold_view_index(keys: jax.Array, index: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (0, None))(keys, index)
 
 
-def augmented(k: PositiveInt, augment: tuple[AugmentationSpec, ...]) -> Views:
+def augmented(k: PositiveInt, augment: tuple[AugmentationSpec, ...]) -> BuildViews:
     """Build `k` views by random augmentations, applied as in training.
 
     They run before normalization, or after it with `normalize_first`.
@@ -50,7 +50,7 @@ def augmented(k: PositiveInt, augment: tuple[AugmentationSpec, ...]) -> Views:
     def draw_one(key: jax.Array, image: jax.Array) -> jax.Array:
         return augment_batch(key, image[None])[0]
 
-    def build_groups(setting: Setting) -> tuple[Group, ...]:
+    def build_groups(setting: TTASetup) -> tuple[ViewGroup, ...]:
         def prepare(examples: Examples) -> tuple[jax.Array, jax.Array]:
             return examples.images if setting.normalize_first else examples.pixels, examples.keys
 
@@ -59,12 +59,12 @@ def augmented(k: PositiveInt, augment: tuple[AugmentationSpec, ...]) -> Views:
             inputs = jax.vmap(draw_one)(fold_view_index(keys, index), images)
             return inputs if setting.normalize_first else setting.normalize(inputs)
 
-        return (Group((1 / k,) * k, prepare, view),)
+        return (ViewGroup((1 / k,) * k, prepare, view),)
 
     return build_groups
 
 
-def draws(k: PositiveInt, layers: Literal["all", "pooling"] = "all") -> Views:
+def draws(k: PositiveInt, layers: Literal["all", "pooling"] = "all") -> BuildViews:
     """Build `k` evaluations with random draws of the model as in training, one per example: Monte Carlo dropout.
 
     Batch normalization uses its running statistics. Draws that a layer makes once for a batch are made for each
@@ -95,14 +95,16 @@ def draws(k: PositiveInt, layers: Literal["all", "pooling"] = "all") -> Views:
         images, keys = prepared
         return images, fold_view_index(keys, index)
 
-    def build_groups(setting: Setting) -> tuple[Group, ...]:
+    def build_groups(setting: TTASetup) -> tuple[ViewGroup, ...]:
         if layers == "pooling" and not _draws_at_test(setting):
             raise ValueError(
                 "layers=pooling draws only in fractional pooling, which "
                 f"{type(setting.model).__name__} lacks; set layers=all"
             )
         return (
-            Group((1 / k,) * k, prepare, view, _score_by_example(draw_outputs if layers == "all" else _apply_at_test)),
+            ViewGroup(
+                (1 / k,) * k, prepare, view, _score_by_example(draw_outputs if layers == "all" else _apply_at_test)
+            ),
         )
 
     return build_groups
@@ -119,7 +121,7 @@ def _score_by_example(draw: DrawOutputs) -> Callable[[Any, Mapping[str, Any], tu
         images, keys = inputs
 
         def draw_one(key: jax.Array, image: jax.Array) -> jax.Array:
-            return logits_of(draw(key, model, variables, image[None]))[0]
+            return main_logits(draw(key, model, variables, image[None]))[0]
 
         return jax.vmap(draw_one)(keys, images)
 
@@ -131,7 +133,7 @@ def _apply_at_test(key: jax.Array, model: Any, variables: Mapping[str, Any], ima
     return model.apply(dict(variables), images, train=False, rngs={"dropout": key})
 
 
-def _draws_at_test(setting: Setting) -> bool:
+def _draws_at_test(setting: TTASetup) -> bool:
     """Return whether the model uses a key in evaluation, by tracing it."""
 
     def run(key: jax.Array, images: jax.Array) -> Any:

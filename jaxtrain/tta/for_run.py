@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxtrain.config import Clock, DataConfig, TTASpec
+from jaxtrain.config import DataConfig, RunLength, TTASpec
 from jaxtrain.errors import ConfigError
-from jaxtrain.models.outputs import abstract_images, draws_at_random
-from jaxtrain.registry import table
-from jaxtrain.tta.base import Examples, Group, Setting, Shape, in_words
+from jaxtrain.models.outputs import abstract_images, is_stochastic
+from jaxtrain.registry import get_registry
+from jaxtrain.tta.base import Examples, Shape, TTASetup, ViewGroup, format_size
 
 _CONFIG_PATH = "evaluation.tta"
 
@@ -23,11 +23,11 @@ _CONFIG_PATH = "evaluation.tta"
 def build_tta(
     spec: TTASpec | None,
     data: DataConfig,
-    clock: Clock,
+    clock: RunLength,
     model: nn.Module,
     shape: Shape,
     normalize: Callable[[jax.Array], jax.Array],
-) -> tuple[Group, ...]:
+) -> tuple[ViewGroup, ...]:
     """Build the groups of views that `spec` describes; none if it is None.
 
     Args:
@@ -43,7 +43,7 @@ def build_tta(
     """
     if spec is None:
         return ()
-    if table(spec.kind)[spec.name].needs == "randomness" and not draws_at_random(model, abstract_images(1, shape)):
+    if get_registry(spec.kind)[spec.name].needs == "randomness" and not is_stochastic(model, abstract_images(1, shape)):
         raise ConfigError(
             f"{spec.name} averages over random draws of the model, but this model draws nothing (it has no dropout, "
             "stochastic depth or fractional pooling), so all views would be the same; choose other views",
@@ -51,7 +51,7 @@ def build_tta(
         )
     try:
         make_groups = spec.build(clock=clock, augment=data.augment)
-        groups: tuple[Group, ...] = make_groups(Setting(shape, model, normalize, data.normalize_first))
+        groups: tuple[ViewGroup, ...] = make_groups(TTASetup(shape, model, normalize, data.normalize_first))
     except ConfigError as error:
         raise ConfigError(f"{spec.name}: {error.message}", _CONFIG_PATH) from error
     except ValueError as error:
@@ -60,7 +60,13 @@ def build_tta(
 
 
 def check_tta(
-    spec: TTASpec | None, data: DataConfig, clock: Clock, model: nn.Module, model_name: str, shape: Shape, begun: Any
+    spec: TTASpec | None,
+    data: DataConfig,
+    clock: RunLength,
+    model: nn.Module,
+    model_name: str,
+    shape: Shape,
+    begun: Any,
 ) -> None:
     """Raise `ConfigError` if the views of a run cannot be built, or if the model does not accept them.
 
@@ -86,7 +92,7 @@ def check_tta(
             jax.eval_shape(functools.partial(group.score, model), variables, inputs)
         except Exception as error:  # layers raise errors of any type
             raise ConfigError(
-                f"{model_name} for images of {in_words(shape)} does not accept views of {in_words(size)} from "
+                f"{model_name} for images of {format_size(shape)} does not accept views of {format_size(size)} from "
                 f"{name}: {_first_line(error)}; a model whose parameters fit one image size needs views of that size, "
                 f"as from multi_scale(scales=[...], size={min(shape[:2])}); if it flattens its feature map, dense also "
                 "accepts larger images",
@@ -94,7 +100,7 @@ def check_tta(
             ) from error
 
 
-def _trace_view(name: str, group: Group, shape: Shape) -> Any:
+def _trace_view(name: str, group: ViewGroup, shape: Shape) -> Any:
     """Return the shapes of the input of `group.score` for one example."""
 
     def make_view() -> Any:

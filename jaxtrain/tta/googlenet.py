@@ -3,12 +3,12 @@
 import jax
 
 from jaxtrain.annotations import Side
-from jaxtrain.tta.base import Group, Setting, Views
-from jaxtrain.tta.crops import Crop, crop_group, five_crops, with_mirrored
-from jaxtrain.tta.scales import at_size, ordered_scales, resized, shorter_side
+from jaxtrain.tta.base import BuildViews, TTASetup, ViewGroup
+from jaxtrain.tta.crops import Crop, add_mirrored, crop_group, five_crops
+from jaxtrain.tta.scales import check_scales, resize, resize_to, shorter_side
 
 
-def squares(shape: tuple[int, int]) -> list[Crop]:
+def largest_squares(shape: tuple[int, int]) -> list[Crop]:
     """Return the positions of the three largest squares of an image: left, center, right, or top, center, bottom."""
     h, w = shape
     side = min(h, w)
@@ -20,12 +20,12 @@ def crops_of_squares(shape: tuple[int, int], size: int) -> list[Crop]:
     side = min(shape)
     return [
         Crop(square.top + crop.top, square.left + crop.left)
-        for square in squares(shape)
+        for square in largest_squares(shape)
         for crop in five_crops((side, side), (size, size))
     ]
 
 
-def googlenet_crops(scales: tuple[Side, ...] = (256, 288, 320, 352), size: Side = 224, flip: bool = True) -> Views:
+def googlenet_crops(scales: tuple[Side, ...] = (256, 288, 320, 352), size: Side = 224, flip: bool = True) -> BuildViews:
     """Build views of three squares at each scale: the corners, the center and the resized whole, also mirrored.
 
     There are 36 views for each scale, 144 in all. The three squares of a square image are the same and computed once.
@@ -43,19 +43,19 @@ def googlenet_crops(scales: tuple[Side, ...] = (256, 288, 320, 352), size: Side 
       >>> sum(len(group.shares) for group in groups)
       144
     """
-    ordered_scales(scales)
+    check_scales(scales)
 
     def shrink(images: jax.Array) -> jax.Array:
-        return resized(images, (size, size))
+        return resize(images, (size, size))
 
-    def build_groups(setting: Setting) -> tuple[Group, ...]:
+    def build_groups(setting: TTASetup) -> tuple[ViewGroup, ...]:
         groups = []
         for scale in scales:
             shape = shorter_side(setting.image_shape, scale)
-            prepare, share = at_size(shape), 1 / len(scales)
-            crops = with_mirrored(crops_of_squares(shape, size), flip)
+            prepare, share = resize_to(shape), 1 / len(scales)
+            crops = add_mirrored(crops_of_squares(shape, size), flip)
             groups.append(crop_group(prepare, crops, (size, size), share * 5 / 6))
-            whole_squares = with_mirrored(squares(shape), flip)
+            whole_squares = add_mirrored(largest_squares(shape), flip)
             groups.append(crop_group(prepare, whole_squares, (scale, scale), share / 6, shrink))
         return tuple(groups)
 

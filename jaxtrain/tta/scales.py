@@ -8,8 +8,8 @@ import jax
 
 from jaxtrain.annotations import Side
 from jaxtrain.models.score_maps import mean_scores
-from jaxtrain.tta.base import Examples, Group, Setting, Shape, Views
-from jaxtrain.tta.crops import Crop, crop_group, five_crops, images_of, with_mirrored
+from jaxtrain.tta.base import BuildViews, Examples, Shape, TTASetup, ViewGroup
+from jaxtrain.tta.crops import Crop, add_mirrored, crop_group, five_crops, normalize_images
 
 
 def shorter_side(shape: tuple[int, ...], side: int) -> tuple[int, int]:
@@ -18,19 +18,19 @@ def shorter_side(shape: tuple[int, ...], side: int) -> tuple[int, int]:
     return (side, side * w // h) if h <= w else (side * h // w, side)
 
 
-def resized(images: jax.Array, size: tuple[int, int]) -> jax.Array:
+def resize(images: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Resize `images` f32[N, H, W, C] to `size`: bilinear, antialiased where they shrink."""
     if images.shape[1:3] == size:
         return images
     return jax.image.resize(images, (images.shape[0], *size, images.shape[3]), "bilinear", antialias=True)
 
 
-def at_size(size: tuple[int, int]) -> Callable[[Examples], jax.Array]:
+def resize_to(size: tuple[int, int]) -> Callable[[Examples], jax.Array]:
     """Return a function from `Examples` to their normalized images at `size`."""
-    return lambda examples: resized(examples.images, size)
+    return lambda examples: resize(examples.images, size)
 
 
-def ordered_scales(scales: tuple[int, ...]) -> tuple[int, ...]:
+def check_scales(scales: tuple[int, ...]) -> tuple[int, ...]:
     """Return `scales`; raise `ValueError` if there are none or one occurs twice."""
     if not scales or len(set(scales)) < len(scales):
         raise ValueError(f"scales={list(scales)} must contain at least one size, and each size once")
@@ -42,7 +42,7 @@ def multi_scale(
     crops: Literal["ten", "dense"] = "ten",
     size: Side = 224,
     flip: bool = True,
-) -> Views:
+) -> BuildViews:
     """Build views at several image sizes, each size with the same weight in the mean.
 
     Args:
@@ -61,21 +61,21 @@ def multi_scale(
       [10, 10]
     """
     if crops == "dense":
-        return dense(ordered_scales(scales), flip)
-    ordered_scales(scales)
+        return dense(check_scales(scales), flip)
+    check_scales(scales)
 
-    def build_groups(setting: Setting) -> tuple[Group, ...]:
+    def build_groups(setting: TTASetup) -> tuple[ViewGroup, ...]:
         groups = []
         for scale in scales:
             outer, inner = shorter_side(setting.image_shape, scale), (size, size)
-            positions = with_mirrored(five_crops(outer, inner), flip)
-            groups.append(crop_group(at_size(outer), positions, inner, 1 / len(scales)))
+            positions = add_mirrored(five_crops(outer, inner), flip)
+            groups.append(crop_group(resize_to(outer), positions, inner, 1 / len(scales)))
         return tuple(groups)
 
     return build_groups
 
 
-def dense(scales: tuple[Side, ...] = (), flip: bool = True) -> Views:
+def dense(scales: tuple[Side, ...] = (), flip: bool = True) -> BuildViews:
     """Build a view of the whole image, on which the model's class scores at all positions are averaged.
 
     The mean is taken before the softmax. Dense layers after a flattened feature map are applied as convolutions
@@ -94,13 +94,13 @@ def dense(scales: tuple[Side, ...] = (), flip: bool = True) -> Views:
       [(0.25, 0.25), (0.25, 0.25)]
     """
 
-    def build_groups(setting: Setting) -> tuple[Group, ...]:
+    def build_groups(setting: TTASetup) -> tuple[ViewGroup, ...]:
         own = setting.image_shape[:2]
-        sizes = [shorter_side(own, scale) for scale in ordered_scales(scales)] if scales else [own]
-        whole, score = with_mirrored([Crop(0, 0)], flip), _score_all_positions(setting.image_shape)
+        sizes = [shorter_side(own, scale) for scale in check_scales(scales)] if scales else [own]
+        whole, score = add_mirrored([Crop(0, 0)], flip), _score_all_positions(setting.image_shape)
         groups = []
         for size in sizes:
-            group = crop_group(at_size(size) if scales else images_of, whole, size, 1 / len(sizes))
+            group = crop_group(resize_to(size) if scales else normalize_images, whole, size, 1 / len(sizes))
             groups.append(dataclasses.replace(group, score=score))
         return tuple(groups)
 

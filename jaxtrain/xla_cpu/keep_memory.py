@@ -15,10 +15,10 @@ import ctypes
 import os
 import sys
 
-SWITCH = "JAXTRAIN_KEEP_MEMORY"
+ENVIRONMENT_VARIABLE = "JAXTRAIN_KEEP_MEMORY"
 """The environment variable that turns the settings off."""
 OFF = ("0", "off", "no", "false")
-_THEIRS = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+_MALLOC_VARIABLES = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 _SETTINGS = (  # name, number in malloc.h, value
     ("M_TRIM_THRESHOLD", -1, 2**31 - 1),  # never return the end of the heap to the kernel
     ("M_MMAP_MAX", -4, 0),  # never map a buffer separately
@@ -27,8 +27,8 @@ _SETTINGS = (  # name, number in malloc.h, value
 _GROWTH_LIMIT = 1.2
 """The factor of the resident memory after the first step above which freed memory is returned to the system."""
 _KEPT = "kept by the process"
-NOT_BEGUN = "given back: neither a command nor jaxtrain.fit has begun in this process"
-_outcome = NOT_BEGUN
+NOT_STARTED = "given back: neither a command nor jaxtrain.fit has begun in this process"
+_outcome = NOT_STARTED
 
 
 def keep_freed_memory() -> bool:
@@ -52,11 +52,11 @@ def describe_freed_memory() -> str:
 
 def _find_obstacle() -> str | None:
     """Return the reason not to configure malloc, or None if there is none."""
-    if os.environ.get(SWITCH, "").lower() in OFF:
-        return f"off ({SWITCH})"
+    if os.environ.get(ENVIRONMENT_VARIABLE, "").lower() in OFF:
+        return f"off ({ENVIRONMENT_VARIABLE})"
     if not _has_glibc():
         return "not applicable, this system has no glibc"
-    theirs = [name for name in _THEIRS if name in os.environ]
+    theirs = [name for name in _MALLOC_VARIABLES if name in os.environ]
     if theirs or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", ""):
         return f"the environment configures malloc ({', '.join(theirs) or 'GLIBC_TUNABLES'})"
     if _has_backend():

@@ -27,7 +27,7 @@ def _subjaxprs(eqn: Any) -> list[Any]:
     return [v for v in values if hasattr(v, "eqns") or hasattr(getattr(v, "jaxpr", None), "eqns")]
 
 
-def unrolls(parts: int) -> bool:
+def should_unroll(parts: int) -> bool:
     """Return whether a loop over `parts` micro-batches is unrolled."""
     return jax.default_backend() == "cpu" and parts <= MOST_UNROLLED
 

@@ -54,7 +54,7 @@ def _parts() -> tuple[Callable[[], None], dict[str, Callable[[], None]]]:
     from jaxtrain.data.splits import fit_normalization, load_splits
     from jaxtrain.training.inputs import make_loader, make_order
     from jaxtrain.training.plan import make_plan
-    from jaxtrain.training.state import initializer
+    from jaxtrain.training.state import state_initializer
 
     data = "synthetic(height=32, width=32, channels=3, num_classes=10, train_examples=5000, test_examples=100)"
     recipe = apply_overrides(
@@ -71,7 +71,7 @@ def _parts() -> tuple[Callable[[], None], dict[str, Callable[[], None]]]:
         batches[name] = functools.partial(_wait, jax.jit(load), arguments)
     plan = make_plan(apply_overrides(recipe, ["data.augment=", "devices=1"]))
     batch = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), plan.abstract_batch)
-    state = jax.jit(initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0))()
+    state = jax.jit(state_initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0))()
     return functools.partial(_wait, jax.jit(plan.train_step), (state, jax.device_put(batch))), batches
 
 

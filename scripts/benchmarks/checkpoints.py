@@ -45,10 +45,10 @@ def _state(model: str) -> Any:
 
     from jaxtrain.config import ModelSpec
     from jaxtrain.optim import sgd
-    from jaxtrain.training.state import initializer
+    from jaxtrain.training.state import state_initializer
 
     built = ModelSpec.parse(model).build(num_classes=10)
-    return jax.block_until_ready(jax.jit(initializer(built, sgd(0.1, momentum=0.9), (64, 64, 3), 0))())
+    return jax.block_until_ready(jax.jit(state_initializer(built, sgd(0.1, momentum=0.9), (64, 64, 3), 0))())
 
 
 def _timed(parts: list[Callable[[], Any]]) -> list[float]:
@@ -77,11 +77,11 @@ def _ours(state: Any, folder: Path) -> list[float]:
 
     import jax
 
-    from jaxtrain.run.checkpoints import Progress, Saver, restore
+    from jaxtrain.run.checkpoints import Checkpointer, Progress, restore
 
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     folder.mkdir()
-    with contextlib.closing(Saver(folder, 1)) as saver:
+    with contextlib.closing(Checkpointer(folder, 1)) as saver:
         seconds = _timed([lambda: saver.save(state, 1, Progress()), saver.wait])
     return [*seconds, *_restored(lambda: restore(folder, 1, abstract)[0], folder)]
 

@@ -11,14 +11,14 @@ import jax
 
 from jaxtrain.config import Config, apply_overrides
 from jaxtrain.data.splits import fit_normalization, load_splits
-from jaxtrain.reporting.display import Quiet
+from jaxtrain.reporting.display import SilentDisplay
 from jaxtrain.reporting.reporter import Reporter
-from jaxtrain.run.checkpoints import Progress, Saver
+from jaxtrain.run.checkpoints import Checkpointer, Progress
 from jaxtrain.run.compiled_run import compile_run
 from jaxtrain.run.loop import Hooks, Loop
-from jaxtrain.run.signals import Stop
+from jaxtrain.run.signals import StopRequest
 from jaxtrain.training.plan import make_plan
-from jaxtrain.training.state import initializer
+from jaxtrain.training.state import state_initializer
 
 _ENDLESS = (
     *("train_for=1000000 epochs", "evaluation.every=100000 epochs", "checkpoint.every=100000 epochs"),
@@ -44,9 +44,9 @@ def running(
     plan = make_plan(apply_overrides(Config(**settings), [*_ENDLESS, *overrides]))
     splits = load_splits(plan.splits, ("train",), 0)
     compiled = compile_run(plan, fit_normalization(plan.splits, splits["train"]), splits)
-    make = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)
+    make = state_initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)
     state: Any = jax.jit(make, out_shardings=plan.layout.replicated)()
-    reporter = Reporter(Quiet())
+    reporter = Reporter(SilentDisplay())
 
     def write(record: dict[str, Any]) -> None:
         reporter.write(record)
@@ -56,11 +56,11 @@ def running(
     def advance(steps: int) -> None:
         nonlocal state
         clock = dataclasses.replace(plan.clock, total_steps=int(state.step) + steps)
-        hooks = Hooks(reporter.stepped, write)
+        hooks = Hooks(reporter.update_step, write)
         loop = Loop(dataclasses.replace(plan, clock=clock), compiled, saver, hooks, Progress())
-        state = jax.block_until_ready(loop.run(state, Stop()))
+        state = jax.block_until_ready(loop.run(state, StopRequest()))
 
     with tempfile.TemporaryDirectory() as folder:
-        saver = Saver(Path(folder, "checkpoints"), 1)
+        saver = Checkpointer(Path(folder, "checkpoints"), 1)
         with contextlib.closing(saver), reporter.training(Path(folder, "m"), Path(folder, "t"), plan.clock, 0):
             yield advance

@@ -54,12 +54,12 @@ def run(args: argparse.Namespace) -> list[str]:
 def _ours(paths: Sequence[Path], workers: int) -> Callable[[], None]:
     """The stream of a training run, to the batch on the device."""
     from benchmarks.streams import streaming
-    from jaxtrain.augment.decode.chain import chain
+    from jaxtrain.augment.decode.chain import compose_transforms
     from jaxtrain.augment.decode.crops import random_resized_crop
     from jaxtrain.data.encoded import Encoded, EncodedSource
 
     source = EncodedSource(len(paths), lambda i: Encoded(paths[i], 0, str(paths[i])), 3)
-    return streaming(source, chain([random_resized_crop(_SIDE)]), _BATCH, _BATCHES, workers)
+    return streaming(source, compose_transforms([random_resized_crop(_SIDE)]), _BATCH, _BATCHES, workers)
 
 
 def _box(width: int, height: int) -> tuple[int, int, int, int]:

@@ -45,13 +45,13 @@ def _jax_step(net: Net, *, native: bool) -> measuring.Advance:
 
     import jaxtrain.nn.layers
     from jaxtrain.config import ModelSpec
-    from jaxtrain.xla_cpu.convolutions import convolution
+    from jaxtrain.xla_cpu.convolutions import conv_general_dilated
 
     model = ModelSpec.parse(net.model).build(num_classes=net.classes)
     images = jax.random.normal(jax.random.key(0), (_BATCH, *net.shape))
     labels = jnp.arange(_BATCH) % net.classes
     # a model takes the function when it is traced
-    jaxtrain.nn.layers.convolution = convolution if native else lax.conv_general_dilated  # type: ignore[attr-defined]
+    jaxtrain.nn.layers.conv_general_dilated = conv_general_dilated if native else lax.conv_general_dilated  # type: ignore[attr-defined]
     variables: Any = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
     params, tx = variables.pop("params"), optax.sgd(0.01, momentum=0.9)
 

@@ -66,9 +66,9 @@ def _bare(gather: Gather, examples: int, batches: int) -> None:
 
 
 def _memory(root: Path, held: "ArraySource", workers: int) -> tuple[Any, Any, Gather]:
-    from jaxtrain.data.stored import stored_arrays
+    from jaxtrain.data.stored import wrap_as_stored
 
-    return stored_arrays(held), None, lambda indices: held.images[indices]
+    return wrap_as_stored(held), None, lambda indices: held.images[indices]
 
 
 def _shards(root: Path, held: "ArraySource", workers: int) -> tuple[Any, Any, Gather]:
@@ -96,7 +96,7 @@ def _records(root: Path, held: "ArraySource", workers: int) -> tuple[Any, Any, G
 
 def _pictures(root: Path, held: "ArraySource", workers: int) -> tuple[Any, Any, Gather]:
     """Beside Pillow in as many threads."""
-    from jaxtrain.augment.decode.chain import chain
+    from jaxtrain.augment.decode.chain import compose_transforms
     from jaxtrain.augment.decode.sizes import fit
     from jaxtrain.data.sources.image_folder import image_folder
 
@@ -108,7 +108,7 @@ def _pictures(root: Path, held: "ArraySource", workers: int) -> tuple[Any, Any, 
             return np.asarray(image.convert("RGB"))
 
     source = image_folder(directory=root, size=(32, 32), test=None).stream("train")
-    return source, chain([fit(32, 32)]), lambda indices: np.stack(list(pool.map(decode, indices)))
+    return source, compose_transforms([fit(32, 32)]), lambda indices: np.stack(list(pool.map(decode, indices)))
 
 
 def _written(root: Path) -> "ArraySource":

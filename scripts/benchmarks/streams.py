@@ -9,14 +9,14 @@ from jaxtrain.data.device_stream import TrainingStream
 from jaxtrain.data.example_order import PermutationOrder
 from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.distributed.mesh import make_layout
-from jaxtrain.random import HOST_AUGMENT, SHUFFLE, example_stream, host_stream
+from jaxtrain.random import DECODE_TRANSFORM, SHUFFLE, example_generator, host_generator
 
 
 def streaming(source: Any, views: Any, batch: int, batches: int, workers: int) -> Callable[[], None]:
     """Opens the stream of `source` over `views`, the host's augmentation or none, takes `batches`, and closes it."""
     split = StreamedSplit("bench", source, views, 1, workers)
-    order = PermutationOrder(functools.partial(host_stream, 0, SHUFFLE), len(split))
-    draws, divided = functools.partial(example_stream, 0, HOST_AUGMENT), make_layout(1, batch).batch
+    order = PermutationOrder(functools.partial(host_generator, 0, SHUFFLE), len(split))
+    draws, divided = functools.partial(example_generator, 0, DECODE_TRANSFORM), make_layout(1, batch).batch
 
     def run() -> None:
         with contextlib.closing(TrainingStream(split, views, draws, order, batch, batches, divided)) as stream:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-from jaxtrain.analysis.check import examine
+from jaxtrain.analysis.check import make_report
 from jaxtrain.cli.main import main
 from jaxtrain.config import Config, DataConfig, OptimizerSpec, ParallelConfig, ParametersConfig
 from jaxtrain.training.plan import make_plan
@@ -42,7 +42,7 @@ def test_the_size_of_resnet50_takes_seconds_and_no_compile(compiles: list[str]) 
     compiles.clear()
     began = time.process_time()  # the machine may be busy with something else
     with jax.debug_key_reuse(False):  # which only the suite turns on, and which is slow
-        report = examine(make_plan(config))
+        report = make_report(make_plan(config))
     seconds = time.process_time() - began
     assert sum(p.count for p in report.parameters) == 25_557_032
     # 4,089,184,256 multiply-adds forward; backward costs twice that, but for the first layer's input gradient
@@ -69,7 +69,7 @@ def test_the_command_prints_every_parameter_with_its_rules(capsys: pytest.Captur
 
 def test_state_and_data_are_counted_by_kind() -> None:
     plan = make_plan(tiny_config(optimizer="adam(0.1)", average="ema"))
-    report = examine(plan)
+    report = make_report(plan)
     count = 16 * 8 + 8 + 8 * 3 + 3
     size = 16 + 4  # uint8[4, 4, 1] and an int32
     assert {(item.name, item.total, item.per_device) for item in (*report.state, *report.data)} == {
@@ -87,7 +87,7 @@ def test_state_and_data_are_counted_by_kind() -> None:
 def test_a_sharded_state_and_a_streamed_batch_are_divided_among_devices() -> None:
     parallel = ParallelConfig(fsdp=True, fsdp_min_size=100)
     config = tiny_config(devices=4, parallel=parallel, data=tiny_config().data.replace(stream=True))
-    report = examine(make_plan(config))
+    report = make_report(make_plan(config))
     kernel, others = 16 * 8, 8 + 8 * 3 + 3
     assert [(i.total, i.per_device) for i in report.state[:1]] == [(4 * (kernel + others), kernel + 4 * others)]
     assert [(i.total, i.per_device) for i in report.data] == [(3 * 16 * 20, 3 * 4 * 20)]
@@ -100,5 +100,5 @@ def test_rules_reach_the_report() -> None:
         optimizer=OptimizerSpec("sgd", learning_rate=0.1, weight_decay=[("kernel", 0.5), (".*", 0)]),
         parameters=ParametersConfig(learning_rate=[("fc1", 0.1), (".*", 1)]),
     )
-    found = {p.path: (p.decay, p.learning_rate) for p in examine(make_plan(config)).parameters}
+    found = {p.path: (p.decay, p.learning_rate) for p in make_report(make_plan(config)).parameters}
     assert found == {"fc1/bias": (0, 0.1), "fc1/kernel": (0.5, 0.1), "logits/bias": (0, 1), "logits/kernel": (0.5, 1)}

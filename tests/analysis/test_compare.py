@@ -4,8 +4,8 @@ import jax
 import pytest
 
 from jaxtrain.analysis import compare as module
-from jaxtrain.analysis.bubble_chart import charted
-from jaxtrain.analysis.compare import FEWEST, MOST, Candidate, compare, published
+from jaxtrain.analysis.bubble_chart import chart_points
+from jaxtrain.analysis.compare import FEWEST, MOST, Candidate, compare, published_errors
 from jaxtrain.config import ModelSpec
 from jaxtrain.errors import JaxtrainError
 from jaxtrain.models import MODELS
@@ -14,7 +14,7 @@ from jaxtrain.models import MODELS
 def candidate(call: str, shape: tuple[int, int, int], classes: int = 10) -> Candidate:
     spec = ModelSpec.parse(call)
     model = spec.build(num_classes=classes)
-    return Candidate(name=call, model=model, shape=shape, num_classes=classes, published=published(spec))
+    return Candidate(name=call, model=model, shape=shape, num_classes=classes, published_errors=published_errors(spec))
 
 
 def test_counts_need_no_compile() -> None:
@@ -43,13 +43,13 @@ def test_models_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10**6))
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock) / 1000)
     runs = [lambda name=name: calls.append(name) for name in "abc"]
-    assert module._in_turn(runs, 0.0) == pytest.approx([1.0, 1.0, 1.0])
+    assert module._measure_in_turns(runs, 0.0) == pytest.approx([1.0, 1.0, 1.0])
     assert calls == list("abc") * (1 + FEWEST)  # one of them is a warm-up
     calls.clear()
-    module._in_turn(runs, 0.05)
+    module._measure_in_turns(runs, 0.05)
     assert len(calls) == 3 * (1 + 50 // 3)
     calls.clear()
-    module._in_turn(runs, 1e6)
+    module._measure_in_turns(runs, 1e6)
     assert len(calls) == 3 * (1 + MOST)
 
 
@@ -68,12 +68,12 @@ def test_what_a_model_cannot_take_is_said_with_its_name() -> None:
 
 
 def test_a_call_has_the_errors_of_the_row_that_it_equals() -> None:
-    assert published(ModelSpec.parse("resnet(depth=152)")) == MODELS["resnet152"].facts["published"]
-    assert published(ModelSpec.parse("resnet")) == MODELS["resnet50"].facts["published"]
-    assert published(ModelSpec.parse("cifar_resnet(depth=20)")) == MODELS["resnet20"].facts["published"]
-    assert published(ModelSpec.parse("resnet(depth=152, norm='group')")) == ()
-    assert published(ModelSpec.parse("resnet152(stride_in='1x1')")) == ()
-    assert published(ModelSpec.parse("lenet5")) == ()
+    assert published_errors(ModelSpec.parse("resnet(depth=152)")) == MODELS["resnet152"].facts["published"]
+    assert published_errors(ModelSpec.parse("resnet")) == MODELS["resnet50"].facts["published"]
+    assert published_errors(ModelSpec.parse("cifar_resnet(depth=20)")) == MODELS["resnet20"].facts["published"]
+    assert published_errors(ModelSpec.parse("resnet(depth=152, norm='group')")) == ()
+    assert published_errors(ModelSpec.parse("resnet152(stride_in='1x1')")) == ()
+    assert published_errors(ModelSpec.parse("lenet5")) == ()
 
 
 def test_published_errors_are_complete() -> None:
@@ -95,7 +95,7 @@ def test_published_errors_are_complete() -> None:
 
 def test_a_chart_has_a_panel_for_each_test_set() -> None:
     found = [candidate(n, MODELS[n].facts["input"]) for n in ("resnet18", "resnet20", "vit_b_16", "resnet50")]
-    panels, left_out = charted(found)
+    panels, left_out = chart_points(found)
     assert panels == {
         "ImageNet": {"resnet18": pytest.approx(69.76), "resnet50": pytest.approx(76.13)},
         "CIFAR-10": {"resnet20": pytest.approx(91.25)},

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxtrain.analysis.device_peaks import Ceilings
+from jaxtrain.analysis.device_peaks import MeasuredPeaks
 from jaxtrain.analysis.profile import Profile, profile
 from jaxtrain.analysis.profile_table import profile_lines
-from jaxtrain.analysis.traces import Trace, _Event, covered, origins, own_times, read_trace
+from jaxtrain.analysis.traces import Trace, _Event, operation_origins, own_times, read_trace, union_seconds
 from jaxtrain.errors import ConfigError, WorkdirError
 from tests.conftest import tiny_config
 
@@ -34,7 +34,7 @@ def test_a_loop_is_not_charged_for_its_body() -> None:
 
 
 def test_time_in_which_anything_ran() -> None:
-    assert covered([(3.0, 4.0), (0.0, 2.0), (1.0, 2.5), (3.5, 3.75)]) == 3.5
+    assert union_seconds([(3.0, 4.0), (0.0, 2.0), (1.0, 2.5), (3.5, 3.75)]) == 3.5
     assert Trace((), ((0.0, 1.0), (1.5, 2.0), (1.9, 3.0)), 0.0).gaps == (0.5, 0.0)
 
 
@@ -56,7 +56,7 @@ ENTRY %main.9 (arg: f32[8]) -> f32[8] {
   ROOT %tuple.1 = f32[8]{0} copy(%z), metadata={op_name="jit(several)/while/body/closed_call/add"}
 }
 """
-    told = origins(program)
+    told = operation_origins(program)
     assert told["fusion.4"] == "convolution to f32[1,5,5,6]"
     assert told["fusion.5"] == "jvp(MLP)/fc1/dot_general"
     assert told["tuple.1"] == "add"
@@ -111,7 +111,7 @@ def test_lines_hold_the_step_against_the_device(found: Profile) -> None:
     gpu = dataclasses.replace(
         found, device="NVIDIA H200", platform="gpu", flops=10**12, step_seconds=0.01, together_seconds=None, bytes=2e10
     )
-    gpu = dataclasses.replace(gpu, ceilings=Ceilings({"bfloat16": 8e14}, 4e12))
+    gpu = dataclasses.replace(gpu, ceilings=MeasuredPeaks({"bfloat16": 8e14}, 4e12))
     text = "\n".join(profile_lines(gpu))
     assert "100.00 TFLOP/s per device" in text
     assert "MFU: 12.5 % of the 800.00 TFLOP/s of a bfloat16 matrix multiplication" in text

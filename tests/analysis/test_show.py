@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxtrain.analysis import batch_images
 from jaxtrain.analysis.class_balance import ClassBalance, class_balance
-from jaxtrain.analysis.show import label_parts, look
+from jaxtrain.analysis.show import label_parts, preview_data
 from jaxtrain.config import DataConfig
 from jaxtrain.data.loader import Batch
 from jaxtrain.data.source import ArraySource
@@ -64,7 +64,7 @@ def trained_on(tmp_path_factory: pytest.TempPathFactory) -> Batches:
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 4, 11])  # the first, one that spans two epochs, the last
 def test_what_is_shown_is_what_the_step_was_given(step: int, trained_on: Batches) -> None:
-    found = look(plan_of(), "train", step)
+    found = preview_data(plan_of(), "train", step)
     images, labels = trained_on[step]
     train = train_split().images / 255
     exact = 255 * (images.astype(np.float64) * train.std() + train.mean())
@@ -78,7 +78,7 @@ def test_before_augmentation_are_the_examples_of_the_batch(step: int) -> None:
     """Their order is worked out anew from its definition: a permutation an epoch, one after the other."""
     epochs = [np.random.RandomState([SEED, 0x33FE5971, epoch]).permutation(80) for epoch in range(3)]
     chosen = np.concatenate(epochs)[step * SIZE : (step + 1) * SIZE]
-    found = look(plan_of(), "train", step, 10)
+    found = preview_data(plan_of(), "train", step, 10)
     np.testing.assert_array_equal(found.before, train_split().images[chosen][:10])
     assert len(found.after) == len(found.captions) == 10
     assert (found.before != found.after).any(axis=(1, 2, 3)).sum() > 5
@@ -95,14 +95,14 @@ def test_before_augmentation_are_the_examples_of_the_batch(step: int) -> None:
     ids=lambda data: data["normalize"].partition("(")[0],
 )
 def test_preprocessing_is_brought_back_to_pixels(data: dict[str, Any]) -> None:
-    found = look(plan_of(augment=(), **data))
+    found = preview_data(plan_of(augment=(), **data))
     np.testing.assert_array_equal(found.after, found.before)
     assert found.before.min() < 50
     assert found.before.max() > 200
 
 
 def test_components_left_out_are_gone() -> None:
-    found = look(plan_of(augment=(), normalize="pca(2)"), examples=16)
+    found = preview_data(plan_of(augment=(), normalize="pca(2)"), examples=16)
     assert np.linalg.matrix_rank(found.before.reshape(16, 16).astype(float)) > 10
     centered = found.after.reshape(16, 16) - 255.0 * (train_split().images / 255).mean(axis=0).ravel()
     assert (np.linalg.svd(centered, compute_uv=False)[2:] < 5).all()  # roundings of 256 pixels
@@ -111,18 +111,18 @@ def test_components_left_out_are_gone() -> None:
 @pytest.mark.parametrize(("split", "size"), [("validation", 16), ("test", 20)])
 def test_other_splits_are_sampled_evenly_and_never_augmented(split: str, size: int) -> None:
     source = load_splits(plan_of().splits, (split,), SEED)[split]
-    found = look(plan_of(), split, examples=5)
+    found = preview_data(plan_of(), split, examples=5)
     chosen = [size * i // 5 for i in range(5)]
     np.testing.assert_array_equal(found.before, source.images[chosen])
     np.testing.assert_array_equal(found.after, found.before)
     assert found.captions == tuple((str(label),) for label in source.labels[chosen])
     assert "augmentation: none in evaluation" in found.lines
-    assert len(look(plan_of(), split).before) == size
+    assert len(preview_data(plan_of(), split).before) == size
 
 
 @pytest.mark.slow
 def test_the_lines_say_what_the_model_sees(trained_on: Batches) -> None:
-    lines = look(plan_of(), "train", 7).lines
+    lines = preview_data(plan_of(), "train", 7).lines
     images = trained_on[7][0].astype(np.float64)
     assert lines[0] == "data: synthetic, 80 train, 16 validation, 20 test; 4x4x1 images, 3 classes"
     assert lines[1].startswith("augmentation: flip_lr(probability=0.5) | pad_crop(")
@@ -147,7 +147,7 @@ def test_the_lines_say_what_the_model_sees(trained_on: Batches) -> None:
 )
 def test_what_there_is_not_is_refused(arguments: tuple[Any, ...], says: str) -> None:
     with pytest.raises(ConfigError) as error:
-        look(plan_of(), *arguments)
+        preview_data(plan_of(), *arguments)
     assert says in str(error.value)
 
 
@@ -164,7 +164,7 @@ def test_mixed_labels_and_values_that_are_not_finite_are_seen(monkeypatch: pytes
         return mixed
 
     monkeypatch.setattr(batch_images, "make_loader", mixing)
-    found = look(plan_of())
+    found = preview_data(plan_of())
     assert found.captions[:2] == (("0 0.70", "1 0.30"), ("1",))
     assert found.after[0, 0, 0, 0] == 0
     assert found.warnings == ("1 of the values of the model inputs are not finite",)
@@ -193,7 +193,7 @@ def test_many_small_weights_are_added_up() -> None:
 
 
 def test_class_balance_counts_every_split() -> None:
-    found = look(plan_of()).balance
+    found = preview_data(plan_of()).balance
     assert list(found.counts) == ["train", "validation", "test"]
     assert found.totals == {"train": 80, "validation": 16, "test": 20}
     assert found.counts["train"] == tuple(int((train_split().labels == i).sum()) for i in range(3))
@@ -238,11 +238,11 @@ def test_pictures_that_are_streamed(tmp_path: Path) -> None:
         Image.fromarray(rng.integers(0, 256, (12 + i, 20 - i, 3)).astype(np.uint8)).save(folder / f"{i}.png")
     data = DataConfig(dataset="image_folder(size=[8, 8])", batch_size=4, decode="random_resized_crop(8)")
     plan = make_plan(tiny_config(data=data), tmp_path)
-    shown = look(plan, step=1)
+    shown = preview_data(plan, step=1)
     assert shown.before.shape == shown.after.shape == (4, 8, 8, 3)
     assert shown.balance.counts["train"] == (3, 3, 3)
     assert any(line.startswith("at decoding: random_resized_crop") for line in shown.lines)
-    np.testing.assert_array_equal(shown.after, look(plan, step=1).after)
+    np.testing.assert_array_equal(shown.after, preview_data(plan, step=1).after)
     assert not np.array_equal(shown.before, shown.after)
-    shown = look(plan, "test", examples=3)
+    shown = preview_data(plan, "test", examples=3)
     assert shown.captions == (("class0",), ("class1",), ("class2",))

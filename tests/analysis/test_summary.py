@@ -12,9 +12,9 @@ from flax import linen as nn
 from jaxtrain.analysis.summary import Summary, summary
 from jaxtrain.config import ModelSpec
 from jaxtrain.models import MODELS
-from jaxtrain.models.residual import Place, Residual, ResidualBlock
+from jaxtrain.models.residual import BlockSpec, ResidualBlock, ResidualOptions
 from jaxtrain.nn.activations import PReLU
-from jaxtrain.nn.layers import Layers
+from jaxtrain.nn.layers import LayerBuilder
 from jaxtrain.nn.normalization import BatchNorm
 from jaxtrain.nn.pooling import average_pool, global_pool, max_pool, pool
 from tests.levels import slow_except
@@ -60,21 +60,21 @@ VGG16 = [  # output and weights, biases not counted, as the lecture's slides hav
 
 def test_vgg16_row_by_row() -> None:
     found = of("vgg16")
-    assert [(x.kind, x.shape, x.weights) for x in found.folded()] == VGG16
+    assert [(x.kind, x.shape, x.weights) for x in found.fold_minor()] == VGG16
     assert sum(x.weights for x in found.layers) == 138_344_128
     assert sum(x.biases for x in found.layers) == 13_416
     assert found.activations == 15_237_608
     assert sum(x.activations for x in found.layers) == 28_793_320  # with a separate output for every ReLU
-    assert sum(x.activation_bytes for x in found.folded()) == 4 * 15_237_608
+    assert sum(x.activation_bytes for x in found.fold_minor()) == 4 * 15_237_608
     assert found.parameter_bytes == 4 * 138_357_544
     fields = {x.name: (x.field.size, x.field.stride) for x in found.layers}
     assert fields["stage5_conv3"] == ((196, 196), (16, 16))
     assert fields["max_pool_5"] == ((212, 212), (32, 32))
-    assert [x.name for x in found.folded() if x.field.whole] == ["fc1", "fc2", "logits"]
+    assert [x.name for x in found.fold_minor() if x.field.whole] == ["fc1", "fc2", "logits"]
 
 
 def test_alexnet_row_by_row() -> None:
-    rows = {x.name: x for x in of("alexnet").folded()}
+    rows = {x.name: x for x in of("alexnet").fold_minor()}
     parameters = (34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000)
     names = [*(f"conv{i}" for i in range(1, 6)), "fc1", "fc2", "logits"]
     assert tuple(rows[n].parameters for n in names) == parameters
@@ -95,7 +95,7 @@ def test_alexnet_row_by_row() -> None:
 
 
 def test_lenet_row_by_row() -> None:
-    rows = {x.name: x for x in of("lenet5_1998").folded()}
+    rows = {x.name: x for x in of("lenet5_1998").fold_minor()}
     assert {n: rows[n].parameters for n in ("c1", "s2", "c3", "s4", "c5", "f6")} == {
         "c1": 156,
         "s2": 12,
@@ -131,7 +131,7 @@ def test_counts_are_those_of_the_table_of_models(name: str) -> None:
     facts, found = MODELS[name].facts, of(name)
     assert sum(x.multiply_adds for x in found.layers) == found.multiply_adds == facts["multiply_adds"]
     assert sum(x.parameters for x in found.layers) == found.parameters == facts["parameters"]
-    for rows in (found.folded(), found.folded(1)):  # folding loses nothing
+    for rows in (found.fold_minor(), found.fold_minor(1)):  # folding loses nothing
         assert sum(x.multiply_adds for x in rows) == found.multiply_adds
         assert sum(x.parameters for x in rows) == found.parameters
         assert sum(x.statistics for x in rows) == found.statistics
@@ -146,10 +146,10 @@ def test_auxiliary_heads_are_there_in_training() -> None:
     assert sum(x.parameters for x in tested.layers) == 6_998_552
     assert trained.unused == {}
     assert sum(x.parameters for x in trained.layers) == tested.parameters == trained.parameters == 13_378_280
-    kinds = {x.name: x.kind for x in trained.folded()}
+    kinds = {x.name: x.kind for x in trained.fold_minor()}
     assert kinds["auxiliary_4a/average_pool"] == "average pool 5x5/3"
     assert kinds["auxiliary_4a/fc"] == "dense, relu, dropout"
-    blocks = {x.name: x for x in tested.folded(1)}
+    blocks = {x.name: x for x in tested.fold_minor(1)}
     counts = {"3a": 163_696, "3b": 388_736, "4a": 376_176, "4e": 868_352, "5b": 1_444_080}
     assert {m: blocks[f"inception_{m}"].parameters for m in counts} == counts
     assert blocks["inception_3a"].kind == "Inception, 8 layers"
@@ -158,7 +158,7 @@ def test_auxiliary_heads_are_there_in_training() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("stride_in", "size"), [("3x3", 427), ("1x1", 483)])
 def test_the_field_of_resnet50_depends_on_where_the_stride_is(stride_in: str, size: int) -> None:
-    rows = {x.name: x for x in of(f"resnet(depth=50, stride_in={stride_in!r})").folded(1)}
+    rows = {x.name: x for x in of(f"resnet(depth=50, stride_in={stride_in!r})").fold_minor(1)}
     assert rows["stage4_block3"].field.size == (size, size)
     assert rows["stage4_block3"].field.stride == (32, 32)
     assert rows["global_average_pool"].field.whole
@@ -171,11 +171,11 @@ class Net(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        layers = Layers(train=train, norm="none", activation="identity", kernel_init="he")
+        layers = LayerBuilder(train=train, norm="none", activation="identity", kernel_init="he")
         return self.body(self, layers, images)
 
 
-def stacked(module: Any, layers: Layers, x: jax.Array) -> jax.Array:
+def stacked(module: Any, layers: LayerBuilder, x: jax.Array) -> jax.Array:
     x = layers.conv(x, 2, 5, stride=2, name="a")
     x = average_pool(x, 3, 2, padding=1)
     x = nn.Conv(2, (3, 3), kernel_dilation=2, padding=2, name="b")(x)
@@ -183,23 +183,23 @@ def stacked(module: Any, layers: Layers, x: jax.Array) -> jax.Array:
 
 
 def bottlenecks(stride_in: Any) -> Any:
-    def body(module: Any, layers: Layers, x: jax.Array) -> jax.Array:
+    def body(module: Any, layers: LayerBuilder, x: jax.Array) -> jax.Array:
         for i, stride in enumerate((1, 2, 1)):
-            residual = Residual(kind="bottleneck", stride_in=stride_in)
-            x = ResidualBlock(layers, residual, Place(features=1, width=1, stride=stride), name=f"block{i}")(x)
+            residual = ResidualOptions(kind="bottleneck", stride_in=stride_in)
+            x = ResidualBlock(layers, residual, BlockSpec(features=1, width=1, stride=stride), name=f"block{i}")(x)
         return x
 
     return body
 
 
-def sparse_shortcuts(module: Any, layers: Layers, x: jax.Array) -> jax.Array:
+def sparse_shortcuts(module: Any, layers: LayerBuilder, x: jax.Array) -> jax.Array:
     for i, stride in enumerate((2, 2)):
-        place = Place(features=2 + 2 * i, stride=stride)
-        x = ResidualBlock(layers, Residual(shortcut="A"), place, name=f"block{i}")(x)
+        place = BlockSpec(features=2 + 2 * i, stride=stride)
+        x = ResidualBlock(layers, ResidualOptions(shortcut="A"), place, name=f"block{i}")(x)
     return x
 
 
-def branches(module: Any, layers: Layers, x: jax.Array) -> jax.Array:
+def branches(module: Any, layers: LayerBuilder, x: jax.Array) -> jax.Array:
     x = layers.conv(x, 2, 3, stride=2, name="stem")
     return jnp.concatenate([layers.conv(x, 1, 1, name="a"), layers.conv(x, 1, 5, name="b"), pool_between(x)], -1)
 
@@ -208,14 +208,14 @@ def pool_between(x: jax.Array) -> jax.Array:
     return average_pool(x, 3, 1, padding=1)
 
 
-def patches(module: Any, layers: Layers, x: jax.Array) -> jax.Array:
+def patches(module: Any, layers: LayerBuilder, x: jax.Array) -> jax.Array:
     """As a space-to-depth reshape and a transposition have them."""
     n, h, w, c = x.shape
     x = x.reshape(n, h // 4, 4, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 4, w // 2, 8 * c)
     return layers.conv(x, 2, 3, name="a")
 
 
-def strip(module: Any, layers: Layers, x: jax.Array) -> jax.Array:
+def strip(module: Any, layers: LayerBuilder, x: jax.Array) -> jax.Array:
     return layers.conv(x, 2, 3, name="a").mean(axis=2, keepdims=True)
 
 
@@ -272,7 +272,7 @@ class Odd(nn.Module):
 
 def test_modules_of_any_kind() -> None:
     found = summary(Odd(), (8, 8, 3))
-    rows = [(x.name, x.kind, x.shape, x.parameters, x.multiply_adds) for x in found.folded()]
+    rows = [(x.name, x.kind, x.shape, x.parameters, x.multiply_adds) for x in found.fold_minor()]
     assert rows == [
         ("input", "input", (8, 8, 3), 0, 0),
         ("conv", "conv 3x3 pad 1", (8, 8, 8), 224, 8 * 8 * 8 * 27),
@@ -291,7 +291,7 @@ def test_modules_of_any_kind() -> None:
         ("logits", "dense", (3,), 15, 12),
     ]
     assert found.statistics == 16
-    assert next(x.name for x in found.folded() if x.field.whole) == "global_average_pool"
+    assert next(x.name for x in found.fold_minor() if x.field.whole) == "global_average_pool"
 
 
 @pytest.mark.quick_cases("True-batch", "False-layer")
@@ -303,7 +303,7 @@ def test_normalizations_are_one_layer_and_see_no_more_than_their_input(norm: str
     assert [x.name for x in rows] == ["norm1", *(f"stage{s}_block1/norm{i}" for s in (1, 2, 3) for i in (1, 2))]
     assert all(x.minor and x.field.size == found.layers[x.source].field.size for x in rows)
     assert all(x.parameters == 2 * x.shape[-1] for x in rows)
-    assert {x.name: x.field.size[0] for x in found.folded()}["stage1_block1/add"] == 7
+    assert {x.name: x.field.size[0] for x in found.fold_minor()}["stage1_block1/add"] == 7
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "elu", "gelu", "silu", "prelu", "scaled_tanh"])
@@ -311,12 +311,12 @@ def test_activations_are_one_layer(name: str) -> None:
     found = of(f"mlp(widths=[8], activation={name!r}, dropout_rate=0.2)", train=True)
     kind = name.removeprefix("scaled_")
     assert [x.kind for x in found.layers] == ["input", "dense", kind, "dropout", "dense"]
-    assert [x.kind for x in found.folded()] == ["input", f"dense, {kind}, dropout", "dense"]
+    assert [x.kind for x in found.fold_minor()] == ["input", f"dense, {kind}, dropout", "dense"]
 
 
 def test_a_transformer_sees_everything_after_its_attention() -> None:
     found = of("vit(patch=8, width=16, heads=2, depth=1, mlp_width=32)", (32, 32, 3))
-    rows = {x.name: x for x in found.folded()}
+    rows = {x.name: x for x in found.fold_minor()}
     assert rows["patches"].field.size == (8, 8)
     assert rows["class_token"].parameters == 16
     assert rows["positions"].parameters - 2 * 16 == 17 * 16  # beside those of the normalization after it

@@ -12,7 +12,7 @@ import pytest
 from jaxtrain.augment import blur, fancy_pca
 from jaxtrain.augment.color import brightness_given, contrast_given, hue_given, random_gray_given, saturation_given
 from jaxtrain.augment.jitter import Jitter, color_jitter_given
-from jaxtrain.augment.principal_colors import IMAGENET, ColorPca, fancy_pca_given, fit_color_pca
+from jaxtrain.augment.principal_colors import IMAGENET_COLORS, ColorPca, fancy_pca_given, fit_color_pca
 from jaxtrain.augment.sharpness import blur_given, sharpen_given
 from jaxtrain.augment.tones import (
     autocontrast_given,
@@ -174,11 +174,11 @@ def test_principal_colors_of_a_split() -> None:
 
 def test_fancy_pca_shifts_along_the_axes() -> None:
     x, alpha = photo().astype(np.float32) / 512 + 0.25, np.array([0.2, -0.3, 0.5], np.float32)
-    shift = np.array(IMAGENET.eigenvectors).T @ (alpha * np.array(IMAGENET.eigenvalues))
+    shift = np.array(IMAGENET_COLORS.eigenvectors).T @ (alpha * np.array(IMAGENET_COLORS.eigenvalues))
     np.testing.assert_allclose(fancy_pca_given(jnp.array(alpha), jnp.array(x)), x + shift, atol=1e-6)
     grey = fancy_pca_given(jnp.array(alpha), jnp.array(x[:, :, :1]))
     np.testing.assert_allclose(grey, x[:, :, :1] + shift @ np.array([0.299, 0.587, 0.114]), atol=1e-6)
-    vectors = np.array(IMAGENET.eigenvectors)
+    vectors = np.array(IMAGENET_COLORS.eigenvectors)
     np.testing.assert_allclose(vectors @ vectors.T, np.eye(3), atol=2e-3)  # they were printed with four digits
 
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from jaxtrain.augment.decode import DECODE_TRANSFORMS
-from jaxtrain.augment.decode.chain import Chain, chain, evaluation_chain
-from jaxtrain.augment.decode.window import Size, Window, compose, reduction, show, whole
+from jaxtrain.augment.decode.chain import DecodeChain, compose_transforms, default_eval_chain
+from jaxtrain.augment.decode.window import CropWindow, Size, apply_window, compose_windows, full_window, jpeg_reduction
 from jaxtrain.config import DecodeTransformSpec
 from jaxtrain.config.coerce import coerce
-from jaxtrain.data.sources.images import decode, decode_part, part_of
+from jaxtrain.data.sources.images import crop_array, decode, decode_window
 from jaxtrain.errors import ConfigError, DataError
 from tests.models import torch_port as port
 
@@ -27,8 +27,8 @@ def parts(text: str) -> list[Any]:
     return [spec.build() for spec in coerce(text, tuple[DecodeTransformSpec, ...], "data.decode")]
 
 
-def made(text: str) -> Chain:
-    return chain(parts(text))
+def made(text: str) -> DecodeChain:
+    return compose_transforms(parts(text))
 
 
 def draws(seed: int = 0) -> np.random.RandomState:
@@ -75,13 +75,13 @@ def test_resized_crops_are_drawn_as_torchvision_draws_them(
             patch.setattr(torch, "empty", lambda n, replayed=replayed: replayed)
             patch.setattr(torch, "randint", replayed.randint)
             top, left, height, width = RandomResizedCrop.get_params(image, area, aspect)
-        assert crop.window(draws(seed), size) == Window(left, top, width, height, (24, 24))
+        assert crop.window(draws(seed), size) == CropWindow(left, top, width, height, (24, 24))
 
 
 @given(SIZES, SIZES)
 def test_fit_is_pillows(size: Size, target: Size) -> None:
     image = picture(size)
-    ours = show(image, made(f"fit({target[1]}, {target[0]})").window(draws(), size))
+    ours = apply_window(image, made(f"fit({target[1]}, {target[0]})").window(draws(), size))
     theirs = ImageOps.fit(image, target, Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
 
@@ -89,7 +89,7 @@ def test_fit_is_pillows(size: Size, target: Size) -> None:
 @given(SIZES, SIZES)
 def test_resize_is_pillows(size: Size, target: Size) -> None:
     image = picture(size)
-    ours = show(image, made(f"resize({target[1]}, {target[0]})").window(draws(), size))
+    ours = apply_window(image, made(f"resize({target[1]}, {target[0]})").window(draws(), size))
     np.testing.assert_array_equal(np.asarray(ours), np.asarray(image.resize(target, Image.Resampling.BILINEAR)))
 
 
@@ -97,7 +97,7 @@ def test_resize_is_pillows(size: Size, target: Size) -> None:
 @pytest.mark.parametrize(("text", "short"), [("resize_short(28)", 28), ("resize_short(40)", 40)])
 def test_one_resampling_is_what_two_steps_are(size: Size, text: str, short: int) -> None:
     image = picture(size)
-    ours = np.asarray(show(image, made(f"{text}|center_crop((20, 24))").window(draws(), size)))
+    ours = np.asarray(apply_window(image, made(f"{text}|center_crop((20, 24))").window(draws(), size)))
     small = image.resize(
         tuple(int(short * side / min(size)) for side in size),  # type: ignore[arg-type]  # torchvision's rounding
         Image.Resampling.BILINEAR,
@@ -115,7 +115,7 @@ def test_a_crop_inside_the_picture_is_its_pixels() -> None:
         left, top = int(window.left), int(window.top)
         seen.add((left, top))
         np.testing.assert_array_equal(
-            np.asarray(show(image, window)), np.asarray(image)[top : top + 28, left : left + 37]
+            np.asarray(apply_window(image, window)), np.asarray(image)[top : top + 28, left : left + 37]
         )
     assert seen == {(x, y) for x in range(4) for y in range(3)}
     assert made("center_crop((28, 37))").window(draws(), image.size)[:2] == (1, 1)
@@ -131,7 +131,7 @@ def test_scale_jitter_is_uniform_between_its_bounds() -> None:
 
 def test_flips() -> None:
     image = picture((7, 5))
-    flipped = np.asarray(show(image, made("resize(5, 7)|flip_lr(1.0)").window(draws(), image.size)))
+    flipped = np.asarray(apply_window(image, made("resize(5, 7)|flip_lr(1.0)").window(draws(), image.size)))
     np.testing.assert_array_equal(flipped, np.asarray(image)[:, ::-1])
     never, half = made("resize(5, 7)|flip_lr(0)"), made("resize(5, 7)|flip_lr")
     numbers = draws(1)
@@ -147,10 +147,11 @@ def test_a_window_on_a_window_is_one_window(size: Size, seed: int, mirrored: boo
     image, numbers = picture(size), draws(seed)
     width, height = numbers.randint(1, size[0] + 1), numbers.randint(1, size[1] + 1)
     left, top = numbers.randint(0, size[0] - width + 1), numbers.randint(0, size[1] - height + 1)
-    first = whole(size)._replace(mirrored=mirrored)
-    second = Window(int(left), int(top), int(width), int(height), (int(width), int(height)), mirrored=True)
+    first = full_window(size)._replace(mirrored=mirrored)
+    second = CropWindow(int(left), int(top), int(width), int(height), (int(width), int(height)), mirrored=True)
     np.testing.assert_array_equal(
-        np.asarray(show(image, compose(first, second))), np.asarray(show(show(image, first), second))
+        np.asarray(apply_window(image, compose_windows(first, second))),
+        np.asarray(apply_window(apply_window(image, first), second)),
     )
 
 
@@ -176,7 +177,7 @@ def test_any_picture_gives_the_one_size(text: str, size: Size, seed: int, channe
     assert window.left + window.width <= size[0] + 1e-9
     assert window.top + window.height <= size[1] + 1e-9
     pixels = np.full((size[1], size[0], channels), 77, np.uint8)
-    found = part_of(pixels, lambda _: window)
+    found = crop_array(pixels, lambda _: window)
     assert found.shape == (steps.size[1], steps.size[0], channels)
     if channels < 4:  # Pillow rounds colors under transparency
         assert (found == 77).all()
@@ -196,7 +197,7 @@ def test_augmentations_are_functions_of_numbers_and_an_image() -> None:
     ("resize(20, 30)", "resize(20, 30)"),
 ])  # fmt: skip
 def test_what_evaluation_does_where_nothing_is_said(text: str, evaluation: str) -> None:
-    found = evaluation_chain(made(text))
+    found = default_eval_chain(made(text))
     assert found == made(evaluation)
     assert found.size == made(text).size
 
@@ -245,7 +246,7 @@ def test_pictures_of_any_mode_are_decoded_as_they_are_in_memory(mode: str, suffi
     image = picture((41, 30), "L").convert("I;16") if mode == "I;16" else picture((41, 30), mode)
     file = encoded(image, suffix)
     fitted = made("fit(12, 10)")
-    ours = decode_part(file, "a", channels, lambda size: fitted.window(draws(), size))
+    ours = decode_window(file, "a", channels, lambda size: fitted.window(draws(), size))
     np.testing.assert_array_equal(ours, decode(file, "a", channels, (12, 10)))
 
 
@@ -257,13 +258,13 @@ def test_pictures_are_turned_upright_before_they_are_cut(orientation: int) -> No
     crop = made("random_crop((20, 26))")
     seen: list[Size] = []
 
-    def window(size: Size) -> Window:
+    def window(size: Size) -> CropWindow:
         seen.append(size)
         return crop.window(draws(5), size)
 
     for upright in (True, False):
         everything = decode(file, "a", 3, None, upright)
-        found = decode_part(file, "a", 3, window, upright)
+        found = decode_window(file, "a", 3, window, upright)
         assert seen[-1] == everything.shape[1::-1]
         left, top = (int(edge) for edge in window(seen[-1])[:2])
         np.testing.assert_array_equal(found, everything[top : top + 20, left : left + 26])
@@ -278,9 +279,9 @@ def test_a_large_jpeg_is_decoded_smaller_where_that_cannot_be_seen(sides: Size, 
     file = encoded(picture(sides, seed=3), "JPEG", quality=95, exif=exif)
     plain = Image.fromarray(decode(file, "a", 3, None))
     window = made("resize_short(48)|center_crop(40)|flip_lr(1)").window(draws(), plain.size)
-    assert reduction(window) == factor
-    ours = decode_part(file, "a", 3, lambda size: window).astype(int)
-    theirs = np.asarray(show(plain, window)).astype(int)
+    assert jpeg_reduction(window) == factor
+    ours = decode_window(file, "a", 3, lambda size: window).astype(int)
+    theirs = np.asarray(apply_window(plain, window)).astype(int)
     assert np.abs(ours - theirs).mean() < 1
     assert np.abs(ours - theirs).max() <= (6 if factor > 1 else 0)
 
@@ -288,4 +289,4 @@ def test_a_large_jpeg_is_decoded_smaller_where_that_cannot_be_seen(sides: Size, 
 def test_a_picture_that_is_cut_short_is_named() -> None:
     file = io.BytesIO(encoded(picture((64, 64)), "JPEG").getvalue()[:-200])
     with pytest.raises(DataError, match=r"^rose\.jpg cannot be decoded: .*replace it$"):
-        decode_part(file, "rose.jpg", 3, lambda size: whole(size))
+        decode_window(file, "rose.jpg", 3, lambda size: full_window(size))

@@ -11,7 +11,7 @@ from jaxtrain.config import Config, DataConfig
 from jaxtrain.config.overrides import apply_overrides
 from jaxtrain.data.splits import load_splits
 from jaxtrain.errors import ConfigError
-from jaxtrain.training.plan import make_plan, with_training_colors
+from jaxtrain.training.plan import add_training_colors, make_plan
 
 
 def with_augment(config: Config, augment: str) -> Config:
@@ -89,9 +89,9 @@ def test_principal_colors_are_those_of_the_training_split(config: Config) -> Non
         changed, f"fancy_pca(2.0, {list(fitted.eigenvalues)}, {[list(v) for v in fitted.eigenvectors]})"
     )
     key, images = jax.random.key(0), train.images[:4]
-    shifted = with_training_colors(plan, train).augment(key, images)
+    shifted = add_training_colors(plan, train).augment(key, images)
     np.testing.assert_array_equal(shifted, make_plan(given).augment(jax.random.clone(key), images))
     assert not np.array_equal(shifted, images)
-    assert with_training_colors(make_plan(given), train).augment is not None
+    assert add_training_colors(make_plan(given), train).augment is not None
     with pytest.raises(ConfigError, match="the principal axes have 2 channels, but the images 3"):
         make_plan(with_augment(changed, "fancy_pca(2.0, [1, 1], [[1, 0], [0, 1]])"))

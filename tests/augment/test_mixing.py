@@ -16,13 +16,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxtrain
 from jaxtrain.augment.mixing import MIXINGS, cutmix, label_smoothing, mixup, mixup_or_cutmix
-from jaxtrain.augment.mixing.base import Soft, mixings
-from jaxtrain.augment.mixing.images import Weights, cutmix_weights, draw_share, mix_given, mixup_weights
+from jaxtrain.augment.mixing.base import SoftBatch, compose_mixings
+from jaxtrain.augment.mixing.images import MixWeights, cutmix_weights, draw_share, mix_given, mixup_weights
 from jaxtrain.config import Config, DataConfig, dumps, loads
 from jaxtrain.config.overrides import apply_overrides
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim.losses import binary_cross_entropy, cross_entropy, focal
-from jaxtrain.training.metrics import measure
+from jaxtrain.training.metrics import metric_pairs
 from jaxtrain.training.plan import make_plan
 from tests.conftest import examples, slow
 
@@ -34,13 +34,13 @@ TARGETS = np.eye(K, dtype=np.float32)[LABELS]
 KEY, STEP = functools.partial(jax.random.key, 3), np.int32(0)
 
 
-def soft() -> Soft:
-    return Soft(jnp.asarray(IMAGES), jnp.asarray(TARGETS))
+def soft() -> SoftBatch:
+    return SoftBatch(jnp.asarray(IMAGES), jnp.asarray(TARGETS))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_mixup_is_the_average_of_neighbors(share: float) -> None:
-    weights = Weights(*(w[None] for w in mixup_weights(jnp.float32(share))))
+    weights = MixWeights(*(w[None] for w in mixup_weights(jnp.float32(share))))
     images, targets = mix_given(weights, soft())
     for i in range(N):
         np.testing.assert_allclose(images[i], share * IMAGES[i] + (1 - share) * IMAGES[i - 1], rtol=1e-5, atol=1e-6)
@@ -72,7 +72,7 @@ def test_cutmix_is_the_authors_box(share: float, row: int, column: int) -> None:
 
 
 _mixed = jax.jit(mix_given)
-_cutmix = jax.jit(lambda share, center: Weights(*(w[None] for w in cutmix_weights(share, center, H, W))))
+_cutmix = jax.jit(lambda share, center: MixWeights(*(w[None] for w in cutmix_weights(share, center, H, W))))
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_draws_are_for_the_batch_or_for_each_pair(factory: Any, per: Any) -> Non
     """Images of all ones beside images of zeros show the weights themselves."""
     images = jnp.zeros((N, H, W, 1)).at[::2].set(1)
     targets = jnp.eye(2)[jnp.arange(N) % 2]
-    mixed = jax.jit(factory(per=per))(jax.random.key(5), STEP, Soft(images, targets))
+    mixed = jax.jit(factory(per=per))(jax.random.key(5), STEP, SoftBatch(images, targets))
     kept = np.where(np.arange(N) % 2, mixed.targets[:, 1], mixed.targets[:, 0])
     assert (len(np.unique(kept.round(5))) == 1) == (per == "batch")
     np.testing.assert_allclose(mixed.images.mean(axis=(1, 2, 3)), mixed.targets[:, 0], atol=1e-5)
@@ -113,7 +113,7 @@ def test_the_choice_between_the_two_is_made_by_its_share() -> None:
     images = jnp.zeros((2, H, W, 1)).at[0].set(1)
     keys = jax.random.split(jax.random.key(2), 300)
     mix = mixup_or_cutmix(cutmix_share=0.25)
-    mixed = jax.jit(jax.vmap(lambda key: mix(key, jnp.int32(0), Soft(images, jnp.eye(2))).images))(keys)
+    mixed = jax.jit(jax.vmap(lambda key: mix(key, jnp.int32(0), SoftBatch(images, jnp.eye(2))).images))(keys)
     cut = np.isin(np.asarray(mixed[:, 0]), (0, 1)).all(axis=(1, 2, 3)).mean()
     assert abs(cut - 0.25) < 6 * np.sqrt(0.25 * 0.75 / 300) + 0.02
 
@@ -143,7 +143,7 @@ def test_a_probability_may_follow_a_schedule() -> None:
 
 
 def test_places_in_a_list_have_keys_of_their_own_and_a_key_gives_the_same() -> None:
-    mix = mixings([mixup(1.0), mixup(1.0)], K)
+    mix = compose_mixings([mixup(1.0), mixup(1.0)], K)
     compiled = jax.jit(mix)
     once = compiled(KEY(), STEP, IMAGES, LABELS)
     np.testing.assert_array_equal(once[0], compiled(KEY(), STEP, IMAGES, LABELS)[0])
@@ -158,7 +158,7 @@ def test_places_in_a_list_have_keys_of_their_own_and_a_key_gives_the_same() -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("per", [slow("batch"), "example"])
 def test_eight_devices_mix_what_one_does(per: Any) -> None:
-    mix = jax.jit(mixings([mixup_or_cutmix(per=per), label_smoothing()], K))
+    mix = jax.jit(compose_mixings([mixup_or_cutmix(per=per), label_smoothing()], K))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     place = NamedSharding(mesh, PartitionSpec("data"))
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -178,7 +178,7 @@ def test_every_loss_of_probabilities_is_that_of_class_numbers_where_they_are_cer
 def test_accuracy_counts_the_most_probable_class() -> None:
     logits = jnp.eye(3) * 5
     targets = jnp.array([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7], [0.0, 0.3, 0.7]])
-    total, count = measure(jnp.zeros(3), logits, targets)["accuracy"]
+    total, count = metric_pairs(jnp.zeros(3), logits, targets)["accuracy"]
     assert (float(total), int(count)) == (2.0, 3)
 
 

@@ -10,10 +10,16 @@ import pytest
 
 from jaxtrain.augment import randaugment
 from jaxtrain.augment.autoaugment_tables import POLICIES
-from jaxtrain.augment.chains import Mixture, augmix_given, mixture
-from jaxtrain.augment.magnitudes import Space, augmix_space, autoaugment_space, randaugment_space, trivialaugment_space
-from jaxtrain.augment.operations import GEOMETRIC, Operation, operation_given, operations_given
-from jaxtrain.augment.policies import autoaugment_operations, drawn_operations
+from jaxtrain.augment.chains import AugMixDraw, augmix_given, draw_augmix
+from jaxtrain.augment.magnitudes import (
+    PolicySpace,
+    augmix_space,
+    autoaugment_space,
+    randaugment_space,
+    trivialaugment_space,
+)
+from jaxtrain.augment.operations import GEOMETRIC, PolicyOperation, operation_given, operations_given
+from jaxtrain.augment.policies import draw_operations, draw_sub_policy
 from tests.models.torch_port import torchvision
 
 SHAPE = (24, 31, 3)
@@ -88,7 +94,7 @@ def test_each_operation_equals_torchvisions(name: str, interpolation: Any) -> No
     sign = np.where(space.signed[which], np.tile([1, -1, -1, 1], len(space.names)), 1)
     magnitude = (space.magnitudes[which, places] * sign).astype(np.float32)
     run = jax.jit(jax.vmap(lambda o: operation_given(space.names, o, x, interpolation, 0.0)))
-    results = np.asarray(run(Operation(jnp.array(which), jnp.array(magnitude))))
+    results = np.asarray(run(PolicyOperation(jnp.array(which), jnp.array(magnitude))))
     transform = oracle(name)(interpolation=interpolation)
     import torch
 
@@ -111,7 +117,7 @@ def test_each_operation_equals_torchvisions(name: str, interpolation: Any) -> No
 @pytest.mark.slow
 def test_floats_are_treated_as_their_levels() -> None:
     space, x = SPACES["RandAugment"][0], photo()
-    operations = Operation(
+    operations = PolicyOperation(
         jnp.array([space.names.index("equalize"), space.names.index("rotate")]), jnp.array([0.0, 20.0])
     )
     run = jax.jit(lambda x: operations_given(space.names, operations, x, "bilinear", 0.0))
@@ -124,15 +130,15 @@ def test_floats_are_treated_as_their_levels() -> None:
 def test_operations_follow_one_another() -> None:
     space, x = SPACES["RandAugment"][0], photo()
     run = jax.jit(lambda o, x: operations_given(space.names, o, x, "nearest", 0.0))
-    pair = Operation(jnp.array([0, space.names.index("posterize")]), jnp.array([0.3, 4.0]))
-    first, second = (Operation(pair.which[i : i + 1], pair.magnitude[i : i + 1]) for i in range(2))
+    pair = PolicyOperation(jnp.array([0, space.names.index("posterize")]), jnp.array([0.3, 4.0]))
+    first, second = (PolicyOperation(pair.which[i : i + 1], pair.magnitude[i : i + 1]) for i in range(2))
     np.testing.assert_array_equal(run(pair, x), run(second, run(first, x)))
 
 
 def test_draws_are_uniform_over_operations_bins_and_signs() -> None:
     """Within six standard deviations of the frequency of each."""
     space, count = SPACES["TrivialAugmentWide"][0], 20_000
-    draw = jax.jit(jax.vmap(lambda k: drawn_operations(k, space, 1, None)))
+    draw = jax.jit(jax.vmap(lambda k: draw_operations(k, space, 1, None)))
     which, magnitude = (np.asarray(v)[:, 0] for v in draw(jax.random.split(jax.random.key(0), count)))
     share = 1 / len(space.names)
     frequencies = np.bincount(which, minlength=len(space.names)) / count
@@ -147,7 +153,7 @@ def test_draws_are_uniform_over_operations_bins_and_signs() -> None:
 def test_autoaugment_draws_sub_policies_with_their_probabilities() -> None:
     """The first operation of CIFAR-10's second sub-policy, rotate at bin 2, comes alone there: 0.7 of one in 25."""
     space, count = SPACES["AutoAugment"][0], 20_000
-    draw = jax.jit(jax.vmap(lambda k: autoaugment_operations(k, "cifar10", space)))
+    draw = jax.jit(jax.vmap(lambda k: draw_sub_policy(k, "cifar10", space)))
     which, magnitude = map(np.asarray, draw(jax.random.split(jax.random.key(1), count)))
     turned = which[:, 0] == space.names.index("rotate")
     assert abs(turned.mean() - 0.7 / 25) < 6 * np.sqrt(0.028 / count)
@@ -165,8 +171,8 @@ def test_a_magnitude_beyond_the_bins_is_refused() -> None:
 def test_augmix_mixes_its_chains() -> None:
     space, x = SPACES["AugMix"][0], photo()
     which = np.array([[space.names.index("rotate"), 13], [space.names.index("solarize"), 1]], np.int32)
-    operations = Operation(jnp.array(which), jnp.array([[20.0, 0.0], [0.5, 0.2]]))
-    draw = Mixture(operations, jnp.array([0.3, 0.7]), jnp.float32(0.4))
+    operations = PolicyOperation(jnp.array(which), jnp.array([[20.0, 0.0], [0.5, 0.2]]))
+    draw = AugMixDraw(operations, jnp.array([0.3, 0.7]), jnp.float32(0.4))
     run = jax.jit(lambda draw: augmix_given(draw, space.names, x, "bilinear", 0.0))
     chain = jax.jit(lambda o: operations_given(space.names, o, x, "bilinear", 0.0))
     chains = [np.asarray(chain(jax.tree.map(lambda v, i=i: v[i], operations)), float) for i in range(2)]
@@ -176,9 +182,9 @@ def test_augmix_mixes_its_chains() -> None:
     assert error.max() <= 1.11
 
 
-def drawn_mixtures(space: Space, depth: int | None, alpha: float) -> Mixture:
+def drawn_mixtures(space: PolicySpace, depth: int | None, alpha: float) -> AugMixDraw:
     fast = {"xla_backend_optimization_level": 0}  # of loops for gamma variates, which take long to compile
-    draw = jax.jit(jax.vmap(lambda k: mixture(k, space, 3, 3, depth, alpha)), compiler_options=fast)
+    draw = jax.jit(jax.vmap(lambda k: draw_augmix(k, space, 3, 3, depth, alpha)), compiler_options=fast)
     return jax.tree.map(np.asarray, draw(jax.random.split(jax.random.key(2), 3000)))
 
 

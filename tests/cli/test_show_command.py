@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxtrain.analysis.show import look
+from jaxtrain.analysis.show import preview_data
 from jaxtrain.cli.main import main
 from jaxtrain.config import dumps
-from jaxtrain.reporting.contact_sheet import visible
+from jaxtrain.reporting.contact_sheet import to_viewable_rgb
 from jaxtrain.training.plan import make_plan
 from tests.conftest import tiny_config
 from tests.reporting.pictures import places
@@ -29,10 +29,10 @@ def test_the_picture_holds_the_batch_in_order(here: Path, capsys: pytest.Capture
     assert main(["show", "tiny.json", "--step", "7", "--examples", "5", "seed=1", "--columns", "2"]) == 0
     with Image.open(here / "show-tiny.png") as picture:
         sheet = np.asarray(picture)
-    found = look(make_plan(tiny_config(seed=1)), "train", 7, 5)
+    found = preview_data(make_plan(tiny_config(seed=1)), "train", 7, 5)
     drawn = [
         (places(sheet, left), places(sheet, right))
-        for left, right in zip(visible(found.before), visible(found.after), strict=True)
+        for left, right in zip(to_viewable_rgb(found.before), to_viewable_rgb(found.after), strict=True)
     ]
     assert all(left and right for left, right in drawn)
     corners = [left[0] for left, _ in drawn]

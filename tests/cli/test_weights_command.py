@@ -8,7 +8,7 @@ import pytest
 from jaxtrain.cli.main import main
 from jaxtrain.models import MODELS
 from jaxtrain.models.weights import save_weights
-from jaxtrain.models.weights.tracing import anatomy
+from jaxtrain.models.weights.tracing import trace_model
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def file(tmp_path: Path) -> str:
     from flax import traverse_util
 
     model = MODELS.create("cifar_resnet", num_classes=10, depth=8)
-    flat = {path: np.ones(x.shape, np.float32) for path, x in anatomy(model, (32, 32, 3)).shapes.items()}
+    flat = {path: np.ones(x.shape, np.float32) for path, x in trace_model(model, (32, 32, 3)).shapes.items()}
     variables = traverse_util.unflatten_dict(flat, sep="/")
     save_weights(tmp_path / "x.safetensors", model, (32, 32, 3), variables, naming="torchvision")
     return str(tmp_path / "x.safetensors")

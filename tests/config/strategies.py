@@ -16,10 +16,10 @@ from jaxtrain.annotations import Component, Interval, NonEmpty, StepCount
 from jaxtrain.config import Config, Duration
 from jaxtrain.config.schema import Section
 from jaxtrain.config.spec import SPECS, Spec
-from jaxtrain.registry import KINDS, table
+from jaxtrain.registry import REGISTRY_PATHS, get_registry
 
-for _kind in KINDS:  # now, since Hypothesis takes the time of imports for slow drawing
-    for _info in table(_kind).values():
+for _kind in REGISTRY_PATHS:  # now, since Hypothesis takes the time of imports for slow drawing
+    for _info in get_registry(_kind).values():
         _info.load()
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -97,10 +97,10 @@ def _numbers(hint: Any, limits: Interval) -> st.SearchStrategy[Any]:
 @st.composite
 def specs(draw: st.DrawFn, cls: type[Spec]) -> Spec:
     """Components of a kind, some options given and the others left to their defaults."""
-    name = draw(st.sampled_from(table(cls.kind).names()))
+    name = draw(st.sampled_from(get_registry(cls.kind).names()))
     options = {}
-    for key, parameter in table(cls.kind)[name].parameters().items():
-        needed = parameter.default is inspect.Parameter.empty and key not in table(cls.kind)[name].supplied
+    for key, parameter in get_registry(cls.kind)[name].parameters().items():
+        needed = parameter.default is inspect.Parameter.empty and key not in get_registry(cls.kind)[name].supplied
         if Path not in get_args(parameter.annotation) and (needed or draw(st.booleans())):
             options[key] = draw(values(parameter.annotation))
     return cls(name, **options)

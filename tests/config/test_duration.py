@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.config import Clock, Duration
-from jaxtrain.config.duration import MOST_STEPS, Every
+from jaxtrain.config import Duration, RunLength
+from jaxtrain.config.duration import MAX_STEPS, Every
 from jaxtrain.errors import ConfigError
 from tests.config.strategies import durations
 from tests.conftest import examples
@@ -77,7 +77,7 @@ def test_what_is_no_duration(text: object) -> None:
 def test_steps_are_exact(digits: int, places: int, examples: int, batch: int, total: int) -> None:
     """The decimal `digits / 10**places` as it is typed, in whole numbers: the least n that covers it."""
     text = f"{digits // 10**places}.{digits % 10**places:0{places}d}" if places else str(digits)
-    clock = Clock(examples, batch, total)
+    clock = RunLength(examples, batch, total)
     scales = {"steps": (1, 1), "epochs": (examples, batch), "examples": (1, batch), "%": (total, 100)}
     for unit, (above, below) in scales.items():
         wanted = -(-digits * above // (below * 10**places))
@@ -86,32 +86,32 @@ def test_steps_are_exact(digits: int, places: int, examples: int, batch: int, to
 
 @given(durations(), COUNTS, COUNTS, COUNTS)
 def test_steps_are_the_ratio_rounded_up(duration: Duration, examples: int, batch: int, total: int) -> None:
-    clock = Clock(examples, batch, total)
+    clock = RunLength(examples, batch, total)
     exact = duration.exact_steps(clock)
     assert 0 <= duration.steps(clock) - exact < 1
 
 
 def test_a_tenth_is_a_tenth() -> None:
     """0.1 as a float is a little more than a tenth, of which the ceiling would make a step too many."""
-    assert Duration.parse("0.1 epochs").steps(Clock(examples=1000, batch_size=10)) == 10
-    assert Duration.parse("70%").steps(Clock(1, 1, total_steps=10)) == 7
+    assert Duration.parse("0.1 epochs").steps(RunLength(examples=1000, batch_size=10)) == 10
+    assert Duration.parse("70%").steps(RunLength(1, 1, total_steps=10)) == 7
 
 
 def test_percent_needs_a_length() -> None:
     with pytest.raises(ConfigError, match="whose length is not known"):
-        Duration.parse("10%").steps(Clock(100, 10))
+        Duration.parse("10%").steps(RunLength(100, 10))
 
 
 def test_counted_steps_end_where_the_counter_does() -> None:
-    clock = Clock(1, 1)
-    assert Duration(float(MOST_STEPS), "steps").counted_steps(clock, "x") == MOST_STEPS
+    clock = RunLength(1, 1)
+    assert Duration(float(MAX_STEPS), "steps").to_step_count(clock, "x") == MAX_STEPS
     with pytest.raises(ConfigError, match=r"^train_for: .*2,147,483,647"):
-        Duration(float(MOST_STEPS + 1), "steps").counted_steps(clock, "train_for")
+        Duration(float(MAX_STEPS + 1), "steps").to_step_count(clock, "train_for")
 
 
 @given(steps=st.integers(0, 10**6), examples=COUNTS, batch=COUNTS)
 def test_epochs_and_steps_are_inverse(steps: int, examples: int, batch: int) -> None:
-    assert Clock(examples, batch).epoch(steps) == pytest.approx(float(Fraction(steps * batch, examples)))
+    assert RunLength(examples, batch).epoch(steps) == pytest.approx(float(Fraction(steps * batch, examples)))
 
 
 def test_amounts_of_data() -> None:
@@ -138,7 +138,7 @@ def test_next_due_is_the_least_step_with_one_more_interval(interval: Fraction, s
 def test_every_epoch_is_due_once_and_does_not_drift(examples: int, batch: int, epochs: int) -> None:
     """The k-th time is the first step by which k epochs of examples have been seen."""
     batch = min(batch, examples)
-    every = Every(Duration(1.0, "epochs").exact_steps(Clock(examples, batch)))
+    every = Every(Duration(1.0, "epochs").exact_steps(RunLength(examples, batch)))
     step = 0
     for k in range(1, epochs + 1):
         step = every.after(step)

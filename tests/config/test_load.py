@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxtrain.config import Config, config_name, dumps, find_config, load_config, loads, shipped
+from jaxtrain.config import Config, config_name, dumps, find_config, list_recipes, load_config, loads
 from jaxtrain.errors import ConfigError
 from tests.conftest import tiny_config
 from tests.golden import CONFIGS, golden, render, renew
@@ -24,7 +24,7 @@ def get_config():
 """
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", list_recipes())
 def test_shipped_recipes_are_what_they_were(name: str) -> None:
     assert golden(name).is_file(), f"{name} has no golden copy; {RENEW}"
     assert render(name) == golden(name).read_text(encoding="utf-8"), RENEW
@@ -32,12 +32,12 @@ def test_shipped_recipes_are_what_they_were(name: str) -> None:
 
 
 def test_every_golden_copy_is_of_a_recipe() -> None:
-    assert set(CONFIGS.iterdir()) == set(map(golden, shipped())), RENEW
+    assert set(CONFIGS.iterdir()) == set(map(golden, list_recipes())), RENEW
 
 
 def test_golden_copies_are_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.golden.CONFIGS", tmp_path)
-    names = sorted(golden(name).stem for name in shipped())
+    names = sorted(golden(name).stem for name in list_recipes())
     (tmp_path / "gone.json").touch()
     (tmp_path / f"{names[0]}.json").write_text("{}")
     assert sorted(path.stem for path in renew()) == sorted(["gone", *names])
@@ -71,9 +71,9 @@ def test_a_config_made_in_python() -> None:
 
 def test_a_suffix_tells_a_file_from_a_recipe(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(recipe.parent)
-    name = next(iter(shipped()))
+    name = next(iter(list_recipes()))
     Path(f"{name}.py").write_text(RECIPE)
-    assert find_config(name) == (shipped()[name], None)
+    assert find_config(name) == (list_recipes()[name], None)
     assert find_config(f"{name}.py") == (Path(f"{name}.py"), None)
 
 
@@ -81,7 +81,7 @@ def test_names_for_run_directories(recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(dumps(tiny_config()))
     assert config_name(recipe) == "recipe"
     assert config_name(tmp_path) == tmp_path.name
-    assert config_name(next(iter(shipped()))) == next(iter(shipped()))
+    assert config_name(next(iter(list_recipes()))) == next(iter(list_recipes()))
     assert config_name(tiny_config()) == "run"
     assert config_name("fashion_comparison:adam") == "fashion_comparison-adam"
     assert config_name(f"{recipe}:a/b c") == "recipe-a-b-c"

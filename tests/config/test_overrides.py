@@ -14,7 +14,7 @@ from jaxtrain.config import AugmentationSpec, Config, Duration, apply_overrides,
 from jaxtrain.config.schema import Section
 from jaxtrain.config.spec import Spec
 from jaxtrain.errors import ConfigError
-from jaxtrain.registry import table
+from jaxtrain.registry import get_registry
 from tests.config.strategies import durations, values
 from tests.conftest import examples, tiny_config
 
@@ -32,7 +32,7 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         fields = dataclasses.fields(typing.cast(Any, node))
         members = [(f.name, hints[f.name], getattr(node, f.name)) for f in fields]
     elif isinstance(node, Spec):
-        hints = {k: p.annotation for k, p in table(node.kind)[node.name].parameters().items()}
+        hints = {k: p.annotation for k, p in get_registry(node.kind)[node.name].parameters().items()}
         members = [(k, hint, node.options.get(k)) for k, hint in hints.items() if Path not in get_args(hint)]
     elif isinstance(node, tuple):
         members = [(str(i), type(item), item) for i, item in enumerate(node) if isinstance(item, Spec | Duration)]

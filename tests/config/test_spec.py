@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.config import AugmentationSpec, Clock, Duration, LossSpec, ModelSpec, OptimizerSpec, ScheduleSpec, Spec
+from jaxtrain.config import (
+    AugmentationSpec,
+    Duration,
+    LossSpec,
+    ModelSpec,
+    OptimizerSpec,
+    RunLength,
+    ScheduleSpec,
+    Spec,
+)
 from jaxtrain.config.dump import to_json
 from jaxtrain.config.spec import SPECS
 from jaxtrain.errors import ConfigError
@@ -108,7 +117,7 @@ def test_specs_of_different_kinds_or_options_differ() -> None:
 
 
 def test_build_fills_in_what_the_run_knows() -> None:
-    clock = Clock(examples=100, batch_size=10, total_steps=50)
+    clock = RunLength(examples=100, batch_size=10, total_steps=50)
     optimizer = OptimizerSpec.parse("sgd(cosine(1.0, warmup='1 epoch'))")
     schedule = optimizer.options["learning_rate"].build(clock=clock, total=50)
     assert float(schedule(5)) == 0.5  # halfway up a warm-up of one epoch, which is 10 steps

@@ -20,7 +20,7 @@ from jaxtrain.data.preprocessing.channels import Normalization
 from jaxtrain.data.preprocessing.pixels import Pixels
 from jaxtrain.data.source import ArraySource
 from jaxtrain.distributed.mesh import Layout, make_layout
-from jaxtrain.random import host_stream, stream
+from jaxtrain.random import host_generator, stream_key
 from tests.conftest import examples
 
 few = examples(10)
@@ -33,12 +33,12 @@ def layout() -> Layout:
 
 
 def shuffle(examples: int, batch_size: int, seed: int = 0) -> EpochShuffle:
-    return EpochShuffle(functools.partial(host_stream, seed, "shuffle"), examples, batch_size, layout().replicated)
+    return EpochShuffle(functools.partial(host_generator, seed, "shuffle"), examples, batch_size, layout().replicated)
 
 
 def loader(augment: Any, batch_size: int, place: Layout, **options: Any) -> TrainingLoader:
     options = {"normalization": Normalization((0.0,), (1 / 255,)), **options}
-    key = functools.partial(stream, 0, "augment")
+    key = functools.partial(stream_key, 0, "augment")
     return TrainingLoader(augment=augment, key=key, batch_size=batch_size, sharding=place.batch, **options)
 
 
@@ -156,7 +156,7 @@ def test_a_batch_has_the_images_and_labels_of_its_indices(devices: int):
     arrays = put_split(ArraySource(images, 2 * np.arange(n)), place.replicated)
     assert (arrays.images.dtype, arrays.labels.dtype) == (np.uint8, np.int32)
     load = jax.jit(loader(pipeline([shade]), b, place))
-    order = EpochShuffle(functools.partial(host_stream, 0, "shuffle"), n, b, place.replicated)
+    order = EpochShuffle(functools.partial(host_generator, 0, "shuffle"), n, b, place.replicated)
     expected = batches(shuffle(n, b), b)
     shades = []
     for step in range(4):
@@ -192,7 +192,7 @@ def test_from_a_step_on_images_are_augmented_otherwise_and_batches_are_mixed_at_
 
 
 def drawn_shades(step: int, batch_size: int) -> list[Any]:
-    examples = (jax.random.fold_in(stream(0, "augment", step), i) for i in range(batch_size))
+    examples = (jax.random.fold_in(stream_key(0, "augment", step), i) for i in range(batch_size))
     return [np.asarray(jax.random.bits(jax.random.fold_in(key, 0), dtype=jnp.uint8)) for key in examples]
 
 
@@ -210,7 +210,7 @@ def test_normalizing_first_pads_with_the_mean():
         load = jax.jit(loader(augment, 4, place, normalization=fitted, normalize_first=first))
         found[first] = load(arrays, order, jax.device_put(np.int32(0), place.replicated))
     chosen = images[np.asarray(found[True].labels)] / np.float32(255)
-    exact = augment(stream(0, "augment", np.int32(0)), chosen - fitted.mean[None])
+    exact = augment(stream_key(0, "augment", np.int32(0)), chosen - fitted.mean[None])
     np.testing.assert_allclose(found[True].images, exact, atol=1e-6)
     np.testing.assert_array_equal(found[True].labels, found[False].labels)
     assert (np.asarray(found[True].images) == 0).sum() > 0

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxtrain.data.preprocessing.channels import Normalization
-from jaxtrain.data.preprocessing.resizing import pad_images, resize_images, resized_shape
+from jaxtrain.data.preprocessing.resizing import output_shape, pad_images, resize_images
 from jaxtrain.errors import DataError
 from tests.conftest import examples
 
@@ -58,7 +58,7 @@ def test_pad_is_zero_on_each_side():
 @pytest.mark.parametrize("pad", [0, 3])
 def test_the_announced_shape_is_the_shape(size: tuple[int, int] | None, pad: int):
     images = pad_images(resize_images(IMAGES, size) if size else IMAGES, pad)
-    assert resized_shape((9, 6, 3), size, pad) == images.shape[1:]
+    assert output_shape((9, 6, 3), size, pad) == images.shape[1:]
 
 
 def levels(images: np.ndarray) -> np.ndarray:

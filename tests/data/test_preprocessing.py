@@ -17,7 +17,7 @@ from jaxtrain.data.preprocessing import PREPROCESSING
 from jaxtrain.data.preprocessing.linear import LinearMap
 from jaxtrain.data.preprocessing.moments import CHUNK, cross_sums, pixel_sums
 from jaxtrain.data.source import ArraySource
-from jaxtrain.data.splits import fit_normalization, fits_normalization, load_splits, plan_splits, validation_indices
+from jaxtrain.data.splits import fit_normalization, load_splits, matches_normalization, plan_splits, validation_indices
 from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, DataError
 from tests.conftest import examples
@@ -307,8 +307,8 @@ def test_validation_and_test_images_are_never_seen(call: str):
 
     for a, b in zip(leaves(fit_normalization(plan, poisoned(held_out))), leaves(clean), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert fits_normalization(plan, poisoned(held_out), clean)
-    assert not fits_normalization(plan, poisoned(training[:3]), clean)
+    assert matches_normalization(plan, poisoned(held_out), clean)
+    assert not matches_normalization(plan, poisoned(training[:3]), clean)
 
 
 def test_a_margin_is_fitted_where_each_pixel_is_a_feature():

@@ -12,43 +12,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.augment.decode.chain import chain
+from jaxtrain.augment.decode.chain import compose_transforms
 from jaxtrain.augment.decode.crops import random_resized_crop
 from jaxtrain.config import DataConfig
 from jaxtrain.data import prefetch as ahead
 from jaxtrain.data.device_stream import TrainingStream
-from jaxtrain.data.encoded import encoded_arrays
+from jaxtrain.data.encoded import wrap_as_encoded
 from jaxtrain.data.epoch_shuffle import EpochShuffle
 from jaxtrain.data.example_order import ExampleOrder, IndexOrder, IndexShuffle, PermutationOrder
 from jaxtrain.data.loader import batch_indices
-from jaxtrain.data.prefetch import Groups
+from jaxtrain.data.prefetch import BatchGroups
 from jaxtrain.data.source import ArraySource
 from jaxtrain.data.splits import fit_normalization, load_splits, plan_splits, stream_splits
-from jaxtrain.data.stored import StoredSource, stored_arrays
+from jaxtrain.data.stored import StoredSource, wrap_as_stored
 from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, DataError
-from jaxtrain.random import example_stream, host_stream
-from jaxtrain.sharding import process_part
+from jaxtrain.random import example_generator, host_generator
+from jaxtrain.sharding import process_share
 from scripts.make_shards import write_shards
 
 COUNT, BATCH, STEPS = 21, 8, 6
 IMAGES = np.random.RandomState(0).randint(0, 256, (COUNT, 5, 4, 3)).astype(np.uint8)
 HELD = ArraySource(IMAGES, np.arange(COUNT, dtype=np.int32))
-DRAW = functools.partial(host_stream, 0, "shuffle")
+DRAW = functools.partial(host_generator, 0, "shuffle")
 ORDER = PermutationOrder(DRAW, COUNT)
-CROP = chain([random_resized_crop(4)])
+CROP = compose_transforms([random_resized_crop(4)])
 
 
 def split_of(source: Any = None, workers: int = 2) -> StreamedSplit:
-    return StreamedSplit("a set", source or stored_arrays(HELD), None, COUNT, workers)
+    return StreamedSplit("a set", source or wrap_as_stored(HELD), None, COUNT, workers)
 
 
 @contextlib.contextmanager
 def streamed(
     split: StreamedSplit, devices: int = 1, share: tuple[int, int] | None = None, order: ExampleOrder = ORDER
 ) -> Iterator[TrainingStream]:
-    draws = functools.partial(example_stream, 0, "host")
+    draws = functools.partial(example_generator, 0, "host")
     divided = make_layout(devices, BATCH).batch
     crop = None if isinstance(split.source, StoredSource) else CROP
     with contextlib.closing(TrainingStream(split, crop, draws, order, BATCH, STEPS, divided, share)) as stream:
@@ -74,7 +74,7 @@ def test_batches_are_those_of_the_order(monkeypatch: pytest.MonkeyPatch, workers
 def test_a_batch_is_one_call_of_the_source() -> None:
     """Nothing in Python is done for each image."""
     calls: list[int] = []
-    held = stored_arrays(HELD)
+    held = wrap_as_stored(HELD)
 
     def read(indices: np.ndarray, out: np.ndarray) -> np.ndarray:
         calls.append(len(indices))
@@ -86,7 +86,7 @@ def test_a_batch_is_one_call_of_the_source() -> None:
     assert calls == [BATCH] * STEPS
 
 
-@pytest.mark.parametrize("source", [stored_arrays(HELD), encoded_arrays("pictures", HELD)])
+@pytest.mark.parametrize("source", [wrap_as_stored(HELD), wrap_as_encoded("pictures", HELD)])
 @pytest.mark.parametrize("processes", [2, 4])
 def test_shares_of_processes_join_to_the_batch(source: Any, processes: int) -> None:
     split = split_of(source) if isinstance(source, StoredSource) else StreamedSplit("a set", source, CROP, COUNT, 1)
@@ -117,14 +117,14 @@ def test_the_share_of_a_process_is_what_its_devices_hold(mine: tuple[int, ...], 
             assert shape == (8,)
             return {i: (slice(2 * i, 2 * i + 2),) for i in mine}
 
-    assert process_part(Divided(), 8) == share  # type: ignore[arg-type]
-    assert process_part(make_layout(2, 8).batch, 8) == (0, 1)
-    assert process_part(make_layout(1, 8).replicated, 8) == (0, 1)
+    assert process_share(Divided(), 8) == share  # type: ignore[arg-type]
+    assert process_share(make_layout(2, 8).batch, 8) == (0, 1)
+    assert process_share(make_layout(1, 8).replicated, 8) == (0, 1)
 
 
 def test_a_process_reads_its_share_alone() -> None:
     read: set[int] = set()
-    held = stored_arrays(HELD)
+    held = wrap_as_stored(HELD)
 
     def note(indices: np.ndarray, out: np.ndarray) -> np.ndarray:
         read.update(indices.tolist())
@@ -146,7 +146,7 @@ def test_a_batch_that_does_not_divide_among_processes_is_refused() -> None:
 @pytest.mark.parametrize(("count", "size"), [(5, 3), (2, 3), (12, 8), (4, 8)])
 def test_groups_of_which_a_process_would_have_none_are_refused(count: int, size: int) -> None:
     with pytest.raises(ValueError, match="does not divide evenly among 5 processes"):
-        Groups(count, size, share=(0, 5))
+        BatchGroups(count, size, share=(0, 5))
 
 
 @given(count=st.integers(1, 60), size=st.integers(1, 40), at_a_time=st.integers(1, 50), processes=st.integers(1, 5))
@@ -154,7 +154,7 @@ def test_groups_of_all_shares_are_the_positions(count: int, size: int, at_a_time
     count, size = count * processes, size * processes
     batches: dict[int, list[int]] = {}
     for index in range(processes):
-        groups = Groups(count, size, at_a_time, (index, processes))
+        groups = BatchGroups(count, size, at_a_time, (index, processes))
         for batch in range(groups.batches):
             first = batch * groups.of_batch(0)
             pieces = [groups.positions(first + i) for i in range(groups.of_batch(batch))]
@@ -181,8 +181,8 @@ def test_batches_are_put_on_the_device_before_their_step() -> None:
 
 
 def test_a_batch_that_is_not_made_is_not_waited_for() -> None:
-    groups = Groups(STEPS * BATCH, BATCH, BATCH)
-    with ahead.Ahead(lambda positions, _: np.array(positions), (1, 1, 1), groups, 0, 0) as batches:
+    groups = BatchGroups(STEPS * BATCH, BATCH, BATCH)
+    with ahead.Prefetcher(lambda positions, _: np.array(positions), (1, 1, 1), groups, 0, 0) as batches:
         assert not batches.is_ready  # with no thread, nothing is made before it is asked for
         assert next(batches).labels.tolist() == list(range(BATCH))
 
@@ -192,7 +192,7 @@ def test_a_label_out_of_range_is_named(label: int) -> None:
     labels = np.arange(COUNT, dtype=np.int32)
     labels[7] = label
     with pytest.raises(DataError, match=rf"a set: label {label} of example 7 is out of range; with 21 classes"):
-        next(split_of(stored_arrays(ArraySource(IMAGES, labels))).chunks(COUNT))
+        next(split_of(wrap_as_stored(ArraySource(IMAGES, labels))).chunks(COUNT))
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -200,7 +200,7 @@ def test_an_example_of_a_part_is_named_by_its_place_in_the_whole(stored: bool) -
     labels = np.arange(COUNT, dtype=np.int32)
     labels[7] = COUNT
     held = ArraySource(IMAGES, labels)
-    source: Any = stored_arrays(held) if stored else encoded_arrays("a set", held)
+    source: Any = wrap_as_stored(held) if stored else wrap_as_encoded("a set", held)
     split = StreamedSplit("a set", source, None if stored else CROP, COUNT, 1)
     part = split.take(np.array([2, 9, 7, 1])).take(np.array([3, 2]))
     with pytest.raises(DataError, match="a set: label 21 of example 7 is out of range"):
@@ -232,7 +232,7 @@ def test_an_index_shuffle_of_more_than_fits_in_memory() -> None:
 def test_an_index_shuffle_is_as_random_as_a_permutation() -> None:
     """Chi-square of where examples fall, and of which two fall beside each other, over many epochs: within 5 sigma."""
     n, epochs = 12, 2_000
-    orders = np.stack([IndexShuffle(host_stream(0, "shuffle", e)).permutation(n) for e in range(epochs)])
+    orders = np.stack([IndexShuffle(host_generator(0, "shuffle", e)).permutation(n) for e in range(epochs)])
     where = np.stack([np.bincount(orders[:, place], minlength=n) for place in range(n)])
     pairs = np.zeros((n, n))
     np.add.at(pairs, (orders[:, :-1].ravel(), orders[:, 1:].ravel()), 1)

@@ -18,28 +18,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxtrain.augment.decode.chain import chain
+from jaxtrain.augment.decode.chain import compose_transforms
 from jaxtrain.augment.decode.crops import random_resized_crop
 from jaxtrain.augment.decode.sizes import flip_lr
-from jaxtrain.augment.decode.window import whole
+from jaxtrain.augment.decode.window import full_window
 from jaxtrain.config import DataConfig
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.device_stream import TrainingStream
-from jaxtrain.data.encoded import Encoded, EncodedSource, encoded_arrays
+from jaxtrain.data.encoded import Encoded, EncodedSource, wrap_as_encoded
 from jaxtrain.data.epoch_shuffle import EpochShuffle
 from jaxtrain.data.example_order import PermutationOrder
 from jaxtrain.data.loader import batch_indices
-from jaxtrain.data.prefetch import Groups
+from jaxtrain.data.prefetch import BatchGroups
 from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.image_folder import image_folder
 from jaxtrain.data.splits import fit_normalization, load_splits, plan_splits, stream_splits
 from jaxtrain.data.streaming import StreamedSplit
 from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.errors import ConfigError, DataError
-from jaxtrain.random import example_stream, host_stream
+from jaxtrain.random import example_generator, host_generator
 
 COUNT, BATCH, STEPS = 21, 10, 5
-CROP = chain([random_resized_crop(6), flip_lr()])
+CROP = compose_transforms([random_resized_crop(6), flip_lr()])
 
 
 def jpeg(index: int, size: tuple[int, int] = (24, 18)) -> bytes:
@@ -57,15 +57,17 @@ def bytes_source(read: Callable[[int], Encoded] = lambda i: Encoded(PICTURES[i],
 
 
 def split_of(source: EncodedSource, workers: int = 2) -> StreamedSplit:
-    return StreamedSplit("a set", source, chain(CROP.parts), COUNT, workers)
+    return StreamedSplit("a set", source, compose_transforms(CROP.parts), COUNT, workers)
 
 
 @contextlib.contextmanager
 def streamed(source: EncodedSource, workers: int, devices: int = 1, seed: int = 0) -> Iterator[TrainingStream]:
-    order = PermutationOrder(functools.partial(host_stream, seed, "shuffle"), COUNT)
+    order = PermutationOrder(functools.partial(host_generator, seed, "shuffle"), COUNT)
     divided = make_layout(devices, BATCH).batch
     split = split_of(source, workers)
-    stream = TrainingStream(split, CROP, functools.partial(example_stream, seed, "host"), order, BATCH, STEPS, divided)
+    stream = TrainingStream(
+        split, CROP, functools.partial(example_generator, seed, "host"), order, BATCH, STEPS, divided
+    )
     with contextlib.closing(stream):
         yield stream
 
@@ -117,7 +119,7 @@ def test_every_example_has_numbers_of_its_own(expected: Any) -> None:
 def test_a_batch_is_made_of_windows_drawn_for_it(expected: Any) -> None:
     """By hand: the example at place 3 of step 2."""
     position = 2 * BATCH + 3
-    index = host_stream(0, "shuffle", position // COUNT).permutation(COUNT)[position % COUNT]
+    index = host_generator(0, "shuffle", position // COUNT).permutation(COUNT)[position % COUNT]
     with Image.open(io.BytesIO(PICTURES[index])) as image:
         numbers = np.random.RandomState(np.random.Philox(key=[0, 0xCF2713FD], counter=[0, 0, 3, 2]))
         wanted = image
@@ -128,7 +130,7 @@ def test_a_batch_is_made_of_windows_drawn_for_it(expected: Any) -> None:
 
 
 def test_the_order_is_that_of_the_loader_in_memory() -> None:
-    draw = functools.partial(host_stream, 4, "shuffle")
+    draw = functools.partial(host_generator, 4, "shuffle")
     shuffle, order = EpochShuffle(draw, COUNT, BATCH, make_layout(1, 1).replicated), PermutationOrder(draw, COUNT)
     for step in range(12):
         wanted = batch_indices(shuffle.order(step), np.int32(step), BATCH)  # type: ignore[arg-type]
@@ -142,7 +144,7 @@ def test_threads_that_come_to_an_epoch_at_once_draw_it_once() -> None:
     def draw(epoch: int) -> np.random.RandomState:
         drawn.append(epoch)
         time.sleep(0.05)
-        return host_stream(4, "shuffle", epoch)
+        return host_generator(4, "shuffle", epoch)
 
     order = PermutationOrder(draw, COUNT)
 
@@ -160,7 +162,7 @@ def test_threads_that_come_to_an_epoch_at_once_draw_it_once() -> None:
 
 @given(count=st.integers(1, 60), size=st.integers(1, 40))
 def test_groups_cut_every_batch_into_pieces(count: int, size: int) -> None:
-    groups = Groups(count, size)
+    groups = BatchGroups(count, size)
     pieces = [groups.positions(number) for number in range(groups.total)]
     assert [position for piece in pieces for position in piece] == list(range(count))
     assert all(len({position // size for position in piece}) == 1 and len(piece) <= 8 for piece in pieces)
@@ -289,9 +291,9 @@ def test_arrays_are_streamed_as_pictures(folder: Path) -> None:
     arrays = ArraySource(images, np.arange(5, dtype=np.int32))
     data = Dataset(name="n", num_classes=5, image_shape=(6, 4, 1), sizes={"train": 5}, class_names=tuple("abcde"),
                    read=lambda split: arrays)  # fmt: skip
-    split = StreamedSplit("n", data.stream("train"), chain(CROP.parts), 5, 0)
+    split = StreamedSplit("n", data.stream("train"), compose_transforms(CROP.parts), 5, 0)
     assert next(split.chunks(5)).images.shape == (5, 6, 6, 1)
-    found = [encoded_arrays("n", arrays).example(i, whole) for i in range(5)]
+    found = [wrap_as_encoded("n", arrays).example(i, full_window) for i in range(5)]
     np.testing.assert_array_equal(np.stack([e.image for e in found]), images)
     with pytest.raises(DataError, match="no split 'test'"):
         data.stream("test")

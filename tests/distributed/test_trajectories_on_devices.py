@@ -25,7 +25,7 @@ from jaxtrain.run.compiled_run import compile_run
 from jaxtrain.run.directory import Workdir
 from jaxtrain.run.fit import fit
 from jaxtrain.training.plan import Plan, make_plan
-from jaxtrain.training.state import initializer
+from jaxtrain.training.state import state_initializer
 from tests.conftest import tiny_config
 from tests.levels import slow_except
 
@@ -58,7 +58,7 @@ def planned(overrides: str) -> Plan:
     ]
     plan = make_plan(apply_overrides(tiny_config(), [*settings, *overrides.split()]))
     model = Net(jnp.float64 if jax.config.jax_enable_x64 else jnp.float32)
-    begun = jax.eval_shape(initializer(model, plan.optimizer.tx, plan.splits.image_shape, 0))
+    begun = jax.eval_shape(state_initializer(model, plan.optimizer.tx, plan.splits.image_shape, 0))
     return dataclasses.replace(plan, model=model, abstract=begun)
 
 
@@ -67,7 +67,7 @@ def trained(overrides: str) -> Any:
     plan = planned(overrides)
     splits = load_splits(plan.splits, ("train",), 0)
     run = compile_run(plan, fit_normalization(plan.splits, splits["train"]), splits)
-    init = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)
+    init = state_initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)
     state = plan.layout.jit(init, out_shardings=plan.layout.of_state(plan.abstract))()
     totals = run.empty()
     for step in range(STEPS):

@@ -113,7 +113,7 @@ def test_a_split_that_counts_wrong_is_an_error(monkeypatch: pytest.MonkeyPatch):
     def unmasked(losses: Any, logits: Any, labels: Any, mask: Any) -> Any:
         return evaluation_measure(losses, logits, labels)
 
-    evaluation_measure = evaluation.measure
+    evaluation_measure = evaluation.metric_pairs
     monkeypatch.setattr(evaluation, "measure", unmasked)
     layout = make_layout(1, 1)
     evaluate = make_evaluate(linear(num_classes=CLASSES), cross_entropy(), NORMALIZATION, 4, layout)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxtrain.config import Clock, EvaluationConfig
+from jaxtrain.config import EvaluationConfig, RunLength
 from jaxtrain.data.memory import put_split
 from jaxtrain.data.preprocessing.channels import Normalization
 from jaxtrain.data.source import ArraySource
@@ -22,10 +22,10 @@ from jaxtrain.nn import draw_outputs, marginalize
 from jaxtrain.nn.folding import fold_batch_norm
 from jaxtrain.nn.normalization import BatchNorm
 from jaxtrain.optim.losses import cross_entropy
-from jaxtrain.random import VIEWS, stream
+from jaxtrain.random import TTA, stream_key
 from jaxtrain.run.evaluate_run import evaluate_run
 from jaxtrain.run.fit import fit
-from jaxtrain.tta.base import Examples, Group
+from jaxtrain.tta.base import Examples, ViewGroup
 from jaxtrain.tta.for_run import build_tta
 from tests.conftest import tiny_config
 
@@ -38,7 +38,7 @@ PARAMS = {
         "bias": _rng.normal(size=CLASSES).astype(np.float32),
     }
 }
-KEY = functools.partial(stream, 3, VIEWS)
+KEY = functools.partial(stream_key, 3, TTA)
 
 
 def split(count: int) -> ArraySource:
@@ -47,13 +47,13 @@ def split(count: int) -> ArraySource:
     return ArraySource(rng.integers(0, 256, (count, *SHAPE), np.uint8), labels)
 
 
-def groups_of(views: str, model: nn.Module | None = None, **changes: Any) -> tuple[Group, ...]:
+def groups_of(views: str, model: nn.Module | None = None, **changes: Any) -> tuple[ViewGroup, ...]:
     config = tiny_config(evaluation=EvaluationConfig(tta=views), **changes)
     model = linear(num_classes=CLASSES) if model is None else model
-    return build_tta(config.evaluation.tta, config.data, Clock(96, 16), model, SHAPE, NORMALIZATION.apply)
+    return build_tta(config.evaluation.tta, config.data, RunLength(96, 16), model, SHAPE, NORMALIZATION.apply)
 
 
-def evaluator(groups: tuple[Group, ...], batch_size: int, devices: int, model: Any = None, loss: Any = None) -> Any:
+def evaluator(groups: tuple[ViewGroup, ...], batch_size: int, devices: int, model: Any = None, loss: Any = None) -> Any:
     layout = make_layout(devices, devices)
     model = linear(num_classes=CLASSES) if model is None else model
     loss = cross_entropy() if loss is None else loss
@@ -123,7 +123,7 @@ def test_a_probability_that_no_float_holds_has_a_finite_loss() -> None:
     def certain(model: Any, variables: Any, images: jax.Array) -> jax.Array:
         return jnp.tile(jnp.asarray([[0.0, 1000.0, 0.0, 0.0]]), (images.shape[0], 1))
 
-    group = Group((0.5, 0.5), lambda e: e.images, lambda images, number: images, certain)
+    group = ViewGroup((0.5, 0.5), lambda e: e.images, lambda images, number: images, certain)
     source = ArraySource(split(2).images, np.zeros(2, np.int32))
     assert evaluator((group,), 2, 1)({"params": PARAMS}, source) == {"loss": 1000.0, "accuracy": 0.0}
 
@@ -240,7 +240,7 @@ def test_regions_of_pooling_are_drawn_alone() -> None:
     pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8))
     keys = jax.vmap(KEY)(jnp.arange(3))
     config = tiny_config(evaluation=EvaluationConfig(tta="draws(2, 'pooling')"))
-    (group,) = build_tta(config.evaluation.tta, config.data, Clock(96, 16), model, (8, 8, 1), NORMALIZATION.apply)
+    (group,) = build_tta(config.evaluation.tta, config.data, RunLength(96, 16), model, (8, 8, 1), NORMALIZATION.apply)
     prepared = group.prepare(Examples(pixels, NORMALIZATION.apply(pixels), keys))
     score = jax.jit(lambda seen: group.score(model, begun, seen))
     found = [np.asarray(score(group.view(prepared, jnp.int32(number)))) for number in range(2)]

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxtrain.config import dumps, load_config, shipped
+from jaxtrain.config import dumps, list_recipes, load_config
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -39,7 +39,7 @@ def _changes(base: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
 def renew() -> list[Path]:
     """Write the copy of every shipped recipe, remove those of recipes that are gone, and return what changed."""
     CONFIGS.mkdir(exist_ok=True)
-    wanted = {golden(name): render(name) for name in shipped()}
+    wanted = {golden(name): render(name) for name in list_recipes()}
     changed = [path for path in CONFIGS.iterdir() if path not in wanted]
     for path in changed:
         path.unlink()

@@ -13,7 +13,7 @@ from jaxtrain.data.splits import fit_normalization, load_splits
 from jaxtrain.errors import ConfigError
 from jaxtrain.models import MODELS
 from jaxtrain.nn.init.patch_whitening import whiten_first_layer
-from jaxtrain.training.initialization import initial_state
+from jaxtrain.training.initialization import initialize_run
 from jaxtrain.training.plan import make_plan
 
 IMAGES = np.random.RandomState(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
@@ -79,7 +79,7 @@ def test_a_run_begins_with_a_whitening_layer_and_leaves_it_alone(tmp_path: Path)
     plan = make_plan(config)
     train = load_splits(plan.splits, ("train",), config.seed)["train"]
     normalization = fit_normalization(plan.splits, train)
-    state = initial_state(plan, normalization, train)
+    state = initialize_run(plan, normalization, train)
     seen = np.asarray(normalization.apply(jax.numpy.asarray(train.images[:50])))
     wanted = whiten_first_layer(plan.model, jax.random.key(0), seen)["params"]["whiten"]["kernel"]
     np.testing.assert_allclose(state.params["whiten"]["kernel"], wanted, rtol=1e-4, atol=1e-5)
@@ -103,7 +103,7 @@ def test_streamed_it_begins_the_same() -> None:
     for stream in ("false", "true"):
         plan = make_plan(small_recipe(f"data.stream={stream}"))
         train = jaxtrain.data.splits.read_splits(plan.splits, ("train",), 0)["train"]
-        states.append(initial_state(plan, fit_normalization(plan.splits, train), train))
+        states.append(initialize_run(plan, fit_normalization(plan.splits, train), train))
     jax.tree.map(np.testing.assert_array_equal, states[0].params, states[1].params)
 
 

@@ -12,8 +12,8 @@ from jax import lax
 
 from jaxtrain.analysis.cost import flops
 from jaxtrain.models.googlenets import Inception, NaiveInception
-from jaxtrain.models.residual import Place, Residual, ResidualBlock
-from jaxtrain.nn.layers import Layers
+from jaxtrain.models.residual import BlockSpec, ResidualBlock, ResidualOptions
+from jaxtrain.nn.layers import LayerBuilder
 
 GROUPS, WIDTH, FEATURES = 4, 3, 5
 """Paths of the small ResNeXt block, channels of each, and those of its stage: 20 go in and out."""
@@ -22,8 +22,8 @@ GROUPS, WIDTH, FEATURES = 4, 3, 5
 @pytest.mark.parametrize(
     ("module", "multiply_adds", "channels"),
     [
-        (NaiveInception(Layers(norm="none"), (128, 192, 96)), 854_196_224, 672),
-        (Inception(Layers(norm="none"), (128, 64, 192, 64, 96, 64)), 271_351_808, 480),
+        (NaiveInception(LayerBuilder(norm="none"), (128, 192, 96)), 854_196_224, 672),
+        (Inception(LayerBuilder(norm="none"), (128, 64, 192, 64, 96, 64)), 271_351_808, 480),
     ],
 )
 def test_the_1x1_convolutions_save_two_thirds(module: nn.Module, multiply_adds: int, channels: int) -> None:
@@ -77,9 +77,9 @@ def joined(x: jax.Array, p: Any, s: Any) -> jax.Array:
 def test_the_three_forms_of_resnext_are_one(form: Any) -> None:
     """Xie et al. 2017, figure 3: form (c), a grouped convolution, is the block of the package."""
     block = ResidualBlock(
-        layers=Layers(dtype="float64", param_dtype="float64"),
-        residual=Residual(kind="bottleneck", groups=GROUPS, group_width=WIDTH),
-        place=Place(features=FEATURES, width=GROUPS * WIDTH),
+        layers=LayerBuilder(dtype="float64", param_dtype="float64"),
+        residual=ResidualOptions(kind="bottleneck", groups=GROUPS, group_width=WIDTH),
+        place=BlockSpec(features=FEATURES, width=GROUPS * WIDTH),
     )
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):

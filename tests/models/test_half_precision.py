@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import pytest
 
-from jaxtrain.analysis.dtypes import PRODUCTS, equations, statistics, traced_forward
+from jaxtrain.analysis.dtypes import MATMULS_AND_CONVS, equations, normalization_dtypes, trace_forward
 from jaxtrain.config import ModelSpec
 from jaxtrain.models.outputs import Outputs
 from tests.levels import slow_except
@@ -29,10 +29,15 @@ def model_of(name: str, dtype: str) -> Any:
 @pytest.mark.parametrize("name", slow_except(SMALL, "lenet5", "alexnet", "cifar_resnet", "vit"))
 def test_products_are_in_half_and_the_rest_that_counts_in_float32(name: str, dtype: str) -> None:
     side = SMALL[name][1]
-    outputs, forward, norms = traced_forward(model_of(name, dtype), (side, side, 1))
-    inputs = {str(v.aval.dtype) for eqn, _ in equations(forward) if eqn.primitive.name in PRODUCTS for v in eqn.invars}
+    outputs, forward, norms = trace_forward(model_of(name, dtype), (side, side, 1))
+    inputs = {
+        str(v.aval.dtype)
+        for eqn, _ in equations(forward)
+        if eqn.primitive.name in MATMULS_AND_CONVS
+        for v in eqn.invars
+    }
     assert inputs == {dtype}
-    assert set(statistics(forward, norms)) == ({"float32"} if norms else set())
+    assert set(normalization_dtypes(forward, norms)) == ({"float32"} if norms else set())
     heads = (outputs.logits, *outputs.auxiliary) if isinstance(outputs, Outputs) else (outputs,)
     assert {str(x.dtype) for x in heads} == {"float32"}
     soft = {

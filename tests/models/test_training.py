@@ -12,14 +12,14 @@ from jaxtrain.data.loader import Batch
 from jaxtrain.distributed.mesh import make_layout
 from jaxtrain.models import MODELS
 from jaxtrain.models.densenets import DenseNet
-from jaxtrain.models.residual import Residual
+from jaxtrain.models.residual import ResidualOptions
 from jaxtrain.models.resnets import ResNet
-from jaxtrain.nn.layers import Layers
+from jaxtrain.nn.layers import LayerBuilder
 from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.param_rules import path_name
 from jaxtrain.training.objective import Objective
-from jaxtrain.training.state import TrainState, initializer, jit_once
+from jaxtrain.training.state import TrainState, jit_for_one_call, state_initializer
 from jaxtrain.training.step import make_train_step
 from tests.levels import slow_except
 
@@ -28,11 +28,11 @@ CLASSES, BATCH, STEPS, SEED = 3, 8, 12, 0
 
 def imagenet_resnet(num_classes: int) -> ResNet:
     """With the stem for large images, which the rows have at depths of 18 and more."""
-    return ResNet(num_classes, blocks=(1, 1), features=(8, 8), layers=Layers(norm="group", remat=True))
+    return ResNet(num_classes, blocks=(1, 1), features=(8, 8), layers=LayerBuilder(norm="group", remat=True))
 
 
 def bottleneck_resnet(num_classes: int) -> ResNet:
-    residual = Residual(kind="bottleneck", stride_in="1x1", zero_init=False)
+    residual = ResidualOptions(kind="bottleneck", stride_in="1x1", zero_init=False)
     return ResNet(num_classes, blocks=(1, 1), features=(4, 8), residual=residual)
 
 
@@ -84,7 +84,7 @@ def images_by_class(side: int) -> Batch:
 
 def started(model: Any, rate: float, side: int) -> TrainState:
     """On one device; compiled once for one and eight, since compiling is what takes the time here."""
-    return jit_once(initializer(model, sgd(rate, momentum=0.9), (side, side, 1), SEED))()
+    return jit_for_one_call(state_initializer(model, sgd(rate, momentum=0.9), (side, side, 1), SEED))()
 
 
 Trained = tuple[list[TrainState], list[float], int]

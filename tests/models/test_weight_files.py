@@ -14,11 +14,11 @@ from safetensors.numpy import load_file, save_file
 from jaxtrain.errors import WeightsError
 from jaxtrain.models import MODELS
 from jaxtrain.models.resnets import ResNet
-from jaxtrain.models.weights import arrays_of, load_weights, save_weights
+from jaxtrain.models.weights import export_arrays, load_weights, save_weights
 from jaxtrain.models.weights.resampling import bicubic
-from jaxtrain.models.weights.resize import for_pooled_map, with_channels, with_patches
-from jaxtrain.models.weights.tracing import anatomy
-from jaxtrain.nn.layers import Layers
+from jaxtrain.models.weights.resize import resize_channels, resize_dense_kernel, resize_positions
+from jaxtrain.models.weights.tracing import trace_model
+from jaxtrain.nn.layers import LayerBuilder
 from tests.models import torch_port as port
 
 SHAPE = (8, 8, 3)
@@ -31,13 +31,15 @@ def net(**options: Any) -> ResNet:
 
 def filled(model: Any, shape: tuple[int, int, int] = SHAPE) -> dict[str, Any]:
     rng = np.random.default_rng(0)
-    flat = {path: rng.random(x.shape, np.float32).astype(x.dtype) for path, x in anatomy(model, shape).shapes.items()}
+    flat = {
+        path: rng.random(x.shape, np.float32).astype(x.dtype) for path, x in trace_model(model, shape).shapes.items()
+    }
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def test_a_head_for_other_classes() -> None:
     small: dict[str, Any] = {"blocks": (1,), "features": (8,)}
-    arrays = arrays_of(net(**small), SHAPE, filled(net(**small)), naming="torchvision")
+    arrays = export_arrays(net(**small), SHAPE, filled(net(**small)), naming="torchvision")
     other, key = net(num_classes=7, **small), jax.random.key(3)
     with pytest.raises(WeightsError, match=r'fc.weight is 4x8 in the file and 7x8 .*(?s:.*)set head="new"'):
         load_weights(arrays, other, SHAPE)
@@ -56,7 +58,7 @@ def test_a_head_for_other_classes() -> None:
 
 @pytest.mark.parametrize("naming", ["jaxtrain", "torchvision"])
 def test_a_first_convolution_for_gray_images(naming: Any) -> None:
-    arrays = arrays_of(net(), SHAPE, filled(net()), naming=naming)
+    arrays = export_arrays(net(), SHAPE, filled(net()), naming=naming)
     with pytest.raises(
         WeightsError,
         match=r'is a first convolution for 3 channels: set first_conv="adapt" to convert it to one for 1 channel\.',
@@ -78,13 +80,13 @@ def test_channels_are_summed_or_repeated_as_in_timm(channels: int) -> None:
 
     kernel = np.random.default_rng(0).normal(size=(5, 5, 3, 4)).astype(np.float32)
     wanted = manipulate.adapt_input_conv(channels, torch.tensor(port.laid_in(kernel))).numpy()
-    np.testing.assert_allclose(with_channels(kernel, channels), port.laid_out(wanted), rtol=1e-6)
+    np.testing.assert_allclose(resize_channels(kernel, channels), port.laid_out(wanted), rtol=1e-6)
 
 
 def test_channels_keep_what_equal_channels_give() -> None:
     kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 4)).astype(np.float32)
     for channels in (1, 3, 6, 9):
-        np.testing.assert_allclose(with_channels(kernel, channels).sum(axis=2), kernel.sum(axis=2), atol=1e-5)
+        np.testing.assert_allclose(resize_channels(kernel, channels).sum(axis=2), kernel.sum(axis=2), atol=1e-5)
 
 
 @pytest.mark.parametrize(("old", "new"), [(7, 7), (7, 12), (14, 6), (3, 1), (1, 4), (2, 5)])
@@ -105,7 +107,7 @@ def test_positions_for_another_size_equal_torchvisions(side: int) -> None:
     import torch
 
     model = MODELS.create("vit", num_classes=4, **VIT)
-    arrays = arrays_of(model, (16, 16, 3), filled(model, (16, 16, 3)), naming="torchvision")
+    arrays = export_arrays(model, (16, 16, 3), filled(model, (16, 16, 3)), naming="torchvision")
     state = {"encoder.pos_embedding": torch.tensor(arrays["encoder.pos_embedding"])}
     wanted = models.vision_transformer.interpolate_embeddings(side, 4, state)["encoder.pos_embedding"]
     with pytest.raises(
@@ -121,7 +123,7 @@ def test_positions_for_another_size_equal_torchvisions(side: int) -> None:
 def test_positions_for_images_that_are_not_square() -> None:
     torch = pytest.importorskip("torch", reason="the oracle is torch")
     positions = np.random.default_rng(0).normal(size=(1, 10, 4)).astype(np.float32)
-    found = with_patches(positions, (3, 3), (2, 5), "timm")
+    found = resize_positions(positions, (3, 3), (2, 5), "timm")
     grid = torch.tensor(positions[:, 1:]).reshape(1, 3, 3, 4).permute(0, 3, 1, 2)
     wanted = torch.nn.functional.interpolate(grid, (2, 5), mode="bicubic", antialias=True)
     np.testing.assert_allclose(found[:, 1:], wanted.permute(0, 2, 3, 1).reshape(1, -1, 4), rtol=1e-4, atol=1e-5)
@@ -136,18 +138,20 @@ def test_a_dense_layer_on_a_pooled_map_equals_torchs(size: tuple[int, int]) -> N
     kernel, image = rng.normal(size=(7 * 7 * 3, 4)), rng.normal(size=(2, *size, 3))
     pooled = torch.nn.functional.adaptive_avg_pool2d(torch.tensor(image.transpose(0, 3, 1, 2)), (7, 7))
     wanted = pooled.flatten(1) @ torch.tensor(port.laid_in(kernel, (7, 7))).T
-    np.testing.assert_allclose(image.reshape(2, -1) @ for_pooled_map(kernel, (7, 7, 3), (*size, 3)), wanted, rtol=1e-8)
+    np.testing.assert_allclose(
+        image.reshape(2, -1) @ resize_dense_kernel(kernel, (7, 7, 3), (*size, 3)), wanted, rtol=1e-8
+    )
 
 
 def test_a_flattened_map_of_another_size() -> None:
     model = MODELS.create("fractalnet", num_classes=4, columns=1, features=(8,), dropout_rates=(0.0,))
-    arrays = arrays_of(model, (8, 8, 3), filled(model, (8, 8, 3)))
+    arrays = export_arrays(model, (8, 8, 3), filled(model, (8, 8, 3)))
     with pytest.raises(
         WeightsError, match='is a dense layer on a 4x4 map: set first_dense="pooled" to convert it to one on a 2x3 map'
     ):
         load_weights(arrays, model, (4, 6, 3))
     variables, _ = load_weights(arrays, model, (4, 6, 3), first_dense="pooled")
-    wanted = for_pooled_map(arrays["params/logits/kernel"], (4, 4, 8), (2, 3, 8))
+    wanted = resize_dense_kernel(arrays["params/logits/kernel"], (4, 4, 8), (2, 3, 8))
     np.testing.assert_array_equal(variables["params"]["logits"]["kernel"], wanted)
 
 
@@ -156,7 +160,7 @@ def test_a_flattened_map_of_another_size() -> None:
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
 def test_other_floating_point_numbers_are_cast(dtype: Any, suffix: str, tmp_path: Any) -> None:
     """numpy has no bfloat16 of its own."""
-    arrays = {k: v.astype(dtype) for k, v in arrays_of(net(), SHAPE, filled(net()), naming="torchvision").items()}
+    arrays = {k: v.astype(dtype) for k, v in export_arrays(net(), SHAPE, filled(net()), naming="torchvision").items()}
     (np.savez(tmp_path / "x.npz", **arrays) if suffix == ".npz" else save_file(arrays, tmp_path / "x.safetensors"))
     variables, _ = load_weights(tmp_path / f"x{suffix}", net(), SHAPE)
     kernel = variables["params"]["conv1"]["kernel"]
@@ -166,7 +170,7 @@ def test_other_floating_point_numbers_are_cast(dtype: Any, suffix: str, tmp_path
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_a_model_in_bfloat16_comes_back(suffix: str, tmp_path: Any) -> None:
-    model = net(layers=Layers(param_dtype="bfloat16"))
+    model = net(layers=LayerBuilder(param_dtype="bfloat16"))
     save_weights(tmp_path / f"x{suffix}", model, SHAPE, filled(model))
     variables, _ = load_weights(tmp_path / f"x{suffix}", model, SHAPE)
     assert variables["params"]["conv1"]["kernel"].dtype == jnp.bfloat16
@@ -175,7 +179,7 @@ def test_a_model_in_bfloat16_comes_back(suffix: str, tmp_path: Any) -> None:
 
 
 def test_everything_that_does_not_fit_is_told_at_once() -> None:
-    arrays = arrays_of(net(), SHAPE, filled(net()), naming="torchvision")
+    arrays = export_arrays(net(), SHAPE, filled(net()), naming="torchvision")
     arrays["layer1.0.conv_1.weight"] = arrays.pop("layer1.0.conv1.weight")
     arrays["bn1.running_var"] = np.ones(9, np.float32)
     arrays["bn1.weight"] = np.ones(8, np.int32)
@@ -205,7 +209,7 @@ def test_everything_that_does_not_fit_is_told_at_once() -> None:
             net(blocks=(1, 2)),
             r"10 variables are not in the file(?s:.*)The file is probably of a network of another depth",
         ),
-        (net(layers=Layers(norm="none")), "The file has batch normalization but the model has none"),
+        (net(layers=LayerBuilder(norm="none")), "The file has batch normalization but the model has none"),
         (net(features=(8, 32)), r"16x8x3x3 in the file and 32x8x3x3 in the model"),
         (MODELS.create("vit", num_classes=4, **VIT), r"is not of the model \(ViT\): it seems to be a ResNet"),
         (MODELS.create("mlp", num_classes=4), "it seems to be a ResNet. Names for the model exist in jaxtrain"),
@@ -213,13 +217,13 @@ def test_everything_that_does_not_fit_is_told_at_once() -> None:
     ids=["depth", "normalization", "width", "family", "family without names"],
 )
 def test_weights_of_another_network(model: Any, told: str) -> None:
-    arrays = arrays_of(net(), SHAPE, filled(net()), naming="torchvision")
+    arrays = export_arrays(net(), SHAPE, filled(net()), naming="torchvision")
     with pytest.raises(WeightsError, match=told):
         load_weights(arrays, model, SHAPE)
 
 
 def test_names_that_there_are_not() -> None:
-    arrays = arrays_of(net(), SHAPE, filled(net()))
+    arrays = export_arrays(net(), SHAPE, filled(net()))
     with pytest.raises(WeightsError, match="it seems to be a network saved with the names of this package"):
         load_weights(arrays, MODELS.create("vit", num_classes=4, **VIT), SHAPE)
     with pytest.raises(WeightsError, match="its names are a, b, c and 1 more"):
@@ -228,12 +232,12 @@ def test_names_that_there_are_not() -> None:
         load_weights(arrays, net(), SHAPE, naming="tim")  # type: ignore[arg-type]
     mlp = MODELS.create("mlp", num_classes=4)
     with pytest.raises(WeightsError, match=r"timm has no MLP of this kind.* set naming to 'jaxtrain'"):
-        arrays_of(mlp, SHAPE, filled(mlp), naming="timm")
-    prelu = net(layers=Layers(activation="prelu"))
+        export_arrays(mlp, SHAPE, filled(mlp), naming="timm")
+    prelu = net(layers=LayerBuilder(activation="prelu"))
     with pytest.raises(WeightsError, match=r"a ResNet has no params/.*use naming='jaxtrain'"):
-        arrays_of(prelu, SHAPE, filled(prelu), naming="torchvision")
+        export_arrays(prelu, SHAPE, filled(prelu), naming="torchvision")
     with pytest.raises(WeightsError, match=r"logits/kernel: \(16, 4\) in the variables and \(16, 5\) in the model"):
-        arrays_of(net(num_classes=5), SHAPE, filled(net()))
+        export_arrays(net(num_classes=5), SHAPE, filled(net()))
 
 
 @pytest.mark.parametrize(

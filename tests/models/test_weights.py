@@ -16,12 +16,12 @@ from jaxtrain.models import MODELS
 from jaxtrain.models.alexnets import AlexNet, Convolution
 from jaxtrain.models.densenets import DenseNet
 from jaxtrain.models.googlenets import GoogLeNet
-from jaxtrain.models.residual import Residual
+from jaxtrain.models.residual import ResidualOptions
 from jaxtrain.models.resnets import ResNet
-from jaxtrain.models.weights import arrays_of, load_weights, save_weights
-from jaxtrain.models.weights.name_maps import named
-from jaxtrain.models.weights.tracing import Anatomy, anatomy
-from jaxtrain.nn.layers import Layers
+from jaxtrain.models.weights import export_arrays, load_weights, save_weights
+from jaxtrain.models.weights.name_maps import build_name_map
+from jaxtrain.models.weights.tracing import ModelTrace, trace_model
+from jaxtrain.nn.layers import LayerBuilder
 from tests.levels import slow_except
 from tests.models import torch_port as port
 
@@ -32,13 +32,13 @@ SMALL_VIT = {"patch": 8, "width": 16, "depth": 2, "heads": 2, "mlp_width": 32}
 def filled(model: Any, shape: tuple[int, int, int], seed: int = 0) -> dict[str, Any]:
     """Variables at random: nothing is compiled."""
     rng = np.random.default_rng(seed)
-    flat = {path: rng.random(x.shape, np.float32) + 0.5 for path, x in anatomy(model, shape).shapes.items()}
+    flat = {path: rng.random(x.shape, np.float32) + 0.5 for path, x in trace_model(model, shape).shapes.items()}
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
 @functools.cache
-def seen(row: str) -> Anatomy:
-    return anatomy(MODELS.create(row, num_classes=1000), (224, 224, 3))
+def seen(row: str) -> ModelTrace:
+    return trace_model(MODELS.create(row, num_classes=1000), (224, 224, 3))
 
 
 def equal(found: Any, wanted: Any) -> None:
@@ -52,7 +52,7 @@ def small_resnet(models: Any) -> tuple[Any, Any]:
         num_classes=CLASSES,
         blocks=(1, 2, 1, 1),
         features=(64, 128, 256, 512),
-        residual=Residual(kind="bottleneck", groups=2, group_width=8),
+        residual=ResidualOptions(kind="bottleneck", groups=2, group_width=8),
     )
     return theirs, ours
 
@@ -137,9 +137,9 @@ def test_rows_of_the_first_dense_layer_are_reordered() -> None:
     variables = filled(model, (64, 96, 3))
     kernel = variables["params"]["fc1"]["kernel"]
     wanted = port.laid_in(kernel, (2, 3))
-    arrays = arrays_of(model, (64, 96, 3), variables, naming="torchvision")
+    arrays = export_arrays(model, (64, 96, 3), variables, naming="torchvision")
     np.testing.assert_array_equal(arrays["classifier.0.weight"], wanted)
-    timm = arrays_of(model, (64, 96, 3), variables, naming="timm")
+    timm = export_arrays(model, (64, 96, 3), variables, naming="timm")
     np.testing.assert_array_equal(timm["pre_logits.fc1.weight"], wanted.reshape(4096, 512, 2, 3))
     assert timm["pre_logits.fc2.weight"].shape == (4096, 4096, 1, 1)
     for found in (arrays, timm):
@@ -156,7 +156,7 @@ def test_torchvisions_alexnet() -> None:
     widths = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
     convolutions = tuple(Convolution(*w, pooled=i in (0, 1, 4)) for i, w in enumerate(widths))
     ours = AlexNet(num_classes=1000, convolutions=convolutions, norm_position="none")
-    found = named(ours, anatomy(ours, (224, 224, 3)), "torchvision").entries
+    found = build_name_map(ours, trace_model(ours, (224, 224, 3)), "torchvision").entries
     assert {entry.name: entry.shape for entry in found} == theirs
 
 
@@ -168,9 +168,9 @@ def test_googlenets_auxiliary_heads() -> None:
     with torch.device("meta"):
         theirs = models.googlenet(num_classes=CLASSES, init_weights=False)
     shapes = {k: tuple(v.shape) for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
-    model = GoogLeNet(CLASSES, window=3, last_pool=2, layers=Layers())
+    model = GoogLeNet(CLASSES, window=3, last_pool=2, layers=LayerBuilder())
     variables = filled(model, (224, 224, 3))
-    arrays = arrays_of(model, (224, 224, 3), variables, naming="torchvision")
+    arrays = export_arrays(model, (224, 224, 3), variables, naming="torchvision")
     assert {k: v.shape for k, v in arrays.items()} == shapes
     kernel = variables["params"]["auxiliary_4d"]["fc"]["kernel"]
     np.testing.assert_array_equal(arrays["aux2.fc1.weight"], port.laid_in(kernel, (4, 4)))
@@ -209,7 +209,7 @@ def test_a_file_of_pytorch_resnet_cifar10() -> None:
     model = MODELS.create("cifar_resnet", num_classes=CLASSES, depth=8)
     variables = filled(model, (8, 8, 3))
     variables["params"] = jax.tree.map(lambda x: x - 1 if x.ndim > 1 else x, variables["params"])
-    arrays = arrays_of(model, (8, 8, 3), variables, naming="akamaster")
+    arrays = export_arrays(model, (8, 8, 3), variables, naming="akamaster")
     assert {"conv1.weight", "layer2.0.bn2.running_var", "layer3.0.conv2.weight", "linear.bias"} < arrays.keys()
     images = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
     with jax.default_matmul_precision("highest"):
@@ -222,7 +222,7 @@ def test_a_file_of_pytorch_resnet_cifar10() -> None:
 
     model = MODELS.create("cifar_resnet", num_classes=CLASSES, depth=8, shortcut="B")
     variables = filled(model, (8, 8, 3))
-    arrays = arrays_of(model, (8, 8, 3), variables, naming="akamaster")
+    arrays = export_arrays(model, (8, 8, 3), variables, naming="akamaster")
     assert "layer2.0.shortcut.1.running_mean" in arrays
     equal(load_weights(arrays, model, (8, 8, 3))[0], variables)
 
@@ -244,7 +244,7 @@ def test_names_and_shapes_of_large_ones(row: str, library: Any) -> None:
         else:
             theirs = timm.create_model("vit_base_patch16_224" if row == "vit_b_16" else row).state_dict()
     model = MODELS.create(row, num_classes=1000)
-    found = named(model, seen(row), library).entries
+    found = build_name_map(model, seen(row), library).entries
     wanted = {k: tuple(v.shape) for k, v in theirs.items() if not k.endswith("num_batches_tracked")}
     assert {entry.name: entry.shape for entry in found} == wanted
 
@@ -265,7 +265,7 @@ def test_a_file_of_timms_vit() -> None:
         logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
     expected = theirs(torch.tensor(images.transpose(0, 3, 1, 2))).detach().numpy()
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
-    saved = arrays_of(model, (32, 32, 3), variables, naming="timm")
+    saved = export_arrays(model, (32, 32, 3), variables, naming="timm")
     theirs.load_state_dict({k: torch.tensor(v) for k, v in saved.items()}, strict=True)
 
 
@@ -308,7 +308,7 @@ def test_there_and_back_is_bitwise_the_same(row: str, tmp_path: Any) -> None:
     assert report.naming == "jaxtrain"
     assert report.loaded == {path: path for path in flat}
     for naming in sorted(libraries):
-        arrays = arrays_of(model, shape, variables, naming=naming)
+        arrays = export_arrays(model, shape, variables, naming=naming)
         assert sum(x.size for x in arrays.values()) == sum(x.size for x in flat.values())
         assert all(x.flags.c_contiguous for x in arrays.values())  # which safetensors does not check
         np.savez(tmp_path / "theirs.npz", **arrays)
@@ -326,7 +326,7 @@ def test_names_of_earlier_releases() -> None:
         (dense, ((".conv1.", ".conv.1."), (".conv2.", ".conv.2."), (".norm1.", ".norm.1."), (".norm2.", ".norm.2."))),
     ):
         variables = filled(model, (32, 32, 3))
-        arrays = arrays_of(model, (32, 32, 3), variables, naming="torchvision")
+        arrays = export_arrays(model, (32, 32, 3), variables, naming="torchvision")
         older = {}
         for name, array in arrays.items():
             for new, old in pairs:

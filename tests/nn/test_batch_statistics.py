@@ -10,7 +10,7 @@ from flax import linen as nn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.nn.batch_statistics import batch_statistics_of, mean_of, recalibrate
+from jaxtrain.nn.batch_statistics import compute_batch_statistics, mean_statistics, recalibrate
 from tests.conftest import examples
 
 _rng = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def initial(model: nn.Module) -> tuple[Any, Any]:
 
 def statistics(model: nn.Module, params: Any, variables: Any, images: np.ndarray) -> Any:
     rngs = {"dropout": jax.random.key(1)}
-    return jax.jit(lambda p, v, x: batch_statistics_of(model, p, v, x, rngs))(params, variables, images)
+    return jax.jit(lambda p, v, x: compute_batch_statistics(model, p, v, x, rngs))(params, variables, images)
 
 
 def by_hand(params: Any, images: np.ndarray) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def test_the_mean_over_batches():
     model = Normed()
     params, variables = initial(model)
     batches = [IMAGES[:8], IMAGES[8:16], IMAGES[16:]]
-    found = mean_of((statistics(model, params, variables, b) for b in batches), sizes=[8, 8, 4])
+    found = mean_statistics((statistics(model, params, variables, b) for b in batches), sizes=[8, 8, 4])
     each = [by_hand(params, b) for b in batches]
     assert_close(found, jax.tree.map(lambda *x: np.average(x, axis=0, weights=[8, 8, 4]), *each), 1e-5)
     np.testing.assert_allclose(found["bn1"]["mean"], IMAGES.reshape(20, -1).mean(axis=0), rtol=1e-5)
@@ -142,7 +142,7 @@ def test_equals_torch_update_bn():
     theirs[1].bias.data = torch.tensor(np.asarray(params["fc1"]["bias"]).copy())
     batches = [IMAGES[i : i + 5] for i in range(0, 20, 5)]
     torch.optim.swa_utils.update_bn([torch.tensor(b.reshape(5, 4)) for b in batches], theirs)
-    found = mean_of(statistics(model, params, variables, b) for b in batches)
+    found = mean_statistics(statistics(model, params, variables, b) for b in batches)
     for name, layer in (("bn1", theirs[0]), ("bn2", theirs[3])):
         np.testing.assert_allclose(found[name]["mean"], layer.running_mean.numpy(), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(found[name]["var"] * 5 / 4, layer.running_var.numpy(), rtol=1e-5, atol=1e-6)
@@ -181,13 +181,13 @@ def test_evaluation_with_the_statistics_of_its_batch_is_training():
 def test_mean_of_sizes_is_the_mean_of_what_is_counted(batches: list[tuple[float, int]]):
     trees = [{"mean": jnp.float32(value)} for value, _ in batches]
     everything = np.concatenate([np.full(size, value) for value, size in batches])
-    found = mean_of(trees, [size for _, size in batches])["mean"]
+    found = mean_statistics(trees, [size for _, size in batches])["mean"]
     np.testing.assert_allclose(found, everything.mean(), rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(mean_of(trees)["mean"], np.mean([v for v, _ in batches]), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(mean_statistics(trees)["mean"], np.mean([v for v, _ in batches]), rtol=1e-5, atol=1e-4)
 
 
 def test_a_mean_of_nothing_is_refused():
     with pytest.raises(ValueError, match="no batches"):
-        mean_of([])
+        mean_statistics([])
     with pytest.raises(ValueError, match="shorter"):
-        mean_of([{"mean": jnp.float32(1)}] * 2, [3])
+        mean_statistics([{"mean": jnp.float32(1)}] * 2, [3])

@@ -15,7 +15,7 @@ from jaxtrain.nn.dropout import (
     DropoutKind,
     alpha_dropout,
     alpha_dropout_given,
-    draw_kept,
+    draw_dropout_mask,
     dropout,
     dropout_given,
     gaussian_dropout,
@@ -84,7 +84,7 @@ def test_inverted_dropout_is_that_of_flax_with_the_same_gates() -> None:
 def test_rate_is_the_share_that_is_dropped() -> None:
     """480 draws for each of 40 keys: six standard deviations, a chance of 2e-9 for a right one."""
     keys = jax.random.split(jax.random.key(2), 40)
-    kept = np.asarray(jax.jit(jax.vmap(lambda k: draw_kept(k, X, 0.2)))(keys))
+    kept = np.asarray(jax.jit(jax.vmap(lambda k: draw_dropout_mask(k, X, 0.2)))(keys))
     assert abs(kept.mean() - 0.8) < 6 * math.sqrt(0.2 * 0.8 / kept.size)
 
 
@@ -101,7 +101,7 @@ def test_spatial_dropout_drops_whole_channels_of_an_example() -> None:
 @pytest.mark.slow
 def test_an_examples_gates_do_not_depend_on_how_many_others_there_are() -> None:
     for spatial in (False, True):
-        whole, part = (draw_kept(jax.random.key(4), X[:n], 0.5, spatial=spatial) for n in (4, 2))
+        whole, part = (draw_dropout_mask(jax.random.key(4), X[:n], 0.5, spatial=spatial) for n in (4, 2))
         np.testing.assert_array_equal(whole[:2], part)
 
 

@@ -13,19 +13,19 @@ from jaxtrain.models import MODELS
 from jaxtrain.models.outputs import features
 from jaxtrain.nn.fractional_pooling import FractionalMaxPool, Shared, fractional_max_pool, fractional_max_pool_given
 from jaxtrain.nn.fractional_regions import (
-    Regions,
-    Sequence,
+    RegionKind,
+    SequenceKind,
     boundaries,
-    draws_of,
-    intervals,
-    places_of,
+    count_regions,
+    draw_shape,
+    pooling_intervals,
     random_sequence,
     window_starts,
 )
 from jaxtrain.nn.marginalization import marginalize
 
 RNG = np.random.default_rng(0)
-KINDS: list[tuple[Regions, Sequence]] = list(
+KINDS: list[tuple[RegionKind, SequenceKind]] = list(
     itertools.product(["windows", "overlapping", "disjoint"], ["random", "pseudorandom"])
 )
 
@@ -51,8 +51,8 @@ def test_torchs_samples_give_torchs_values_and_gradients(h: int, w: int, places:
     theirs.backward(torch.tensor(cotangent.transpose(0, 3, 1, 2)))
 
     def ours(x: jax.Array) -> jax.Array:
-        rows = intervals(jnp.asarray(u[..., 1]), h, places[0], "windows", "pseudorandom", window)
-        columns = intervals(jnp.asarray(u[..., 0]), w, places[1], "windows", "pseudorandom", window)
+        rows = pooling_intervals(jnp.asarray(u[..., 1]), h, places[0], "windows", "pseudorandom", window)
+        columns = pooling_intervals(jnp.asarray(u[..., 0]), w, places[1], "windows", "pseudorandom", window)
         return fractional_max_pool_given(rows, columns, x)
 
     found, back = jax.vjp(jax.jit(ours), jnp.asarray(x))
@@ -65,7 +65,7 @@ def test_torchs_samples_give_torchs_values_and_gradients(h: int, w: int, places:
 def test_torchs_starts_for_many_samples(size: int) -> None:
     """Its formula in float32, as numpy computes it."""
     u = RNG.random(500, np.float32)
-    for places in (places_of(size, r) for r in (1.2, math.sqrt(2), 1.9)):
+    for places in (count_regions(size, r) for r in (1.2, math.sqrt(2), 1.9)):
         alpha = np.float32(size - 2) / np.float32(places - 1)
         i = np.arange(places - 1, dtype=np.float32)
         starts = ((i + u[:, None]) * alpha).astype(np.int32) - (u[:, None] * alpha).astype(np.int32)
@@ -76,14 +76,14 @@ def test_torchs_starts_for_many_samples(size: int) -> None:
 
 @pytest.mark.quick_cases("windows-random")
 @pytest.mark.parametrize(("regions", "sequence"), KINDS)
-def test_sequences_have_steps_of_one_and_two_and_cover_the_axis(regions: Regions, sequence: Sequence) -> None:
+def test_sequences_have_steps_of_one_and_two_and_cover_the_axis(regions: RegionKind, sequence: SequenceKind) -> None:
     """The regions begin at 0 and end at the end, leave nothing out, and are as long as their kind says."""
     for size, places in ((25, 17), (8, 4), (7, 6)):
-        draw = jnp.asarray(RNG.random((200, *draws_of(places, regions, sequence)), np.float32))
+        draw = jnp.asarray(RNG.random((200, *draw_shape(places, regions, sequence)), np.float32))
         longest = []
 
         def ends_of(draw: jax.Array, size: int = size, places: int = places, longest: list[int] = longest) -> Any:
-            found = intervals(draw, size, places, regions, sequence)
+            found = pooling_intervals(draw, size, places, regions, sequence)
             longest.append(found.longest)
             return found.starts, found.ends
 
@@ -129,24 +129,27 @@ def test_random_sequences_are_uniform_among_all_orders() -> None:
 def test_regions_given_by_hand() -> None:
     """TensorFlow's example: boundaries 0, 2, 4, 5 of [20, 5, 16, 3, 7]; the index 2 is in two regions or in one."""
     row = jnp.array([20.0, 5, 16, 3, 7]).reshape(1, 1, 5, 1)
-    one = intervals(jnp.zeros((1, 1, 0)), 1, 1, "windows", "random", window=1)
+    one = pooling_intervals(jnp.zeros((1, 1, 0)), 1, 1, "windows", "random", window=1)
     order = jnp.array([0.1, 0.2, 0.9]).reshape(1, 1, 3)  # two steps of 2, then one of 1
     for regions, expected in (("overlapping", [20, 16, 7]), ("disjoint", [20, 16, 7])):
-        columns = intervals(order, 5, 3, regions)
+        columns = pooling_intervals(order, 5, 3, regions)
         np.testing.assert_array_equal(np.asarray(columns.starts)[0, 0], [0, 2, 4])
         np.testing.assert_array_equal(fractional_max_pool_given(one, columns, row).ravel(), expected)
     rising = jnp.arange(5.0).reshape(1, 1, 5, 1)
-    both = [intervals(order, 5, 3, regions) for regions in ("overlapping", "disjoint")]
+    both = [pooling_intervals(order, 5, 3, regions) for regions in ("overlapping", "disjoint")]
     values = [np.asarray(fractional_max_pool_given(one, columns, rising)).ravel().tolist() for columns in both]
     assert values == [[2, 4, 4], [1, 3, 4]]
 
 
 @pytest.mark.quick_cases("windows-random", "disjoint-random", "disjoint-pseudorandom")
 @pytest.mark.parametrize(("regions", "sequence"), KINDS)
-def test_maxima_are_those_of_a_loop(regions: Regions, sequence: Sequence) -> None:
+def test_maxima_are_those_of_a_loop(regions: RegionKind, sequence: SequenceKind) -> None:
     x = RNG.permutation(2 * 9 * 7 * 3).reshape(2, 9, 7, 3).astype(np.float32)
-    draws = [jnp.asarray(RNG.random((2, 1, *draws_of(p, regions, sequence)), np.float32)) for p in (6, 5)]
-    rows, columns = intervals(draws[0], 9, 6, regions, sequence), intervals(draws[1], 7, 5, regions, sequence)
+    draws = [jnp.asarray(RNG.random((2, 1, *draw_shape(p, regions, sequence)), np.float32)) for p in (6, 5)]
+    rows, columns = (
+        pooling_intervals(draws[0], 9, 6, regions, sequence),
+        pooling_intervals(draws[1], 7, 5, regions, sequence),
+    )
     found = np.asarray(fractional_max_pool_given(rows, columns, jnp.asarray(x)))
     for n in range(2):
         ranges = [
@@ -173,7 +176,7 @@ def test_at_test_the_layer_draws_only_where_it_is_given_a_stream() -> None:
     layer, key = FractionalMaxPool(train=False), jax.random.key(0)
     middle = layer.apply({}, x)
     half = jnp.full((1, 1), 0.5)
-    expected = intervals(half, 10, 7, "windows", "pseudorandom")
+    expected = pooling_intervals(half, 10, 7, "windows", "pseudorandom")
     np.testing.assert_array_equal(middle, fractional_max_pool_given(expected, expected, x))
     drawn = layer.apply({}, x, rngs={"dropout": key})
     np.testing.assert_array_equal(drawn, FractionalMaxPool(train=True).apply({}, x, rngs={"dropout": key}))
@@ -187,9 +190,9 @@ def test_at_test_the_layer_draws_only_where_it_is_given_a_stream() -> None:
 
 def test_what_does_not_fit_is_refused_with_its_numbers() -> None:
     with pytest.raises(ValueError, match=r"5 windows of 2 needs .* at least 6 positions, got 5"):
-        intervals(jnp.zeros((4,)), 5, 5)
+        pooling_intervals(jnp.zeros((4,)), 5, 5)
     with pytest.raises(ValueError, match=r"with 4 .*regions needs .* 4 to 8 positions, got 9"):
-        intervals(jnp.zeros((4,)), 9, 4, "disjoint")
+        pooling_intervals(jnp.zeros((4,)), 9, 4, "disjoint")
     with pytest.raises(ValueError, match=r"between 1 and 2 .*got 2\.0"):
         FractionalMaxPool(train=False, ratio=2.0).apply({}, jnp.ones((1, 8, 8, 1)))
 

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxtrain.nn.dropout import draw_gates
+from jaxtrain.nn.dropout import draw_mask
 
 
 @pytest.mark.parametrize("probability", [0.5, 0.75, 0.9375, 0.3, 1 - 2**-16])
 def test_they_are_true_with_their_probability_and_independent(probability: float) -> None:
     """Of 400 rows of 515; six standard errors each, and for neighbors within a word, across words and across rows."""
-    gates = np.asarray(jax.jit(draw_gates, static_argnums=(1, 2))(jax.random.key(0), probability, (400, 515)))
+    gates = np.asarray(jax.jit(draw_mask, static_argnums=(1, 2))(jax.random.key(0), probability, (400, 515)))
     assert gates.dtype == bool
     variance = probability * (1 - probability)
     assert abs(gates.mean() - probability) <= 6 * math.sqrt(variance / gates.size)
@@ -31,12 +31,12 @@ def test_they_are_the_fields_of_as_many_words_as_are_needed(probability: float, 
     stream = [word >> bit & 1 for word in words for bit in range(32)]
     fields = [sum(stream[i * bits + b] << b for b in range(bits)) for i in range(count)]
     expected = [field < probability * 2**bits for field in fields]
-    found = draw_gates(jax.random.clone(key), probability, (7, 11))
+    found = draw_mask(jax.random.clone(key), probability, (7, 11))
     np.testing.assert_array_equal(found, np.array(expected).reshape(7, 11))
 
 
 def test_certain_ones_and_a_single_one() -> None:
-    assert draw_gates(jax.random.key(0), 1.0, (9,)).all()
-    assert not draw_gates(jax.random.key(0), 0.0, (9,)).any()
-    assert draw_gates(jax.random.key(0), 0.5, ()).shape == ()
-    assert draw_gates(jax.random.key(0), 0.5, (0, 3)).shape == (0, 3)
+    assert draw_mask(jax.random.key(0), 1.0, (9,)).all()
+    assert not draw_mask(jax.random.key(0), 0.0, (9,)).any()
+    assert draw_mask(jax.random.key(0), 0.5, ()).shape == ()
+    assert draw_mask(jax.random.key(0), 0.5, (0, 3)).shape == (0, 3)

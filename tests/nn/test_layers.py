@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxtrain.nn.layers import BlockOptions, Layers
+from jaxtrain.nn.layers import BlockOptions, LayerBuilder
 from jaxtrain.nn.normalization import Norm
 
 X = np.random.default_rng(0).normal(3, 2, size=(4, 5, 6, 64)).astype(np.float32)
@@ -18,7 +18,7 @@ X = np.random.default_rng(0).normal(3, 2, size=(4, 5, 6, 64)).astype(np.float32)
 class Applied(nn.Module):
     """One call of a method of `Layers`."""
 
-    layers: Layers
+    layers: LayerBuilder
     method: str
     arguments: tuple[Any, ...] = ()
     options: Any = ()
@@ -41,7 +41,7 @@ def over(kind: Norm) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["batch", "layer", "instance", "group"])
 def test_normalizations_are_over_what_they_say(kind: Norm) -> None:
-    model = Applied(Layers(train=True, norm=kind), "normalize", options=(("name", "norm"),))
+    model = Applied(LayerBuilder(train=True, norm=kind), "normalize", options=(("name", "norm"),))
     found, variables = model.init_with_output(jax.random.key(0), jnp.asarray(X))
     np.testing.assert_allclose(found, over(kind), atol=1e-5)
     assert {k: v.shape for k, v in variables["params"]["norm"].items()} == {"scale": (64,), "bias": (64,)}
@@ -49,20 +49,20 @@ def test_normalizations_are_over_what_they_say(kind: Norm) -> None:
 
 @pytest.mark.parametrize("kind", ["batch", "layer", "instance", "group"])
 def test_normalizations_compute_in_float32_at_least(kind: Norm) -> None:
-    layers = Layers(train=True, norm=kind, dtype="bfloat16", param_dtype="float16")
+    layers = LayerBuilder(train=True, norm=kind, dtype="bfloat16", param_dtype="float16")
     model = Applied(layers, "normalize", options=(("name", "norm"),))
     halved = jnp.asarray(X, jnp.bfloat16)
     found, variables = model.init_with_output(jax.random.key(0), halved)
     assert found.dtype == jnp.bfloat16
     assert {x.dtype for x in jax.tree.leaves(variables["params"])} == {jnp.dtype("float16")}
-    exact = Applied(Layers(train=True, norm=kind), "normalize", options=(("name", "norm"),))
+    exact = Applied(LayerBuilder(train=True, norm=kind), "normalize", options=(("name", "norm"),))
     expected = exact.init_with_output(jax.random.key(0), halved.astype(jnp.float32))[0]
     np.testing.assert_array_equal(found, expected.astype(jnp.bfloat16))
 
 
 def test_what_does_not_divide_or_fit_is_refused_with_its_numbers() -> None:
     def tried(method: str, *arguments: Any, kind: Norm = "group", channels: int = 64, **options: Any) -> None:
-        layers = Layers(train=False, norm=kind)
+        layers = LayerBuilder(train=False, norm=kind)
         model = Applied(layers, method, arguments, tuple({**options, "name": "conv7"}.items()))
         jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(X[..., :channels])))
 
@@ -77,7 +77,7 @@ def test_what_does_not_divide_or_fit_is_refused_with_its_numbers() -> None:
 def test_a_stride_of_2_pads_as_the_papers_do() -> None:
     """(1, 1) for a 3x3 window, and not jax's "SAME", which is (0, 1) on an even side."""
     options = (("stride", 2), ("name", "conv"))
-    model = Applied(Layers(train=False), "conv", (1,), options)
+    model = Applied(LayerBuilder(train=False), "conv", (1,), options)
     x = jnp.ones((1, 4, 4, 1))
     found = model.apply({"params": {"conv": {"kernel": jnp.ones((3, 3, 1, 1))}}}, x)
     np.testing.assert_array_equal(found[0, :, :, 0], [[4, 6], [6, 9]])
@@ -87,4 +87,4 @@ def test_shared_options_default_to_what_layers_are() -> None:
     """They are written twice, since a TypedDict has no defaults."""
     options = get_type_hints(BlockOptions, include_extras=True)
     defaults = {name: mark.value for name, hint in options.items() for mark in hint.__metadata__}
-    assert defaults == {f.name: f.default for f in dataclasses.fields(Layers) if f.name in options}
+    assert defaults == {f.name: f.default for f in dataclasses.fields(LayerBuilder) if f.name in options}

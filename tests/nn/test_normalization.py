@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxtrain.nn.batch_statistics import batch_statistics_of
+from jaxtrain.nn.batch_statistics import compute_batch_statistics
 from jaxtrain.nn.normalization import BatchNorm, local_response_norm
 
 RNG = np.random.default_rng(0)
@@ -74,7 +74,7 @@ def test_statistics_of_a_batch_can_be_told_from_the_layer(unbiased: bool) -> Non
     model = Model()
     variables = model.init(jax.random.key(0), jnp.asarray(X), train=False)
     others = {"batch_stats": variables["batch_stats"]}
-    found = batch_statistics_of(model, variables["params"], others, jnp.asarray(X), {})["norm"]
+    found = compute_batch_statistics(model, variables["params"], others, jnp.asarray(X), {})["norm"]
     np.testing.assert_allclose(found["mean"], X.mean(axis=(0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(found["var"], X.var(axis=(0, 1, 2), ddof=int(unbiased)), rtol=1e-5)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.nn.pooling import full_size, output_size
+from jaxtrain.nn.pooling import full_correlation_size, output_size
 
 
 @given(
@@ -39,5 +39,5 @@ def test_a_stride_that_does_not_fit_is_refused() -> None:
     assert [output_size(7, 3, stride=s, exact=True) for s in (1, 2)] == [5, 3]
     with pytest.raises(ValueError, match=r"stride 3 .* on a side of 7 fits 2\.33333 times"):
         output_size(7, 3, stride=3, exact=True)
-    assert full_size(32, 4) == 35
+    assert full_correlation_size(32, 4) == 35
     assert output_size(32, 4) == 29

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxtrain.nn.activations import PReLU, activation, leaky_relu, maxout
-from jaxtrain.nn.fractal_join import global_paths, join_given, local_paths, local_paths_given
-from jaxtrain.nn.stochastic_depth import StochasticDepth, drop_path_given, linear_decay
+from jaxtrain.nn.fractal_join import draw_local_paths, fractal_join_given, global_paths, local_paths_given
+from jaxtrain.nn.stochastic_depth import StochasticDepth, linear_survival, stochastic_depth_given
 
 X = np.random.default_rng(0).normal(size=(6, 2, 2, 3)).astype(np.float32)
 
@@ -18,7 +18,7 @@ X = np.random.default_rng(0).normal(size=(6, 2, 2, 3)).astype(np.float32)
 def test_the_mean_over_draws_is_what_is_used_at_test(scaling: str) -> None:
     survival = 0.8
     tested = StochasticDepth(train=False, survival=survival, scaling=scaling).apply({}, jnp.asarray(X))
-    branches = [drop_path_given(jnp.asarray(here), jnp.asarray(X), survival, scaling) for here in (True, False)]
+    branches = [stochastic_depth_given(jnp.asarray(here), jnp.asarray(X), survival, scaling) for here in (True, False)]
     mean = survival * branches[0] + (1 - survival) * branches[1]
     np.testing.assert_allclose(mean, tested, rtol=1e-6)
 
@@ -37,8 +37,8 @@ def test_a_branch_is_there_or_not(per_example: bool) -> None:
 
 
 def test_survival_falls_linearly_to_the_last_block() -> None:
-    assert [linear_decay(block, 4, 0.5) for block in (1, 2, 3, 4)] == [0.875, 0.75, 0.625, 0.5]
-    assert linear_decay(3, 4, 1.0) == 1
+    assert [linear_survival(block, 4, 0.5) for block in (1, 2, 3, 4)] == [0.875, 0.75, 0.625, 0.5]
+    assert linear_survival(3, 4, 1.0) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -46,14 +46,14 @@ def test_a_join_is_the_mean_of_what_is_there(count: int) -> None:
     columns = np.random.default_rng(1).normal(size=(count, 2, 3)).astype(np.float32)
     for present in itertools.product([False, True], repeat=count):
         if any(present):
-            found = join_given(jnp.asarray(present), [jnp.asarray(x) for x in columns])
+            found = fractal_join_given(jnp.asarray(present), [jnp.asarray(x) for x in columns])
             np.testing.assert_allclose(found, columns[list(present)].mean(axis=0), rtol=1e-6)
 
 
 def test_local_paths_leave_one_at_least_and_have_the_probabilities_of_the_paper() -> None:
     """Of two inputs at rate 1/2: both, either, and either again where none was left: 1/4, 3/8, 3/8."""
     keys = jax.random.split(jax.random.key(0), 4000)
-    draws = np.asarray(jax.jit(jax.vmap(lambda k: local_paths(k, 2, 0.5)))(keys))
+    draws = np.asarray(jax.jit(jax.vmap(lambda k: draw_local_paths(k, 2, 0.5)))(keys))
     assert draws.any(axis=1).all()
     shares = [np.mean(draws.all(axis=1)), np.mean(draws[:, 0] & ~draws[:, 1]), np.mean(draws[:, 1] & ~draws[:, 0])]
     np.testing.assert_allclose(shares, [1 / 4, 3 / 8, 3 / 8], atol=6 * 0.5 / np.sqrt(4000))
@@ -71,19 +71,23 @@ def test_the_mean_over_all_local_paths_is_the_plain_mean(count: int, rate: float
             assert np.asarray(present).any()
             np.testing.assert_array_equal(present, gates if any(gates) else np.arange(count) == last)
             probability = np.where(gates, 1 - rate, rate).prod() / count
-            mean, total = mean + probability * np.asarray(join_given(present, inputs)), total + probability
+            mean, total = mean + probability * np.asarray(fractal_join_given(present, inputs)), total + probability
     np.testing.assert_allclose(total, 1, rtol=1e-12)
     np.testing.assert_allclose(mean, columns.mean(axis=0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(join_given(jnp.ones(count, bool), inputs), columns.mean(axis=0), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        fractal_join_given(jnp.ones(count, bool), inputs), columns.mean(axis=0), rtol=1e-6, atol=1e-7
+    )
 
 
 @pytest.mark.slow
 def test_gradients_do_not_reach_what_is_dropped() -> None:
     present = jnp.array([True, False, True])
-    (gradient,) = jax.vjp(lambda x: join_given(present, list(x)), jnp.ones((3, 4)))[1](jnp.ones(4))
+    (gradient,) = jax.vjp(lambda x: fractal_join_given(present, list(x)), jnp.ones((3, 4)))[1](jnp.ones(4))
     np.testing.assert_array_equal(gradient, np.array([[0.5], [0], [0.5]]) * np.ones((3, 4)))
     here = jnp.array([True, False, False, True, True, False])
-    (gradient,) = jax.vjp(lambda x: drop_path_given(here, x, 0.8, "in_training"), jnp.asarray(X))[1](jnp.ones_like(X))
+    (gradient,) = jax.vjp(lambda x: stochastic_depth_given(here, x, 0.8, "in_training"), jnp.asarray(X))[1](
+        jnp.ones_like(X)
+    )
     np.testing.assert_allclose(gradient, np.where(here, 1 / 0.8, 0).reshape(6, 1, 1, 1) * np.ones_like(X), rtol=1e-6)
     assert not np.asarray(gradient)[~np.asarray(here)].any()
 
@@ -92,7 +96,7 @@ def test_dropping_a_path_by_example_is_timms_formula() -> None:
     """timm's DropPath: x times a mask that is Bernoulli(keep), divided by keep."""
     here, keep = np.array([1, 0, 1, 1, 0, 1], np.float32), np.float32(0.7)
     expected = X * (here / keep).reshape(6, 1, 1, 1)
-    found = drop_path_given(jnp.asarray(here, bool), jnp.asarray(X), 0.7, "in_training")
+    found = stochastic_depth_given(jnp.asarray(here, bool), jnp.asarray(X), 0.7, "in_training")
     np.testing.assert_allclose(found, expected, rtol=3e-7)
 
 
@@ -105,12 +109,12 @@ def test_a_branch_that_never_survives_gives_0() -> None:
 def test_the_mean_over_all_depths_of_linear_blocks_is_the_net_at_test() -> None:
     """Ten blocks x + a_l x that decay linearly to 1/2: 1,024 subnets with their probabilities."""
     slopes = np.random.default_rng(5).normal(size=10) / 4
-    survivals = [linear_decay(block, 10, 0.5) for block in range(1, 11)]
+    survivals = [linear_survival(block, 10, 0.5) for block in range(1, 11)]
     gates = np.array(list(itertools.product([False, True], repeat=10)))
     with jax.enable_x64(True):
         x = tested = jnp.ones((1024, 1))
         for gate, slope, survival in zip(gates.T, slopes, survivals, strict=True):
-            x = x + drop_path_given(jnp.asarray(gate), slope * x, survival)
+            x = x + stochastic_depth_given(jnp.asarray(gate), slope * x, survival)
             tested = tested + StochasticDepth(train=False, survival=survival).apply({}, slope * tested)
     probabilities = np.where(gates, survivals, 1 - np.array(survivals)).prod(axis=1)
     np.testing.assert_allclose(probabilities @ np.asarray(x)[:, 0], np.asarray(tested)[0, 0], rtol=1e-12)

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxtrain.nn.dropconnect import DropConnect
 from jaxtrain.nn.dropout import Dropout
-from jaxtrain.nn.fractal_join import join_given, local_paths
+from jaxtrain.nn.fractal_join import draw_local_paths, fractal_join_given
 from jaxtrain.nn.fractional_pooling import FractionalMaxPool
 from jaxtrain.nn.shake_shake import ShakeShake
 from jaxtrain.nn.stochastic_depth import StochasticDepth
@@ -27,12 +27,12 @@ class Everything(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
         pool = FractionalMaxPool(True, sequence="pseudorandom", shared="channel")
-        paths = local_paths(self.make_rng("dropout"), 2, 0.5)
+        paths = draw_local_paths(self.make_rng("dropout"), 2, 0.5)
         return {
             "dropout": Dropout(True, 0.5)(x),
             "shake": ShakeShake(True)(x, 2 * x),
             "depth": StochasticDepth(True, 0.5, per_example=True)(x),
-            "join": join_given(paths, [x, 3 * x]),
+            "join": fractal_join_given(paths, [x, 3 * x]),
             "pool": pool(x),
             "connect": DropConnect(True, 4, 0.5, "relu", at_a_time=2)(x[:, 0, 0]),
         }

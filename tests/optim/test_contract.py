@@ -16,7 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtrain.optim import OPTIMIZERS
 from jaxtrain.optim.batch_objective import BatchObjective
 from jaxtrain.optim.param_rules import with_rules
-from jaxtrain.run.checkpoints import Progress, Saver, restore
+from jaxtrain.run.checkpoints import Checkpointer, Progress, restore
 from jaxtrain.training.state import TrainState
 from tests.conftest import slow
 
@@ -203,7 +203,7 @@ def test_masked_and_frozen_leaves_stay_bitwise(name: str):
 def restored(directory: Path, tree: Any) -> Any:
     """`tree` after a checkpoint."""
     state = TrainState(step=jnp.int32(2), params=mixed(), variables={}, opt_state=tree)
-    saver = Saver(directory, 1)
+    saver = Checkpointer(directory, 1)
     saver.save(state, 2, Progress())
     saver.wait()
     saver.close()

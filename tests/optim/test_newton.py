@@ -10,7 +10,7 @@ import pytest
 
 from jaxtrain.optim import hessian_free, newton
 from jaxtrain.optim.batch_objective import BatchObjective
-from jaxtrain.optim.hessian_free import _gauss_newton, _hessian, _truncated_cg
+from jaxtrain.optim.hessian_free import _gauss_newton, _hessian, _solve_truncated_cg
 from tests.conftest import slow
 from tests.optim.problems import VALLEY_START, falls_from_random_starts, minimize, rosenbrock, steps_to
 
@@ -143,7 +143,7 @@ def test_gauss_newton_is_the_hessian_of_a_linear_least_squares_problem():
 def test_conjugate_gradients_run_to_their_end_solve_the_system():
     with jax.enable_x64(True):
         gradient = jnp.asarray(1e-12 * RNG.normal(size=5))  # so that the residual asked for is 1e-18
-        solution, used = _truncated_cg(lambda v: jnp.asarray(MATRIX) @ v, jnp.asarray(0.3), gradient, 50)
+        solution, used = _solve_truncated_cg(lambda v: jnp.asarray(MATRIX) @ v, jnp.asarray(0.3), gradient, 50)
         expected = -np.linalg.solve(MATRIX + 0.3 * np.eye(5), np.asarray(gradient))
     np.testing.assert_allclose(solution, expected, rtol=1e-5)
     assert 5 <= int(used) <= 7
@@ -152,10 +152,10 @@ def test_conjugate_gradients_run_to_their_end_solve_the_system():
 def test_negative_curvature_ends_the_iteration_with_a_descent_direction():
     with jax.enable_x64(True):
         gradient = jnp.asarray([1.0, 1.0])
-        at_once, used = _truncated_cg(lambda v: -v, jnp.asarray(0.0), gradient, 50)
+        at_once, used = _solve_truncated_cg(lambda v: -v, jnp.asarray(0.0), gradient, 50)
         np.testing.assert_array_equal(at_once, [-1, -1])
         assert int(used) == 1
-        later, used = _truncated_cg(lambda v: jnp.asarray([10.0, -1.0]) * v, jnp.asarray(0.0), gradient, 50)
+        later, used = _solve_truncated_cg(lambda v: jnp.asarray([10.0, -1.0]) * v, jnp.asarray(0.0), gradient, 50)
         assert int(used) == 2
         assert float(later @ gradient) < 0
 

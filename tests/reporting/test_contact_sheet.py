@@ -6,8 +6,8 @@ from PIL import ImageFont
 from PIL._util import DeferredError
 
 from jaxtrain.reporting.class_chart import class_chart, class_table
-from jaxtrain.reporting.contact_sheet import channels_note, contact_sheet, stacked, visible
-from jaxtrain.reporting.lettering import cut, font, plain, wrapped
+from jaxtrain.reporting.contact_sheet import channels_note, contact_sheet, stack_vertically, to_viewable_rgb
+from jaxtrain.reporting.lettering import load_font, to_ascii, truncate, wrap_parts
 from tests.reporting.pictures import places
 
 NOISE = np.random.default_rng(0)
@@ -22,17 +22,17 @@ def noise(*shape: int) -> np.ndarray:
 )
 def test_small_images_are_enlarged_by_a_whole_factor(side: int, factor: int) -> None:
     images = noise(2, side, max(side // 2, 1), 3)
-    np.testing.assert_array_equal(visible(images), np.kron(images, np.ones((1, factor, factor, 1), np.uint8)))
+    np.testing.assert_array_equal(to_viewable_rgb(images), np.kron(images, np.ones((1, factor, factor, 1), np.uint8)))
 
 
 def test_large_images_are_reduced_and_keep_their_aspect() -> None:
     images = np.full((1, 480, 320, 3), 7, np.uint8)
     images[:, :240] = 200
-    shown = visible(images)
+    shown = to_viewable_rgb(images)
     assert shown.shape == (1, 160, 107, 3)
     assert (shown[:, :70] == 200).all()
     assert (shown[:, 90:] == 7).all()
-    assert visible(np.zeros((1, 1000, 2, 1), np.uint8)).shape == (1, 160, 1, 3)
+    assert to_viewable_rgb(np.zeros((1, 1000, 2, 1), np.uint8)).shape == (1, 160, 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_large_images_are_reduced_and_keep_their_aspect() -> None:
 )
 def test_channels_become_colors(channels: int, shown: list[int], says: str) -> None:
     images = noise(2, 96, 96, channels)
-    np.testing.assert_array_equal(visible(images), images[..., shown])
+    np.testing.assert_array_equal(to_viewable_rgb(images), images[..., shown])
     assert says in channels_note(channels)
     assert bool(says) == bool(channels_note(channels))
 
@@ -50,7 +50,7 @@ def test_channels_become_colors(channels: int, shown: list[int], says: str) -> N
 def test_pairs_lie_in_reading_order(number: int, columns: int | None) -> None:
     before, after = noise(number, 8, 6, 1), noise(number, 8, 6, 1)
     sheet = np.asarray(contact_sheet(before, after, [("a", "b")] * number, ["title"], columns))
-    left, right = ([places(sheet, image) for image in visible(images)] for images in (before, after))
+    left, right = ([places(sheet, image) for image in to_viewable_rgb(images)] for images in (before, after))
     assert all(len(found) == 1 for found in (*left, *right))
     corners = [found[0] for found in left]
     assert corners == sorted(corners)
@@ -64,7 +64,7 @@ def test_captions_are_written_below_their_images() -> None:
     images = noise(2, 8, 8, 1)
     bare, written = (np.asarray(contact_sheet(images, images, [(t,), ("b",)])) for t in ("", "word"))
     rows, columns = np.nonzero((bare != written).any(axis=2))
-    (y, x), *_ = places(bare, visible(images)[0])
+    (y, x), *_ = places(bare, to_viewable_rgb(images)[0])
     assert rows.min() >= y + 96
     assert x <= columns.min() < columns.max() < x + 196
 
@@ -76,24 +76,24 @@ def test_a_sheet_that_is_too_large_is_refused() -> None:
 
 
 def test_texts_fit() -> None:
-    letters = font(13)
+    letters = load_font(13)
     long = "a class with a name as long as this 0.70"
-    assert letters.getlength(cut(long, letters, 120)) <= 120
-    assert cut(long, letters, 120).startswith("a class")
-    assert cut(long, letters, 120).endswith("... 0.70")
-    assert cut("short", letters, 120) == "short"
-    lines = wrapped(["cat 0.40", "dog 0.35", "bird 0.25"], letters, 130, ", ")
+    assert letters.getlength(truncate(long, letters, 120)) <= 120
+    assert truncate(long, letters, 120).startswith("a class")
+    assert truncate(long, letters, 120).endswith("... 0.70")
+    assert truncate("short", letters, 120) == "short"
+    lines = wrap_parts(["cat 0.40", "dog 0.35", "bird 0.25"], letters, 130, ", ")
     assert lines == ["cat 0.40, dog 0.35,", "bird 0.25"]
-    assert wrapped([], letters, 10) == []
-    assert plain("Löwenzahn\n雛菊") == "Lowenzahn ??"
+    assert wrap_parts([], letters, 10) == []
+    assert to_ascii("Löwenzahn\n雛菊") == "Lowenzahn ??"
 
 
 def test_without_freetype_there_is_a_bitmap_font(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFont, "core", DeferredError(ImportError("no FreeType")))
-    assert isinstance(font(13), ImageFont.ImageFont)
+    assert isinstance(load_font(13), ImageFont.ImageFont)
     images = noise(1, 8, 8, 1)
     sheet = np.asarray(contact_sheet(images, images, [("Löwenzahn 雛菊",)], ["title"]))
-    assert len(places(sheet, visible(images)[0])) == 2
+    assert len(places(sheet, to_viewable_rgb(images)[0])) == 2
 
 
 def test_bars_are_as_long_as_the_counts() -> None:
@@ -109,7 +109,7 @@ def test_a_sheet_and_a_chart_make_one_picture() -> None:
     images = noise(1, 8, 8, 3)
     sheet = contact_sheet(images, images, [("a",)])
     chart = class_chart(("a",), {"train": (1,)}, {"train": 1}, "t")
-    whole = np.asarray(stacked(sheet, chart))
+    whole = np.asarray(stack_vertically(sheet, chart))
     assert whole.shape == (sheet.height + chart.height, max(sheet.width, chart.width), 3)
     np.testing.assert_array_equal(whole[sheet.height :, : chart.width], np.asarray(chart))
 

@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from jaxtrain.config import Clock
-from jaxtrain.reporting.display import Live, Plain, describe, make_display
+from jaxtrain.config import RunLength
+from jaxtrain.reporting.display import LiveDisplay, PlainDisplay, format_record, make_display
 
-CLOCK = Clock(examples=100, batch_size=10, total_steps=50)
+CLOCK = RunLength(examples=100, batch_size=10, total_steps=50)
 
 
 def train(step: int, rate: float = 20.0) -> dict[str, object]:
@@ -30,7 +30,7 @@ def test_plain_prints_every_evaluation_and_training_now_and_then(monkeypatch: py
     now = 100.0
     monkeypatch.setattr("jaxtrain.reporting.display.time.monotonic", lambda: now)
     out = io.StringIO()
-    display = Plain(Console(file=out, width=200), seconds=5)
+    display = PlainDisplay(Console(file=out, width=200), seconds=5)
     display.start(CLOCK, 0)
     display.record(train(1))
     now = 106.0
@@ -46,24 +46,24 @@ def test_plain_prints_every_evaluation_and_training_now_and_then(monkeypatch: py
 
 def test_waiting_for_data_is_said_where_it_is_much() -> None:
     said = "  waiting for data 34 % of the time"
-    assert describe({**train(1), "data_wait": 0.342}, CLOCK).endswith(said)
-    assert "waiting" not in describe({**train(1), "data_wait": 0.02}, CLOCK)
+    assert format_record({**train(1), "data_wait": 0.342}, CLOCK).endswith(said)
+    assert "waiting" not in format_record({**train(1), "data_wait": 0.02}, CLOCK)
 
 
 def test_a_line_is_neither_wrapped_nor_read_as_markup() -> None:
     out = io.StringIO()
     text = "a path [bold] such as /" + "x" * 300
-    Plain(Console(file=out, width=40)).line(text)
+    PlainDisplay(Console(file=out, width=40)).line(text)
     assert out.getvalue() == text + "\n"
 
 
 def test_live_shows_step_metrics_and_evaluations() -> None:
     out = io.StringIO()
     display = make_display(Console(file=out, force_terminal=True, width=160))
-    assert isinstance(display, Live)
+    assert isinstance(display, LiveDisplay)
     display.start(CLOCK, 5)
     display.record(train(6))
-    display.stepped(7)
+    display.update_step(7)
     display.record(VALIDATION)
     display.stop()
     shown = out.getvalue()
@@ -73,4 +73,4 @@ def test_live_shows_step_metrics_and_evaluations() -> None:
 
 
 def test_pipes_get_plain_lines() -> None:
-    assert type(make_display(Console(file=io.StringIO()))) is Plain
+    assert type(make_display(Console(file=io.StringIO()))) is PlainDisplay

@@ -11,7 +11,7 @@ import pytest
 
 from jaxtrain.errors import CheckpointError
 from jaxtrain.run import checkpoints
-from jaxtrain.run.checkpoints import MismatchError, Progress, Saver
+from jaxtrain.run.checkpoints import Checkpointer, MismatchError, Progress
 from jaxtrain.training.state import TrainState
 
 
@@ -26,7 +26,7 @@ def abstract(state: TrainState) -> TrainState:
 
 
 def save_all(directory: Path, steps: list[int], keep: int = 10, best: int | None = None) -> None:
-    saver = Saver(directory, keep)
+    saver = Checkpointer(directory, keep)
     for step in steps:
         saver.save(make_state(step), step, Progress(best_step=best, best_value=0.5, seconds=float(step)))
     saver.wait()
@@ -52,7 +52,7 @@ def test_what_was_given_away_is_saved_as_it_was(tmp_path: Path) -> None:
     advance = jax.jit(lambda s: jax.tree.map(lambda x: x + jnp.ones_like(x), s), donate_argnums=0)
     state = jax.device_put(make_state(1, width=200_000))
     expected = jax.tree.map(np.array, state)
-    saver = Saver(tmp_path, keep=3)
+    saver = Checkpointer(tmp_path, keep=3)
     saver.save(state, 1, Progress())
     for _ in range(20):
         state = advance(state)
@@ -91,7 +91,7 @@ def test_damage_to_any_file_is_seen_and_the_one_before_is_used(tmp_path: Path, d
         victim = files[sorted(names).index(name)]
         damage(victim)
         told: list[int] = []
-        newest = checkpoints.newest_whole(tmp_path, lambda s, e, told=told: told.append(s))
+        newest = checkpoints.newest_intact_step(tmp_path, lambda s, e, told=told: told.append(s))
         assert newest == 1
         assert told == [step], f"damage to {victim.name} was not seen"
         assert int(checkpoints.restore(tmp_path, newest, abstract(make_state(0)))[0].step) == 1
@@ -100,12 +100,12 @@ def test_damage_to_any_file_is_seen_and_the_one_before_is_used(tmp_path: Path, d
 
 
 def test_all_damaged_is_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
-    assert checkpoints.newest_whole(tmp_path / "none", lambda s, e: None) is None
+    assert checkpoints.newest_intact_step(tmp_path / "none", lambda s, e: None) is None
     save_all(tmp_path, [1, 2])
     for step in (1, 2):
         flip_bit(checkpoints.checkpoint_path(tmp_path, step) / "manifest.json")
     with pytest.raises(CheckpointError, match=r"all 2 checkpoints .* are damaged"):
-        checkpoints.newest_whole(tmp_path, lambda s, e: None)
+        checkpoints.newest_intact_step(tmp_path, lambda s, e: None)
 
 
 def test_a_half_written_one_is_not_there_and_is_cleaned_away(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_another_model_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 def test_a_failed_save_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_all(tmp_path, [1, 2], keep=1)
-    saver = Saver(tmp_path, keep=1)
+    saver = Checkpointer(tmp_path, keep=1)
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")

@@ -11,15 +11,15 @@ import pytest
 import jaxtrain
 from jaxtrain.config import LoggingConfig
 from jaxtrain.data.device_stream import TrainingStream
-from jaxtrain.reporting.display import Quiet, describe
+from jaxtrain.reporting.display import SilentDisplay, format_record
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run.compiled_run import CompiledRun
-from jaxtrain.run.data_wait import MeteredBatches, advice
+from jaxtrain.run.data_wait import MeteredBatches, data_wait_advice
 from tests.conftest import tiny_config
 from tests.run import test_streamed_runs as pictures
 
 
-class Notes(Quiet):
+class Notes(SilentDisplay):
     """Keeps what is said."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ def test_what_counts_is_the_time_without_a_step_that_was_spent_on_a_batch(
         assert meter(number) == number
         clock.now += 0.0 if decode else 2.0  # something else the host does
         ends = max(ends, clock.now) + step
-        meter.dispatched(Tick(clock, ends))
+        meter.mark_dispatched(Tick(clock, ends))
     meter.close()
     assert meter.seconds_waited == pytest.approx(4 * idle)
 
@@ -99,7 +99,7 @@ def test_a_run_that_waits_for_data_says_so(tmp_path: Path, monkeypatch: pytest.M
     assert all(0 <= r["data_wait"] <= 1 for r in records)
     most = max(records, key=lambda r: r["data_wait"])  # what a short interval has to say may come in the next
     assert most["data_wait"] > 0.3
-    assert "waiting for data" in describe(most, None)
+    assert "waiting for data" in format_record(most, None)
     assert any("of the training time for data" in line and "data.workers" in line for line in notes.lines)
 
 
@@ -112,7 +112,7 @@ def test_a_run_that_waits_for_data_says_so(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_the_advice_is_for_what_is_read(workers: int, decoded: bool, said: str) -> None:
-    text = advice(0.4, workers, decoded=decoded)
+    text = data_wait_advice(0.4, workers, decoded=decoded)
     assert said in text
     assert ("data.resize" in text) is decoded
     assert ("data.stream" in text) is not decoded

@@ -12,7 +12,7 @@ import pytest
 import jaxtrain
 from jaxtrain.config import CheckpointConfig, Config, EvaluationConfig, LoggingConfig, loads
 from jaxtrain.errors import CheckpointError, DataError, Diverged, Interrupted, WorkdirError
-from jaxtrain.reporting.display import Quiet
+from jaxtrain.reporting.display import SilentDisplay
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run import checkpoints
 from jaxtrain.run.evaluate_run import evaluate_run
@@ -21,13 +21,13 @@ from tests.conftest import tiny_config
 from tests.kill_and_resume import outcome
 
 
-class SignalAt(Quiet):
+class SignalAt(SilentDisplay):
     """Sends this process a signal after a step."""
 
     def __init__(self, step: int, signum: signal.Signals):
         self._at, self._signum = step, signum
 
-    def stepped(self, step: int) -> None:
+    def update_step(self, step: int) -> None:
         if step == self._at:
             os.kill(os.getpid(), self._signum)
 
@@ -146,7 +146,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_skipped(finished: jaxtrain.
     victim.write_bytes(victim.read_bytes()[:-3])
     told: list[str] = []
 
-    class Listen(Quiet):
+    class Listen(SilentDisplay):
         def line(self, text: str, style: str = "") -> None:
             told.append(text)
 

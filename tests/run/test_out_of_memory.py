@@ -11,7 +11,7 @@ import jaxtrain
 from jaxtrain.cli.main import main
 from jaxtrain.errors import OutOfMemory
 from jaxtrain.run import out_of_memory as memory
-from jaxtrain.run.out_of_memory import explained
+from jaxtrain.run.out_of_memory import explain_out_of_memory
 from tests.conftest import tiny_config
 
 XLA = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes."
@@ -30,7 +30,7 @@ XLA = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 by
     ],
 )
 def test_the_message_names_what_needs_less(doing: str, changes: dict[str, Any], names: list[str]) -> None:
-    with pytest.raises(OutOfMemory) as caught, explained(tiny_config(**changes), doing):
+    with pytest.raises(OutOfMemory) as caught, explain_out_of_memory(tiny_config(**changes), doing):
         raise jax.errors.JaxRuntimeError(XLA)
     assert f"memory ran out while {doing} (17179869184 bytes could not be allocated)" in str(caught.value)
     assert not [name for name in names if name not in str(caught.value)]
@@ -38,17 +38,20 @@ def test_the_message_names_what_needs_less(doing: str, changes: dict[str, Any], 
 
 def test_what_does_not_help_is_not_named() -> None:
     config = tiny_config(precision="bfloat16")
-    with pytest.raises(OutOfMemory) as caught, explained(config, memory.TRAINING):
+    with pytest.raises(OutOfMemory) as caught, explain_out_of_memory(config, memory.TRAINING):
         raise MemoryError
     assert not re.search("precision|remat|fsdp", str(caught.value))  # of one device nothing is divided
     streamed = tiny_config(data=tiny_config().data.replace(stream=True))
-    with pytest.raises(OutOfMemory) as caught, explained(streamed, memory.TRAINING):
+    with pytest.raises(OutOfMemory) as caught, explain_out_of_memory(streamed, memory.TRAINING):
         raise MemoryError
     assert "data set" not in str(caught.value)
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), explained(tiny_config(), memory.TRAINING):
+    with (
+        pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"),
+        explain_out_of_memory(tiny_config(), memory.TRAINING),
+    ):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 

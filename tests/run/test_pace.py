@@ -18,7 +18,7 @@ class Device:
         for _ in range(steps):
             self.step += 1
             self.now += seconds
-            pace.stepped(Tick(self, self.step))  # type: ignore[arg-type]
+            pace.throttle(Tick(self, self.step))  # type: ignore[arg-type]
 
 
 class Tick:

@@ -24,7 +24,9 @@ def test_an_interrupt_in_a_notebook_leaves_a_run_that_continues(
 ) -> None:
     """A notebook's stop button sends SIGINT to the process, whose main thread runs the cell."""
     whole = fit(tiny_config(), tmp_path / "whole", progress=False)
-    monkeypatch.setattr("jaxtrain.reporting.display.Quiet.stepped", lambda _, step: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(
+        "jaxtrain.reporting.display.Quiet.update_step", lambda _, step: signal.raise_signal(signal.SIGINT)
+    )
     with pytest.raises(Interrupted):
         fit(tiny_config(), tmp_path / "run", progress=False)
     monkeypatch.undo()

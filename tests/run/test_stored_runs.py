@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxtrain
-from jaxtrain.analysis.show import look
+from jaxtrain.analysis.show import preview_data
 from jaxtrain.cli.main import main
 from jaxtrain.config import (
     CheckpointConfig,
@@ -24,7 +24,7 @@ from jaxtrain.config import (
 )
 from jaxtrain.data.source import ArraySource
 from jaxtrain.errors import ConfigError, Interrupted
-from jaxtrain.reporting.display import Quiet
+from jaxtrain.reporting.display import SilentDisplay
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run.evaluate_run import evaluate_run
 from jaxtrain.training.plan import make_plan
@@ -34,13 +34,13 @@ from tests.kill_and_resume import outcome
 from tests.levels import slow_except
 
 
-class Stop(Quiet):
+class Stop(SilentDisplay):
     """Sends the process a signal after a step."""
 
     def __init__(self, step: int):
         self._step = step
 
-    def stepped(self, step: int) -> None:
+    def update_step(self, step: int) -> None:
         if step == self._step:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -133,7 +133,7 @@ def test_evaluating_the_run_gives_its_own_numbers(finished: jaxtrain.Result, fol
 
 @pytest.mark.parametrize("split", slow_except(["train", "test"], "test"))
 def test_what_is_shown_is_what_a_run_in_memory_shows(folder: Path, split: str) -> None:
-    shown = [look(make_plan(config(stream=stream), folder), split, examples=4) for stream in (True, False)]
+    shown = [preview_data(make_plan(config(stream=stream), folder), split, examples=4) for stream in (True, False)]
     np.testing.assert_array_equal(shown[0].before, shown[1].before)
     np.testing.assert_array_equal(shown[0].after, shown[1].after)
     assert shown[0].captions == shown[1].captions

@@ -19,25 +19,25 @@ from jaxtrain.cli.main import main
 from jaxtrain.config import CheckpointConfig, Config, DataConfig, EvaluationConfig, LoggingConfig, digest, dumps
 from jaxtrain.data.splits import fit_normalization, load_splits, stream_splits
 from jaxtrain.errors import ConfigError, DataError, Interrupted
-from jaxtrain.evaluation.averaged import make_evaluated
-from jaxtrain.reporting.display import Quiet
+from jaxtrain.evaluation.averaged import make_evaluation_variables
+from jaxtrain.reporting.display import SilentDisplay
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run.compiled_run import compile_run
 from jaxtrain.run.evaluate_run import evaluate_run
 from jaxtrain.training.inputs import place_splits
 from jaxtrain.training.plan import make_plan
-from jaxtrain.training.state import initializer
+from jaxtrain.training.state import state_initializer
 from tests.conftest import tiny_config
 from tests.kill_and_resume import outcome
 
 
-class At(Quiet):
+class At(SilentDisplay):
     """Does something after a step."""
 
     def __init__(self, step: int, what: Any):
         self._at, self._what = step, what
 
-    def stepped(self, step: int) -> None:
+    def update_step(self, step: int) -> None:
         if step == self._at:
             self._what()
 
@@ -128,7 +128,7 @@ def test_two_devices_take_the_step_of_one(folder: Path) -> None:
         plan = make_plan(config(2, devices), folder)
         splits = stream_splits(plan.splits, ("train",), 0)
         run = compile_run(plan, fit_normalization(plan.splits, splits["train"]), splits)
-        begin = initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)
+        begin = state_initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)
         state = jax.jit(begin, out_shardings=plan.layout.replicated)()
         with contextlib.closing(run.batches) as examples:
             assert examples(0).images.sharding == plan.layout.batch
@@ -167,12 +167,14 @@ def test_statistics_of_averaged_parameters_are_those_of_the_split_in_memory(fold
     found = []
     for data, read in (({"host": "fit(6, 6)"}, stream_splits), ({"host": "", "workers": None}, load_splits)):
         plan = make_plan(config(**data).replace(average="polyak(0.5)"), folder)  # type: ignore[arg-type]
-        begin = initializer(Normed(), plan.optimizer.tx, plan.splits.image_shape, 0)
+        begin = state_initializer(Normed(), plan.optimizer.tx, plan.splits.image_shape, 0)
         state = jax.jit(begin)()
         plan = dataclasses.replace(plan, model=Normed(), abstract=jax.eval_shape(begin))
         splits = read(plan.splits, ("train",), 0)
         normalization = fit_normalization(plan.splits, splits["train"])
-        _, variables = make_evaluated(plan, normalization, place_splits(plan.splits, plan.layout, splits))(state)
+        _, variables = make_evaluation_variables(plan, normalization, place_splits(plan.splits, plan.layout, splits))(
+            state
+        )
         found.append(jax.tree.leaves(variables["batch_stats"]))
         assert not np.allclose(found[-1][0], 0)
     for a, b in zip(*found, strict=True):

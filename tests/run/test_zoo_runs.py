@@ -23,7 +23,7 @@ from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run.compiled_run import compile_run
 from jaxtrain.run.evaluate_run import evaluate_run
 from jaxtrain.training.plan import make_plan
-from jaxtrain.training.state import TrainState, initializer
+from jaxtrain.training.state import TrainState, state_initializer
 from tests.conftest import tiny_config
 from tests.levels import slow_except
 from tests.run.test_fit import SignalAt
@@ -134,12 +134,12 @@ def test_batch_statistics_are_computed_anew_for_the_average() -> None:
     plan = make_plan(config(average="polyak(0.5)"))
     model = Normed()
     tx = plan.optimizer.tx
-    abstract = jax.eval_shape(initializer(model, tx, plan.splits.image_shape, 0))
+    abstract = jax.eval_shape(state_initializer(model, tx, plan.splits.image_shape, 0))
     plan = dataclasses.replace(plan, model=model, abstract=abstract)
     splits = load_splits(plan.splits, tuple(plan.splits.sizes), 0)
     normalization = fit_normalization(plan.splits, splits["train"])
     run = compile_run(plan, normalization, splits)
-    state: TrainState = jax.jit(initializer(model, tx, plan.splits.image_shape, 0))()
+    state: TrainState = jax.jit(state_initializer(model, tx, plan.splits.image_shape, 0))()
     totals = run.empty()
     for step in range(3):
         state, totals, _ = run.dispatch(state, totals, run.order.order(step), run.batches(step))

@@ -14,7 +14,7 @@ from jaxtrain.data.loader import Batch
 from jaxtrain.models.perceptron import mlp
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.penalties import l2
-from jaxtrain.training.objective import Evaluation, Objective
+from jaxtrain.training.objective import Objective, ObjectiveResult
 from jaxtrain.training.plan import make_plan
 from jaxtrain.xla_cpu import unrolling
 from tests.conftest import tiny_config
@@ -24,7 +24,7 @@ from tests.training.test_objective import BATCH, CLASSES, MODEL, Counting, N, va
 LOSS = cross_entropy()
 
 
-def found(objective: Objective, params: Any, rest: Any = None, rngs: Any = None) -> tuple[Evaluation, Any]:
+def found(objective: Objective, params: Any, rest: Any = None, rngs: Any = None) -> tuple[ObjectiveResult, Any]:
     plain = jax.jit(lambda p, v: objective.value_and_gradient(p, v, BATCH, rngs or {}, lambda value: value))
     return plain(params, rest or {})
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from jaxtrain.training.metrics import (
-    NEVER,
+    NO_STEP,
     Totals,
     add_pairs,
     empty_pairs,
     empty_totals,
-    fetched,
     means,
-    measure,
-    turned,
+    metric_pairs,
+    pack_totals,
+    unpack_totals,
 )
 
 _rng = np.random.default_rng(0)
@@ -24,7 +24,7 @@ LOSSES = _rng.uniform(size=7).astype(np.float32)
 
 
 def test_a_batch_equals_numpy():
-    pairs = measure(jnp.asarray(LOSSES), jnp.asarray(LOGITS), jnp.asarray(LABELS))
+    pairs = metric_pairs(jnp.asarray(LOSSES), jnp.asarray(LOGITS), jnp.asarray(LABELS))
     assert {name: (total.dtype, count.dtype) for name, (total, count) in pairs.items()} == dict.fromkeys(
         ("loss", "accuracy"), (jnp.float32, jnp.int32)
     )
@@ -38,7 +38,7 @@ def test_masked_examples_do_not_count_even_where_they_are_not_finite():
     mask = np.array([True, False, True, True, False, False, True])
     losses, logits = LOSSES.copy(), LOGITS.copy()
     losses[1], logits[4] = np.nan, np.inf
-    pairs = measure(jnp.asarray(losses), jnp.asarray(logits), jnp.asarray(LABELS), jnp.asarray(mask))
+    pairs = metric_pairs(jnp.asarray(losses), jnp.asarray(logits), jnp.asarray(LABELS), jnp.asarray(mask))
     assert int(pairs["loss"][1]) == int(pairs["accuracy"][1]) == 4
     right = (LOGITS.argmax(1) == LABELS)[mask]
     assert means(pairs) == pytest.approx({"loss": LOSSES[mask].mean(), "accuracy": right.mean()}, rel=1e-6)
@@ -46,9 +46,9 @@ def test_masked_examples_do_not_count_even_where_they_are_not_finite():
 
 def test_parts_add_up_to_the_whole():
     """Batches of 5 and 2: the mean over examples, not the mean of two means."""
-    parts = [measure(*(jnp.asarray(x[s]) for x in (LOSSES, LOGITS, LABELS))) for s in (slice(5), slice(5, 7))]
+    parts = [metric_pairs(*(jnp.asarray(x[s]) for x in (LOSSES, LOGITS, LABELS))) for s in (slice(5), slice(5, 7))]
     total = add_pairs(add_pairs(empty_pairs(), parts[0]), parts[1])
-    whole = measure(jnp.asarray(LOSSES), jnp.asarray(LOGITS), jnp.asarray(LABELS))
+    whole = metric_pairs(jnp.asarray(LOSSES), jnp.asarray(LOGITS), jnp.asarray(LABELS))
     assert means(total) == pytest.approx(means(whole), rel=1e-6)
     assert means(total)["loss"] != pytest.approx(np.mean([means(p)["loss"] for p in parts]), rel=1e-3)
 
@@ -56,14 +56,14 @@ def test_parts_add_up_to_the_whole():
 def test_nothing_has_happened_yet():
     totals = empty_totals()
     assert [float(x) for x in jax.tree.leaves(totals.pairs)] == [0.0] * 4
-    assert int(totals.first_bad) == NEVER == 2**31 - 1
+    assert int(totals.first_bad) == NO_STEP == 2**31 - 1
 
 
 def test_totals_come_through_one_array_bit_by_bit():
     pairs = {"loss": (jnp.float32(-0.0), jnp.int32(-5)), "accuracy": (jnp.float32(1e-45), jnp.int32(2**31 - 1))}
     totals = Totals(pairs, jnp.float32(np.nan), jnp.float32(np.inf), jnp.int32(7))
-    numbers, empty = jax.jit(turned)(totals)
-    found = fetched(numbers)
+    numbers, empty = jax.jit(pack_totals)(totals)
+    found = unpack_totals(numbers)
     assert jax.tree.structure(found) == jax.tree.structure(totals)
     for got, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(totals), strict=True):
         assert (got.dtype, got.tobytes()) == (wanted.dtype, np.asarray(wanted).tobytes())

@@ -15,7 +15,7 @@ import pytest
 import jaxtrain
 from jaxtrain.config import CheckpointConfig, Config, EvaluationConfig, LoggingConfig, ParallelConfig
 from jaxtrain.errors import ConfigError, Interrupted
-from jaxtrain.reporting.display import Quiet
+from jaxtrain.reporting.display import SilentDisplay
 from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run import checkpoints
 from jaxtrain.run.loop import Loop
@@ -31,14 +31,14 @@ from tests.training import test_step as parts
 CLOCKS = ("images_per_second",)
 
 
-class Steps(Quiet):
+class Steps(SilentDisplay):
     """Keeps the steps at which it was told of progress; sends this process a signal at one of them."""
 
     def __init__(self, signal_at: int = 0):
         self.seen: list[int] = []
         self._at = signal_at
 
-    def stepped(self, step: int) -> None:
+    def update_step(self, step: int) -> None:
         self.seen.append(step)
         if step == self._at:
             os.kill(os.getpid(), signal.SIGTERM)

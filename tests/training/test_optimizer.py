@@ -13,7 +13,7 @@ from jaxtrain.config import Config, DataConfig, OptimizerSpec, ParametersConfig
 from jaxtrain.errors import ConfigError
 from jaxtrain.optim import OPTIMIZERS
 from jaxtrain.optim.averages import evaluation_params
-from jaxtrain.training.optimizer import nested_specs, requirements_of, weight_decay
+from jaxtrain.training.optimizer import find_weight_decay, optimizer_requirements, unwrap_specs
 from jaxtrain.training.plan import Plan, make_plan
 from tests.conftest import tiny_config
 
@@ -120,9 +120,9 @@ def test_frozen_parameters_are_completed_for_line_searches() -> None:
 
 def test_what_an_optimizer_inside_another_needs_is_needed() -> None:
     spec = OptimizerSpec.parse("lookahead(lbfgs(memory_size=3))")
-    assert [x.name for x in nested_specs(spec)] == ["lookahead", "lbfgs"]
-    assert requirements_of(spec) == {"full batch"}
-    assert weight_decay(OptimizerSpec.parse("sam(sgd(0.1, weight_decay=0.3))")) == 0.3
+    assert [x.name for x in unwrap_specs(spec)] == ["lookahead", "lbfgs"]
+    assert optimizer_requirements(spec) == {"full batch"}
+    assert find_weight_decay(OptimizerSpec.parse("sam(sgd(0.1, weight_decay=0.3))")) == 0.3
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import jaxtrain
-from jaxtrain.analysis.dtypes import PRODUCTS, dtypes, equations
+from jaxtrain.analysis.dtypes import MATMULS_AND_CONVS, dtypes, equations
 from jaxtrain.config import CheckpointConfig, Config, LoggingConfig, PrecisionConfig, apply_overrides, loads
 from jaxtrain.config.dump import dumps
 from jaxtrain.data.loader import Batch
 from jaxtrain.errors import ConfigError, Diverged
 from jaxtrain.optim.loss_scale import LossScaleState, count_updates, loss_scale_state
 from jaxtrain.training.plan import Plan, make_plan
-from jaxtrain.training.state import TrainState, initializer
+from jaxtrain.training.state import TrainState, state_initializer
 from tests.conftest import tiny_config
 
 NORMED = "cifar_resnet(depth=8, norm=batch)"
@@ -63,7 +63,11 @@ def test_float16_refuses_what_evaluates_the_objective_again(optimizer: str) -> N
 @pytest.mark.parametrize(("level", "found"), [("default", None), ("highest", "HIGHEST")])
 def test_products_of_a_step_are_made_at_the_level_asked_for(level: str, found: str | None) -> None:
     plan = make_plan(tiny_config(precision=PrecisionConfig(matmul=level)))
-    levels = {str(eqn.params["precision"]) for eqn, _ in equations(plan.jaxpr.jaxpr) if eqn.primitive.name in PRODUCTS}
+    levels = {
+        str(eqn.params["precision"])
+        for eqn, _ in equations(plan.jaxpr.jaxpr)
+        if eqn.primitive.name in MATMULS_AND_CONVS
+    }
     assert len(levels) == 1
     assert ("HIGHEST" in levels.pop()) == (found is not None)
     assert jax.config.jax_default_matmul_precision is None
@@ -96,7 +100,7 @@ def batch_of(plan: Plan, scale: float) -> Batch:
 
 
 def begun(plan: Plan) -> TrainState:
-    return jax.jit(initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0))()
+    return jax.jit(state_initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0))()
 
 
 def scale_of(state: TrainState) -> LossScaleState:

@@ -26,10 +26,10 @@ from jaxtrain.optim import sgd
 from jaxtrain.optim.losses import cross_entropy
 from jaxtrain.optim.schedules import as_schedule, cosine
 from jaxtrain.optim.schedules.base import stateless_rate
-from jaxtrain.random import host_stream, stream
-from jaxtrain.training.metrics import NEVER, Totals, empty_totals
+from jaxtrain.random import host_generator, stream_key
+from jaxtrain.training.metrics import NO_STEP, Totals, empty_totals
 from jaxtrain.training.objective import Objective
-from jaxtrain.training.state import TrainState, initializer
+from jaxtrain.training.state import TrainState, state_initializer
 from jaxtrain.training.step import LoopStep, make_loop_step, make_train_step
 
 N, B, SHAPE, CLASSES, SEED = 40, 16, (4, 4, 1), 3, 5
@@ -72,7 +72,7 @@ def build(model: nn.Module, devices: int = 1, rate: Any = 0.1, step: Any = None)
     load = TrainingLoader(
         normalization=NORMALIZATION,
         augment=pipeline([flip_lr()]),
-        key=functools.partial(stream, SEED, "augment"),
+        key=functools.partial(stream_key, SEED, "augment"),
         batch_size=B,
         sharding=layout.batch,
     )
@@ -81,10 +81,10 @@ def build(model: nn.Module, devices: int = 1, rate: Any = 0.1, step: Any = None)
     step = step or make_train_step(Objective(model, cross_entropy()), tx, SEED)
     return Run(
         dispatch=devices.compile(make_loop_step(step, load, rates, devices), everywhere, streamed=False),
-        shuffle=EpochShuffle(functools.partial(host_stream, SEED, "shuffle"), N, B, everywhere),
+        shuffle=EpochShuffle(functools.partial(host_generator, SEED, "shuffle"), N, B, everywhere),
         arrays=put_split(SOURCE, everywhere),
         layout=layout,
-        start=jax.jit(initializer(model, tx, SHAPE, SEED), out_shardings=everywhere),
+        start=jax.jit(state_initializer(model, tx, SHAPE, SEED), out_shardings=everywhere),
         empty=jax.jit(empty_totals, out_shardings=everywhere),
     )
 
@@ -151,7 +151,7 @@ def test_five_dispatches_equal_a_hand_written_loop():
     assert int(count) == int(totals.pairs["accuracy"][1]) == steps * B
     assert float(total) / int(count) == pytest.approx(np.mean(losses), rel=1e-6)
     assert float(totals.learning_rate) == pytest.approx(float(rate), rel=1e-6)  # of the latest step
-    assert int(totals.first_bad) == NEVER
+    assert int(totals.first_bad) == NO_STEP
 
 
 def test_the_optimizer_gets_what_a_line_search_needs():
@@ -164,7 +164,7 @@ def test_the_optimizer_gets_what_a_line_search_needs():
         return jax.tree.map(jnp.zeros_like, grads), values
 
     tx = optax.GradientTransformationExtraArgs(lambda params: (), update)
-    state = jax.jit(initializer(DROPPING, tx, SHAPE, SEED))()
+    state = jax.jit(state_initializer(DROPPING, tx, SHAPE, SEED))()
     batch = Batch(*map(jnp.asarray, batch_by_hand(0)))
     state, pairs = jax.jit(make_train_step(Objective(DROPPING, cross_entropy()), tx, SEED))(state, batch)
     value, again, told = state.opt_state
@@ -179,7 +179,7 @@ def test_dropout_is_a_function_of_seed_and_step():
     batch = Batch(*map(jnp.asarray, batch_by_hand(0)))
     tx = sgd(0.0)
 
-    begin = jax.jit(initializer(DROPPING, tx, SHAPE, SEED))()
+    begin = jax.jit(state_initializer(DROPPING, tx, SHAPE, SEED))()
     steps = {seed: jax.jit(make_train_step(Objective(DROPPING, cross_entropy()), tx, seed)) for seed in (0, 1)}
 
     def loss(seed: int, step: int) -> float:
@@ -192,7 +192,7 @@ def test_dropout_is_a_function_of_seed_and_step():
 
 def test_batch_norm_statistics_follow_the_batches_and_evaluation_uses_them():
     tx = sgd(0.1)
-    state = jax.jit(initializer(Normed(), tx, SHAPE, SEED))()
+    state = jax.jit(state_initializer(Normed(), tx, SHAPE, SEED))()
     step = jax.jit(make_train_step(Objective(Normed(), cross_entropy()), tx, SEED))
     mean, var = np.zeros(8), np.ones(8)
     for t in range(3):
@@ -223,7 +223,7 @@ def test_first_bad_is_the_first_step_whose_loss_is_not_finite():
         return state.replace(step=state.step + 1), {"loss": pair, "accuracy": pair}
 
     run = build(DROPPING, step=failing)
-    assert [int(train(run, steps)[1].first_bad) for steps in (2, 3, 4, 6)] == [NEVER, 3, 3, 3]
+    assert [int(train(run, steps)[1].first_bad) for steps in (2, 3, 4, 6)] == [NO_STEP, 3, 3, 3]
 
 
 def test_one_trace_no_transfer_and_a_state_that_is_given_away():

@@ -11,10 +11,10 @@ from flax import linen as nn
 from PIL import Image
 
 from jaxtrain.config import TTASpec
-from jaxtrain.tta.base import Examples, Group, Setting, Views
-from jaxtrain.tta.crops import Crop, five_crops, flips, ten_crop, with_mirrored
-from jaxtrain.tta.googlenet import crops_of_squares, googlenet_crops, squares
-from jaxtrain.tta.scales import dense, multi_scale, resized, shorter_side
+from jaxtrain.tta.base import BuildViews, Examples, TTASetup, ViewGroup
+from jaxtrain.tta.crops import Crop, add_mirrored, five_crops, flips, ten_crop
+from jaxtrain.tta.googlenet import crops_of_squares, googlenet_crops, largest_squares
+from jaxtrain.tta.scales import dense, multi_scale, resize, shorter_side
 from tests.models.torch_port import torchvision
 
 RNG = np.random.default_rng(0)
@@ -25,12 +25,12 @@ def batch(height: int, width: int, channels: int = 2, count: int = 2) -> Example
     return Examples(jnp.asarray(pixels), jnp.asarray(pixels, jnp.float32), jax.random.split(jax.random.key(0), count))
 
 
-def groups_of(views: Views, examples: Examples) -> tuple[Group, ...]:
+def groups_of(views: BuildViews, examples: Examples) -> tuple[ViewGroup, ...]:
     shape = examples.pixels.shape
-    return views(Setting((shape[1], shape[2], shape[3]), nn.Module(), lambda pixels: pixels.astype(jnp.float32)))
+    return views(TTASetup((shape[1], shape[2], shape[3]), nn.Module(), lambda pixels: pixels.astype(jnp.float32)))
 
 
-def shown(group: Group, examples: Examples) -> list[np.ndarray]:
+def shown(group: ViewGroup, examples: Examples) -> list[np.ndarray]:
     """Every view of a group, as often as it counts beside the one that counts least."""
     prepared, view = jax.jit(group.prepare)(examples), jax.jit(group.view)
     return [
@@ -111,7 +111,7 @@ def test_resizing_is_pillows(height: int, width: int, side: int) -> None:
     assert max(size) == max(height, width) * side // min(height, width)  # as torchvision's resize
     images = RNG.normal(size=(1, height, width, 1)).astype(np.float32)
     wanted = Image.fromarray(images[0, :, :, 0]).resize(size[::-1], Image.Resampling.BILINEAR)
-    np.testing.assert_allclose(jax.jit(resized, static_argnums=1)(images, size)[0, :, :, 0], wanted, atol=2e-5)
+    np.testing.assert_allclose(jax.jit(resize, static_argnums=1)(images, size)[0, :, :, 0], wanted, atol=2e-5)
 
 
 def by_hand(image: np.ndarray, scales: tuple[int, ...], size: int) -> list[np.ndarray]:
@@ -157,8 +157,8 @@ def test_googlenets_views_are_those_of_the_paper(height: int, width: int) -> Non
 def test_googlenets_views_have_their_published_number_and_places() -> None:
     shape = shorter_side((300, 400), 256)
     assert shape == (256, 341)
-    assert squares(shape) == [Crop(0, 0), Crop(0, 42), Crop(0, 85)]
-    crops = with_mirrored(crops_of_squares(shape, 224))
+    assert largest_squares(shape) == [Crop(0, 0), Crop(0, 42), Crop(0, 85)]
+    crops = add_mirrored(crops_of_squares(shape, 224))
     assert len(crops) == len(set(crops)) == 30
     assert {(c.top, c.left) for c in crops} == {
         (top, left + start) for start in (0, 42, 85) for top, left in [*itertools.product((0, 32), (0, 32)), (16, 16)]
@@ -176,7 +176,7 @@ def test_every_scale_counts_the_same() -> None:
     groups = groups_of(multi_scale((8, 10, 12), size=8), examples)
     assert [sum(group.shares) for group in groups] == pytest.approx([1 / 3] * 3)
     for group, side in zip(groups, (8, 10, 12), strict=True):
-        whole = np.asarray(resized(examples.images, shorter_side((6, 9), side)))
+        whole = np.asarray(resize(examples.images, shorter_side((6, 9), side)))
         places = five_crops(whole.shape[1:3], (8, 8))
         wanted = [whole[:, top : top + 8, left : left + 8] for top, left, _ in places]
         wanted += [view[:, :, ::-1] for view in wanted]
@@ -200,7 +200,7 @@ def test_the_published_scales() -> None:
         (googlenet_crops((10,), size=11), "a crop of 11x11 does not fit in an image of 10x10"),
     ],
 )
-def test_a_crop_that_does_not_fit_is_refused(views: Views, message: str) -> None:
+def test_a_crop_that_does_not_fit_is_refused(views: BuildViews, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         groups_of(views, batch(8, 12))
 

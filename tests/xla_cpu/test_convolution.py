@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain.analysis.cost import flops
 from jaxtrain.models.lenet import lenet5
-from jaxtrain.xla_cpu.convolutions import convolution, native, tasks
+from jaxtrain.xla_cpu.convolutions import conv_general_dilated, native, tasks
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 needs_kernels = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="no C++ compiler here")
@@ -31,9 +31,9 @@ def _also_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_library_yet() -> Iterator[None]:
-    native.library.cache_clear()
+    native.load_kernels.cache_clear()
     yield
-    native.library.cache_clear()
+    native.load_kernels.cache_clear()
 
 
 def arrays(image: tuple[int, ...], kernel: tuple[int, ...], dtype: str = "float32") -> tuple[jax.Array, jax.Array]:
@@ -73,7 +73,7 @@ def gradients(conv, stride, padding):
 
 
 def assert_alike(stride, padding, x, w, tolerance: float = 1e-5, all_of_them=everything) -> None:
-    ours, theirs = (jax.jit(all_of_them(c, stride, padding))(x, w) for c in (convolution, _lax))
+    ours, theirs = (jax.jit(all_of_them(c, stride, padding))(x, w) for c in (conv_general_dilated, _lax))
     for a, b in zip(ours, theirs, strict=True):
         assert a.shape == b.shape
         assert a.dtype == b.dtype
@@ -126,8 +126,8 @@ def test_any_shape(data: st.DataObject) -> None:
 @needs_kernels
 def test_no_convolution_of_a_derivative_is_left_to_xla() -> None:
     x, w = arrays((2, 8, 8, 4), (3, 3, 4, 5))
-    assert lowered(function(convolution, 1, "SAME"), x, w) == (1, 0)
-    calls, others = lowered(everything(convolution, 2, "SAME"), x, w)
+    assert lowered(function(conv_general_dilated, 1, "SAME"), x, w) == (1, 0)
+    calls, others = lowered(everything(conv_general_dilated, 2, "SAME"), x, w)
     assert calls >= 8
     assert others == 0
 
@@ -137,7 +137,7 @@ def test_no_convolution_of_a_derivative_is_left_to_xla() -> None:
 def test_many_sums_lose_no_digits() -> None:
     x, w = arrays((64, 32, 32, 3), (3, 3, 3, 16))
     x = x + 1
-    call = function(convolution, 1, "SAME")
+    call = function(conv_general_dilated, 1, "SAME")
     found = jax.jit(jax.grad(lambda w: (call(x, w) * 10).sum()))(w)
     with jax.enable_x64(True):
         exact = jax.jit(jax.grad(lambda w: (function(_lax, 1, "SAME")(x.astype("float64"), w) * 10).sum()))(
@@ -149,7 +149,7 @@ def test_many_sums_lose_no_digits() -> None:
 @needs_kernels
 def test_equal_inputs_give_equal_bits() -> None:
     x, w = arrays((33, 16, 16, 16), (3, 3, 16, 16))
-    run = jax.jit(jax.grad(lambda x, w: function(convolution, 1, "SAME")(x, w).sum(), (0, 1)))
+    run = jax.jit(jax.grad(lambda x, w: function(conv_general_dilated, 1, "SAME")(x, w).sum(), (0, 1)))
     first = run(x, w)
     for _ in range(10):
         jax.tree.map(np.testing.assert_array_equal, run(x, w), first)
@@ -162,7 +162,7 @@ def test_batches_of_images_and_of_kernels() -> None:
         operands = (x if axes[0] == 0 else x[0], w if axes[1] == 0 else w[0])
         ours, theirs = (
             jax.jit(jax.vmap(jax.grad(lambda x, w, c=c: function(c, 1, "SAME")(x, w).sum(), (0, 1)), axes))(*operands)
-            for c in (convolution, _lax)
+            for c in (conv_general_dilated, _lax)
         )
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(jnp.abs(b).max()))
@@ -178,9 +178,9 @@ def test_in_a_loop_and_rematerialized() -> None:
 
         return lax.scan(jax.checkpoint(body), jnp.float32(0), x)[0]
 
-    ours, theirs = (jax.jit(jax.grad(lambda w, c=c: total(c, w)))(w) for c in (convolution, _lax))
+    ours, theirs = (jax.jit(jax.grad(lambda w, c=c: total(c, w)))(w) for c in (conv_general_dilated, _lax))
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * float(jnp.abs(theirs).max()))
-    assert lowered(jax.grad(lambda w: total(convolution, w)), w)[1] == 0
+    assert lowered(jax.grad(lambda w: total(conv_general_dilated, w)), w)[1] == 0
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_in_a_loop_and_rematerialized() -> None:
 )
 def test_what_the_kernels_do_not_know_is_xla_s(stride, dtype, options) -> None:
     x, w = arrays((2, 9, 9, 4), (3, 3, 4 // options.get("feature_group_count", 1), 6), dtype)
-    calls = [function(c, stride, ((0, 0), (0, 0)), **options) for c in (convolution, _lax)]
+    calls = [function(c, stride, ((0, 0), (0, 0)), **options) for c in (conv_general_dilated, _lax)]
     assert lowered(calls[0], x, w) == (0, 1)
     np.testing.assert_array_equal(*(jax.jit(call)(x, w) for call in calls))
 
@@ -205,7 +205,7 @@ def test_what_the_kernels_do_not_know_is_xla_s(stride, dtype, options) -> None:
 def test_small_convolutions_are_xla_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     x, w = arrays((2, 9, 9, 4), (3, 3, 4, 6))
-    assert lowered(function(convolution, 1, "VALID"), x, w) == (0, 1)
+    assert lowered(function(conv_general_dilated, 1, "VALID"), x, w) == (0, 1)
 
 
 def test_float64() -> None:
@@ -216,7 +216,9 @@ def test_float64() -> None:
 
 def test_without_jit() -> None:
     x, w = arrays((2, 5, 5, 2), (3, 3, 2, 2))
-    call = [lambda x, w, c=c: c(x, w, (1, 1), "SAME", dimension_numbers=DIMENSIONS) for c in (convolution, _lax)]
+    call = [
+        lambda x, w, c=c: c(x, w, (1, 1), "SAME", dimension_numbers=DIMENSIONS) for c in (conv_general_dilated, _lax)
+    ]
     np.testing.assert_allclose(call[0](x, w), call[1](x, w), rtol=1e-5, atol=1e-5)
 
 
@@ -228,8 +230,8 @@ def test_on_several_devices_it_is_xla_s_that_is_divided(kind) -> None:
     with jax.set_mesh(mesh):
         x = jax.device_put(x, NamedSharding(mesh, P("data")))
         w = jax.device_put(w, NamedSharding(mesh, P()))
-        assert lowered(everything(convolution, 1, "SAME"), x, w)[0] == 0
-        found = jax.jit(everything(convolution, 1, "SAME"))(x, w)
+        assert lowered(everything(conv_general_dilated, 1, "SAME"), x, w)[0] == 0
+        found = jax.jit(everything(conv_general_dilated, 1, "SAME"))(x, w)
     assert found[0].sharding.spec[0] == "data"
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(jnp.abs(b).max()))
@@ -239,7 +241,7 @@ def test_on_several_devices_it_is_xla_s_that_is_divided(kind) -> None:
 def test_other_platforms_keep_the_plain_convolution(platform: str) -> None:
     x, w = arrays((2, 6, 6, 4), (3, 3, 4, 5))
     ours, theirs = (
-        lowered(everything(c, 1, "SAME"), x, w, lowering_platforms=(platform,)) for c in (convolution, _lax)
+        lowered(everything(c, 1, "SAME"), x, w, lowering_platforms=(platform,)) for c in (conv_general_dilated, _lax)
     )
     assert ours == theirs
     assert ours[0] == 0
@@ -247,15 +249,15 @@ def test_other_platforms_keep_the_plain_convolution(platform: str) -> None:
 
 def test_an_exported_program_needs_no_kernels() -> None:
     x, w = arrays((2, 6, 6, 4), (3, 3, 4, 5))
-    exported = jax.export.export(jax.jit(function(convolution, 1, "SAME")), platforms=("cpu", "cuda"))(x, w)
+    exported = jax.export.export(jax.jit(function(conv_general_dilated, 1, "SAME")), platforms=("cpu", "cuda"))(x, w)
     assert "@jaxtrain_" not in exported.mlir_module()
 
 
 def test_jaxprs_show_a_convolution_with_its_multiply_adds() -> None:
     x, w = arrays((2, 6, 6, 4), (3, 3, 4, 5))
-    ours, theirs = (jax.make_jaxpr(everything(c, 2, "SAME"))(x, w) for c in (convolution, _lax))
+    ours, theirs = (jax.make_jaxpr(everything(c, 2, "SAME"))(x, w) for c in (conv_general_dilated, _lax))
     assert flops(ours.jaxpr) == flops(theirs.jaxpr) > 0
-    names = [e.primitive.name for e in jax.make_jaxpr(function(convolution, 1, "SAME"))(x, w).jaxpr.eqns]
+    names = [e.primitive.name for e in jax.make_jaxpr(function(conv_general_dilated, 1, "SAME"))(x, w).jaxpr.eqns]
     assert names.count("conv_general_dilated") == 1
 
 
@@ -270,13 +272,13 @@ def test_models_have_it() -> None:
 def test_turned_off(monkeypatch: pytest.MonkeyPatch, no_library_yet: None) -> None:
     monkeypatch.setenv(native.SWITCH, "off")
     x, w = arrays((2, 6, 6, 4), (3, 3, 4, 5))
-    assert lowered(function(convolution, 1, "SAME"), x, w) == (0, 1)
+    assert lowered(function(conv_general_dilated, 1, "SAME"), x, w) == (0, 1)
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, no_library_yet: None, caplog) -> None:
     monkeypatch.setattr(native, "COMPILERS", ("no-such-compiler",))
     with caplog.at_level(logging.INFO):
-        assert native.library() is None
+        assert native.load_kernels() is None
     assert "no C++ compiler" in caplog.text
 
 
@@ -286,10 +288,10 @@ def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     broken.chmod(0o755)
     monkeypatch.setattr(native, "COMPILERS", (str(broken),))
     monkeypatch.setenv(native.SWITCH, str(tmp_path / "kernels"))
-    assert native.library() is None
+    assert native.load_kernels() is None
     assert "it is broken" in caplog.text
     x, w = arrays((2, 6, 6, 4), (3, 3, 4, 5))
-    assert lowered(function(convolution, 1, "SAME"), x, w) == (0, 1)
+    assert lowered(function(conv_general_dilated, 1, "SAME"), x, w) == (0, 1)
 
 
 def test_where_kernels_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

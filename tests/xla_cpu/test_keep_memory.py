@@ -43,8 +43,8 @@ keep_memory._has_glibc = lambda: True
 
 def last_line(code: str, switch: str = "") -> str:
     """What a fresh interpreter prints last."""
-    environment = {k: v for k, v in os.environ.items() if k not in keep_memory._THEIRS}
-    environment |= {"PYTHONPATH": str(ROOT), keep_memory.SWITCH: switch}
+    environment = {k: v for k, v in os.environ.items() if k not in keep_memory._MALLOC_VARIABLES}
+    environment |= {"PYTHONPATH": str(ROOT), keep_memory.ENVIRONMENT_VARIABLE: switch}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
@@ -60,7 +60,7 @@ def mallopt(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         calls.append((number, value))
         return 1
 
-    for name in (keep_memory.SWITCH, "GLIBC_TUNABLES", *keep_memory._THEIRS):
+    for name in (keep_memory.ENVIRONMENT_VARIABLE, "GLIBC_TUNABLES", *keep_memory._MALLOC_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     library = SimpleNamespace(CDLL=lambda _: SimpleNamespace(mallopt=note))
     monkeypatch.setattr(keep_memory, "ctypes", library)
@@ -77,7 +77,7 @@ def doctor() -> str:
 
 
 def test_malloc_is_configured_once_and_doctor_says_so(mallopt: list[tuple[int, int]]) -> None:
-    assert doctor() == keep_memory.NOT_BEGUN
+    assert doctor() == keep_memory.NOT_STARTED
     assert keep_memory.keep_freed_memory()
     assert keep_memory.keep_freed_memory()
     assert mallopt == SETTINGS
@@ -113,7 +113,7 @@ def test_other_tunables_of_glibc_do_not_matter(mallopt: list[tuple[int, int]], m
 
 def test_fit_in_a_process_with_a_backend_leaves_malloc_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     jax.devices()
-    monkeypatch.delenv(keep_memory.SWITCH)
+    monkeypatch.delenv(keep_memory.ENVIRONMENT_VARIABLE)
     monkeypatch.setattr(
         keep_memory, "_outcome", "given back: neither a command nor jaxtrain.fit has begun in this process"
     )
@@ -140,7 +140,7 @@ def test_musl_has_no_glibc(monkeypatch: pytest.MonkeyPatch, error: Exception | N
     monkeypatch.setattr(keep_memory, "_outcome", "")
     monkeypatch.setattr(keep_memory.sys, "platform", "linux")
     monkeypatch.setattr(keep_memory.os, "confstr", confstr)
-    monkeypatch.delenv(keep_memory.SWITCH)
+    monkeypatch.delenv(keep_memory.ENVIRONMENT_VARIABLE)
     assert not keep_memory.keep_freed_memory()
     assert keep_memory.describe_freed_memory() == "given back: not applicable, this system has no glibc"
 

@@ -10,9 +10,9 @@ from jaxtrain.augment.decode.sizes import fit as fit
 from jaxtrain.augment.decode.sizes import flip_lr as flip_lr
 from jaxtrain.augment.decode.sizes import resize as resize
 from jaxtrain.augment.decode.sizes import resize_short as resize_short
-from jaxtrain.registry import Table
+from jaxtrain.registry import Registry
 from typing import Any
 
-DECODE_TRANSFORMS: Table
+DECODE_TRANSFORMS: Registry
 def create(name: str, /, **options: Any) -> Any: ...
 def names() -> list[str]: ...

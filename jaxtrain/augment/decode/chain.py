@@ -7,11 +7,11 @@ import numpy as np
 
 from jaxtrain.augment.decode.crops import center_crop
 from jaxtrain.augment.decode.sizes import fit, resize_short
-from jaxtrain.augment.decode.window import DecodeTransform, Size, Window, compose, whole
+from jaxtrain.augment.decode.window import CropWindow, DecodeTransform, Size, compose_windows, full_window
 
 
 @dataclasses.dataclass(frozen=True)
-class Chain:
+class DecodeChain:
     """A composition of decode transforms; made by `chain`, which checks it.
 
     Attributes:
@@ -26,15 +26,15 @@ class Chain:
         """Return whether any transform draws random numbers."""
         return any(part.random() for part in self.parts)
 
-    def window(self, rng: np.random.RandomState, size: Size) -> Window:
+    def window(self, rng: np.random.RandomState, size: Size) -> CropWindow:
         """Return the window on an image of `size`; the parts draw their numbers from `rng` in order."""
-        composed = whole(size)
+        composed = full_window(size)
         for part in self.parts:
-            composed = compose(composed, part.window(rng, composed.size))
+            composed = compose_windows(composed, part.window(rng, composed.size))
         return composed
 
 
-def chain(parts: Sequence[DecodeTransform]) -> Chain:
+def compose_transforms(parts: Sequence[DecodeTransform]) -> DecodeChain:
     """Return the composition of `parts`.
 
     Raises:
@@ -55,10 +55,10 @@ def chain(parts: Sequence[DecodeTransform]) -> Chain:
             "the resulting images would differ in size; end the transforms with random_crop(224), center_crop(224), "
             "resize(224, 224) or another transform to a fixed size"
         )
-    return Chain(tuple(parts), size)
+    return DecodeChain(tuple(parts), size)
 
 
-def evaluation_chain(training: Chain) -> Chain:
+def default_eval_chain(training: DecodeChain) -> DecodeChain:
     """Return the default transform of validation and test images, with results of the same size as those of `training`.
 
     It is `training` itself if that draws no random numbers. Otherwise the shorter side is scaled to 8/7 of the size and
@@ -68,5 +68,5 @@ def evaluation_chain(training: Chain) -> Chain:
         return training
     width, height = training.size
     if width != height:
-        return chain([fit(height, width)])
-    return chain([resize_short(round(width * 8 / 7)), center_crop(width)])
+        return compose_transforms([fit(height, width)])
+    return compose_transforms([resize_short(round(width * 8 / 7)), center_crop(width)])

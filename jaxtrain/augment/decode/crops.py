@@ -7,8 +7,8 @@ from typing import Annotated
 import numpy as np
 
 from jaxtrain.annotations import Interval, Side
-from jaxtrain.augment.decode.window import DecodeTransform, Size, Window
-from jaxtrain.augment.options import Ratios, ordered
+from jaxtrain.augment.decode.window import CropWindow, DecodeTransform, Size
+from jaxtrain.augment.options import Ratios, check_order
 
 Area = Annotated[float, Interval(above=0, most=1)]
 """A fraction of the image's area."""
@@ -27,16 +27,16 @@ class _Crop(DecodeTransform):
     def random(self) -> bool:
         return self.anywhere
 
-    def window(self, rng: np.random.RandomState, size: Size) -> Window:
+    def window(self, rng: np.random.RandomState, size: Size) -> CropWindow:
         # An image smaller than the crop is treated as enlarged until the crop fits, so a smaller part of it is taken.
         scale = min(size[0] / self.size[0], size[1] / self.size[1], 1.0)
         if scale == 1:
             width, height = self.size
             left, top = (self._draw_offset(rng, s - c) for s, c in zip(size, self.size, strict=True))
-            return Window(left, top, width, height, self.size)
+            return CropWindow(left, top, width, height, self.size)
         wide, high = self.size[0] * scale, self.size[1] * scale
         fractions = rng.random_sample(2) if self.anywhere else (0.5, 0.5)
-        return Window(
+        return CropWindow(
             float(fractions[0]) * (size[0] - wide), float(fractions[1]) * (size[1] - high), wide, high, self.size
         )
 
@@ -53,7 +53,7 @@ class _ResizedCrop(DecodeTransform):
     area: tuple[float, float]
     aspect: tuple[float, float]
 
-    def window(self, rng: np.random.RandomState, size: Size) -> Window:
+    def window(self, rng: np.random.RandomState, size: Size) -> CropWindow:
         width, height = size
         logs = math.log(self.aspect[0]), math.log(self.aspect[1])
         for _ in range(_TRIES):
@@ -62,9 +62,9 @@ class _ResizedCrop(DecodeTransform):
             wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < wide <= width and 0 < high <= height:
                 top, left = rng.randint(0, height - high + 1), rng.randint(0, width - wide + 1)
-                return Window(int(left), int(top), wide, high, self.size)
+                return CropWindow(int(left), int(top), wide, high, self.size)
         wide, high = _largest_in_range(size, self.aspect)
-        return Window((width - wide) // 2, (height - high) // 2, wide, high, self.size)
+        return CropWindow((width - wide) // 2, (height - high) // 2, wide, high, self.size)
 
     def result(self, size: Size | None) -> Size:
         return self.size
@@ -120,7 +120,7 @@ def random_resized_crop(
       >>> jaxtrain.augment.decode.random_resized_crop(224).window(np.random.RandomState(0), size=(500, 375))
       Window(left=21, top=9, width=352, height=311, size=(224, 224), mirrored=False)
     """
-    return _ResizedCrop(_pair(size), ordered(area, "area"), ordered(aspect, "aspect"))
+    return _ResizedCrop(_pair(size), check_order(area, "area"), check_order(aspect, "aspect"))
 
 
 def _pair(size: int | tuple[int, int]) -> Size:

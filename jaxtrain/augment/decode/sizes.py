@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from jaxtrain.annotations import Probability, Side
-from jaxtrain.augment.decode.window import DecodeTransform, Size, Window, whole
+from jaxtrain.augment.decode.window import CropWindow, DecodeTransform, Size, full_window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,9 +16,9 @@ class _ResizeShort(DecodeTransform):
     def random(self) -> bool:
         return self.high > self.low
 
-    def window(self, rng: np.random.RandomState, size: Size) -> Window:
+    def window(self, rng: np.random.RandomState, size: Size) -> CropWindow:
         short = int(rng.randint(self.low, self.high + 1)) if self.random() else self.low
-        return whole(size)._replace(size=_scale_shorter_side(size, short))
+        return full_window(size)._replace(size=_scale_shorter_side(size, short))
 
     def result(self, size: Size | None) -> Size | None:
         return None if size is None or self.random() else _scale_shorter_side(size, self.low)
@@ -31,8 +31,8 @@ class _Resize(DecodeTransform):
     def random(self) -> bool:
         return False
 
-    def window(self, rng: np.random.RandomState, size: Size) -> Window:
-        return whole(size)._replace(size=self.size)
+    def window(self, rng: np.random.RandomState, size: Size) -> CropWindow:
+        return full_window(size)._replace(size=self.size)
 
     def result(self, size: Size | None) -> Size:
         return self.size
@@ -45,7 +45,7 @@ class _Fit(DecodeTransform):
     def random(self) -> bool:
         return False
 
-    def window(self, rng: np.random.RandomState, size: Size) -> Window:
+    def window(self, rng: np.random.RandomState, size: Size) -> CropWindow:
         # The same arithmetic in the same order as ImageOps.fit, which scales images when they are loaded into memory.
         width, height = float(size[0]), float(size[1])
         aspect, target = size[0] / size[1], self.size[0] / self.size[1]
@@ -53,7 +53,7 @@ class _Fit(DecodeTransform):
             width = target * height
         elif aspect < target:
             height = width / target
-        return Window((size[0] - width) * 0.5, (size[1] - height) * 0.5, width, height, self.size)
+        return CropWindow((size[0] - width) * 0.5, (size[1] - height) * 0.5, width, height, self.size)
 
     def result(self, size: Size | None) -> Size:
         return self.size
@@ -66,8 +66,8 @@ class _Flip(DecodeTransform):
     def random(self) -> bool:
         return 0 < self.probability < 1
 
-    def window(self, rng: np.random.RandomState, size: Size) -> Window:
-        return whole(size)._replace(mirrored=bool(rng.random_sample() < self.probability))
+    def window(self, rng: np.random.RandomState, size: Size) -> CropWindow:
+        return full_window(size)._replace(mirrored=bool(rng.random_sample() < self.probability))
 
     def result(self, size: Size | None) -> Size | None:
         return size

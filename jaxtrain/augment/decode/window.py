@@ -21,7 +21,7 @@ _GAP = 2
 """The smallest factor between the decoded and the final resolution, Pillow's `reducing_gap`."""
 
 
-class Window(NamedTuple):
+class CropWindow(NamedTuple):
     """A part of an image, and the size to which it is scaled.
 
     Attributes:
@@ -49,7 +49,7 @@ class DecodeTransform(abc.ABC):
         return True
 
     @abc.abstractmethod
-    def window(self, rng: np.random.RandomState, size: Size) -> Window:
+    def window(self, rng: np.random.RandomState, size: Size) -> CropWindow:
         """Return the window on an image of `size`; it depends only on `size` and on the numbers drawn from `rng`."""
 
     @abc.abstractmethod
@@ -58,19 +58,19 @@ class DecodeTransform(abc.ABC):
 
     def __call__(self, rng: np.random.RandomState, image: "Image.Image") -> "Image.Image":
         """Return the transformed `image`."""
-        return show(image, self.window(rng, image.size))
+        return apply_window(image, self.window(rng, image.size))
 
 
-def whole(size: Size) -> Window:
+def full_window(size: Size) -> CropWindow:
     """Return the window of the whole image at its own size."""
-    return Window(0, 0, *size, size)
+    return CropWindow(0, 0, *size, size)
 
 
-def compose(first: Window, second: Window) -> Window:
+def compose_windows(first: CropWindow, second: CropWindow) -> CropWindow:
     """Return the window on the original image that shows what `second` shows of the result of `first`."""
     across, down = first.width / first.size[0], first.height / first.size[1]
     left = first.size[0] - second.left - second.width if first.mirrored else second.left
-    return Window(
+    return CropWindow(
         left=first.left + left * across,
         top=first.top + second.top * down,
         width=second.width * across,
@@ -80,7 +80,7 @@ def compose(first: Window, second: Window) -> Window:
     )
 
 
-def show(image: "Image.Image", window: Window, size: Size | None = None) -> "Image.Image":
+def apply_window(image: "Image.Image", window: CropWindow, size: Size | None = None) -> "Image.Image":
     """Return the part of `image` in `window`, scaled to its size: bilinear, antialiased where it shrinks.
 
     Pixels next to the window contribute at its edges, as if the whole image were resampled and then cropped.
@@ -105,7 +105,7 @@ def show(image: "Image.Image", window: Window, size: Size | None = None) -> "Ima
     return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if window.mirrored else part
 
 
-def reduction(window: Window) -> int:
+def jpeg_reduction(window: CropWindow) -> int:
     """Return the factor, 1, 2, 4 or 8, by which a JPEG may be decoded smaller for `window`, which costs less.
 
     The decoded window has at least twice the resolution of the result (Pillow's `reducing_gap` of 2). The resampling

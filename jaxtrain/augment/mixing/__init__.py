@@ -1,32 +1,32 @@
 """Transforms of a batch with label probabilities: mixup, CutMix and label smoothing."""
 
-from jaxtrain.registry import Info, Table, publish_factories
+from jaxtrain.registry import Entry, Registry, publish_factories
 
 _MIXUP = "Zhang et al. 2018, mixup: beyond empirical risk minimization, arXiv:1710.09412"
 _CUTMIX = "Yun et al. 2019, CutMix, arXiv:1905.04899"
 
-MIXINGS = Table(
+MIXINGS = Registry(
     "mixing",
     {
-        "mixup": Info(
+        "mixup": Entry(
             "jaxtrain.augment.mixing.images:mixup",
             "averages each image with another one of the batch, and their labels with the same weights",
             _MIXUP,
             needs="two examples",
         ),
-        "cutmix": Info(
+        "cutmix": Entry(
             "jaxtrain.augment.mixing.images:cutmix",
             "pastes a rectangle of another image into each image; labels are weighted by area",
             _CUTMIX,
             needs="two examples",
         ),
-        "mixup_or_cutmix": Info(
+        "mixup_or_cutmix": Entry(
             "jaxtrain.augment.mixing.images:mixup_or_cutmix",
             "applies mixup or CutMix, drawn for each batch or example",
             f"{_MIXUP}; {_CUTMIX}; together: Touvron et al. 2021, DeiT, arXiv:2012.12877",
             needs="two examples",
         ),
-        "label_smoothing": Info(
+        "label_smoothing": Entry(
             "jaxtrain.augment.mixing.labels:label_smoothing",
             "spreads a share of each label evenly over all classes; the share may follow a schedule",
             "Szegedy et al. 2016, Rethinking the Inception architecture, arXiv:1512.00567, section 7",

@@ -6,9 +6,9 @@ from jaxtrain.augment.mixing.images import cutmix as cutmix
 from jaxtrain.augment.mixing.images import mixup as mixup
 from jaxtrain.augment.mixing.images import mixup_or_cutmix as mixup_or_cutmix
 from jaxtrain.augment.mixing.labels import label_smoothing as label_smoothing
-from jaxtrain.registry import Table
+from jaxtrain.registry import Registry
 from typing import Any
 
-MIXINGS: Table
+MIXINGS: Registry
 def create(name: str, /, **options: Any) -> Any: ...
 def names() -> list[str]: ...

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtrain.annotations import Component, Interval
 
 
-class Soft(NamedTuple):
+class SoftBatch(NamedTuple):
     """A batch with soft labels.
 
     Attributes:
@@ -21,7 +21,7 @@ class Soft(NamedTuple):
     targets: jax.Array
 
 
-Mixing = Callable[[jax.Array, jax.Array, Soft], Soft]
+Mixing = Callable[[jax.Array, jax.Array, SoftBatch], SoftBatch]
 """A function `(key, step int32[], batch) -> batch` that keeps shapes, dtypes and the sum of each example's targets."""
 
 Scheduled = float | Callable[[Any], Any]
@@ -31,13 +31,13 @@ ScheduledShare = Annotated[Scheduled, Interval(least=0, below=1), Component("sch
 """A number in [0, 1), or a schedule of such numbers."""
 
 
-def at(value: Scheduled, step: jax.Array, until: int | None) -> jax.Array:
+def value_at_step(value: Scheduled, step: jax.Array, until: int | None) -> jax.Array:
     """Return the value f32[] at a step; 0 from step `until` on."""
     number = jnp.asarray(value(step) if callable(value) else value).astype(jnp.float32)
     return number if until is None else jnp.where(step < until, number, 0)
 
 
-def mixings(steps: Sequence[Mixing], num_classes: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def compose_mixings(steps: Sequence[Mixing], num_classes: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """Return a function that applies `steps` in order to a batch with integer labels.
 
     Args:
@@ -57,7 +57,7 @@ def mixings(steps: Sequence[Mixing], num_classes: int) -> Callable[..., tuple[ja
     """
 
     def mix(key: jax.Array, step: jax.Array, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        batch = Soft(images, jax.nn.one_hot(labels, num_classes, dtype=jnp.float32))
+        batch = SoftBatch(images, jax.nn.one_hot(labels, num_classes, dtype=jnp.float32))
         for index, mixing in enumerate(steps):
             batch = mixing(jax.random.fold_in(key, index), step, batch)
         return batch

@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.annotations import PositiveFloat, Probability, Steps
-from jaxtrain.augment.mixing.base import Mixing, Scheduled, ScheduledProbability, Soft, at
+from jaxtrain.augment.mixing.base import Mixing, Scheduled, ScheduledProbability, SoftBatch, value_at_step
 from jaxtrain.augment.occlusion import erase_given
-from jaxtrain.random import draw_by_example
+from jaxtrain.random import draw_per_example
 
 Per = Literal["batch", "example"]
 """The scope of a draw: all pairs of a batch, as in the papers, or each pair."""
 
 
-class Weights(NamedTuple):
+class MixWeights(NamedTuple):
     """The weights of an example in its mixture.
 
     Attributes:
@@ -31,7 +31,7 @@ class Weights(NamedTuple):
     share: jax.Array
 
 
-def mix_given(weights: Weights, batch: Soft) -> Soft:
+def mix_given(weights: MixWeights, batch: SoftBatch) -> SoftBatch:
     """Mix each example with the one before it, and the first with the last.
 
     Args:
@@ -41,18 +41,18 @@ def mix_given(weights: Weights, batch: Soft) -> Soft:
     images, targets = batch
     pixels = weights.pixels.astype(images.dtype)
     share = weights.share[:, None]
-    return Soft(
+    return SoftBatch(
         pixels * images + (1 - pixels) * jnp.roll(images, 1, axis=0),
         share * targets + (1 - share) * jnp.roll(targets, 1, axis=0),
     )
 
 
-def mixup_weights(share: jax.Array) -> Weights:
+def mixup_weights(share: jax.Array) -> MixWeights:
     """Return the weight `share` f32[] for every pixel and for the label."""
-    return Weights(share.reshape(1, 1, 1), share)
+    return MixWeights(share.reshape(1, 1, 1), share)
 
 
-def cutmix_weights(share: jax.Array, center: jax.Array, height: int, width: int) -> Weights:
+def cutmix_weights(share: jax.Array, center: jax.Array, height: int, width: int) -> MixWeights:
     """Return the weights of CutMix: 1 outside a rectangle, and 0 inside, where the other image shows.
 
     The weight of the label is the remaining area. The rectangle's sides are sqrt(1 - share) of the image's, rounded
@@ -69,7 +69,7 @@ def cutmix_weights(share: jax.Array, center: jax.Array, height: int, width: int)
     half_rows, half_columns = ((side * root).astype(jnp.int32) // 2 for side in (height, width))
     box = (center[0] - half_rows, center[1] - half_columns, 2 * half_rows, 2 * half_columns)
     pixels = erase_given(box, jnp.ones((height, width, 1), jnp.float32), jnp.zeros((), jnp.float32))
-    return Weights(pixels, pixels.mean())
+    return MixWeights(pixels, pixels.mean())
 
 
 def draw_share(key: jax.Array, alpha: float) -> jax.Array:
@@ -80,12 +80,12 @@ def draw_share(key: jax.Array, alpha: float) -> jax.Array:
     return jax.random.beta(key, number, number, (), jnp.float32)
 
 
-def draw_mixup(key: jax.Array, alpha: float) -> Weights:
+def draw_mixup(key: jax.Array, alpha: float) -> MixWeights:
     """Draw the weights of mixup."""
     return mixup_weights(draw_share(key, alpha))
 
 
-def draw_cutmix(key: jax.Array, alpha: float, height: int, width: int) -> Weights:
+def draw_cutmix(key: jax.Array, alpha: float, height: int, width: int) -> MixWeights:
     """Draw the weights of CutMix, with a center drawn from all pixels."""
     share_key, center_key = jax.random.split(key)
     center = jax.random.randint(center_key, (2,), 0, jnp.array([height, width], jnp.int32), jnp.int32)
@@ -172,30 +172,30 @@ def mixup_or_cutmix(
       [0.64, 0.36]
     """
 
-    def draw(key: jax.Array, height: int, width: int) -> Weights:
+    def draw(key: jax.Array, height: int, width: int) -> MixWeights:
         choice_key, mixup_key, cutmix_key = jax.random.split(key, 3)
         cut, average = draw_cutmix(cutmix_key, cutmix_alpha, height, width), draw_mixup(mixup_key, mixup_alpha)
         use_cutmix = jax.random.bernoulli(choice_key, cutmix_share)
-        return Weights(*(jnp.where(use_cutmix, a, b) for a, b in zip(cut, average, strict=True)))
+        return MixWeights(*(jnp.where(use_cutmix, a, b) for a, b in zip(cut, average, strict=True)))
 
     return _make_mixing(draw, probability, until, per)
 
 
 def _make_mixing(
-    draw: Callable[[jax.Array, int, int], Weights], probability: Scheduled, until: int | None, per: Per
+    draw: Callable[[jax.Array, int, int], MixWeights], probability: Scheduled, until: int | None, per: Per
 ) -> Mixing:
     """Return a mixing with the weights `draw(key, height, width)` for each pair or for all, with a probability."""
 
-    def mix(key: jax.Array, step: jax.Array, batch: Soft) -> Soft:
-        current_probability = at(probability, step, until)
+    def mix(key: jax.Array, step: jax.Array, batch: SoftBatch) -> SoftBatch:
+        current_probability = value_at_step(probability, step, until)
 
-        def draw_weights(key: jax.Array) -> Weights:
+        def draw_weights(key: jax.Array) -> MixWeights:
             coin, rest = jax.random.split(key)
             applied = jax.random.bernoulli(coin, current_probability)
-            return Weights(*(jnp.where(applied, weight, 1) for weight in draw(rest, *batch.images.shape[1:3])))
+            return MixWeights(*(jnp.where(applied, weight, 1) for weight in draw(rest, *batch.images.shape[1:3])))
 
         if per == "example":
-            return mix_given(draw_by_example(draw_weights, key, batch.images), batch)
-        return mix_given(Weights(*(weight[None] for weight in draw_weights(key))), batch)
+            return mix_given(draw_per_example(draw_weights, key, batch.images), batch)
+        return mix_given(MixWeights(*(weight[None] for weight in draw_weights(key))), batch)
 
     return mix

@@ -3,7 +3,7 @@
 import jax
 
 from jaxtrain.annotations import Steps
-from jaxtrain.augment.mixing.base import Mixing, ScheduledShare, Soft, at
+from jaxtrain.augment.mixing.base import Mixing, ScheduledShare, SoftBatch, value_at_step
 
 
 def label_smoothing(share: ScheduledShare = 0.1, until: Steps | None = None) -> Mixing:
@@ -25,9 +25,9 @@ def label_smoothing(share: ScheduledShare = 0.1, until: Steps | None = None) -> 
       [[[0.75, 0.25]], [[1.0, 0.0]]]
     """
 
-    def mix(key: jax.Array, step: jax.Array, batch: Soft) -> Soft:
+    def mix(key: jax.Array, step: jax.Array, batch: SoftBatch) -> SoftBatch:
         del key
-        current_share = at(share, step, until)
-        return Soft(batch.images, (1 - current_share) * batch.targets + current_share / batch.targets.shape[-1])
+        current_share = value_at_step(share, step, until)
+        return SoftBatch(batch.images, (1 - current_share) * batch.targets + current_share / batch.targets.shape[-1])
 
     return mix

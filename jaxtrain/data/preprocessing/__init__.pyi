@@ -14,9 +14,9 @@ from jaxtrain.data.preprocessing.pixels import standardize as standardize
 from jaxtrain.data.preprocessing.whitening import pca as pca
 from jaxtrain.data.preprocessing.whitening import whiten as whiten
 from jaxtrain.data.preprocessing.whitening import zca as zca
-from jaxtrain.registry import Table
+from jaxtrain.registry import Registry
 from typing import Any
 
-PREPROCESSING: Table
+PREPROCESSING: Registry
 def create(name: str, /, **options: Any) -> Any: ...
 def names() -> list[str]: ...

@@ -26,7 +26,7 @@ class Preprocessing(Protocol):
         ...
 
 
-class Recipe(abc.ABC):
+class PreprocessingFitter(abc.ABC):
     """A kind of preprocessing with its options, before fitting."""
 
     padded = True

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrain.data.preprocessing.base import Batches, Recipe
+from jaxtrain.data.preprocessing.base import Batches, PreprocessingFitter
 from jaxtrain.errors import DataError
 
 Kind = Literal["scale", "mean", "mean_std"]
@@ -63,7 +63,7 @@ def _moments(counts: list[int]) -> tuple[float, float]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Channels(Recipe):
+class Channels(PreprocessingFitter):
     """The recipe of the kinds that treat each channel as one variable."""
 
     kind: Kind
@@ -83,7 +83,7 @@ class Channels(Recipe):
         return bool(fitted == self.fit(batches))
 
 
-def scale() -> Recipe:
+def scale() -> PreprocessingFitter:
     """Scale pixels to [0, 1]: `pixel / 255`.
 
     Example:
@@ -97,7 +97,7 @@ def scale() -> Recipe:
     return Channels("scale")
 
 
-def mean() -> Recipe:
+def mean() -> PreprocessingFitter:
     """Subtract the mean of each channel over all training images: `pixel / 255 - mean`.
 
     Example:
@@ -111,7 +111,7 @@ def mean() -> Recipe:
     return Channels("mean")
 
 
-def mean_std() -> Recipe:
+def mean_std() -> PreprocessingFitter:
     """Normalize each channel: `(pixel / 255 - mean) / std`, with the population standard deviation (by N).
 
     A constant channel is not divided.

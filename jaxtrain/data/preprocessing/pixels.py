@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrain.annotations import NonNegativeFloat
-from jaxtrain.data.preprocessing.base import Batches, Recipe
+from jaxtrain.data.preprocessing.base import Batches, PreprocessingFitter
 from jaxtrain.data.preprocessing.moments import pixel_sums
 
 
@@ -33,7 +33,7 @@ class PixelNormalization:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pixels(Recipe):
+class Pixels(PreprocessingFitter):
     """The recipe of `mean_image`, with `epsilon` None, and of `standardize`."""
 
     epsilon: float | None
@@ -54,7 +54,7 @@ class Pixels(Recipe):
         return np.array_equal(refitted.mean, fitted.mean) and np.array_equal(refitted.std, fitted.std)
 
 
-def mean_image() -> Recipe:
+def mean_image() -> PreprocessingFitter:
     """Subtract the mean image of the training images: `pixel / 255 - mean`, with a mean per pixel and channel.
 
     Krizhevsky et al. 2012 and He et al. (CIFAR-10) keep pixels in 0..255, while here they are in [0, 1]. Before batch
@@ -71,7 +71,7 @@ def mean_image() -> Recipe:
     return Pixels(None)
 
 
-def standardize(epsilon: NonNegativeFloat = 0.0) -> Recipe:
+def standardize(epsilon: NonNegativeFloat = 0.0) -> PreprocessingFitter:
     """Standardize each feature: `(pixel / 255 - mean) / sqrt(variance + epsilon)`, with the variance by N.
 
     A constant feature is not divided.

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def resized_shape(shape: tuple[int, int, int], resize: tuple[int, int] | None, pad: int) -> tuple[int, int, int]:
+def output_shape(shape: tuple[int, int, int], resize: tuple[int, int] | None, pad: int) -> tuple[int, int, int]:
     """Return the height, width and channels after `resize` and then `pad`."""
     height, width = resize or shape[:2]
     return height + 2 * pad, width + 2 * pad, shape[2]

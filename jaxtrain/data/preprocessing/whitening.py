@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxtrain.annotations import NonNegativeFloat, PositiveInt
-from jaxtrain.data.preprocessing.base import Batches, Recipe
+from jaxtrain.data.preprocessing.base import Batches, PreprocessingFitter
 from jaxtrain.data.preprocessing.linear import LinearMap
 from jaxtrain.data.preprocessing.moments import cross_sums, pixel_sums
 
@@ -40,7 +40,7 @@ def spectrum(batches: Batches) -> Spectrum:
 
 
 @dataclasses.dataclass(frozen=True)
-class Components(Recipe):
+class Components(PreprocessingFitter):
     """The recipe of `pca`, `whiten` and `zca`.
 
     Attributes:
@@ -96,7 +96,7 @@ def _gains(variances: np.ndarray, epsilon: float | None) -> np.ndarray:
     return np.divide(1.0, np.sqrt(shifted), out=np.zeros_like(shifted), where=shifted > least)
 
 
-def pca(components: PositiveInt | None = None, rotate_back: bool = False) -> Recipe:
+def pca(components: PositiveInt | None = None, rotate_back: bool = False) -> PreprocessingFitter:
     """Center images and rotate them to principal components: a diagonal covariance, the largest variance first.
 
     The result has the shape of the image, with component i at index i of the flattened image, so that any model accepts
@@ -118,7 +118,7 @@ def pca(components: PositiveInt | None = None, rotate_back: bool = False) -> Rec
     return Components(components, None, rotate_back)
 
 
-def whiten(epsilon: NonNegativeFloat = 1e-5, components: PositiveInt | None = None) -> Recipe:
+def whiten(epsilon: NonNegativeFloat = 1e-5, components: PositiveInt | None = None) -> PreprocessingFitter:
     """Whiten images by PCA: each principal component divided by sqrt(variance + epsilon), in the order of `pca`.
 
     Args:
@@ -138,7 +138,7 @@ def whiten(epsilon: NonNegativeFloat = 1e-5, components: PositiveInt | None = No
     return Components(components, epsilon, False)
 
 
-def zca(epsilon: NonNegativeFloat = 1e-2) -> Recipe:
+def zca(epsilon: NonNegativeFloat = 1e-2) -> PreprocessingFitter:
     """Whiten images by ZCA, the symmetric matrix U (S + epsilon)^(-1/2) U'.
 
     Of all whitening transforms this one changes the images least.

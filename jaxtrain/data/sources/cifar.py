@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.source import ArraySource
-from jaxtrain.data.sources.files import Form, Found, Search, is_file, reading
+from jaxtrain.data.sources.files import FileSet, FoundFiles, Search, is_file, reading
 from jaxtrain.data.sources.safe_pickle import load_pickle
 from jaxtrain.errors import DataError
 
@@ -115,20 +115,20 @@ def _dataset(variant: _Variant, directory: Path | None) -> Dataset:
     )
 
 
-def _loose_form(variant: _Variant, form: str, suffix: str) -> Form:
+def _loose_form(variant: _Variant, form: str, suffix: str) -> FileSet:
     names = [f"{batch}{suffix}" for batches in variant.batches.values() for batch in batches]
     folder = variant.folders[form]
     files = tuple((name, f"{name}.xz", f"{folder}/{name}", f"{folder}/{name}.xz") for name in names)
-    return Form(form, files, f"{', '.join(names[:-1])} and {names[-1]} (plain or .xz, loose or in {folder})")
+    return FileSet(form, files, f"{', '.join(names[:-1])} and {names[-1]} (plain or .xz, loose or in {folder})")
 
 
-def _archive_forms(variant: _Variant, *forms: str) -> Iterator[Form]:
+def _archive_forms(variant: _Variant, *forms: str) -> Iterator[FileSet]:
     for form in forms:
         name = f"{variant.stem}-{form}.tar.gz"
-        yield Form(form, ((name,),), name)
+        yield FileSet(form, ((name,),), name)
 
 
-def _class_names(variant: _Variant, found: Found) -> tuple[str, ...]:
+def _class_names(variant: _Variant, found: FoundFiles) -> tuple[str, ...]:
     """Return the class names of the meta file beside loose batches, or the known names for an archive."""
     meta = found.files[0].parent / (variant.names_file if found.form == "binary" else variant.meta_file)
     if _is_archive(found) or not is_file(meta):
@@ -146,11 +146,11 @@ def _class_names(variant: _Variant, found: Found) -> tuple[str, ...]:
     return tuple(line.decode("utf-8", "replace") if isinstance(line, bytes) else line for line in lines)
 
 
-def _is_archive(found: Found) -> bool:
+def _is_archive(found: FoundFiles) -> bool:
     return found.files[0].name.endswith(".tar.gz")
 
 
-def _read(variant: _Variant, found: Found, split: str) -> ArraySource:
+def _read(variant: _Variant, found: FoundFiles, split: str) -> ArraySource:
     names = variant.batches[split]
     if _is_archive(found):
         suffix = ".bin" if found.form == "binary" else ""

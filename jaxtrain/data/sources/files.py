@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jaxtrain.errors import DataError
 
 
-class Form(NamedTuple):
+class FileSet(NamedTuple):
     """One form in which a data set is distributed: a set of files that belong together.
 
     Attributes:
@@ -25,7 +25,7 @@ class Form(NamedTuple):
     text: str
 
 
-class Found(NamedTuple):
+class FoundFiles(NamedTuple):
     """The name of the form that was found and its files, in the order of `Form.files`."""
 
     form: str
@@ -48,7 +48,7 @@ class Search:
     folders: tuple[str, ...]
     origin: str = ""
 
-    def find(self, *forms: Form) -> Found:
+    def find(self, *forms: FileSet) -> FoundFiles:
         """Return the first form that is complete in one of the folders; raise `DataError` with the missing files."""
         wanted = ", or ".join(form.text for form in forms)
         root = data_directory(self.name, self.directory, self._describe(wanted))
@@ -59,7 +59,7 @@ class Search:
                 found = [_find_first(folder, names) for names in form.files]
                 files = tuple(path for path in found if path is not None)
                 if len(files) == len(form.files):
-                    return Found(form.name, files)
+                    return FoundFiles(form.name, files)
                 if files and not incomplete:
                     missing = [names[0] for names, path in zip(form.files, found, strict=True) if path is None]
                     incomplete = f"{self.name}: found {_join(files)}, but not {_join(missing)}"
@@ -106,11 +106,11 @@ def reading(path: object, *damage: type[Exception]) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             message = f"{path} cannot be read: {error.strerror}; check that it exists and that its permissions allow it"
         else:
-            message = f"{path} cannot be decoded: {reason(error)}; it is damaged or incomplete: replace it"
+            message = f"{path} cannot be decoded: {describe_error(error)}; it is damaged or incomplete: replace it"
         raise DataError(message) from error
 
 
-def reason(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return the first line of the error's message without its period, or the error's class name if it is empty."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(". ") if lines else type(error).__name__

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtrain.annotations import PositiveInt
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.source import ArraySource
-from jaxtrain.data.sources.files import Form, Search, reading
+from jaxtrain.data.sources.files import FileSet, Search, reading
 from jaxtrain.errors import DataError
 
 _FASHION = (
@@ -107,11 +107,11 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(payload, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _form(name: str, stems: tuple[str, ...]) -> Form:
+def _form(name: str, stems: tuple[str, ...]) -> FileSet:
     plain = [f"{stem}-{'idx3' if stem.endswith('images') else 'idx1'}-ubyte" for stem in stems]
     # Some archive tools replace the dash before "idx" by a dot.
     files = ((name, f"{name}.gz", dotted := name.replace("-idx", ".idx"), f"{dotted}.gz") for name in plain)
-    return Form(name, tuple(files), f"{', '.join(plain[:-1])} and {plain[-1]} (plain or .gz)")
+    return FileSet(name, tuple(files), f"{', '.join(plain[:-1])} and {plain[-1]} (plain or .gz)")
 
 
 _FORMS = (

@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from jaxtrain.augment.decode.window import Size, Window, reduction, show
+from jaxtrain.augment.decode.window import CropWindow, Size, apply_window, jpeg_reduction
 from jaxtrain.data.sources.files import reading
 from jaxtrain.errors import DataError
 
@@ -39,7 +39,7 @@ def decode(
       source: the file.
       name: the file's name for messages.
       channels: the number of channels: 1 (gray), 3 (RGB) or 4 (RGBA).
-      size: the height and width of the result, see `shaped`; None keeps the image's own size.
+      size: the height and width of the result, see `resize_and_crop`; None keeps the image's own size.
       upright: whether to rotate and mirror the image according to its EXIF data.
 
     Raises:
@@ -48,11 +48,11 @@ def decode(
     with reading(name, *_DAMAGE), Image.open(source, formats=_FORMATS) as image:
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
-        return shaped(_convert_mode(image, _MODES[channels]), size)
+        return resize_and_crop(_convert_mode(image, _MODES[channels]), size)
 
 
-def decode_part(
-    source: Path | IO[bytes], name: object, channels: int, window: Callable[[Size], Window], upright: bool = True
+def decode_window(
+    source: Path | IO[bytes], name: object, channels: int, window: Callable[[Size], CropWindow], upright: bool = True
 ) -> np.ndarray:
     """Decode the part of an image that a window shows, as uint8[H, W, channels].
 
@@ -72,21 +72,21 @@ def decode_part(
         sideways = upright and image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
         size = image.size[::-1] if sideways else image.size
         wanted = window(size)
-        factor = reduction(wanted)
+        factor = jpeg_reduction(wanted)
         if factor > 1:
             image.draft(None, (max(image.width // factor, 1), max(image.height // factor, 1)))
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
-        return _to_array(show(_convert_mode(image, _MODES[channels]), wanted, size))
+        return _to_array(apply_window(_convert_mode(image, _MODES[channels]), wanted, size))
 
 
-def part_of(pixels: np.ndarray, window: Callable[[Size], Window]) -> np.ndarray:
+def crop_array(pixels: np.ndarray, window: Callable[[Size], CropWindow]) -> np.ndarray:
     """Return the part that a window shows of `pixels` uint8[H, W, C] with 1, 3 or 4 channels."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    return _to_array(show(image, window(image.size)))
+    return _to_array(apply_window(image, window(image.size)))
 
 
-def shaped(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
+def resize_and_crop(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
     """Return `image` as uint8[H, W, C], resized and center-cropped to the height and width `size` unless that is None.
 
     The image is scaled at a constant aspect ratio until it just covers `size`, by bilinear interpolation with

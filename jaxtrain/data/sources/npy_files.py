@@ -90,7 +90,7 @@ def npy_header(path: Path) -> Header:
         return header._replace(offset=stream.tell())
 
 
-def check_whole(path: Path, name: str, header: Header) -> None:
+def check_complete(path: Path, name: str, header: Header) -> None:
     """Raise `DataError` if an array is truncated or contains Python objects."""
     if header.dtype.hasobject:
         raise DataError(f"{path}: {name} contains Python objects; save it as an array of numbers")
@@ -101,7 +101,7 @@ def check_whole(path: Path, name: str, header: Header) -> None:
         )
 
 
-def mapped(path: Path, headers: Mapping[str, Header]) -> dict[str, np.ndarray]:
+def memory_map(path: Path, headers: Mapping[str, Header]) -> dict[str, np.ndarray]:
     """Memory-map arrays of a file, read-only; a page is read from disk at its first use.
 
     Args:
@@ -125,7 +125,7 @@ def read_npz(path: Path, name: str) -> np.ndarray:
         return np.asarray(archive[name])
 
 
-def small_labels(labels: np.ndarray) -> np.ndarray:
+def convert_labels(labels: np.ndarray) -> np.ndarray:
     """Convert integer labels [N] or [N, 1] to int32[N]; negative labels and those above int32's range become -1."""
     flat = labels.reshape(-1)
     small = flat.astype(np.int32)

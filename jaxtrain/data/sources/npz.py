@@ -7,9 +7,9 @@ from typing import Annotated
 from jaxtrain.annotations import NonEmpty, PositiveInt
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.source import ArraySource
-from jaxtrain.data.sources.files import Form, Search
-from jaxtrain.data.sources.npy_files import Header, check_examples, mapped, npz_headers, read_npz, small_labels
-from jaxtrain.data.stored import StoredSource, stored_arrays
+from jaxtrain.data.sources.files import FileSet, Search
+from jaxtrain.data.sources.npy_files import Header, check_examples, convert_labels, memory_map, npz_headers, read_npz
+from jaxtrain.data.stored import StoredSource, wrap_as_stored
 from jaxtrain.errors import DataError
 
 # More than any data set has; larger labels are probably identifiers.
@@ -41,7 +41,7 @@ def npz(*, directory: Path | None, file: Annotated[str, NonEmpty()], num_classes
       >>> dataset.image_shape, dataset.num_classes
       ((8, 8, 1), 3)
     """
-    found = Search("npz", directory, ("",)).find(Form("npz", ((file,),), file))
+    found = Search("npz", directory, ("",)).find(FileSet("npz", ((file,),), file))
     path = found.files[0]
     headers = npz_headers(path)
     splits = ["train", "test"] if {"test_images", "test_labels"} & headers.keys() else ["train"]
@@ -56,14 +56,14 @@ def npz(*, directory: Path | None, file: Annotated[str, NonEmpty()], num_classes
 
     def read(split: str) -> ArraySource:
         images = read_npz(path, f"{split}_images").reshape(shapes[split])
-        return ArraySource(images, small_labels(read_npz(path, f"{split}_labels")))
+        return ArraySource(images, convert_labels(read_npz(path, f"{split}_labels")))
 
     def read_stored(split: str) -> StoredSource:
         arrays = {name: headers[name] for name in (f"{split}_images", f"{split}_labels")}
         if any(header.offset is None for header in arrays.values()):  # compressed data cannot be read in parts
-            return stored_arrays(read(split))
-        images, labels = mapped(path, arrays).values()
-        return stored_arrays(ArraySource(images.reshape(shapes[split]), small_labels(labels)))
+            return wrap_as_stored(read(split))
+        images, labels = memory_map(path, arrays).values()
+        return wrap_as_stored(ArraySource(images.reshape(shapes[split]), convert_labels(labels)))
 
     return Dataset(
         name=f"npz {path.name}",

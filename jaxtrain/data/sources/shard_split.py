@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxtrain.data.source import ArraySource
 from jaxtrain.data.sources.images import allocate
-from jaxtrain.data.sources.npy_files import Header, mapped, read_npz, small_labels
+from jaxtrain.data.sources.npy_files import Header, convert_labels, memory_map, read_npz
 from jaxtrain.data.stored import StoredSource
 from jaxtrain.errors import DataError
 
@@ -57,9 +57,9 @@ class Shard(NamedTuple):
         else:
             arrays = {}
             for path in dict.fromkeys(self.files.values()):
-                arrays |= mapped(path, {n: h for n, h in self.headers.items() if self.files[n] == path})
+                arrays |= memory_map(path, {n: h for n, h in self.headers.items() if self.files[n] == path})
         count = len(arrays[LABELS])
-        return ArraySource(arrays[IMAGES].reshape(count, *self.image_shape), small_labels(arrays[LABELS]))
+        return ArraySource(arrays[IMAGES].reshape(count, *self.image_shape), convert_labels(arrays[LABELS]))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class ShardSplit:
             images[start:stop], labels[start:stop] = source.images, source.labels
         return ArraySource(images, labels)
 
-    def stored(self) -> StoredSource:
+    def open_stored(self) -> StoredSource:
         """Return a source that reads examples on demand.
 
         Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxtrain.annotations import PositiveInt
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.sources.files import data_directory, is_directory, is_file, reading
-from jaxtrain.data.sources.npy_files import check_examples, check_whole, npy_header, npz_headers
+from jaxtrain.data.sources.npy_files import check_complete, check_examples, npy_header, npz_headers
 from jaxtrain.data.sources.shard_split import IMAGES, LABELS, Shard, ShardSplit
 from jaxtrain.errors import DataError
 
@@ -71,7 +71,7 @@ def shards(*, directory: Path | None, subdirectory: str = "", num_classes: Posit
         sizes={name: len(split) for name, split in splits.items()},
         class_names=names or tuple(map(str, range(classes))),
         read=lambda split: splits[split].read_all(),
-        stored=lambda split: splits[split].stored(),
+        stored=lambda split: splits[split].open_stored(),
     )
 
 
@@ -119,7 +119,7 @@ def _read_shard(path: Path) -> Shard:
         headers = {name: npy_header(file) for name, file in files.items()}
     shard = Shard(path, files, {name: headers[name] for name in files})
     for name, header in shard.headers.items():
-        check_whole(files[name], name, header)
+        check_complete(files[name], name, header)
     check_examples((path, IMAGES, shard.headers[IMAGES]), (files[LABELS], LABELS, shard.headers[LABELS]))
     return shard
 

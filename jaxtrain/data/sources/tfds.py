@@ -14,8 +14,8 @@ from jaxtrain.annotations import NonEmpty, PositiveInt
 from jaxtrain.data.dataset import Dataset
 from jaxtrain.data.encoded import Encoded, EncodedSource
 from jaxtrain.data.source import ArraySource
-from jaxtrain.data.sources.files import data_directory, is_directory, reading, reason
-from jaxtrain.data.sources.images import allocate, decode, fill, shaped
+from jaxtrain.data.sources.files import data_directory, describe_error, is_directory, reading
+from jaxtrain.data.sources.images import allocate, decode, fill, resize_and_crop
 from jaxtrain.data.stored import StoredSource
 from jaxtrain.errors import DataError, did_you_mean
 
@@ -115,7 +115,7 @@ def _find(builder: str, directory: Path | None) -> Any:
         except DatasetNotFoundError:
             continue
         except (ValueError, ParseError) as error:
-            raise DataError(f"tfds: builder={builder!r} in {root}: {reason(error)}") from error
+            raise DataError(f"tfds: builder={builder!r} in {root}: {describe_error(error)}") from error
     name = builder.partition("/")[0].partition(":")[0]
     present = [str(path.parent) for root in roots for path in sorted(root.glob(f"{name}/**/features.json"))]
     raise DataError(
@@ -257,7 +257,9 @@ def _to_array(stored: Any, image: _ImageFeature, name: str) -> np.ndarray:
     elif image.size is None:
         array = stored.reshape(*stored.shape[:2], -1)
     else:
-        array = shaped(Image.fromarray(stored.reshape(stored.shape[:2]) if image.shape[2] == 1 else stored), image.size)
+        array = resize_and_crop(
+            Image.fromarray(stored.reshape(stored.shape[:2]) if image.shape[2] == 1 else stored), image.size
+        )
     if array.shape != image.shape:
         raise DataError(
             f"{name} is of shape {array.shape}, not {image.shape}; set data.dataset.size to scale all to one size"

@@ -7,16 +7,16 @@ figures. The key "published" holds the published errors, if there are any.
 
 import dataclasses
 
-from jaxtrain.models.catalog.classic import FIRST, FRACTIONAL, SMALL, SPEEDRUN, VGGS
+from jaxtrain.models.catalog.classic import EARLY_IMAGENET, FRACTIONAL, PERCEPTRONS_AND_LENETS, SPEEDRUN, VGGS
 from jaxtrain.models.catalog.dense import DENSENETS, FRACTALNETS, VITS
 from jaxtrain.models.catalog.residual import CIFAR_RESNETS, PREACT_RESNETS, RESNETS
 from jaxtrain.models.published import PUBLISHED
-from jaxtrain.registry import Info, Table
+from jaxtrain.registry import Entry, Registry
 
 _ROWS = {
-    **SMALL,
+    **PERCEPTRONS_AND_LENETS,
     **FRACTIONAL,
-    **FIRST,
+    **EARLY_IMAGENET,
     **VGGS,
     **RESNETS,
     **CIFAR_RESNETS,
@@ -28,10 +28,10 @@ _ROWS = {
 }
 
 
-def _add_published_errors(name: str, info: Info) -> Info:
+def _add_published_errors(name: str, info: Entry) -> Entry:
     if name not in PUBLISHED:
         return info
     return dataclasses.replace(info, facts={**info.facts, "published": PUBLISHED[name]})
 
 
-MODELS = Table("model", {name: _add_published_errors(name, info) for name, info in _ROWS.items()})
+MODELS = Registry("model", {name: _add_published_errors(name, info) for name, info in _ROWS.items()})

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtrain.registry import Info
+from jaxtrain.registry import Entry
 
 
-def facts(
+def reference(
     parameters: int, multiply_adds: int, side: int = 224, channels: int = 3, num_classes: int = 1000
 ) -> dict[str, Any]:
     """Return a model's reference figures: parameters and multiply-adds for a `side` x `side` x `channels` image."""
@@ -18,11 +18,13 @@ def facts(
     }
 
 
-def cifar(parameters: int, multiply_adds: int) -> dict[str, Any]:
+def cifar_reference(parameters: int, multiply_adds: int) -> dict[str, Any]:
     """Return the reference figures of a model for 32x32x3 images and 10 classes."""
-    return facts(parameters, multiply_adds, side=32, num_classes=10)
+    return reference(parameters, multiply_adds, side=32, num_classes=10)
 
 
-def row(factory: str, description: str, paper: str, facts: Mapping[str, Any], **preset: Any) -> Info:
+def entry(factory: str, description: str, paper: str, facts: Mapping[str, Any], **preset: Any) -> Entry:
     """Return a catalog entry; `preset` holds the options that the variant fixes."""
-    return Info(f"jaxtrain.models.{factory}", description, paper, preset=preset, supplied=("num_classes",), facts=facts)
+    return Entry(
+        f"jaxtrain.models.{factory}", description, paper, preset=preset, supplied=("num_classes",), facts=facts
+    )

@@ -8,8 +8,16 @@ save_weights("tuned.safetensors", model, (224, 224, 3), variables, naming="timm"
 
 from jaxtrain.models.weights.files import read_arrays, write_arrays
 from jaxtrain.models.weights.loading import load_weights
-from jaxtrain.models.weights.name_maps import networks
+from jaxtrain.models.weights.name_maps import identify_networks
 from jaxtrain.models.weights.report import LoadReport
-from jaxtrain.models.weights.saving import arrays_of, save_weights
+from jaxtrain.models.weights.saving import export_arrays, save_weights
 
-__all__ = ["LoadReport", "arrays_of", "load_weights", "networks", "read_arrays", "save_weights", "write_arrays"]
+__all__ = [
+    "LoadReport",
+    "export_arrays",
+    "identify_networks",
+    "load_weights",
+    "read_arrays",
+    "save_weights",
+    "write_arrays",
+]

@@ -19,18 +19,18 @@ Layout = Callable[[Shape, Image | None], Steps]
 """A function of our shape, and of the flattened feature map before the parameter (if any), that returns the steps."""
 
 
-def same(shape: Shape, seen: Image | None = None) -> Steps:
+def same_layout(shape: Shape, seen: Image | None = None) -> Steps:
     """Return the steps of an array with the same layout in both libraries."""
     return shape, tuple(range(len(shape))), shape
 
 
-def convolution(shape: Shape, seen: Image | None = None) -> Steps:
+def conv_layout(shape: Shape, seen: Image | None = None) -> Steps:
     """Return the steps of a convolution kernel: HWIO here, OIHW there."""
     h, w, i, o = shape
     return shape, (3, 2, 0, 1), (o, i, h, w)
 
 
-def dense(shape: Shape, seen: Image | None = None) -> Steps:
+def dense_layout(shape: Shape, seen: Image | None = None) -> Steps:
     """Return the steps of a dense kernel: (in, out) here, (out, in) there.
 
     After a flattened feature map, the inputs are ordered h, w, c here and c, h, w there.
@@ -41,7 +41,7 @@ def dense(shape: Shape, seen: Image | None = None) -> Steps:
     return (*seen, o), (3, 2, 0, 1), (o, rows)
 
 
-def dense_as_convolution(shape: Shape, seen: Image | None = None) -> Steps:
+def dense_as_conv_layout(shape: Shape, seen: Image | None = None) -> Steps:
     """Return the steps of a dense kernel (in, out) that is a convolution kernel (out, c, h, w) there.
 
     That convolution covers the whole feature map.
@@ -51,7 +51,7 @@ def dense_as_convolution(shape: Shape, seen: Image | None = None) -> Steps:
     return (h, w, c, o), (3, 2, 0, 1), (o, c, h, w)
 
 
-def attention_input(shape: Shape, seen: Image | None = None) -> Steps:
+def attention_input_layout(shape: Shape, seen: Image | None = None) -> Steps:
     """Return the steps of a query, key or value kernel: (in, heads, d) here, (heads * d, in) there.
 
     A bias is (heads, d) here and (heads * d) there.
@@ -61,14 +61,14 @@ def attention_input(shape: Shape, seen: Image | None = None) -> Steps:
     return split, tuple(reversed(range(len(split)))), tuple(reversed(split))
 
 
-def attention_output(shape: Shape, seen: Image | None = None) -> Steps:
+def attention_output_layout(shape: Shape, seen: Image | None = None) -> Steps:
     """Return the steps of the output kernel of attention: (heads, d, out) here, (out, heads * d) there."""
     heads, d, out = shape
     return (heads * d, out), (1, 0), (out, heads * d)
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class VariableLayout:
     """One of our variables, and its layout in an array of a file.
 
     Attributes:
@@ -81,7 +81,7 @@ class Part:
 
     path: str
     shape: Shape
-    layout: Layout = same
+    layout: Layout = same_layout
     seen: Image | None = None
     channels: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
 
@@ -107,7 +107,7 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class FileArray:
     """An array of a file: one of our variables, or several of the same shape, concatenated on the first axis.
 
     Attributes:
@@ -116,7 +116,7 @@ class Entry:
     """
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[VariableLayout, ...]
 
     @property
     def shape(self) -> Shape:

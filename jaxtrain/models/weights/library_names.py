@@ -16,9 +16,9 @@ from jaxtrain.models.googlenets import GoogLeNet
 from jaxtrain.models.resnets import ResNet
 from jaxtrain.models.vggs import VGG
 from jaxtrain.models.vits import ViT
-from jaxtrain.models.weights.axis_order import attention_input, attention_output, dense_as_convolution
-from jaxtrain.models.weights.name_rules import Family, Rules, module_of
-from jaxtrain.models.weights.tracing import Anatomy
+from jaxtrain.models.weights.axis_order import attention_input_layout, attention_output_layout, dense_as_conv_layout
+from jaxtrain.models.weights.name_rules import Family, Rules, module_path
+from jaxtrain.models.weights.tracing import ModelTrace
 
 _BLOCK, _LAYER = "stage{s}_block{b}", "layer{s}.{b-1}"
 
@@ -48,7 +48,7 @@ _RESNET = Family(
 )
 
 
-def _channel_order(model: ResNet, anatomy: Anatomy) -> Mapping[str, Mapping[int, np.ndarray]]:
+def _channel_order(model: ResNet, anatomy: ModelTrace) -> Mapping[str, Mapping[int, np.ndarray]]:
     """Return channel permutations by path and axis, for shortcuts that pad with zeros.
 
     Our zero channels come after the others; there, half of them come before and half after.
@@ -62,7 +62,7 @@ def _channel_order(model: ResNet, anatomy: Anatomy) -> Mapping[str, Mapping[int,
         streams.append(np.concatenate([new[:before], old, new[before:]]))
     orders: dict[str, Mapping[int, np.ndarray]] = {"params/logits/kernel": {0: streams[-1]}}
     for path in anatomy.shapes:
-        block = re.fullmatch(r"stage(\d+)_block(\d+)/(\w+)", module_of(path))
+        block = re.fullmatch(r"stage(\d+)_block(\d+)/(\w+)", module_path(path))
         if not block:
             continue
         stage, layer = int(block[1]) - 1, block[3]
@@ -130,7 +130,7 @@ _TIMM_VGG = Family(
     rules=(("fc{i}", "pre_logits.fc{i}"), ("logits", "head.fc")),
     numbered=_vgg_features,
     sign="pre_logits.fc1.weight",
-    layouts={r"fc\d": dense_as_convolution},
+    layouts={r"fc\d": dense_as_conv_layout},
 )
 
 _ALEXNET = Family(
@@ -194,7 +194,10 @@ _GOOGLENET = Family(
 )
 
 _LAYER_OF_VIT = "encoder.layers.encoder_layer_{b-1}"
-_ATTENTION = {r"block\d+/attention/(query|key|value)": attention_input, r"block\d+/attention/out": attention_output}
+_ATTENTION = {
+    r"block\d+/attention/(query|key|value)": attention_input_layout,
+    r"block\d+/attention/out": attention_output_layout,
+}
 _VIT = Family(
     title="torchvision's ViT",
     model=ViT,

@@ -12,12 +12,19 @@ from flax import traverse_util
 
 from jaxtrain.errors import WeightsError, did_you_mean
 from jaxtrain.models.weights.files import read_arrays
-from jaxtrain.models.weights.match import fitted
-from jaxtrain.models.weights.name_maps import Naming, Source, named, recognized, renamed, unwrapped
-from jaxtrain.models.weights.name_rules import module_of
+from jaxtrain.models.weights.match import match_arrays
+from jaxtrain.models.weights.name_maps import (
+    Naming,
+    SourceArrays,
+    build_name_map,
+    current_names,
+    detect_naming,
+    strip_prefixes,
+)
+from jaxtrain.models.weights.name_rules import module_path
 from jaxtrain.models.weights.report import LoadReport
-from jaxtrain.models.weights.resize import Adapting, FirstConv, FirstDense, Positions
-from jaxtrain.models.weights.tracing import Anatomy, Image, anatomy
+from jaxtrain.models.weights.resize import FirstConv, FirstDense, Positions, ResizeOptions
+from jaxtrain.models.weights.tracing import Image, ModelTrace, trace_model
 
 Head = Literal["strict", "new", "zeros"]
 """Source of the layers that return logits, auxiliary ones included: the file, the model's initialization, or zeros."""
@@ -78,12 +85,14 @@ def load_weights(
         arrays, title = dict(source), "the mapping of arrays"
     else:
         arrays, title = read_arrays(source), str(source)
-    arrays, wrapper = unwrapped(arrays)
-    trace = anatomy(model, input_shape)
-    table = recognized(model, trace, arrays, title) if naming == "auto" else named(model, trace, naming)
-    unwanted = frozenset(path for path in trace.shapes if head != "strict" and of_head(path))
-    adapting = Adapting(first_conv, positions, first_dense)
-    fit = fitted(table, Source(title, arrays, renamed(arrays, table.family)), trace, unwanted, adapting)
+    arrays, wrapper = strip_prefixes(arrays)
+    trace = trace_model(model, input_shape)
+    table = detect_naming(model, trace, arrays, title) if naming == "auto" else build_name_map(model, trace, naming)
+    unwanted = frozenset(path for path in trace.shapes if head != "strict" and is_head_variable(path))
+    adapting = ResizeOptions(first_conv, positions, first_dense)
+    fit = match_arrays(
+        table, SourceArrays(title, arrays, current_names(arrays, table.family)), trace, unwanted, adapting
+    )
     values = {**fit.values, **_initialize_head(model, trace, unwanted, zeros=head == "zeros", key=key)}
     variables = {path: jnp.asarray(values[path]) for path in trace.shapes}
     used = set(fit.names.values())
@@ -102,13 +111,13 @@ def load_weights(
     return traverse_util.unflatten_dict(variables, sep="/"), report
 
 
-def of_head(path: str) -> bool:
+def is_head_variable(path: str) -> bool:
     """Return whether a variable belongs to a layer that returns logits."""
-    return module_of(path).rpartition("/")[2] == "logits"
+    return module_path(path).rpartition("/")[2] == "logits"
 
 
 def _initialize_head(
-    model: nn.Module, trace: Anatomy, paths: Collection[str], *, zeros: bool, key: jax.Array | None
+    model: nn.Module, trace: ModelTrace, paths: Collection[str], *, zeros: bool, key: jax.Array | None
 ) -> Mapping[str, Any]:
     """Return the initial values of the variables at `paths`; the compiler drops all other computation."""
     if zeros:

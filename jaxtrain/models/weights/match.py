@@ -7,16 +7,16 @@ from collections.abc import Collection
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtrain.models.weights.axis_order import Entry, Shape
-from jaxtrain.models.weights.name_maps import Named, Source
-from jaxtrain.models.weights.name_rules import module_of
+from jaxtrain.models.weights.axis_order import FileArray, Shape
+from jaxtrain.models.weights.name_maps import NameMap, SourceArrays
+from jaxtrain.models.weights.name_rules import module_path
 from jaxtrain.models.weights.report import Problems, is_counter
-from jaxtrain.models.weights.resize import Adapting
-from jaxtrain.models.weights.tracing import Anatomy
+from jaxtrain.models.weights.resize import ResizeOptions
+from jaxtrain.models.weights.tracing import ModelTrace
 
 
 @dataclasses.dataclass
-class Fitted:
+class MatchedVariables:
     """The variables of a model that a file provides.
 
     Attributes:
@@ -30,7 +30,9 @@ class Fitted:
     adapted: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def fitted(table: Named, source: Source, trace: Anatomy, unwanted: Collection[str], adapting: Adapting) -> Fitted:
+def match_arrays(
+    table: NameMap, source: SourceArrays, trace: ModelTrace, unwanted: Collection[str], adapting: ResizeOptions
+) -> MatchedVariables:
     """Return the variables of the model from a file, except the unwanted ones.
 
     Args:
@@ -43,7 +45,7 @@ def fitted(table: Named, source: Source, trace: Anatomy, unwanted: Collection[st
     Raises:
       WeightsError: if a name is missing or unknown, or an array has another shape or dtype; it lists all of them.
     """
-    fit, problems = Fitted(), Problems()
+    fit, problems = MatchedVariables(), Problems()
     for entry in table.entries:
         paths = [part.path for part in entry.parts]
         if any(path in unwanted for path in paths):
@@ -68,7 +70,12 @@ def fitted(table: Named, source: Source, trace: Anatomy, unwanted: Collection[st
 
 
 def _convert_array(
-    entry: Entry, array: np.ndarray, trace: Anatomy, adapting: Adapting, problems: Problems, fit: Fitted
+    entry: FileArray,
+    array: np.ndarray,
+    trace: ModelTrace,
+    adapting: ResizeOptions,
+    problems: Problems,
+    fit: MatchedVariables,
 ) -> dict[str, np.ndarray]:
     """Return the variables of one array by path; if it does not fit, return none and add the reason to `problems`."""
     path = entry.parts[0].path
@@ -89,12 +96,12 @@ def _convert_array(
         problems.advice[
             f"{entry.name} is {adaptation.found}: set {adaptation.setting} to convert it to {adaptation.made}."
         ] = None
-    elif module_of(path).rpartition("/")[2] == "logits":
+    elif module_path(path).rpartition("/")[2] == "logits":
         problems.advice['For another number of classes set head="new" or head="zeros".'] = None
     return {}
 
 
-def _cast(path: str, value: np.ndarray, trace: Anatomy, problems: Problems) -> np.ndarray:
+def _cast(path: str, value: np.ndarray, trace: ModelTrace, problems: Problems) -> np.ndarray:
     """Cast a value to the dtype of the model; add values that are not finite to `problems`."""
     dtype = trace.shapes[path].dtype
     with np.errstate(over="ignore"):
@@ -107,7 +114,7 @@ def _cast(path: str, value: np.ndarray, trace: Anatomy, problems: Problems) -> n
     return cast
 
 
-def _advise(problems: Problems, trace: Anatomy) -> None:
+def _advise(problems: Problems, trace: ModelTrace) -> None:
     """Add advice on the likely cause of many differences to `problems`."""
     statistics = {path for path in trace.shapes if path.startswith("batch_stats/")}
     if not statistics and any(name.endswith(("running_mean", "/mean")) for name in problems.unexpected):

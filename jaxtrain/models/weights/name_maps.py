@@ -9,10 +9,10 @@ import numpy as np
 from flax import linen as nn
 
 from jaxtrain.errors import WeightsError
-from jaxtrain.models.weights.axis_order import Entry, Part
+from jaxtrain.models.weights.axis_order import FileArray, VariableLayout
 from jaxtrain.models.weights.library_names import FAMILIES
 from jaxtrain.models.weights.name_rules import Family
-from jaxtrain.models.weights.tracing import Anatomy
+from jaxtrain.models.weights.tracing import ModelTrace
 
 Naming = Literal["jaxtrain", "torchvision", "timm", "akamaster"]
 """Library whose names a file has; "jaxtrain" are our own paths."""
@@ -21,7 +21,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 
 
 @dataclasses.dataclass(frozen=True)
-class Named:
+class NameMap:
     """The arrays that a file has for a model under the names of one library.
 
     Attributes:
@@ -31,7 +31,7 @@ class Named:
     """
 
     naming: Naming
-    entries: tuple[Entry, ...]
+    entries: tuple[FileArray, ...]
     family: Family | None = None
 
     def names(self) -> set[str]:
@@ -39,7 +39,7 @@ class Named:
         return {entry.name for entry in self.entries}
 
 
-def family_of(model: nn.Module, naming: Naming) -> Family | None:
+def find_family(model: nn.Module, naming: Naming) -> Family | None:
     """Return the naming rules of a library for a model, or None if the library has no such network."""
     for family in FAMILIES.get(naming, ()):
         if isinstance(model, family.model) and family.serves(model):
@@ -47,20 +47,20 @@ def family_of(model: nn.Module, naming: Naming) -> Family | None:
     return None
 
 
-def named(model: nn.Module, anatomy: Anatomy, naming: Naming) -> Named:
+def build_name_map(model: nn.Module, anatomy: ModelTrace, naming: Naming) -> NameMap:
     """Return the arrays that a file has for a model under the names of a library.
 
     Raises:
       WeightsError: if the library has no such network, or no name for one of the variables.
     """
     if naming == "jaxtrain":
-        parts = (Part(path, x.shape, seen=anatomy.flattened.get(path)) for path, x in anatomy.shapes.items())
-        return Named(naming, tuple(Entry(part.path, (part,)) for part in parts))
-    family = family_of(model, naming)
+        parts = (VariableLayout(path, x.shape, seen=anatomy.flattened.get(path)) for path, x in anatomy.shapes.items())
+        return NameMap(naming, tuple(FileArray(part.path, (part,)) for part in parts))
+    family = find_family(model, naming)
     if family is None:
         raise WeightsError(
             f"{naming} has no {type(model).__name__} of this kind, so it has no names for the model; "
-            f"set naming to {' or '.join(map(repr, known_namings(model)))}"
+            f"set naming to {' or '.join(map(repr, available_namings(model)))}"
         )
     entries, nameless = family.entries(model, anatomy)
     if nameless:
@@ -68,29 +68,29 @@ def named(model: nn.Module, anatomy: Anatomy, naming: Naming) -> Named:
             f"{family.title} has no {', '.join(nameless[:10])}{' and others' if len(nameless) > 10 else ''}: the model "
             f"has an option that {naming} lacks; use naming='jaxtrain'"
         )
-    return Named(naming, tuple(entries), family)
+    return NameMap(naming, tuple(entries), family)
 
 
-def known_namings(model: nn.Module) -> list[Naming]:
+def available_namings(model: nn.Module) -> list[Naming]:
     """Return the libraries that have names for a model, ours first."""
-    return [naming for naming in get_args(Naming) if naming == "jaxtrain" or family_of(model, naming)]
+    return [naming for naming in get_args(Naming) if naming == "jaxtrain" or find_family(model, naming)]
 
 
-def recognized(model: nn.Module, anatomy: Anatomy, names: Collection[str], source: str) -> Named:
+def detect_naming(model: nn.Module, anatomy: ModelTrace, names: Collection[str], source: str) -> NameMap:
     """Return the name map of the library that shares most names with a file; of equal ones, the first in `Naming`.
 
     Raises:
       WeightsError: if no library matches; the message says what the file seems to be.
     """
     candidates = []
-    for naming in known_namings(model):
+    for naming in available_namings(model):
         try:
-            candidates.append(named(model, anatomy, naming))
+            candidates.append(build_name_map(model, anatomy, naming))
         except WeightsError:  # the model has an option that the library lacks
             continue
-    best = max(candidates, key=lambda c: len(c.names() & renamed(names, c.family).keys()))
-    common = len(best.names() & renamed(names, best.family).keys())
-    others = [title for title in networks(names) if not (best.family and title == best.family.title)]
+    best = max(candidates, key=lambda c: len(c.names() & current_names(names, c.family).keys()))
+    common = len(best.names() & current_names(names, best.family).keys())
+    others = [title for title in identify_networks(names) if not (best.family and title == best.family.title)]
     if not common or (others and 2 * common < len(best.names())):
         seems = f"it seems to be {' or '.join(others)}" if others else f"its names are {_abbreviate(names)}"
         raise WeightsError(
@@ -101,7 +101,7 @@ def recognized(model: nn.Module, anatomy: Anatomy, names: Collection[str], sourc
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class SourceArrays:
     """The arrays of a file, accessed by the names of the newest release of a library.
 
     Attributes:
@@ -118,7 +118,7 @@ class Source:
         return self.arrays[self.own[name]]
 
 
-def renamed(names: Collection[str], family: Family | None) -> dict[str, str]:
+def current_names(names: Collection[str], family: Family | None) -> dict[str, str]:
     """Return a map from the names of the newest release to the names in the file."""
     own = {}
     for name in names:
@@ -129,7 +129,7 @@ def renamed(names: Collection[str], family: Family | None) -> dict[str, str]:
     return own
 
 
-def unwrapped(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+def strip_prefixes(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
     """Strip the prefixes that all names share (wrappers such as "module."); return the arrays and the prefix."""
     stripped, removed = dict(arrays), ""
     while prefix := next((w for w in _WRAPPERS if all(name.startswith(w) for name in stripped)), ""):
@@ -138,7 +138,7 @@ def unwrapped(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], 
     return stripped, removed
 
 
-def networks(names: Collection[str]) -> list[str]:
+def identify_networks(names: Collection[str]) -> list[str]:
     """Return titles of the networks that the names in a file may belong to."""
     known = {f.title: f.sign for families in FAMILIES.values() for f in families}
     titles = [title for title, sign in known.items() if sign in names]

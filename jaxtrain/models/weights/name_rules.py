@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from jaxtrain.models.weights.axis_order import Entry, Layout, Part, convolution, dense, same
-from jaxtrain.models.weights.tracing import Anatomy
+from jaxtrain.models.weights.axis_order import FileArray, Layout, VariableLayout, conv_layout, dense_layout, same_layout
+from jaxtrain.models.weights.tracing import ModelTrace
 
 Rules = Sequence[tuple[str, str]]
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
@@ -51,15 +51,15 @@ class Family:
     older: Rules = ()
     optional: str = r"(?!)"
     layouts: Mapping[str, Layout] = dataclasses.field(default_factory=dict)
-    channels: Callable[[Any, Anatomy], Mapping[str, Mapping[int, np.ndarray]]] = lambda model, anatomy: {}
+    channels: Callable[[Any, ModelTrace], Mapping[str, Mapping[int, np.ndarray]]] = lambda model, anatomy: {}
     caveat: Callable[[Any], str] = lambda model: ""
     serves: Callable[[Any], bool] = lambda model: True
 
-    def entries(self, model: nn.Module, anatomy: Anatomy) -> tuple[list[Entry], list[str]]:
+    def entries(self, model: nn.Module, anatomy: ModelTrace) -> tuple[list[FileArray], list[str]]:
         """Return the arrays of a file for all variables of the model, and the paths of variables without a name."""
-        rules = [*self.rules, *self.numbered({module_of(path) for path in anatomy.shapes})]
+        rules = [*self.rules, *self.numbered({module_path(path) for path in anatomy.shapes})]
         channels = self.channels(model, anatomy)
-        parts: dict[str, list[tuple[int, Part]]] = {}
+        parts: dict[str, list[tuple[int, VariableLayout]]] = {}
         nameless = []
         for path, variable in anatomy.shapes.items():
             match = self._name(path, rules)
@@ -69,14 +69,14 @@ class Family:
             name, order = match
             layout = self._layout(path, len(variable.shape))
             seen = anatomy.flattened.get(path)
-            part = Part(path, variable.shape, layout, seen, channels.get(path, {}))
+            part = VariableLayout(path, variable.shape, layout, seen, channels.get(path, {}))
             parts.setdefault(name, []).append((order, part))
         ordered = {name: sorted(pairs, key=lambda pair: pair[0]) for name, pairs in parts.items()}
-        return [Entry(name, tuple(part for _, part in pairs)) for name, pairs in ordered.items()], nameless
+        return [FileArray(name, tuple(part for _, part in pairs)) for name, pairs in ordered.items()], nameless
 
     def _name(self, path: str, rules: Rules) -> tuple[str, int] | None:
         """Return the name in a file and the index of its rule, or None if no rule matches."""
-        module, leaf = module_of(path), path.rpartition("/")[2]
+        module, leaf = module_path(path), path.rpartition("/")[2]
         if not module:
             return (self.parameters[leaf], 0) if leaf in self.parameters else None
         for order, (ours, theirs) in enumerate(rules):
@@ -88,12 +88,12 @@ class Family:
 
     def _layout(self, path: str, rank: int) -> Layout:
         for pattern, layout in self.layouts.items():
-            if rank > 1 and re.fullmatch(pattern, module_of(path)):
+            if rank > 1 and re.fullmatch(pattern, module_path(path)):
                 return layout
-        return {4: convolution, 2: dense}.get(rank, same) if path.endswith("/kernel") else same
+        return {4: conv_layout, 2: dense_layout}.get(rank, same_layout) if path.endswith("/kernel") else same_layout
 
 
-def module_of(path: str) -> str:
+def module_path(path: str) -> str:
     """Return the module of a path: `stage1_block1/conv1` for `params/stage1_block1/conv1/kernel`."""
     return path.partition("/")[2].rpartition("/")[0]
 

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Collection, Mapping
 
-from jaxtrain.errors import MOST_NAMES, WeightsError
+from jaxtrain.errors import MAX_NAMES, WeightsError
 from jaxtrain.models.weights.name_maps import Naming
 
 
@@ -87,11 +87,11 @@ def is_counter(name: str) -> bool:
 
 
 def _first_items(mapping: Mapping[str, str]) -> list[tuple[str, str]]:
-    return list(mapping.items())[:MOST_NAMES]
+    return list(mapping.items())[:MAX_NAMES]
 
 
 def _describe_missing(path: str, name: str, unexpected: list[str]) -> str:
-    near = difflib.get_close_matches(name, unexpected[:MOST_NAMES], n=1, cutoff=0.8)
+    near = difflib.get_close_matches(name, unexpected[:MAX_NAMES], n=1, cutoff=0.8)
     expected = name if name != path else ""
     suggestion = f"is it {near[0]!r}?" if near else ""
     details = "; ".join(text for text in (expected, suggestion) if text)
@@ -104,7 +104,7 @@ def _count(names: Collection[str], noun: str) -> str:
 
 
 def _list_names(names: list[str] | tuple[str, ...]) -> str:
-    return _join(list(names[:MOST_NAMES]), len(names))
+    return _join(list(names[:MAX_NAMES]), len(names))
 
 
 def _join(texts: list[str], number: int) -> str:

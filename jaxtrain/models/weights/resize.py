@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from jaxtrain.models.weights.axis_order import Entry, Part, Shape
+from jaxtrain.models.weights.axis_order import FileArray, Shape, VariableLayout
 from jaxtrain.models.weights.resampling import Convention, adaptive_average, bicubic
-from jaxtrain.models.weights.tracing import Anatomy, Image
+from jaxtrain.models.weights.tracing import Image, ModelTrace
 
 FirstConv = Literal["strict", "adapt"]
 """Treatment of a first convolution for another number of channels: refuse it, or adapt its channels."""
@@ -39,14 +39,14 @@ class Adaptation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Adapting:
+class ResizeOptions:
     """The kinds of resizing that the caller allows; see `load_weights`."""
 
     first_conv: FirstConv = "strict"
     positions: Positions = "strict"
     first_dense: FirstDense = "strict"
 
-    def adaptation(self, entry: Entry, shape: Shape, anatomy: Anatomy) -> Adaptation | None:
+    def adaptation(self, entry: FileArray, shape: Shape, anatomy: ModelTrace) -> Adaptation | None:
         """Return the resizing that makes an array of `shape` fit `entry`, or None."""
         if len(entry.parts) > 1:
             return None
@@ -59,7 +59,7 @@ class Adapting:
             return self._first_dense(part, shape)
         return None
 
-    def _first_conv(self, part: Part, shape: Shape) -> Adaptation | None:
+    def _first_conv(self, part: VariableLayout, shape: Shape) -> Adaptation | None:
         h, w, new, features = part.shape
         old = math.prod(shape) // (h * w * features)
         source = dataclasses.replace(part, shape=(h, w, old, features))
@@ -70,10 +70,10 @@ class Adapting:
             self.first_conv == "adapt",
             f"a first convolution for {_count_channels(old)}",
             f"one for {_count_channels(new)}",
-            lambda kernel: with_channels(kernel, new),
+            lambda kernel: resize_channels(kernel, new),
         )
 
-    def _positions(self, part: Part, shape: Shape, anatomy: Anatomy) -> Adaptation | None:
+    def _positions(self, part: VariableLayout, shape: Shape, anatomy: ModelTrace) -> Adaptation | None:
         h, w, _ = anatomy.image
         tokens, width = part.shape[1:]
         old = math.isqrt(max(math.prod(shape) // width - 1, 0))
@@ -87,10 +87,10 @@ class Adapting:
             self.positions != "strict",
             f"an array of positions of {old}x{old} patches",
             f"positions of {new[0]}x{new[1]} patches by bicubic interpolation as in {convention}",
-            lambda positions: with_patches(positions, (old, old), new, convention),
+            lambda positions: resize_positions(positions, (old, old), new, convention),
         )
 
-    def _first_dense(self, part: Part, shape: Shape) -> Adaptation | None:
+    def _first_dense(self, part: VariableLayout, shape: Shape) -> Adaptation | None:
         if part.seen is None:
             return None
         h, w, c = part.seen
@@ -104,11 +104,11 @@ class Adapting:
             self.first_dense == "pooled",
             f"a dense layer on a {side}x{side} map",
             f"one on a {h}x{w} map that is first pooled to {side}x{side}",
-            lambda kernel: for_pooled_map(kernel, old, (h, w, c)),
+            lambda kernel: resize_dense_kernel(kernel, old, (h, w, c)),
         )
 
 
-def with_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+def resize_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     """Convert `kernel[H, W, I, O]` to another number of input channels, and keep the scale of the outputs.
 
     One channel gets the sum over the old channels: gray images give the same outputs as three equal channels did. More
@@ -121,7 +121,7 @@ def with_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     return repeats * np.asarray(old / channels, kernel.dtype)
 
 
-def with_patches(
+def resize_positions(
     positions: np.ndarray, old: tuple[int, int], new: tuple[int, int], convention: Convention
 ) -> np.ndarray:
     """Interpolate `positions[1, 1 + h * w, D]` to another grid of patches; keep the first, the class token's."""
@@ -131,7 +131,7 @@ def with_patches(
     return np.concatenate([token, resized.reshape(1, -1, positions.shape[-1])], axis=1)
 
 
-def for_pooled_map(kernel: np.ndarray, old: Image, new: Image) -> np.ndarray:
+def resize_dense_kernel(kernel: np.ndarray, old: Image, new: Image) -> np.ndarray:
     """Convert `kernel[h * w * c, units]`, of a dense layer on a flattened feature map, to another size of the map.
 
     The new layer equals adaptive average pooling to the old size followed by the old layer, as in torchvision's VGG and
@@ -143,7 +143,7 @@ def for_pooled_map(kernel: np.ndarray, old: Image, new: Image) -> np.ndarray:
 
 
 def _build_adaptation(
-    source: Part,
+    source: VariableLayout,
     shape: Shape,
     setting: str,
     wanted: bool,

@@ -9,9 +9,9 @@ from flax import linen as nn
 from flax import traverse_util
 
 from jaxtrain.models.weights.files import write_arrays
-from jaxtrain.models.weights.name_maps import Naming, named
+from jaxtrain.models.weights.name_maps import Naming, build_name_map
 from jaxtrain.models.weights.report import Problems
-from jaxtrain.models.weights.tracing import Image, anatomy
+from jaxtrain.models.weights.tracing import Image, trace_model
 
 
 def save_weights(
@@ -38,16 +38,16 @@ def save_weights(
       WeightsError: if the variables are not those of the model, the library has no such network, or the file cannot be
         written.
     """
-    arrays = arrays_of(model, input_shape, variables, naming=naming)
+    arrays = export_arrays(model, input_shape, variables, naming=naming)
     write_arrays(path, arrays, layout="flax" if naming == "jaxtrain" else "pt")
 
 
-def arrays_of(
+def export_arrays(
     model: nn.Module, input_shape: Image, variables: Mapping[str, Any], *, naming: Naming = "jaxtrain"
 ) -> dict[str, np.ndarray]:
     """Return the arrays that `save_weights` writes, by name."""
-    trace = anatomy(model, input_shape)
-    table = named(model, trace, naming)
+    trace = trace_model(model, input_shape)
+    table = build_name_map(model, trace, naming)
     flat = {path: np.asarray(x) for path, x in traverse_util.flatten_dict(dict(variables), sep="/").items()}
     problems = Problems(
         missing={path: path for path in trace.shapes if path not in flat},

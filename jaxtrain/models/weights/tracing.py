@@ -17,7 +17,7 @@ Image = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
-class Anatomy:
+class ModelTrace:
     """The variables of a model for images of one size.
 
     Attributes:
@@ -33,7 +33,7 @@ class Anatomy:
     flattened: Mapping[str, Image]
 
 
-def anatomy(model: nn.Module, image: Image) -> Anatomy:
+def trace_model(model: nn.Module, image: Image) -> ModelTrace:
     """Trace `model.init` for one image, without computing anything.
 
     Raises:
@@ -66,7 +66,7 @@ def anatomy(model: nn.Module, image: Image) -> Anatomy:
         raise WeightsError(f"the model cannot take images of {'x'.join(map(str, image))}: {error}") from error
     maps = dict(_flattenings(traced.jaxpr))
     leaves = traverse_util.flatten_dict(variables, sep="/")
-    return Anatomy(
+    return ModelTrace(
         image=image,
         shapes={path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves.items()},
         first=frozenset(first),

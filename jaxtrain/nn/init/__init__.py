@@ -6,7 +6,7 @@ Every initializer is an attribute of this package, such as `jaxtrain.nn.init.he`
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxtrain.registry import Info, Table
+from jaxtrain.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from jaxtrain.nn.init.initializers import Initializer as Initializer
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from jaxtrain.nn.init.initializers import random_walk as random_walk
     from jaxtrain.nn.init.initializers import xavier as xavier
 
-INITIALIZATIONS = Table(
+INITIALIZATIONS = Registry(
     "initialization",
     {
-        "whiten_patches": Info(
+        "whiten_patches": Entry(
             "jaxtrain.nn.init.data_dependent:whiten_patches",
             "whitening filters in the first convolution: the whitened components of its patches, and their negatives",
             "Page 2019, How to train your ResNet; Jordan 2024, arXiv:2404.00498, section 3.2",
         ),
-        "lsuv": Info(
+        "lsuv": Entry(
             "jaxtrain.nn.init.data_dependent:lsuv",
             "orthonormal kernels, scaled layer by layer until the outputs have variance 1",
             "Mishkin & Matas 2016, All you need is a good init, arXiv:1511.06422",
         ),
-        "within_layer": Info(
+        "within_layer": Entry(
             "jaxtrain.nn.init.data_dependent:within_layer",
             "kernels and biases that give all channels of a layer the same mean and standard deviation",
             "Kraehenbuehl et al. 2016, arXiv:1511.06856, algorithm 1",

@@ -16,7 +16,7 @@ from flax import traverse_util
 
 from jaxtrain.annotations import PositiveFloat, PositiveInt
 from jaxtrain.nn.init.within_layer import within_layer
-from jaxtrain.nn.layer_calls import VARIES, WHOLE, LayerCall, check_batch, check_report, is_varying, rewrite_layers
+from jaxtrain.nn.layer_calls import ROOT_NAME, VARIES, LayerCall, check_batch, check_report, is_varying, rewrite_layers
 
 _RATIO = "mean_over_deviation"
 
@@ -212,7 +212,7 @@ def _log_rates(
 ) -> jax.Array:
     """Return f[layers], the logarithms of the rates."""
     params = traverse_util.flatten_dict(dict(variables["params"]), sep="/")
-    paths = ["/".join((*([] if name == WHOLE else [name]), "kernel")) for name in names]
+    paths = ["/".join((*([] if name == ROOT_NAME else [name]), "kernel")) for name in names]
     kernels = {path: params[path] for path in paths}
 
     def loss(kernels: Any, image: jax.Array, factors: list[jax.Array]) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtrain.annotations import LearningRate, PositiveInt
-from jaxtrain.config.duration import Clock
+from jaxtrain.config.duration import RunLength
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 """Function `step -> value`: from an integer from 0 to a scalar of the default float dtype; works inside jit."""
@@ -27,10 +27,10 @@ def as_schedule(value: float | Schedule) -> Schedule:
     """Return a schedule unchanged, and a number as a constant schedule."""
     if callable(value):
         return value
-    return after_warmup(lambda t: jnp.full_like(t, value), value, 0)
+    return add_warmup(lambda t: jnp.full_like(t, value), value, 0)
 
 
-def after_warmup(schedule: Callable[[jax.Array], jax.Array], peak: float, warmup: int) -> Schedule:
+def add_warmup(schedule: Callable[[jax.Array], jax.Array], peak: float, warmup: int) -> Schedule:
     """Return a schedule that rises linearly from 0 to `peak` until step `warmup` and then follows `schedule`.
 
     `schedule` receives the step of the run, which includes the warm-up.
@@ -65,12 +65,12 @@ def linear_scaling(
     return learning_rate * factor
 
 
-def run_facts(clock: Clock) -> dict[str, Any]:
+def schedule_arguments(clock: RunLength) -> dict[str, Any]:
     """Return the arguments that a run supplies to its schedules: its length, its examples and its batch size."""
     return {"total": clock.total_steps, "examples": clock.examples, "batch_size": clock.batch_size}
 
 
-def range_over_run(schedule: Schedule, clock: Clock) -> tuple[float, float]:
+def range_over_run(schedule: Schedule, clock: RunLength) -> tuple[float, float]:
     """Return the lowest and the highest value of a schedule at 1,024 steps spread over the run."""
     steps = np.unique(np.linspace(0, clock.total_steps or 0, 1024).astype(np.int32))
     values = np.asarray(jax.jit(jax.vmap(schedule))(steps))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.annotations import InnerSchedule, NonNegativeFloat, PositiveFloat, PositiveInt, Steps
-from jaxtrain.optim.schedules.base import Schedule, after_warmup
+from jaxtrain.optim.schedules.base import Schedule, add_warmup
 
 
 def constant(value: NonNegativeFloat, *, warmup: Steps = 0) -> Schedule:
@@ -22,7 +22,7 @@ def constant(value: NonNegativeFloat, *, warmup: Steps = 0) -> Schedule:
       >>> [round(float(schedule(t)), 3) for t in range(6)]
       [0.0, 0.025, 0.05, 0.075, 0.1, 0.1]
     """
-    return after_warmup(lambda t: jnp.full_like(t, value), value, warmup)
+    return add_warmup(lambda t: jnp.full_like(t, value), value, warmup)
 
 
 def step(peak: NonNegativeFloat, *, every: Steps, factor: PositiveFloat = 0.1, warmup: Steps = 0) -> Schedule:
@@ -70,7 +70,7 @@ def multistep(
         passed = sum(((t >= b).astype(t.dtype) for b in boundaries), start=jnp.zeros_like(t))
         return peak * factor**passed
 
-    return after_warmup(decay, peak, warmup)
+    return add_warmup(decay, peak, warmup)
 
 
 def exponential(
@@ -109,7 +109,7 @@ def exponential(
         power = jnp.floor(t / every) if staircase else t / every
         return jnp.maximum(peak * factor**power, end)
 
-    return after_warmup(decay, peak, warmup)
+    return add_warmup(decay, peak, warmup)
 
 
 def linear(peak: NonNegativeFloat, *, total: Steps, warmup: Steps = 0, end: NonNegativeFloat = 0.0) -> Schedule:
@@ -151,7 +151,7 @@ def polynomial(
       [0.1, 0.064, 0.036, 0.016, 0.004, 0.0, 0.0]
     """
     _check_decay(peak, total, warmup, end)
-    return after_warmup(lambda t: end + (peak - end) * (1 - _decay_fraction(t, total, warmup)) ** power, peak, warmup)
+    return add_warmup(lambda t: end + (peak - end) * (1 - _decay_fraction(t, total, warmup)) ** power, peak, warmup)
 
 
 def cosine(peak: NonNegativeFloat, *, total: Steps, warmup: Steps = 0, end: NonNegativeFloat = 0.0) -> Schedule:
@@ -177,7 +177,7 @@ def cosine(peak: NonNegativeFloat, *, total: Steps, warmup: Steps = 0, end: NonN
     def decay(t: jax.Array) -> jax.Array:
         return end + (peak - end) / 2 * (1 + jnp.cos(jnp.pi * _decay_fraction(t, total, warmup)))
 
-    return after_warmup(decay, peak, warmup)
+    return add_warmup(decay, peak, warmup)
 
 
 def inverse_sqrt(peak: NonNegativeFloat, *, warmup: Steps = 0) -> Schedule:
@@ -197,7 +197,7 @@ def inverse_sqrt(peak: NonNegativeFloat, *, warmup: Steps = 0) -> Schedule:
       [0.0, 0.05, 0.1, 0.082, 0.071, 0.063, 0.058, 0.053, 0.05]
     """
     since = max(warmup, 1)
-    return after_warmup(lambda t: peak * jnp.sqrt(since / jnp.maximum(t, since)), peak, warmup)
+    return add_warmup(lambda t: peak * jnp.sqrt(since / jnp.maximum(t, since)), peak, warmup)
 
 
 def per_epoch(schedule: InnerSchedule, *, examples: PositiveInt, batch_size: PositiveInt) -> Schedule:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxtrain.annotations import Interval, NonNegativeFloat, NonNegativeInt, Steps
-from jaxtrain.optim.schedules.base import Schedule, after_warmup
+from jaxtrain.optim.schedules.base import Schedule, add_warmup
 
 Reduction = Annotated[float, Interval(above=0, below=1)]
 
@@ -75,7 +75,7 @@ class Plateau:
 
     def value(self, state: PlateauState, count: jax.typing.ArrayLike) -> jax.Array:
         """Return the learning rate at step `count`: linear from 0 in the warm-up, then the rate in the state."""
-        warm = after_warmup(jnp.ones_like, 1.0, self.warmup)
+        warm = add_warmup(jnp.ones_like, 1.0, self.warmup)
         return state.rate * warm(count)
 
     def __call__(self, count: jax.typing.ArrayLike) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtrain.annotations import Fraction, Interval, NonNegativeFloat, PositiveFloat, PositiveInt, Steps
-from jaxtrain.optim.schedules.base import Schedule, after_warmup
+from jaxtrain.optim.schedules.base import Schedule, add_warmup
 
 AtLeastOne = Annotated[float, Interval(least=1)]
 PositiveFraction = Annotated[float, Interval(above=0, most=1)]
@@ -60,7 +60,7 @@ def sgdr(
         top = jnp.maximum(peak * peak_factor**number, end)
         return end + (top - end) / 2 * (1 + jnp.cos(jnp.pi * done))
 
-    return after_warmup(decay, peak, warmup)
+    return add_warmup(decay, peak, warmup)
 
 
 def cyclic(peak: NonNegativeFloat, *, total: Steps, cycles: PositiveInt = 5) -> Schedule:
@@ -231,4 +231,4 @@ def wsd(
         done = jnp.clip((t - (total - decay)) / decay, 0, 1)
         return peak * (end + (1 - end) * _SHAPES[shape](done))
 
-    return after_warmup(value, peak, warmup)
+    return add_warmup(value, peak, warmup)

@@ -6,6 +6,6 @@ that `tasks.py` selects, those for which the kernels are faster. Everywhere else
 XLA's convolution.
 """
 
-from jaxtrain.xla_cpu.convolutions.primitive import convolution
+from jaxtrain.xla_cpu.convolutions.primitive import conv_general_dilated
 
-__all__ = ["convolution"]
+__all__ = ["conv_general_dilated"]

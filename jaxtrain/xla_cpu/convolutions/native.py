@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Library:
+class KernelLibrary:
     """The native kernels after they are built, loaded and registered with XLA.
 
     Attributes:
@@ -46,7 +46,7 @@ class Library:
 
 
 @functools.cache
-def library() -> Library | None:
+def load_kernels() -> KernelLibrary | None:
     """Return the kernels of this machine and build them if necessary; None if they are off or cannot be built."""
     directory = kernel_directory()
     compiler = find_compiler()
@@ -71,7 +71,7 @@ def library() -> Library | None:
     for kernel, symbol in _SYMBOLS.items():
         targets[kernel] = f"jaxtrain_{kernel}_{digest}"
         jax.ffi.register_ffi_target(targets[kernel], jax.ffi.pycapsule(getattr(loaded, symbol)), platform="cpu")
-    return Library(path, targets)
+    return KernelLibrary(path, targets)
 
 
 def find_compiler() -> str | None:

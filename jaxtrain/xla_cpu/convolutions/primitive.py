@@ -23,7 +23,7 @@ Array = jax.Array
 convolution_p = core.Primitive(lax.conv_general_dilated_p.name)
 
 
-def convolution(lhs: Array, rhs: Array, *args: Any, **kwargs: Any) -> Array:
+def conv_general_dilated(lhs: Array, rhs: Array, *args: Any, **kwargs: Any) -> Array:
     """Compute `jax.lax.conv_general_dilated(lhs, rhs, *args, **kwargs)`, with the same shape, dtype and derivatives.
 
     On one CPU device, native kernels compute the convolution and its gradients if they are faster. Their values differ
@@ -98,7 +98,7 @@ def _lower_on_cpu(ctx: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
     module = ctx.module_context
     is_single = getattr(module.axis_context, "num_devices", 0) == 1 and not module.lowering_parameters.for_export
     call = choose_kernel(*ctx.avals_in, *ctx.avals_out, **params) if is_single else None
-    library = native.library() if call is not None else None
+    library = native.load_kernels() if call is not None else None
     if call is None or library is None:
         return _lower(ctx, lhs, rhs, **params)
     lower = jax.ffi.ffi_lowering(library.targets[call.kernel])

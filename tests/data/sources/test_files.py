@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from jaxtrain.data.sources.files import Form, Found, Search, data_directory, is_directory, is_file, reading
+from jaxtrain.data.sources.files import FileSet, FoundFiles, Search, data_directory, is_directory, is_file, reading
 from jaxtrain.errors import DataError
 
-PAIR = Form("pair", (("a", "a.gz"), ("b", "b.gz")), "a and b (plain or .gz)")
-PACKED = Form("packed", (("ab.tar",),), "ab.tar")
+PAIR = FileSet("pair", (("a", "a.gz"), ("b", "b.gz")), "a and b (plain or .gz)")
+PACKED = FileSet("packed", (("ab.tar",),), "ab.tar")
 
 
 def search(directory: Path | None, *folders: str) -> Search:
@@ -42,8 +42,8 @@ def test_the_first_complete_form_of_the_first_folder_is_taken(tmp_path: Path):
     (tmp_path / "letters").mkdir()
     for name in ("a", "b.gz", "letters/ab.tar"):
         (tmp_path / name).touch()
-    assert search(tmp_path).find(PAIR, PACKED) == Found("packed", (tmp_path / "letters/ab.tar",))
-    assert search(tmp_path, "").find(PAIR, PACKED) == Found("pair", (tmp_path / "a", tmp_path / "b.gz"))
+    assert search(tmp_path).find(PAIR, PACKED) == FoundFiles("packed", (tmp_path / "letters/ab.tar",))
+    assert search(tmp_path, "").find(PAIR, PACKED) == FoundFiles("pair", (tmp_path / "a", tmp_path / "b.gz"))
 
 
 def test_nothing_found_names_the_places_the_files_and_the_origin(tmp_path: Path):

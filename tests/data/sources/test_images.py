@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxtrain.data.sources.images import allocate, decode, fill, shaped
+from jaxtrain.data.sources.images import allocate, decode, fill, resize_and_crop
 from jaxtrain.errors import DataError
 
 
@@ -111,7 +111,7 @@ def test_scaled_until_it_covers_and_center_cropped(height: int, width: int):
 def test_an_image_of_the_right_size_is_left_alone():
     image = noise(7, 5, 3)
     np.testing.assert_array_equal(decode(encoded(image), "f", 3, (7, 5)), image)
-    np.testing.assert_array_equal(shaped(Image.fromarray(image[..., 0]), None), image[..., :1])
+    np.testing.assert_array_equal(resize_and_crop(Image.fromarray(image[..., 0]), None), image[..., :1])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3)])

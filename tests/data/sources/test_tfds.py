@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
-from jaxtrain.augment.decode.window import Window
+from jaxtrain.augment.decode.window import CropWindow
 from jaxtrain.data.sources.tfds import tfds
 from jaxtrain.errors import DataError
 
@@ -246,7 +246,7 @@ def test_neither_tensorflow_nor_jax_is_imported(prepared: Path, run_python: Call
 
 def streamed(folder: Path, builder: str, index: int, **options: Any) -> Any:
     source = tfds(builder=builder, directory=folder, **options).stream("train")
-    return source.example(index, lambda size: Window(0, 0, *size, size))
+    return source.example(index, lambda size: CropWindow(0, 0, *size, size))
 
 
 def test_encoded_images_are_streamed_at_their_own_size(prepared: Path):

@@ -12,10 +12,10 @@ from flax import linen as nn
 
 from jaxtrain import models
 from jaxtrain.models.fixup_block import FixupBlock
-from jaxtrain.models.residual import Place, Residual
+from jaxtrain.models.residual import BlockSpec, ResidualOptions
 from jaxtrain.nn import fixup
 from jaxtrain.nn.init.fixup import fixup_scale
-from jaxtrain.nn.layers import Layers
+from jaxtrain.nn.layers import LayerBuilder
 from tests.conftest import OPTIMIZE
 from tests.nn.nets import IMAGES, key, outputs, shapes
 
@@ -58,8 +58,8 @@ def test_each_block_begins_as_its_shortcut() -> None:
 
 
 def block(kind: Any, stride: int, features: int = 4) -> FixupBlock:
-    place = Place(features=features, width=features, stride=stride, blocks=4)
-    return FixupBlock(Layers(norm="none", bias=True), Residual(kind=kind), place)
+    place = BlockSpec(features=features, width=features, stride=stride, blocks=4)
+    return FixupBlock(LayerBuilder(norm="none", bias=True), ResidualOptions(kind=kind), place)
 
 
 @pytest.mark.quick_cases("basic-2")
@@ -106,10 +106,12 @@ def test_a_deep_net_of_blocks_begins_as_its_stem_and_trains() -> None:
 
         @nn.compact
         def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-            layers = Layers(train=train, norm="none")
+            layers = LayerBuilder(train=train, norm="none")
             x = nn.relu(nn.Conv(8, (3, 3), padding=1, name="conv1")(images))
             for i in range(8):
-                x = FixupBlock(layers, Residual(), Place(features=8, blocks=8), name=f"stage1_block{i + 1}")(x)
+                x = FixupBlock(layers, ResidualOptions(), BlockSpec(features=8, blocks=8), name=f"stage1_block{i + 1}")(
+                    x
+                )
             return nn.Dense(3, name="logits")(x.mean(axis=(1, 2)))
 
     model, images = Deep(), jnp.asarray(RGB)
@@ -145,9 +147,12 @@ def test_what_is_no_net_for_it_is_refused() -> None:
         fixup(models.mlp(num_classes=3), key(), RGB)
     with pytest.raises(ValueError, match="found no classifier"):
         fixup(models.cifar_resnet(num_classes=3, depth=8, norm="none"), key(), RGB, head="head")
-    for layers, residual in ((Layers(), Residual()), (Layers(norm="none"), Residual(shortcut="none"))):
+    for layers, residual in (
+        (LayerBuilder(), ResidualOptions()),
+        (LayerBuilder(norm="none"), ResidualOptions(shortcut="none")),
+    ):
         with pytest.raises(ValueError, match="for residual nets without normalization"):
-            FixupBlock(layers, residual, Place(features=4)).init(key(), IMAGES)
+            FixupBlock(layers, residual, BlockSpec(features=4)).init(key(), IMAGES)
 
 
 @pytest.mark.slow
