@@ -110,7 +110,7 @@ MAX_NAMES = 40
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return a hint such as `; did you mean 'momentum'? Known: ...`, or only the known names if none is similar.
 
-    With a similar name, the list of known names is omitted if it is longer than `MOST_NAMES`.
+    With a similar name, the list of known names is omitted if it is longer than `MAX_NAMES`.
 
     Example:
       >>> did_you_mean("momentun", ["momentum", "nesterov"])

@@ -176,7 +176,7 @@ REGISTRY_PATHS: Mapping[str, str] = {
 
 
 def get_registry(kind: str) -> Registry:
-    """Return the registry of `kind`, one of `KINDS`."""
+    """Return the registry of `kind`, one of `REGISTRY_PATHS`."""
     module, _, name = REGISTRY_PATHS[kind].partition(":")
     return typing.cast(Registry, getattr(importlib.import_module(module), name))
 

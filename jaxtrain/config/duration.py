@@ -100,7 +100,7 @@ class Duration:
         return math.ceil(self.exact_steps(clock))
 
     def to_step_count(self, clock: RunLength, path: str) -> int:
-        """Return `steps(clock)`; raise `ConfigError` with `path` if it exceeds `MOST_STEPS`."""
+        """Return `steps(clock)`; raise `ConfigError` with `path` if it exceeds `MAX_STEPS`."""
         steps = self.steps(clock)
         if steps > MAX_STEPS:
             raise ConfigError(

@@ -49,7 +49,7 @@ def make_evaluate(
       model: the Linen module, or the module with folded batch normalization.
       loss: the loss, `(logits, labels) -> f32[N]`.
       normalization: the preprocessing, fitted.
-      batch_size: the number of examples in a batch, before it is evened out (`even_batch`).
+      batch_size: the number of examples in a batch, before it is evened out (`even_batch_size`).
       layout: the mesh of devices and the shardings on it.
     """
 

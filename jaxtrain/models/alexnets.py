@@ -96,7 +96,7 @@ def alexnet(
       image_size: height and width of the images; `conv1` has no padding for 227, and a padding of 2 for 224.
       norm_position: position of the local response normalization.
       dropout_rate: dropout rate after each of the first two dense layers.
-      options: layer options; see `Layers`.
+      options: layer options; see `LayerBuilder`.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain
@@ -139,7 +139,7 @@ def zfnet(
         (figure 3).
       norm_position: position of the local response normalization.
       dropout_rate: dropout rate after each of the first two dense layers.
-      options: layer options; see `Layers`.
+      options: layer options; see `LayerBuilder`.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain

@@ -33,7 +33,7 @@ def cifar_resnet(
       scaling: convention of stochastic depth.
       per_example: whether stochastic depth draws separately for each example.
       fixup: whether to replace normalization by Fixup's scalars and initialization, whatever `norm` says.
-      options: layer options; see `Layers`.
+      options: layer options; see `LayerBuilder`.
 
     Raises:
       ValueError: if the depth is not 6 n + 2.
@@ -78,7 +78,7 @@ def cifar_resnext(
       depth: number of layers with weights, 9 n + 2; 29 is published.
       groups: number of groups (cardinality); 8 and 16 are published.
       group_width: channels per group in the first stage.
-      options: layer options; see `Layers`.
+      options: layer options; see `LayerBuilder`.
 
     Raises:
       ValueError: if the depth is not 9 n + 2.

@@ -121,7 +121,7 @@ def densenet(
       num_classes: number of logits.
       depth: number of layers with weights.
       dropout_rate: dropout rate after each convolution of the blocks and transitions.
-      options: layer options; see `Layers`.
+      options: layer options; see `LayerBuilder`.
 
     Example:
       >>> import jaxtrain
@@ -160,7 +160,7 @@ def cifar_densenet(
       compression: share of the channels that a transition keeps; below 1 it is DenseNet-C. The stem of a DenseNet-BC
         has 2 k channels, otherwise 16.
       dropout_rate: dropout rate after each convolution; the paper uses 0.2 without augmentation.
-      options: layer options; see `Layers`.
+      options: layer options; see `LayerBuilder`.
 
     Raises:
       ValueError: if the depth is not of that form.

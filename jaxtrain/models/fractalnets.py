@@ -117,7 +117,7 @@ def fractalnet(
       drop_path_rate: probability of dropping an input of a join in local drop-path; 0 turns all drop-path off.
       global_share: share of the batches that train a single column (global drop-path).
       norm: normalization after the dropout.
-      options: layer options; see `Layers`.
+      options: layer options; see `LayerBuilder`.
 
     Raises:
       ValueError: if the numbers of dropout rates and of blocks differ.

@@ -93,7 +93,7 @@ def fractional_cnn(
       sequence: random or pseudo-random steps.
       shared: scope of one draw of the regions: the batch, all channels of an example, or a single channel.
       dropout_rate: dropout rate before the last convolution; it grows linearly from 0 before the first.
-      options: layer options; see `Layers`. The paper's activation is a leaky ReLU.
+      options: layer options; see `LayerBuilder`. The paper's activation is a leaky ReLU.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain

@@ -204,8 +204,8 @@ def googlenet(
       last_pool: window of the last max pooling.
       dropout_rate: dropout rate before the logits.
       auxiliary_dropout_rate: dropout rate before the logits of the auxiliary heads.
-      remat: whether to recompute each module in the backward pass instead of storing its activations; see `Layers`.
-      options: layer options; see `Layers`.
+      remat: whether to recompute each module in the backward pass instead of storing its activations; see `LayerBuilder`.
+      options: layer options; see `LayerBuilder`.
 
     Example:
       >>> import jaxtrain

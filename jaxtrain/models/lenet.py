@@ -53,7 +53,7 @@ def lenet5(*, num_classes: PositiveInt, pooling: Pooling = "max", **options: Unp
     Args:
       num_classes: number of logits.
       pooling: kind of the 2x2 pooling; "average" is nearest to the paper's trainable subsampling.
-      options: layer options; see `Layers`. activation="tanh" with kernel_init="xavier" is nearest to the paper.
+      options: layer options; see `LayerBuilder`. activation="tanh" with kernel_init="xavier" is nearest to the paper.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain

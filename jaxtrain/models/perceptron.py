@@ -73,7 +73,7 @@ def mlp(
       dropconnect_rate: probability of dropping a weight or bias of a hidden layer, drawn separately for each example.
       dropconnect_test: inference method of DropConnect: "mean" uses the mean weights, "moments" the mean activation by
         a normal approximation.
-      options: layer options; see `Layers`.
+      options: layer options; see `LayerBuilder`.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain

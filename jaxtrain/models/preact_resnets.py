@@ -127,7 +127,7 @@ def preact_resnet(
       last_survival: survival probability of the last block's branch in training (stochastic depth), linear from 1.
       scaling: convention of stochastic depth.
       per_example: whether stochastic depth draws separately for each example.
-      options: layer options; see `Layers`.
+      options: layer options; see `LayerBuilder`.
 
     Raises:
       ValueError: if the depth is not of that form.
@@ -165,7 +165,7 @@ def wide_resnet(
       depth: number of layers with weights, 6 n + 4, counting the projections: 16, 28 and 40 are published.
       width: widening factor k.
       dropout_rate: dropout rate inside each block; the paper uses 0.3 for WRN-28-10.
-      options: layer options; see `Layers`.
+      options: layer options; see `LayerBuilder`.
 
     Raises:
       ValueError: if the depth is not 6 n + 4.

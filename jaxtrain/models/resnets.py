@@ -110,7 +110,7 @@ def resnet(
       per_example: whether stochastic depth draws separately for each example.
       fixup: whether to replace normalization by Fixup's scalars and initialization (Zhang et al. 2019), whatever
         `norm` says.
-      options: layer options; see `Layers`.
+      options: layer options; see `LayerBuilder`.
 
     Raises:
       ValueError: if `groups` or `group_width` is set for a depth with basic blocks.

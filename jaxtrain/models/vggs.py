@@ -82,7 +82,7 @@ def vgg(
       configuration: column of the paper's table 1.
       norm: normalization after every convolution; the convolutions keep their biases. "batch" is torchvision's vgg_bn.
       dropout_rate: dropout rate after each of the first two dense layers.
-      options: layer options; see `Layers`.
+      options: layer options; see `LayerBuilder`.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain

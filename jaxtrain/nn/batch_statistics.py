@@ -63,7 +63,7 @@ def mean_statistics(statistics: Iterable[Any], sizes: Iterable[float] | None = N
     independent examples.
 
     Args:
-      statistics: the tree of each batch, from `batch_statistics_of`; one tree is in memory at a time.
+      statistics: the tree of each batch, from `compute_batch_statistics`; one tree is in memory at a time.
       sizes: the sizes of the batches; None if they are equal.
 
     Raises:
@@ -81,7 +81,7 @@ def mean_statistics(statistics: Iterable[Any], sizes: Iterable[float] | None = N
 def population_statistics(statistics: Iterable[Any], sizes: Iterable[float] | None = None) -> Any:
     """Return the mean and variance of all examples: the variance within batches plus the variance of their means.
 
-    Unlike `mean_of`, this leaves nothing out. In the layer that sees the data, the result is the data's own mean and
+    Unlike `mean_statistics`, this leaves nothing out. In the layer that sees the data, the result is the data's own mean and
     variance, however the data is divided into batches. The sums are in float64.
     """
 

@@ -30,7 +30,7 @@ def draw_dropout_mask(key: jax.Array, x: jax.Array, rate: float, *, spatial: boo
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain
-      >>> jaxtrain.nn.draw_kept(jax.random.key(0), jnp.ones((2, 4, 4, 3)), 0.5, spatial=True).shape
+      >>> jaxtrain.nn.draw_dropout_mask(jax.random.key(0), jnp.ones((2, 4, 4, 3)), 0.5, spatial=True).shape
       (2, 1, 1, 3)
     """
     shape = (*(1,) * (x.ndim - 2), x.shape[-1]) if spatial else x.shape[1:]
@@ -196,7 +196,7 @@ def draw_mask(key: jax.Array, probability: float, shape: tuple[int, ...]) -> jax
 
     Example:
       >>> import jax, jaxtrain
-      >>> jaxtrain.nn.draw_gates(jax.random.key(0), 0.75, (4,)).tolist()
+      >>> jaxtrain.nn.draw_mask(jax.random.key(0), 0.75, (4,)).tolist()
       [False, True, True, True]
     """
     width = next((b for b in _WIDTHS if (probability * 2**b).is_integer()), None)

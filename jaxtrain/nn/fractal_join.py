@@ -16,7 +16,7 @@ def fractal_join_given(present: jax.Array, columns: Sequence[jax.Array]) -> jax.
     Example:
       >>> import jax.numpy as jnp, jaxtrain
       >>> columns = [jnp.full(2, value) for value in (1.0, 3.0, 8.0)]
-      >>> jaxtrain.nn.join_given(jnp.array([True, True, False]), columns).tolist()
+      >>> jaxtrain.nn.fractal_join_given(jnp.array([True, True, False]), columns).tolist()
       [2.0, 2.0]
     """
     total = sum(
@@ -43,7 +43,7 @@ def draw_local_paths(key: jax.Array, count: int, rate: float) -> jax.Array:
 
     Example:
       >>> import jax, jaxtrain
-      >>> jaxtrain.nn.local_paths(jax.random.key(0), count=4, rate=0.5).tolist()
+      >>> jaxtrain.nn.draw_local_paths(jax.random.key(0), count=4, rate=0.5).tolist()
       [False, True, True, True]
     """
     present_key, last_key = jax.random.split(key)

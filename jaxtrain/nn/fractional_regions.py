@@ -56,7 +56,7 @@ def pooling_intervals(
     """Return the regions along an axis.
 
     Args:
-      draw: f32[..., *draws_of(...)], uniform in [0, 1).
+      draw: f32[..., *draw_shape(...)], uniform in [0, 1).
       size: the number of positions along the axis.
       places: the number of regions.
       regions: the kind of regions.

@@ -31,7 +31,7 @@ DType = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 class LayerOptions(TypedDict, total=False):
-    """Options that a model factory passes on to `Layers`, which documents them."""
+    """Options that a model factory passes on to `LayerBuilder`, which documents them."""
 
     activation: Annotated[Activation, Default("relu")]
     kernel_init: Annotated[KernelInit, Default("he")]

@@ -26,7 +26,7 @@ def stochastic_depth_given(
     Example:
       >>> import jax.numpy as jnp, jaxtrain
       >>> x = jnp.ones((2, 3))
-      >>> jaxtrain.nn.drop_path_given(jnp.array([True, False]), x, survival=0.5, scaling="in_training").tolist()
+      >>> jaxtrain.nn.stochastic_depth_given(jnp.array([True, False]), x, survival=0.5, scaling="in_training").tolist()
       [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
     """
     mask = present.reshape(-1, *(1,) * (x.ndim - 1)) if present.ndim else present
@@ -37,11 +37,11 @@ def stochastic_depth_given(
 def stochastic_depth(
     key: jax.Array, x: jax.Array, survival: float, scaling: Scaling = "at_test", *, per_example: bool = False
 ) -> jax.Array:
-    """Return `drop_path_given` with a draw from `key`: one for the batch, as in the paper, or one for each example.
+    """Return `stochastic_depth_given` with a draw from `key`: one for the batch, as in the paper, or one for each example.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain
-      >>> jaxtrain.nn.drop_path(jax.random.key(0), jnp.ones((4, 1)), survival=0.5, per_example=True)[:, 0].tolist()
+      >>> jaxtrain.nn.stochastic_depth(jax.random.key(0), jnp.ones((4, 1)), survival=0.5, per_example=True)[:, 0].tolist()
       [0.0, 1.0, 0.0, 1.0]
     """
 
@@ -62,7 +62,7 @@ def linear_survival(block: int, blocks: int, last: float) -> float:
 
     Example:
       >>> import jaxtrain
-      >>> [jaxtrain.nn.linear_decay(block, blocks=4, last=0.5) for block in (1, 2, 3, 4)]
+      >>> [jaxtrain.nn.linear_survival(block, blocks=4, last=0.5) for block in (1, 2, 3, 4)]
       [0.875, 0.75, 0.625, 0.5]
     """
     return 1 - block / blocks * (1 - last)

@@ -44,9 +44,7 @@ def class_chart(
     for index, (split, numbers) in enumerate(counts.items()):
         x = first + index * column
         heading = truncate(f"{split} ({totals[split]:,})", text_font, column - MARGIN)
-        draw.text(
-            (x, MARGIN + line), truncate(f"{split} ({totals[split]:,})", text_font, column - MARGIN), INK, text_font
-        )
+        draw.text((x, MARGIN + line), heading, INK, text_font)
         for row, number in enumerate(numbers):
             y = top + row * line
             draw.rectangle((x, y + 3, x + _BAR_WIDTH - 1, y + line - 3), _TRACK)

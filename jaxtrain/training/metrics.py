@@ -21,7 +21,7 @@ class Totals(flax.struct.PyTreeNode):
       pairs: the sum over examples, f32[], and the number of examples, int32[], by metric.
       learning_rate: f32[], the learning rate of the latest step; NaN if the optimizer has none.
       loss_scale: f32[], the scale of the next loss; NaN if losses are not scaled.
-      first_bad: int32[], the first step (counted from 1, as in metrics.jsonl) whose loss was not finite, or `NEVER`.
+      first_bad: int32[], the first step (counted from 1, as in metrics.jsonl) whose loss was not finite, or `NO_STEP`.
     """
 
     pairs: Mapping[str, Pair]

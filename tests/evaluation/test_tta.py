@@ -224,8 +224,8 @@ def test_draws_are_those_of_marginalize_whatever_the_batch() -> None:
         keys = jnp.stack([jax.random.fold_in(KEY(place), view) for view in range(k)])
         return marginalize(lambda key: jax.nn.softmax(draw_outputs(key, Normed(), variables, image[None])[0]), keys)
 
-    draw_by_example = jax.jit(one)
-    p = [draw_by_example(np.int32(i), image) for i, image in enumerate(NORMALIZATION.apply(source.images))]
+    draw_per_example = jax.jit(one)
+    p = [draw_per_example(np.int32(i), image) for i, image in enumerate(NORMALIZATION.apply(source.images))]
     wanted = metrics_of(np.array(p, np.float64), source.labels)
     groups = groups_of(f"draws({k})", Normed())
     for batch_size, devices in [(4, 1), (500, 8)]:

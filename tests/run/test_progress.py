@@ -25,7 +25,7 @@ def test_an_interrupt_in_a_notebook_leaves_a_run_that_continues(
     """A notebook's stop button sends SIGINT to the process, whose main thread runs the cell."""
     whole = fit(tiny_config(), tmp_path / "whole", progress=False)
     monkeypatch.setattr(
-        "jaxtrain.reporting.display.Quiet.update_step", lambda _, step: signal.raise_signal(signal.SIGINT)
+        "jaxtrain.reporting.display.SilentDisplay.update_step", lambda _, step: signal.raise_signal(signal.SIGINT)
     )
     with pytest.raises(Interrupted):
         fit(tiny_config(), tmp_path / "run", progress=False)

@@ -75,11 +75,11 @@ class Channels(PreprocessingFitter):
         return self.kind != "scale"
 
     def fit(self, batches: Batches) -> Normalization:
-        """See `Recipe`."""
+        """See `PreprocessingFitter`."""
         return Normalization.fit(batches, self.kind)
 
     def fits(self, fitted: Any, batches: Batches) -> bool:
-        """See `Recipe`."""
+        """See `PreprocessingFitter`."""
         return bool(fitted == self.fit(batches))
 
 

@@ -39,7 +39,7 @@ class Pixels(PreprocessingFitter):
     epsilon: float | None
 
     def fit(self, batches: Batches) -> PixelNormalization:
-        """See `Recipe`."""
+        """See `PreprocessingFitter`."""
         sums = pixel_sums(batches)
         if self.epsilon is None:
             return PixelNormalization(sums.mean, np.ones_like(sums.mean))
@@ -47,7 +47,7 @@ class Pixels(PreprocessingFitter):
         return PixelNormalization(sums.mean, np.sqrt(np.where(variance > 0, variance + self.epsilon, 1.0)))
 
     def fits(self, fitted: Any, batches: Batches) -> bool:
-        """See `Recipe`."""
+        """See `PreprocessingFitter`."""
         if not isinstance(fitted, PixelNormalization):
             return False
         refitted = self.fit(batches)

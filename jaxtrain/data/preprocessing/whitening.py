@@ -54,7 +54,7 @@ class Components(PreprocessingFitter):
     rotate_back: bool
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
-        """See `Recipe`."""
+        """See `PreprocessingFitter`."""
         h, w, c = image_shape
         features = math.prod(image_shape)
         if features > MOST_FEATURES:
@@ -70,7 +70,7 @@ class Components(PreprocessingFitter):
             )
 
     def fit(self, batches: Batches) -> LinearMap:
-        """See `Recipe`."""
+        """See `PreprocessingFitter`."""
         principal = spectrum(batches)
         gains = _gains(principal.variances, self.epsilon)[: self.components]
         vectors = principal.vectors[:, : self.components]
@@ -83,7 +83,7 @@ class Components(PreprocessingFitter):
         return LinearMap(principal.mean, matrix.astype(np.float32), np.ascontiguousarray(back, np.float32))
 
     def fits(self, fitted: Any, batches: Batches) -> bool:
-        """See `Recipe`. Eigenvectors are not compared, since those of another library differ in their last bits."""
+        """See `PreprocessingFitter`. Eigenvectors are not compared, since those of another library differ in their last bits."""
         return isinstance(fitted, LinearMap) and np.array_equal(fitted.mean, pixel_sums(batches).mean)
 
 

@@ -241,4 +241,4 @@ FAMILIES: dict[str, tuple[Family, ...]] = {
     "timm": (_RESNET, _DENSENET, _TIMM_VGG, _TIMM_VIT),
     "akamaster": (_AKAMASTER,),
 }
-"""Networks by library; `family_of` takes the first that applies to a model."""
+"""Networks by library; `find_family` takes the first that applies to a model."""
