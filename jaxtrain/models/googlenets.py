@@ -204,7 +204,7 @@ def googlenet(
       last_pool: window of the last max pooling.
       dropout_rate: dropout rate before the logits.
       auxiliary_dropout_rate: dropout rate before the logits of the auxiliary heads.
-      remat: whether to recompute each module in the backward pass instead of storing its activations; see `LayerBuilder`.
+      remat: whether to recompute each module in the backward pass instead of storing its activations (`LayerBuilder`).
       options: layer options; see `LayerBuilder`.
 
     Example:

@@ -82,7 +82,7 @@ class ViT(nn.Module):
       dropout_rate: dropout rate after the position embeddings, after attention and after each dense layer of the MLPs.
       dtype: dtype of the computation.
       param_dtype: dtype of the parameters.
-      remat: whether to recompute each block in the backward pass instead of storing its activations; see `LayerBuilder`.
+      remat: whether to recompute each block in the backward pass instead of storing its activations (`LayerBuilder`).
     """
 
     num_classes: int
@@ -175,7 +175,7 @@ def vit(
       dropout_rate: dropout rate after the position embeddings, after attention and after each dense layer of the MLPs.
       dtype: dtype of the computation.
       param_dtype: dtype of the parameters.
-      remat: whether to recompute each block in the backward pass instead of storing its activations; see `LayerBuilder`.
+      remat: whether to recompute each block in the backward pass instead of storing its activations (`LayerBuilder`).
 
     Raises:
       ValueError: if the width is not a multiple of `heads`.

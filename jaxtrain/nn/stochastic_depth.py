@@ -37,11 +37,12 @@ def stochastic_depth_given(
 def stochastic_depth(
     key: jax.Array, x: jax.Array, survival: float, scaling: Scaling = "at_test", *, per_example: bool = False
 ) -> jax.Array:
-    """Return `stochastic_depth_given` with a draw from `key`: one for the batch, as in the paper, or one for each example.
+    """Return `stochastic_depth_given` with a draw from `key`: one per batch, as in the paper, or one per example.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain
-      >>> jaxtrain.nn.stochastic_depth(jax.random.key(0), jnp.ones((4, 1)), survival=0.5, per_example=True)[:, 0].tolist()
+      >>> x = jnp.ones((4, 1))
+      >>> jaxtrain.nn.stochastic_depth(jax.random.key(0), x, survival=0.5, per_example=True)[:, 0].tolist()
       [0.0, 1.0, 0.0, 1.0]
     """
 

@@ -83,7 +83,7 @@ class Components(PreprocessingFitter):
         return LinearMap(principal.mean, matrix.astype(np.float32), np.ascontiguousarray(back, np.float32))
 
     def fits(self, fitted: Any, batches: Batches) -> bool:
-        """See `PreprocessingFitter`. Eigenvectors are not compared, since those of another library differ in their last bits."""
+        """See `PreprocessingFitter`. Eigenvectors are not compared: other libraries round their last bits otherwise."""
         return isinstance(fitted, LinearMap) and np.array_equal(fitted.mean, pixel_sums(batches).mean)
 
 
