@@ -81,7 +81,7 @@ def mean_statistics(statistics: Iterable[Any], sizes: Iterable[float] | None = N
 def population_statistics(statistics: Iterable[Any], sizes: Iterable[float] | None = None) -> Any:
     """Return the mean and variance of all examples: the variance within batches plus the variance of their means.
 
-    Unlike `mean_statistics`, this leaves nothing out. In the layer that sees the data, the result is the data's own mean
+    Unlike `mean_statistics`, this leaves nothing out. In the layer that sees the data, the result is the data's mean
     and variance, however the data is divided into batches. The sums are in float64.
     """
 
