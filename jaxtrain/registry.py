@@ -37,12 +37,12 @@ class Entry:
       paper: the source (author, year, title or identifier); empty if there is none.
       preset: values that this entry fixes for options of the factory, as for a variant of a model family.
       supplied: parameters of the factory that the run supplies if a config omits them, such as `num_classes`.
-      needs: a requirement on the run: "full batch" (the same objective at every evaluation), "softmax" (a loss over
+      requires: a requirement on the run: "full batch" (the same objective at every evaluation), "softmax" (a loss over
         softmax probabilities), "validation" (a validation split), "randomness" (a model that draws at random), "two
-        examples" (at least two in a batch) or "sightings" (the number of epochs in which an example was seen).
-      couples: whether an optimizer's update of one parameter depends on other parameters, or is not a plain step. Such
+        examples" (at least two in a batch) or "example epochs" (the number of epochs in which an example was seen).
+      coupled: whether an optimizer's update of one parameter depends on other parameters, or is not a plain step. Such
         an update cannot be scaled by parameter path.
-      facts: published reference values that tests compare with the component (parameter counts, input shapes).
+      reference: published reference values that tests compare with the component (parameter counts, input shapes).
     """
 
     factory: str
@@ -51,9 +51,9 @@ class Entry:
     _: dataclasses.KW_ONLY
     preset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     supplied: tuple[str, ...] = ()
-    needs: str = ""
-    couples: bool = False
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    requires: str = ""
+    coupled: bool = False
+    reference: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def load(self) -> Callable[..., Any]:
         """Import the factory and return it with `preset` applied; the same object at each call.

@@ -33,7 +33,7 @@ def assert_refused(code: int, message: str, says: tuple[str, ...]) -> None:
     """Holds an exit code and what was printed on stderr to the contract: one message, which says all of `says`."""
     assert code == 2, message
     assert message.startswith(("jaxtrain: ", "usage: ")), message
-    if message.startswith("jaxtrain: ") and "of another config" not in message:  # which lists the settings below
+    if message.startswith("jaxtrain: ") and "another config" not in message:  # which lists the settings below
         assert len(message.splitlines()) == 1, message
     assert len(_MESSAGE.findall(message)) == 1, message
     assert "Traceback" not in message

@@ -65,8 +65,8 @@ def test_no_two_names_share_a_hash():
 def test_another_process_has_the_same_keys():
     """Python's own hash of a text differs between processes; that of a stream must not."""
     code = (
-        "import jax; from jaxtrain.random import stream; "
-        f"print([jax.random.key_data(stream(5, name, 9)).tolist() for name in {NAMES!r}])"
+        "import jax; from jaxtrain.random import stream_key; "
+        f"print([jax.random.key_data(stream_key(5, name, 9)).tolist() for name in {NAMES!r}])"
     )
     environment = {
         **os.environ,

@@ -114,7 +114,7 @@ def test_list_prints_every_row(capsys: pytest.CaptureFixture[str]) -> None:
 
 def plural(kind: str) -> str:
     """The name by which the command line has a kind."""
-    return {"loss": "losses", "penalty": "penalties"}.get(kind, f"{kind}s")
+    return {"loss": "losses", "penalty": "penalties", "tta": "tta"}.get(kind, f"{kind}s")
 
 
 def make_thing(a: PositiveInt) -> dict[str, int]:

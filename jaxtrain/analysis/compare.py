@@ -89,7 +89,7 @@ def published_errors(spec: ModelSpec) -> tuple[Mapping[str, Any], ...]:
 
     wanted = all_options(spec.name, spec.options)
     for name, info in MODELS.items():
-        errors: tuple[Mapping[str, Any], ...] = info.facts.get("published", ())
+        errors: tuple[Mapping[str, Any], ...] = info.reference.get("published", ())
         if (
             errors
             and info.factory == MODELS[spec.name].factory

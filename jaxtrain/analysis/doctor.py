@@ -62,7 +62,7 @@ def _data(data_dir: str | None) -> Rows:
     rows: Rows = [("directory", directory or "none: give --data-dir or set JAXTRAIN_DATA")]
     path = Path(os.path.expanduser(directory)) if directory else None
     for name, info in DATASETS.items():
-        if not info.facts:
+        if not info.reference:
             continue
         options = {"directory": path} if "directory" in info.supplied else {}
         try:

@@ -20,7 +20,7 @@ GEOMETRY = {
             "flips half of the images in even epochs and the other half in odd epochs",
             "Jordan 2024, 94% on CIFAR-10 in 3.29 seconds on a single GPU, arXiv:2404.00498, section 3.6",
         ),
-        needs="sightings",
+        requires="example epochs",
     ),
     "translate": _row("affine_maps:translate", "shifts the image by random fractions of its sides"),
     "rotate": _row("affine_maps:rotate", "rotates the image about its center by a random angle"),

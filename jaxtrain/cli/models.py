@@ -22,7 +22,7 @@ def image_shape_and_classes(spec: "ModelSpec", size: str | None, classes: int | 
     from jaxtrain.errors import ConfigError
     from jaxtrain.registry import get_registry
 
-    facts = get_registry("model")[spec.name].facts
+    facts = get_registry("model")[spec.name].reference
     if classes is not None and classes < 1:
         raise ConfigError(f"{classes} is out of range; it must be >= 1", "--classes")
     shape = _parse_shape(size) if size is not None else facts["input"]

@@ -84,7 +84,7 @@ def _parse_spec(name: str, options: list[str]) -> Any:
     from jaxtrain.registry import get_registry
 
     spec = parse_component("schedule", name, options, "peak=0.1")
-    if needs := get_registry("schedule")[spec.name].needs:
+    if needs := get_registry("schedule")[spec.name].requires:
         raise ConfigError(
             f"{spec.name} depends on the {needs} metric of a run and cannot be drawn without one; choose another"
         )

@@ -60,7 +60,7 @@ def check_split(plan: Plan, split: str) -> None:
 def check_foldable(config: Config) -> None:
     """Raise `ConfigError` if evaluation runs the model in training mode; folding is correct only in test mode."""
     views = config.evaluation.tta
-    if views is not None and get_registry(views.kind)[views.name].needs == "randomness":
+    if views is not None and get_registry(views.kind)[views.name].requires == "randomness":
         raise ConfigError(
             f"{views.name} runs the model in training mode, but batch normalization can be folded only for test mode; "
             "use one of the two",

@@ -121,7 +121,7 @@ def _check_example_epochs(data: DataConfig, clock: RunLength) -> None:
 
 def _needs_example_epochs(data: DataConfig) -> bool:
     specs = (*data.augment, *data.augment_after)
-    return any(get_registry(spec.kind)[spec.name].needs == "sightings" for spec in specs)
+    return any(get_registry(spec.kind)[spec.name].requires == "example epochs" for spec in specs)
 
 
 def build_mix(
@@ -150,7 +150,7 @@ def build_mix(
 
 def _build_mixing(spec: MixingSpec, index: int, clock: RunLength) -> Mixing:
     path = f"data.mix.{index}"
-    if get_registry(spec.kind)[spec.name].needs == "two examples" and clock.batch_size < 2:
+    if get_registry(spec.kind)[spec.name].requires == "two examples" and clock.batch_size < 2:
         raise ConfigError(f"{spec.name} mixes two examples, but a batch has one; increase data.batch_size", path)
     schedules = {name: value for name, value in spec.options.items() if isinstance(value, Spec)}
     try:

@@ -56,7 +56,7 @@ def unwrap_specs(spec: OptimizerSpec) -> Iterator[OptimizerSpec]:
 
 def optimizer_requirements(spec: OptimizerSpec) -> set[str]:
     """Return the requirements of the optimizer, and of any optimizer inside it, on a run."""
-    return {get_registry("optimizer")[level.name].needs for level in unwrap_specs(spec)} - {""}
+    return {get_registry("optimizer")[level.name].requires for level in unwrap_specs(spec)} - {""}
 
 
 def find_weight_decay(spec: OptimizerSpec) -> float | ByPath:
@@ -158,7 +158,7 @@ def learning_rate_rules(rules: ParametersConfig, optimizer: OptimizerSpec, layer
                 "set either parameters.learning_rate or parameters.layer_decay, not both", "parameters.layer_decay"
             )
         multipliers = layer_decay_rules(layers, decay)
-    coupled = next((x.name for x in unwrap_specs(optimizer) if get_registry("optimizer")[x.name].couples), None)
+    coupled = next((x.name for x in unwrap_specs(optimizer) if get_registry("optimizer")[x.name].coupled), None)
     if coupled and any(value != 1 for _, value in multipliers):
         raise ConfigError(
             f"{coupled} computes the updates of all parameters jointly; parameters.learning_rate and layer_decay are "

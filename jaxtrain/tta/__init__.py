@@ -45,7 +45,7 @@ TTA = Registry(
             "jaxtrain.tta.drawn:draws",
             "k random draws of the model as in training: Monte Carlo dropout and similar layers",
             "Gal & Ghahramani 2016, arXiv:1506.02142; Graham 2014, arXiv:1412.6071",
-            needs="randomness",
+            requires="randomness",
         ),
     },
 )

@@ -43,7 +43,9 @@ def build_tta(
     """
     if spec is None:
         return ()
-    if get_registry(spec.kind)[spec.name].needs == "randomness" and not is_stochastic(model, abstract_images(1, shape)):
+    if get_registry(spec.kind)[spec.name].requires == "randomness" and not is_stochastic(
+        model, abstract_images(1, shape)
+    ):
         raise ConfigError(
             f"{spec.name} averages over random draws of the model, but this model draws nothing (it has no dropout, "
             "stochastic depth or fractional pooling), so all views would be the same; choose other views",

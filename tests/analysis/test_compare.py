@@ -14,11 +14,11 @@ from jaxtrain.models import MODELS
 def candidate(call: str, shape: tuple[int, int, int], classes: int = 10) -> Candidate:
     spec = ModelSpec.parse(call)
     model = spec.build(num_classes=classes)
-    return Candidate(name=call, model=model, shape=shape, num_classes=classes, published_errors=published_errors(spec))
+    return Candidate(name=call, model=model, shape=shape, num_classes=classes, published=published_errors(spec))
 
 
 def test_counts_need_no_compile() -> None:
-    rows = compare([candidate(n, MODELS[n].facts["input"]) for n in ("lenet5", "resnet20")], timed=False)
+    rows = compare([candidate(n, MODELS[n].reference["input"]) for n in ("lenet5", "resnet20")], timed=False)
     assert [r.parameters for r in rows] == [61_706, 269_722]
     assert [r.multiply_adds for r in rows] == [416_520, 40_551_040]
     assert [r.measured for r in rows] == [None, None]
@@ -68,17 +68,17 @@ def test_what_a_model_cannot_take_is_said_with_its_name() -> None:
 
 
 def test_a_call_has_the_errors_of_the_row_that_it_equals() -> None:
-    assert published_errors(ModelSpec.parse("resnet(depth=152)")) == MODELS["resnet152"].facts["published"]
-    assert published_errors(ModelSpec.parse("resnet")) == MODELS["resnet50"].facts["published"]
-    assert published_errors(ModelSpec.parse("cifar_resnet(depth=20)")) == MODELS["resnet20"].facts["published"]
+    assert published_errors(ModelSpec.parse("resnet(depth=152)")) == MODELS["resnet152"].reference["published"]
+    assert published_errors(ModelSpec.parse("resnet")) == MODELS["resnet50"].reference["published"]
+    assert published_errors(ModelSpec.parse("cifar_resnet(depth=20)")) == MODELS["resnet20"].reference["published"]
     assert published_errors(ModelSpec.parse("resnet(depth=152, norm='group')")) == ()
     assert published_errors(ModelSpec.parse("resnet152(stride_in='1x1')")) == ()
     assert published_errors(ModelSpec.parse("lenet5")) == ()
 
 
 def test_published_errors_are_complete() -> None:
-    for name in (n for n in MODELS.names() if "published" in MODELS[n].facts):
-        facts = MODELS[name].facts
+    for name in (n for n in MODELS.names() if "published" in MODELS[n].reference):
+        facts = MODELS[name].reference
         entries = facts["published"]
         assert entries, name
         assert all(e.keys() == {"data", "metric", "error", "protocol", "source"} for e in entries), name
@@ -94,7 +94,7 @@ def test_published_errors_are_complete() -> None:
 
 
 def test_a_chart_has_a_panel_for_each_test_set() -> None:
-    found = [candidate(n, MODELS[n].facts["input"]) for n in ("resnet18", "resnet20", "vit_b_16", "resnet50")]
+    found = [candidate(n, MODELS[n].reference["input"]) for n in ("resnet18", "resnet20", "vit_b_16", "resnet50")]
     panels, left_out = chart_points(found)
     assert panels == {
         "ImageNet": {"resnet18": pytest.approx(69.76), "resnet50": pytest.approx(76.13)},

@@ -28,7 +28,7 @@ def _fast() -> Iterator[None]:
 
 def of(spec: str, shape: tuple[int, int, int] | None = None, **options: Any) -> Summary:
     parsed = ModelSpec.parse(spec)
-    facts = MODELS[parsed.name].facts
+    facts = MODELS[parsed.name].reference
     return summary(parsed.build(num_classes=facts["num_classes"]), shape or facts["input"], **options)
 
 
@@ -128,7 +128,7 @@ plain18 resnet20 plain20 wrn_16_4 wrn_40_1 resnext29_8x64d vit_s_16 fractalnet
     "name", slow_except(ROWS, "mlp", "lenet5_1998", "zfnet", "plain20", "resnet20", "vit_s_16", "fractalnet")
 )
 def test_counts_are_those_of_the_table_of_models(name: str) -> None:
-    facts, found = MODELS[name].facts, of(name)
+    facts, found = MODELS[name].reference, of(name)
     assert sum(x.multiply_adds for x in found.layers) == found.multiply_adds == facts["multiply_adds"]
     assert sum(x.parameters for x in found.layers) == found.parameters == facts["parameters"]
     for rows in (found.fold_minor(), found.fold_minor(1)):  # folding loses nothing

@@ -233,7 +233,7 @@ def config(**changes: Any) -> DataConfig:
         "dataset": "image_folder(size=[12, 10])",
         "batch_size": 4,
         "validation": "4 examples",
-        "host": "fit(12, 10)",
+        "decode": "fit(12, 10)",
         "workers": 2,
     }
     return DataConfig(**{**settings, **changes})
@@ -300,15 +300,15 @@ def test_arrays_are_streamed_as_pictures(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("changes", "path", "says"), [
-    ({"host": "flip_lr"}, "data.decode", "end the transforms with random_crop"),
-    ({"host": "resize_short(9, 8)"}, "data.decode.0", "lower bound first"),
+    ({"decode": "flip_lr"}, "data.decode", "end the transforms with random_crop"),
+    ({"decode": "resize_short(9, 8)"}, "data.decode.0", "lower bound first"),
     ({"decode_eval": "random_crop((12, 10))"}, "data.decode_eval", "random_crop draws at random"),
     ({"decode_eval": "center_crop(12)"}, "data.decode_eval", "produces images of 12x12, but data.decode of 12x10"),
     ({"resize": [12, 10]}, "data.resize", "add resize"),
     ({"pad": 2}, "data.pad", "pad in data.augment"),
     ({"batch_size": "all"}, "data.batch_size", "must be in memory"),
-    ({"host": "", "workers": 2}, "data.workers", "set data.decode too"),
-    ({"host": "", "workers": None, "decode_eval": "fit(12, 10)"}, "data.decode_eval", "set data.decode too"),
+    ({"decode": "", "workers": 2}, "data.workers", "set data.decode too"),
+    ({"decode": "", "workers": None, "decode_eval": "fit(12, 10)"}, "data.decode_eval", "set data.decode too"),
 ])  # fmt: skip
 def test_what_cannot_be_streamed_is_refused(folder: Path, changes: dict[str, Any], path: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as error:

@@ -114,7 +114,7 @@ def test_a_split_that_counts_wrong_is_an_error(monkeypatch: pytest.MonkeyPatch):
         return evaluation_measure(losses, logits, labels)
 
     evaluation_measure = evaluation.metric_pairs
-    monkeypatch.setattr(evaluation, "measure", unmasked)
+    monkeypatch.setattr(evaluation, "metric_pairs", unmasked)
     layout = make_layout(1, 1)
     evaluate = make_evaluate(linear(num_classes=CLASSES), cross_entropy(), NORMALIZATION, 4, layout)
     with pytest.raises(AssertionError, match="counted 8 examples of 7"):

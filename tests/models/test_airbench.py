@@ -110,6 +110,6 @@ def test_streamed_it_begins_the_same() -> None:
 def test_an_initialization_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     config = small_recipe("model=linear", "parameters.learning_rate=[['.*', 1]]", "parameters.frozen=[['.*', 0]]",
                           "optimizer.weight_decay=0", "average=none")  # fmt: skip
-    with pytest.raises(ConfigError, match="a convolution of one group") as error:
+    with pytest.raises(ConfigError, match="a convolution with one group") as error:
         jaxtrain.fit(config, tmp_path / "run")
     assert error.value.path == "initialize"

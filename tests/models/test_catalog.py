@@ -39,7 +39,7 @@ FAMILIES = [name for name, info in MODELS.items() if not info.preset]
 @pytest.mark.slow_cases("cifar_resnext", "fractalnet", "fractional_cnn", "googlenet", "vit", "wide_resnet")
 @pytest.mark.parametrize("name", slow_except(MODELS.names(), *(f for f in FAMILIES if f not in DEEP)))
 def test_every_row_has_its_published_counts(name: str) -> None:
-    facts = MODELS[name].facts
+    facts = MODELS[name].reference
     model = MODELS.create(name, num_classes=facts["num_classes"])
     if name == "googlenet":  # whose multiply-adds are published without the heads, as its output is
         assert counted(model, facts["input"])[0] == facts["parameters"]
@@ -52,7 +52,7 @@ def test_every_row_has_its_published_counts(name: str) -> None:
 @pytest.mark.parametrize("name", slow_except(FAMILIES, "lenet5", "cifar_resnet"))
 def test_every_model_has_the_precision_that_is_asked_for(name: str) -> None:
     """bfloat16 inside, parameters in float16 but for the statistics of batches, logits in float32."""
-    facts = MODELS[name].facts
+    facts = MODELS[name].reference
     model = MODELS.create(name, num_classes=2, dtype="bfloat16", param_dtype="float16")
     images = jax.ShapeDtypeStruct((1, *facts["input"]), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)

@@ -27,7 +27,7 @@ Arrays = dict[str, dict[str, np.ndarray]]
 
 def published(name: str, channels: int | None = None) -> tuple[Any, tuple[int, int, int]]:
     """The model of a row as its facts describe it, and the shape of its input."""
-    facts = MODELS[name].facts
+    facts = MODELS[name].reference
     h, w, c = facts["input"]
     return MODELS.create(name, num_classes=facts["num_classes"]), (h, w, channels or c)
 
@@ -86,7 +86,7 @@ def test_every_row_is_an_attribute_of_the_package():
 
 @pytest.mark.parametrize("name", BASIC)
 def test_the_facts_of_every_row_are_what_the_model_has(name: str):
-    facts = MODELS[name].facts
+    facts = MODELS[name].reference
     assert counted(*published(name)) == (facts["parameters"], facts["multiply_adds"])
 
 
@@ -105,7 +105,7 @@ def test_contract_of_every_model(name: str):
     model, shape = published(name)
     for batch in (1, 3):
         logits = abstract(model, shape, batch)[2]
-        assert (logits.shape, logits.dtype) == ((batch, MODELS[name].facts["num_classes"]), jnp.float32)
+        assert (logits.shape, logits.dtype) == ((batch, MODELS[name].reference["num_classes"]), jnp.float32)
     images = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
     params = jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False))()["params"]
 
@@ -269,7 +269,7 @@ def test_forward_flops_are_twice_the_multiply_adds(name: str):
     variables = abstract(model, shape)[0]
     images = jnp.zeros((3, *shape))
     forward = operations(lambda v, x: model.apply(v, x, train=False), variables, images)
-    assert forward == 3 * 2 * MODELS[name].facts["multiply_adds"]
+    assert forward == 3 * 2 * MODELS[name].reference["multiply_adds"]
 
 
 def forward_and_backward(f: Callable[..., Any], *args: Any) -> tuple[int, int, int]:

@@ -212,7 +212,7 @@ SIDES = {
 @pytest.mark.parametrize("name", SIDES)
 def test_the_nets_of_the_paper_have_its_sizes(name: str) -> None:
     """From the last pixels back, times the ratio to the nearest, plus 1 for a convolution, they come to the input."""
-    facts = MODELS[name].facts
+    facts = MODELS[name].reference
     width, after, before = SIDES[name]
     model = MODELS.create(name, num_classes=10)
     images = jax.ShapeDtypeStruct((1, *facts["input"]), jnp.float32)

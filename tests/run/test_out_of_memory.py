@@ -57,7 +57,7 @@ def test_other_errors_pass() -> None:
 
 PLACES = {
     "jaxtrain.run.fit.compile_run": memory.DATA,
-    "jaxtrain.run.fit.initial_state": memory.INITIALIZATION,
+    "jaxtrain.run.fit.initialize_run": memory.INITIALIZATION,
     "jaxtrain.run.loop.Loop.run": memory.TRAINING,
     "jaxtrain.run.fit._final_metrics": memory.EVALUATION,
 }

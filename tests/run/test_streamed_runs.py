@@ -66,7 +66,7 @@ def config(workers: int | None = 0, devices: int = 1, **data: Any) -> Config:
         "dataset": "image_folder(size=[6, 6])",
         "batch_size": 8,
         "validation": "4 examples",
-        "host": "random_resized_crop(6)|flip_lr",
+        "decode": "random_resized_crop(6)|flip_lr",
         "augment": "flip_lr",
         "workers": workers,
     }
@@ -165,7 +165,7 @@ class Normed(nn.Module):
 @pytest.mark.slow
 def test_statistics_of_averaged_parameters_are_those_of_the_split_in_memory(folder: Path) -> None:
     found = []
-    for data, read in (({"host": "fit(6, 6)"}, stream_splits), ({"host": "", "workers": None}, load_splits)):
+    for data, read in (({"decode": "fit(6, 6)"}, stream_splits), ({"decode": "", "workers": None}, load_splits)):
         plan = make_plan(config(**data).replace(average="polyak(0.5)"), folder)  # type: ignore[arg-type]
         begin = state_initializer(Normed(), plan.optimizer.tx, plan.splits.image_shape, 0)
         state = jax.jit(begin)()

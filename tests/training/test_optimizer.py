@@ -200,6 +200,6 @@ def test_every_optimizer_can_be_planned_from_a_config() -> None:
             text = f"{name}(sgd(0.1){rate})"
         elif "learning_rate" in info.parameters():
             text = f"{name}(0.1)"
-        data = {"data": full} if info.needs == "full batch" else {}
+        data = {"data": full} if info.requires == "full batch" else {}
         plan = plan_of(optimizer=text, **data)
         assert jax.tree.leaves(plan.abstract.params), name

@@ -12,19 +12,19 @@ MIXINGS = Registry(
             "jaxtrain.augment.mixing.images:mixup",
             "averages each image with another one of the batch, and their labels with the same weights",
             _MIXUP,
-            needs="two examples",
+            requires="two examples",
         ),
         "cutmix": Entry(
             "jaxtrain.augment.mixing.images:cutmix",
             "pastes a rectangle of another image into each image; labels are weighted by area",
             _CUTMIX,
-            needs="two examples",
+            requires="two examples",
         ),
         "mixup_or_cutmix": Entry(
             "jaxtrain.augment.mixing.images:mixup_or_cutmix",
             "applies mixup or CutMix, drawn for each batch or example",
             f"{_MIXUP}; {_CUTMIX}; together: Touvron et al. 2021, DeiT, arXiv:2012.12877",
-            needs="two examples",
+            requires="two examples",
         ),
         "label_smoothing": Entry(
             "jaxtrain.augment.mixing.labels:label_smoothing",

@@ -72,7 +72,7 @@ def synthetic(
 def _find_reference(like: str) -> Mapping[str, Any]:
     from jaxtrain.data import DATASETS  # not at the top, since the registry imports this module
 
-    known = {name: info.facts for name, info in DATASETS.items() if info.facts}
+    known = {name: info.reference for name, info in DATASETS.items() if info.reference}
     if like not in known:
         raise DataError(f"synthetic: like={like!r} is not a data set with a known shape{did_you_mean(like, known)}")
     return known[like]

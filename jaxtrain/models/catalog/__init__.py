@@ -31,7 +31,7 @@ _ROWS = {
 def _add_published_errors(name: str, info: Entry) -> Entry:
     if name not in PUBLISHED:
         return info
-    return dataclasses.replace(info, facts={**info.facts, "published": PUBLISHED[name]})
+    return dataclasses.replace(info, reference={**info.reference, "published": PUBLISHED[name]})
 
 
 MODELS = Registry("model", {name: _add_published_errors(name, info) for name, info in _ROWS.items()})

@@ -26,5 +26,5 @@ def cifar_reference(parameters: int, multiply_adds: int) -> dict[str, Any]:
 def entry(factory: str, description: str, paper: str, facts: Mapping[str, Any], **preset: Any) -> Entry:
     """Return a catalog entry; `preset` holds the options that the variant fixes."""
     return Entry(
-        f"jaxtrain.models.{factory}", description, paper, preset=preset, supplied=("num_classes",), facts=facts
+        f"jaxtrain.models.{factory}", description, paper, preset=preset, supplied=("num_classes",), reference=facts
     )

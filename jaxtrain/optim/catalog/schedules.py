@@ -73,7 +73,7 @@ SCHEDULES = Registry(
             "jaxtrain.optim.schedules.on_plateau:plateau",
             "multiplied by a factor when the validation metric stops improving",
             "Krizhevsky et al. 2012; He et al. 2016",
-            needs="validation",
+            requires="validation",
         ),
         "per_epoch": Entry(
             "jaxtrain.optim.schedules.decaying:per_epoch",

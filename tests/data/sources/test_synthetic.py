@@ -19,9 +19,9 @@ def test_the_options_and_the_defaults():
     assert default.sizes == {"train": 10_000, "test": 2_000}
 
 
-@pytest.mark.parametrize("like", [name for name, info in DATASETS.items() if info.facts])
+@pytest.mark.parametrize("like", [name for name, info in DATASETS.items() if info.reference])
 def test_like_a_data_set(like: str):
-    data, facts = synthetic(like=like), DATASETS[like].facts
+    data, facts = synthetic(like=like), DATASETS[like].reference
     assert {"image_shape": data.image_shape, "num_classes": data.num_classes, "sizes": data.sizes} == facts
 
 
