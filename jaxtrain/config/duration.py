@@ -51,7 +51,7 @@ class Duration:
     Example:
       >>> Duration.parse("5 epochs")
       Duration(value=5.0, unit='epochs')
-      >>> Duration.parse("5 epochs").steps(Clock(examples=1000, batch_size=128))
+      >>> Duration.parse("5 epochs").steps(RunLength(examples=1000, batch_size=128))
       40
     """
 

@@ -38,7 +38,7 @@ def fractional_max_pool_given(rows: PoolingIntervals, columns: PoolingIntervals,
     Example:
       >>> import jax.numpy as jnp, jaxtrain
       >>> draw = jnp.full((1, 1), 0.5)
-      >>> regions = jaxtrain.nn.fractional_regions.intervals(draw, 6, 4, "windows", "pseudorandom")
+      >>> regions = jaxtrain.nn.fractional_regions.pooling_intervals(draw, 6, 4, "windows", "pseudorandom")
       >>> regions.starts.tolist()
       [[[0, 2, 3, 4]]]
       >>> x = jnp.arange(36.0).reshape(1, 6, 6, 1)

@@ -69,7 +69,7 @@ class LayerBuilder:
     Example:
       >>> import flax, jax, jax.numpy as jnp, jaxtrain
       >>> class Net(flax.linen.Module):
-      ...     layers: jaxtrain.nn.Layers = jaxtrain.nn.Layers(norm="batch", activation="relu")
+      ...     layers: jaxtrain.nn.LayerBuilder = jaxtrain.nn.LayerBuilder(norm="batch", activation="relu")
       ...     @flax.linen.compact
       ...     def __call__(self, images, *, train):
       ...         layers = self.layers.at(train=train)

@@ -97,8 +97,8 @@ def flips() -> BuildViews:
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.tta
-      >>> from jaxtrain.tta.base import Setting
-      >>> setting = Setting(image_shape=(1, 3, 1), model=None, normalize=lambda pixels: pixels / 255)
+      >>> from jaxtrain.tta.base import TTASetup
+      >>> setting = TTASetup(image_shape=(1, 3, 1), model=None, normalize=lambda pixels: pixels / 255)
       >>> (group,) = jaxtrain.tta.flips()(setting)
       >>> image = jnp.arange(3.0).reshape(1, 1, 3, 1)
       >>> [(share, group.view(image, jnp.int32(i)).ravel().tolist()) for i, share in enumerate(group.shares)]
@@ -121,8 +121,8 @@ def shifted_flips(pixels: PositiveInt = 1) -> BuildViews:
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.tta
-      >>> from jaxtrain.tta.base import Setting
-      >>> setting = Setting(image_shape=(32, 32, 3), model=None, normalize=lambda pixels: pixels / 255)
+      >>> from jaxtrain.tta.base import TTASetup
+      >>> setting = TTASetup(image_shape=(32, 32, 3), model=None, normalize=lambda pixels: pixels / 255)
       >>> [group.shares for group in jaxtrain.tta.shifted_flips(pixels=1)(setting)]
       [(0.25, 0.25), (0.125, 0.125, 0.125, 0.125)]
     """
@@ -153,8 +153,8 @@ def ten_crop(size: CropSize = 0.875, flip: bool = True) -> BuildViews:
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.tta
-      >>> from jaxtrain.tta.base import Setting
-      >>> setting = Setting(image_shape=(32, 32, 3), model=None, normalize=lambda pixels: pixels / 255)
+      >>> from jaxtrain.tta.base import TTASetup
+      >>> setting = TTASetup(image_shape=(32, 32, 3), model=None, normalize=lambda pixels: pixels / 255)
       >>> (group,) = jaxtrain.tta.ten_crop(28)(setting)
       >>> len(group.shares), group.view(jnp.zeros((1, 32, 32, 3)), jnp.int32(4)).shape
       (10, (1, 28, 28, 3))

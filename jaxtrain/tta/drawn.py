@@ -35,8 +35,8 @@ def augmented(k: PositiveInt, augment: tuple[AugmentationSpec, ...]) -> BuildVie
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.tta
       >>> from jaxtrain.config import AugmentationSpec
-      >>> from jaxtrain.tta.base import Setting
-      >>> setting = Setting(image_shape=(1, 3, 1), model=None, normalize=lambda pixels: pixels / 255)
+      >>> from jaxtrain.tta.base import TTASetup
+      >>> setting = TTASetup(image_shape=(1, 3, 1), model=None, normalize=lambda pixels: pixels / 255)
       >>> (group,) = jaxtrain.tta.augmented(4, (AugmentationSpec("flip_lr"),))(setting)
       >>> pixels = jnp.array([0, 51, 102], jnp.uint8).reshape(1, 1, 3, 1)
       >>> view = jax.jit(lambda index: group.view((pixels, jax.random.split(jax.random.key(0), 1)), index))
@@ -77,12 +77,12 @@ def draws(k: PositiveInt, layers: Literal["all", "pooling"] = "all") -> BuildVie
 
     Example:
       >>> import flax, jax, jax.numpy as jnp, jaxtrain, jaxtrain.tta
-      >>> from jaxtrain.tta.base import Setting
+      >>> from jaxtrain.tta.base import TTASetup
       >>> class Net(flax.linen.Module):
       ...     @flax.linen.compact
       ...     def __call__(self, images, *, train):
       ...         return jaxtrain.nn.Dropout(train, rate=0.5)(images.reshape(-1, 4))
-      >>> (group,) = jaxtrain.tta.draws(k=4)(Setting((1, 4, 1), Net(), normalize=lambda pixels: pixels / 255))
+      >>> (group,) = jaxtrain.tta.draws(k=4)(TTASetup((1, 4, 1), Net(), normalize=lambda pixels: pixels / 255))
       >>> images, keys = jnp.ones((1, 1, 4, 1)), jax.random.split(jax.random.key(0), 1)
       >>> [group.score(Net(), {}, group.view((images, keys), jnp.int32(i)))[0].tolist() for i in range(4)]
       [[2.0, 0.0, 0.0, 2.0], [2.0, 0.0, 0.0, 2.0], [0.0, 2.0, 0.0, 2.0], [2.0, 0.0, 0.0, 0.0]]

@@ -37,8 +37,8 @@ def googlenet_crops(scales: tuple[Side, ...] = (256, 288, 320, 352), size: Side 
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.tta
-      >>> from jaxtrain.tta.base import Setting
-      >>> setting = Setting(image_shape=(256, 341, 3), model=None, normalize=lambda pixels: pixels / 255)
+      >>> from jaxtrain.tta.base import TTASetup
+      >>> setting = TTASetup(image_shape=(256, 341, 3), model=None, normalize=lambda pixels: pixels / 255)
       >>> groups = jaxtrain.tta.googlenet_crops()(setting)
       >>> sum(len(group.shares) for group in groups)
       144

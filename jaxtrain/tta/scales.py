@@ -54,8 +54,8 @@ def multi_scale(
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.tta
-      >>> from jaxtrain.tta.base import Setting
-      >>> setting = Setting(image_shape=(256, 256, 3), model=None, normalize=lambda pixels: pixels / 255)
+      >>> from jaxtrain.tta.base import TTASetup
+      >>> setting = TTASetup(image_shape=(256, 256, 3), model=None, normalize=lambda pixels: pixels / 255)
       >>> groups = jaxtrain.tta.multi_scale(scales=(256, 384), size=224)(setting)
       >>> [len(group.shares) for group in groups]
       [10, 10]
@@ -88,8 +88,8 @@ def dense(scales: tuple[Side, ...] = (), flip: bool = True) -> BuildViews:
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.tta
-      >>> from jaxtrain.tta.base import Setting
-      >>> setting = Setting(image_shape=(32, 32, 3), model=None, normalize=lambda pixels: pixels / 255)
+      >>> from jaxtrain.tta.base import TTASetup
+      >>> setting = TTASetup(image_shape=(32, 32, 3), model=None, normalize=lambda pixels: pixels / 255)
       >>> [group.shares for group in jaxtrain.tta.dense(scales=(32, 48))(setting)]
       [(0.25, 0.25), (0.25, 0.25)]
     """

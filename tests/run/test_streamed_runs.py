@@ -221,6 +221,6 @@ def test_threads_are_no_part_of_what_a_run_is() -> None:
 
 def test_a_rule_that_compares_values_of_one_objective_is_refused(folder: Path) -> None:
     wanted = config(batch_size=24, augment="").replace(optimizer="lbfgs", model="linear")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"data\.host decodes different images at every step") as error:
+    with pytest.raises(ConfigError, match=r"data\.decode decodes different images at every step") as error:
         make_plan(wanted, folder)
     assert error.value.path == "data.decode"

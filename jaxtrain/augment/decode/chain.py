@@ -45,7 +45,7 @@ def compose_transforms(parts: Sequence[DecodeTransform]) -> DecodeChain:
       >>> from jaxtrain.augment.decode.chain import compose_transforms
       >>> parts = [jaxtrain.augment.decode.resize_short(256), jaxtrain.augment.decode.center_crop(224)]
       >>> compose_transforms(parts).window(np.random.RandomState(0), size=(512, 512))
-      Window(left=32.0, top=32.0, width=448.0, height=448.0, size=(224, 224), mirrored=False)
+      CropWindow(left=32.0, top=32.0, width=448.0, height=448.0, size=(224, 224), mirrored=False)
     """
     size: Size | None = None
     for part in parts:

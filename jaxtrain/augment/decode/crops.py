@@ -81,7 +81,7 @@ def center_crop(size: Sides) -> DecodeTransform:
     Example:
       >>> import numpy as np, jaxtrain.augment.decode
       >>> jaxtrain.augment.decode.center_crop(224).window(np.random.RandomState(0), size=(500, 375))
-      Window(left=138, top=75, width=224, height=224, size=(224, 224), mirrored=False)
+      CropWindow(left=138, top=75, width=224, height=224, size=(224, 224), mirrored=False)
     """
     return _Crop(_pair(size), anywhere=False)
 
@@ -97,7 +97,7 @@ def random_crop(size: Sides) -> DecodeTransform:
     Example:
       >>> import numpy as np, jaxtrain.augment.decode
       >>> jaxtrain.augment.decode.random_crop(224).window(np.random.RandomState(0), size=(500, 375))
-      Window(left=172, top=47, width=224, height=224, size=(224, 224), mirrored=False)
+      CropWindow(left=172, top=47, width=224, height=224, size=(224, 224), mirrored=False)
     """
     return _Crop(_pair(size), anywhere=True)
 
@@ -118,7 +118,7 @@ def random_resized_crop(
     Example:
       >>> import numpy as np, jaxtrain.augment.decode
       >>> jaxtrain.augment.decode.random_resized_crop(224).window(np.random.RandomState(0), size=(500, 375))
-      Window(left=21, top=9, width=352, height=311, size=(224, 224), mirrored=False)
+      CropWindow(left=21, top=9, width=352, height=311, size=(224, 224), mirrored=False)
     """
     return _ResizedCrop(_pair(size), check_order(area, "area"), check_order(aspect, "aspect"))
 

@@ -116,7 +116,7 @@ def fit(height: Side, width: Side) -> DecodeTransform:
     Example:
       >>> import numpy as np, jaxtrain.augment.decode
       >>> jaxtrain.augment.decode.fit(height=224, width=224).window(np.random.RandomState(0), size=(500, 375))
-      Window(left=62.5, top=0.0, width=375.0, height=375.0, size=(224, 224), mirrored=False)
+      CropWindow(left=62.5, top=0.0, width=375.0, height=375.0, size=(224, 224), mirrored=False)
     """
     return _Fit((width, height))
 

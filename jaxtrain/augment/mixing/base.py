@@ -49,8 +49,8 @@ def compose_mixings(steps: Sequence[Mixing], num_classes: int) -> Callable[..., 
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.augment.mixing
-      >>> from jaxtrain.augment.mixing.base import mixings
-      >>> mix = mixings([jaxtrain.augment.mixing.label_smoothing(0.5)], num_classes=2)
+      >>> from jaxtrain.augment.mixing.base import compose_mixings
+      >>> mix = compose_mixings([jaxtrain.augment.mixing.label_smoothing(0.5)], num_classes=2)
       >>> images, targets = mix(jax.random.key(0), jnp.int32(0), jnp.zeros((2, 4, 4, 3)), jnp.array([0, 1]))
       >>> targets.tolist()
       [[0.75, 0.25], [0.25, 0.75]]

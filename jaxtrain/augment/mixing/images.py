@@ -106,8 +106,8 @@ def mixup(
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.augment.mixing
-      >>> from jaxtrain.augment.mixing.base import Soft
-      >>> batch = Soft(images=jnp.zeros((2, 4, 6, 1)).at[1].set(1), targets=jnp.eye(2))
+      >>> from jaxtrain.augment.mixing.base import SoftBatch
+      >>> batch = SoftBatch(images=jnp.zeros((2, 4, 6, 1)).at[1].set(1), targets=jnp.eye(2))
       >>> mix = jax.jit(jaxtrain.augment.mixing.mixup(alpha=1.0))
       >>> mixed = mix(jax.random.key(1), jnp.int32(0), batch)
       >>> [round(float(p), 2) for p in mixed.targets[0]]
@@ -129,8 +129,8 @@ def cutmix(
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.augment.mixing
-      >>> from jaxtrain.augment.mixing.base import Soft
-      >>> batch = Soft(images=jnp.zeros((2, 4, 6, 1)).at[1].set(1), targets=jnp.eye(2))
+      >>> from jaxtrain.augment.mixing.base import SoftBatch
+      >>> batch = SoftBatch(images=jnp.zeros((2, 4, 6, 1)).at[1].set(1), targets=jnp.eye(2))
       >>> mix = jax.jit(jaxtrain.augment.mixing.cutmix())
       >>> mixed = mix(jax.random.key(4), jnp.int32(0), batch)
       >>> print(mixed.images[0, ..., 0])
@@ -164,8 +164,8 @@ def mixup_or_cutmix(
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.augment.mixing
-      >>> from jaxtrain.augment.mixing.base import Soft
-      >>> batch = Soft(images=jnp.zeros((2, 4, 6, 1)).at[1].set(1), targets=jnp.eye(2))
+      >>> from jaxtrain.augment.mixing.base import SoftBatch
+      >>> batch = SoftBatch(images=jnp.zeros((2, 4, 6, 1)).at[1].set(1), targets=jnp.eye(2))
       >>> mix = jax.jit(jaxtrain.augment.mixing.mixup_or_cutmix(mixup_alpha=1.0, cutmix_share=0.5))
       >>> mixed = mix(jax.random.key(2), jnp.int32(0), batch)
       >>> [round(float(p), 2) for p in mixed.targets[0]]

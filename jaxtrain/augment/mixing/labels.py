@@ -18,8 +18,8 @@ def label_smoothing(share: ScheduledShare = 0.1, until: Steps | None = None) -> 
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.augment.mixing
-      >>> from jaxtrain.augment.mixing.base import Soft
-      >>> batch = Soft(images=jnp.zeros((1, 4, 4, 3)), targets=jnp.array([[1.0, 0.0]]))
+      >>> from jaxtrain.augment.mixing.base import SoftBatch
+      >>> batch = SoftBatch(images=jnp.zeros((1, 4, 4, 3)), targets=jnp.array([[1.0, 0.0]]))
       >>> smooth = jaxtrain.augment.mixing.label_smoothing(0.5, until=100)
       >>> [smooth(jax.random.key(0), jnp.int32(step), batch).targets.tolist() for step in (0, 100)]
       [[[0.75, 0.25]], [[1.0, 0.0]]]
