@@ -1,7 +1,7 @@
 """A checkpoint written by an earlier version is read, and means what it meant.
 
-`tests/golden/run` was trained with jax 0.10.2 and orbax-checkpoint 0.12.8. It is not to be renewed when a test fails:
-runs of users look like it.
+`tests/golden/run` was trained with the first version of config.json, jax 0.10.2 and orbax-checkpoint 0.12.8. Do not
+renew it when a test fails: runs of users look like it.
 """
 
 import json
