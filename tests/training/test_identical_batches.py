@@ -1,4 +1,4 @@
-"""A training batch is a function of the seed and the step: not of devices, micro-batches, compiling or a restart."""
+"""A training batch depends on the seed and the step only, not on devices, micro-batches, compilation or a restart."""
 
 import functools
 from collections.abc import Callable
@@ -26,7 +26,7 @@ DATA = DataConfig(
 
 @functools.cache
 def batches(*changes: str, eager: bool = False) -> Callable[[int], Batch]:
-    """`step -> batch` of the tiny run with everything random, and with `changes`; compiled once."""
+    """Return `step -> batch` of the tiny run with all random transforms and with `changes`; compiled once."""
     config: Config = apply_overrides(tiny_config(data=DATA), changes)
     plan = make_plan(config)
     train = load_splits(plan.splits, ("train",), config.seed)["train"]
@@ -51,7 +51,9 @@ RANDAUGMENT = "data.augment=pad_crop(2)|flip_lr|randaugment(2, 9)|cutout(3)"
 
 @pytest.mark.parametrize("changes", [("devices=8",), ("data.micro_batch=4",), ("devices=8", "data.micro_batch=8")])
 @pytest.mark.parametrize("augment", [(), pytest.param((RANDAUGMENT,), marks=pytest.mark.slow)])
-def test_devices_and_accumulation_change_nothing(changes: tuple[str, ...], augment: tuple[str, ...]) -> None:
+def test_device_count_and_micro_batches_leave_the_batch_unchanged(
+    changes: tuple[str, ...], augment: tuple[str, ...]
+) -> None:
     plain = ("data.mix=", *augment)
     for step in (0, 7):
         for found, expected in zip(batch(step, *plain, *changes), batch(step, *plain), strict=True):
@@ -59,20 +61,20 @@ def test_devices_and_accumulation_change_nothing(changes: tuple[str, ...], augme
 
 
 @pytest.mark.slow
-def test_devices_mix_the_same() -> None:
-    """But for the last bit, where the compiler joins one of two products and their sum."""
+def test_mixup_and_cutmix_on_eight_devices_equal_those_on_one() -> None:
+    """Up to the last bit, because the compiler fuses a multiplication and an addition."""
     for found, expected in zip(batch(7, "devices=8"), batch(7), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_eagerly_it_is_the_same() -> None:
-    """But for the last bit, where the compiler joins a product and a sum."""
+def test_eager_loading_gives_the_compiled_batch() -> None:
+    """Up to the last bit, because the compiler fuses a multiplication and an addition."""
     for found, expected in zip(batch(0, eager=True), batch(0), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_another_step_another_seed_and_another_example_draw_otherwise() -> None:
+def test_augmentation_differs_between_steps_seeds_and_examples() -> None:
     plain = "data.mix="
     assert not np.array_equal(batch(1, plain).images, batch(0, plain).images)
     assert not np.array_equal(batch(0, plain, "seed=1").images, batch(0, plain).images)

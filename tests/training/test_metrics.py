@@ -1,4 +1,4 @@
-"""Metrics as sums and counts, against numpy means; what is masked has no part in either."""
+"""Metrics as sums and counts, against numpy means; masked examples enter neither."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ LABELS = np.array([0, 1, 2, 0, 1, 2, 0], np.int32)
 LOSSES = _rng.uniform(size=7).astype(np.float32)
 
 
-def test_a_batch_equals_numpy():
+def test_loss_and_accuracy_of_a_batch_equal_numpy():
     pairs = metric_pairs(jnp.asarray(LOSSES), jnp.asarray(LOGITS), jnp.asarray(LABELS))
     assert {name: (total.dtype, count.dtype) for name, (total, count) in pairs.items()} == dict.fromkeys(
         ("loss", "accuracy"), (jnp.float32, jnp.int32)
@@ -33,8 +33,8 @@ def test_a_batch_equals_numpy():
     )
 
 
-def test_masked_examples_do_not_count_even_where_they_are_not_finite():
-    """Padding may hold anything: a NaN times 0 would still be a NaN."""
+def test_masked_examples_do_not_count_even_if_they_are_not_finite():
+    """Padding may hold any value; a NaN times 0 would still be a NaN."""
     mask = np.array([True, False, True, True, False, False, True])
     losses, logits = LOSSES.copy(), LOGITS.copy()
     losses[1], logits[4] = np.nan, np.inf
@@ -44,7 +44,7 @@ def test_masked_examples_do_not_count_even_where_they_are_not_finite():
     assert means(pairs) == pytest.approx({"loss": LOSSES[mask].mean(), "accuracy": right.mean()}, rel=1e-6)
 
 
-def test_parts_add_up_to_the_whole():
+def test_metrics_of_two_batches_add_up_to_those_of_all_examples():
     """Batches of 5 and 2: the mean over examples, not the mean of two means."""
     parts = [metric_pairs(*(jnp.asarray(x[s]) for x in (LOSSES, LOGITS, LABELS))) for s in (slice(5), slice(5, 7))]
     total = add_pairs(add_pairs(empty_pairs(), parts[0]), parts[1])
@@ -53,13 +53,13 @@ def test_parts_add_up_to_the_whole():
     assert means(total)["loss"] != pytest.approx(np.mean([means(p)["loss"] for p in parts]), rel=1e-3)
 
 
-def test_nothing_has_happened_yet():
+def test_empty_totals_are_zero_and_have_no_bad_step():
     totals = empty_totals()
     assert [float(x) for x in jax.tree.leaves(totals.pairs)] == [0.0] * 4
     assert int(totals.first_bad) == NO_STEP == 2**31 - 1
 
 
-def test_totals_come_through_one_array_bit_by_bit():
+def test_packing_and_unpacking_totals_is_exact_to_the_bit():
     pairs = {"loss": (jnp.float32(-0.0), jnp.int32(-5)), "accuracy": (jnp.float32(1e-45), jnp.int32(2**31 - 1))}
     totals = Totals(pairs, jnp.float32(np.nan), jnp.float32(np.inf), jnp.int32(7))
     numbers, empty = jax.jit(pack_totals)(totals)

@@ -1,4 +1,4 @@
-"""Several steps a dispatch: the same bits as one by one, whatever their number, events, epochs, signals and devices."""
+"""Multi-step dispatch gives the same bits as single steps, for any step count, event, epoch, signal or device count."""
 
 import functools
 import json
@@ -32,7 +32,7 @@ CLOCKS = ("images_per_second",)
 
 
 class Steps(SilentDisplay):
-    """Keeps the steps at which it was told of progress; sends this process a signal at one of them."""
+    """A display that records the steps it is updated at and sends this process a signal at one of them."""
 
     def __init__(self, signal_at: int = 0):
         self.seen: list[int] = []
@@ -44,8 +44,8 @@ class Steps(SilentDisplay):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run_of(together: int | None, **changes: object) -> Config:
-    """12 steps of an epoch of 5: logged every 6, evaluated every 4, saved at step 11; with dropout and flips."""
+def make_config(together: int | None, **changes: object) -> Config:
+    """Return a config of 12 steps, 5 an epoch: logged every 6, evaluated every 9, saved at step 11; with flips."""
     settings: dict[str, object] = {
         "logging": LoggingConfig(every="6 steps", tensorboard=False),
         "evaluation": EvaluationConfig(every="9 steps", batch_size=8),
@@ -56,7 +56,7 @@ def run_of(together: int | None, **changes: object) -> Config:
 
 
 def outcome(result: jaxtrain.Result) -> list[Any]:
-    """All that a run leaves, but for what a clock says."""
+    """Return all results of a run except clock readings."""
     lines = [json.loads(line) for line in (result.workdir / "metrics.jsonl").read_text().splitlines()]
     told = [{k: v for k, v in line.items() if k not in CLOCKS} for line in lines]
     return [result.params_sha256, told, result.final, result.best, result.best_step]
@@ -64,36 +64,36 @@ def outcome(result: jaxtrain.Result) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> jaxtrain.Result:
-    return jaxtrain.fit(run_of(1), tmp_path_factory.mktemp("alone") / "run")
+    return jaxtrain.fit(make_config(1), tmp_path_factory.mktemp("alone") / "run")
 
 
 @pytest.mark.quick_cases("4-steps1")
 @pytest.mark.parametrize(
     ("together", "steps"),
     [
-        (None, None),  # as the clock has it
-        (4, [1, 5, 6, 9, 10, 11, 12]),  # due: 6, 9, 11, 12; another order: 5, 10
+        (None, None),  # chosen by the clock
+        (4, [1, 5, 6, 9, 10, 11, 12]),  # events: 6, 9, 11, 12; new shuffle: 5, 10
         pytest.param(50, [1, 5, 6, 9, 10, 11, 12], marks=pytest.mark.slow),
     ],
 )
-def test_a_run_is_the_same_whatever_is_dispatched(
+def test_a_run_does_not_depend_on_the_number_of_steps_per_dispatch(
     alone: jaxtrain.Result, tmp_path: Path, together: int | None, steps: list[int] | None
 ) -> None:
     display = Steps()
-    result = jaxtrain.fit(run_of(together), tmp_path / "run", reporter=Reporter(display))
+    result = jaxtrain.fit(make_config(together), tmp_path / "run", reporter=Reporter(display))
     assert outcome(result) == outcome(alone)
     assert steps is None or display.seen == steps
     assert display.seen[-1] == 12
 
 
 @pytest.mark.slow
-def test_a_signal_is_granted_between_two_dispatches_and_the_run_continues_to_the_same_end(
+def test_sigterm_stops_between_dispatches_and_the_resumed_run_ends_the_same(
     alone: jaxtrain.Result, tmp_path: Path
 ) -> None:
     with pytest.raises(Interrupted, match="SIGTERM after step 5 of 12"):
-        jaxtrain.fit(run_of(4), tmp_path / "run", reporter=Reporter(Steps(signal_at=5)))
+        jaxtrain.fit(make_config(4), tmp_path / "run", reporter=Reporter(Steps(signal_at=5)))
     assert checkpoints.steps(tmp_path / "run" / "checkpoints") == [5]
-    result = jaxtrain.fit(run_of(4), tmp_path / "run")
+    result = jaxtrain.fit(make_config(4), tmp_path / "run")
     assert (result.params_sha256, result.final) == (alone.params_sha256, alone.final)
 
 
@@ -106,16 +106,18 @@ def test_a_signal_is_granted_between_two_dispatches_and_the_run_continues_to_the
     ],
     ids=["fsdp", "explicit"],
 )
-def test_eight_devices(tmp_path: Path, parallel: ParallelConfig) -> None:
-    one, some = (jaxtrain.fit(run_of(k, devices=8, parallel=parallel), tmp_path / f"{k}") for k in (1, 4))
+def test_multi_step_dispatch_on_eight_devices_gives_the_single_step_result(
+    tmp_path: Path, parallel: ParallelConfig
+) -> None:
+    one, some = (jaxtrain.fit(make_config(k, devices=8, parallel=parallel), tmp_path / f"{k}") for k in (1, 4))
     assert outcome(some) == outcome(one)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", slow_except([1, 8], 8))
-def test_batch_normalization_over_the_ends_of_epochs(devices: int) -> None:
-    """23 steps, an epoch of 40 examples by 16: parameters, running statistics, momenta and totals, to the bit."""
-    # Without optimizations XLA:CPU rounds a step in a loop otherwise.
+def test_multi_step_dispatch_with_batch_norm_is_exact_across_epoch_ends(devices: int) -> None:
+    """23 steps of 16 of 40 examples: parameters, running statistics, momenta and totals agree to the bit."""
+    # Without optimizations XLA:CPU rounds a step in a loop differently.
     jit = functools.partial(jax.jit, donate_argnums=(0, 1), compiler_options={"xla_backend_optimization_level": 1})
     run = parts.build(parts.Normed(), devices)
     expected = jax.device_get(parts.train(run._replace(dispatch=jit(run.dispatch)), 23))
@@ -133,7 +135,7 @@ def test_batch_normalization_over_the_ends_of_epochs(devices: int) -> None:
     assert program.compiled._cache_size() == 1
 
 
-def test_first_bad_is_the_first_of_several() -> None:
+def test_multi_step_dispatch_reports_the_first_of_several_bad_steps() -> None:
     def dispatch(state: Any, totals: Totals, order: Any, arrays: Any) -> Any:
         del order, arrays
         new = state.replace(step=state.step + 1)
@@ -150,10 +152,10 @@ def test_first_bad_is_the_first_of_several() -> None:
     assert (int(totals.first_bad), int(state.step), int(tick)) == (3, 7, 7)
 
 
-def test_nothing_is_transferred_unasked_and_nothing_compiled_after_the_first_steps(
+def test_the_loop_makes_no_implicit_transfer_and_compiles_the_steps_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole loop, evaluation and saving included, with no transfer but explicit ones."""
+    """The whole loop, evaluation and saving included, makes explicit transfers only."""
     loop_run, seen = Loop.run, []
 
     def guarded(loop: Loop, state: Any, stop: Any) -> Any:
@@ -164,11 +166,11 @@ def test_nothing_is_transferred_unasked_and_nothing_compiled_after_the_first_ste
         return state
 
     monkeypatch.setattr(Loop, "run", guarded)
-    jaxtrain.fit(run_of(None, average="ema(0.9)"), tmp_path / "run")
+    jaxtrain.fit(make_config(None, average="ema(0.9)"), tmp_path / "run")
     assert seen == [(1, 0)]
 
 
-def test_how_many_is_decided_by_the_step_and_the_platform() -> None:
+def test_steps_per_dispatch_depend_on_convolutions_and_platform() -> None:
     dense = make_plan(tiny_config())
     assert dense.steps_per_call.fewest == 1
     assert dense.steps_per_call.most > 50
@@ -180,7 +182,7 @@ def test_how_many_is_decided_by_the_step_and_the_platform() -> None:
     assert choose_steps_per_call(3, "", lenet.jaxpr, on_cpu=True) == StepsPerCall(3, 3)
 
 
-def test_streamed_batches_come_one_by_one() -> None:
+def test_streamed_data_allows_one_step_per_dispatch_only() -> None:
     config = tiny_config()
     config = config.replace(data=config.data.replace(decode="random_crop(4)"))
     assert make_plan(config).steps_per_call == StepsPerCall(1, 1)
@@ -190,7 +192,7 @@ def test_streamed_batches_come_one_by_one() -> None:
         make_plan(config.replace(steps_per_dispatch=4))
 
 
-def test_pmap_is_called_for_each_step() -> None:
+def test_pmap_allows_one_step_per_dispatch_only() -> None:
     config = tiny_config(parallel=ParallelConfig(backend="pmap"), devices=2)
     assert make_plan(config).steps_per_call == StepsPerCall(1, 1)
     with pytest.raises(ConfigError, match=r"pmap runs one step in a call.* parallel.backend=jit"):

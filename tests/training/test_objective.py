@@ -1,4 +1,4 @@
-"""The objective in one piece, in micro-batches and by workers: the same numbers."""
+"""The objective gives the same numbers on the whole batch, in micro-batches and by workers."""
 
 import functools
 from typing import Any
@@ -36,7 +36,7 @@ def value(objective: Objective, params: Any) -> jax.Array:
 
 
 def outputs(objective: Objective, params: Any, images: jax.Array, rngs: Any = None) -> jax.Array:
-    """The logits in training, in one program."""
+    """Return the logits in training mode, from one compiled program."""
     return jax.jit(lambda p, x, r: objective.outputs(p, {}, x, r)[0])(params, images, rngs or {})
 
 
@@ -47,14 +47,14 @@ def value_and_gradient(size: int | None) -> Any:
 
 
 @pytest.mark.parametrize("size", slow_except([1, 4, 11, 21, 22, 100], 4, 21))
-def test_micro_batches_give_the_values_and_gradients_of_the_whole(size: int) -> None:
-    """22 examples in parts of 4 at most are 6 parts of 4, two examples twice: those must not count twice."""
+def test_micro_batches_give_the_value_and_gradient_of_the_whole_batch(size: int) -> None:
+    """22 examples give 6 micro-batches of 4 with two examples repeated; the repeated examples must count once."""
     whole, parts = value_and_gradient(None), value_and_gradient(size)
     np.testing.assert_allclose(parts[0], whole[0], rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7), parts[1], whole[1])
 
 
-def test_hessian_products_pass_through_micro_batches() -> None:
+def test_micro_batches_give_the_hessian_vector_product_of_the_whole_batch() -> None:
     params = variables()["params"]
     tangent = jax.tree.map(jnp.cos, params)
 
@@ -67,7 +67,7 @@ def test_hessian_products_pass_through_micro_batches() -> None:
 
 @pytest.mark.parametrize("size", slow_except([4, 11], 4))
 @pytest.mark.parametrize("options", [{"dropout_rate": 0.5}, {"dropconnect_rate": 0.5}], ids=lambda o: next(iter(o)))
-def test_micro_batches_draw_what_the_whole_batch_draws(options: dict[str, float], size: int) -> None:
+def test_micro_batches_draw_the_dropout_masks_of_the_whole_batch(options: dict[str, float], size: int) -> None:
     dropping = mlp(num_classes=CLASSES, widths=(5,), **options)
     same = jnp.ones_like(BATCH.images)
     params = variables()["params"]
@@ -76,10 +76,10 @@ def test_micro_batches_draw_what_the_whole_batch_draws(options: dict[str, float]
         for m in (size, None)
     )
     np.testing.assert_allclose(parts, whole, rtol=1e-6, atol=1e-7)
-    assert len(np.unique(np.asarray(whole).round(5), axis=0)) > 6  # as many parts there are at most
+    assert len(np.unique(np.asarray(whole).round(5), axis=0)) > 6  # the largest number of micro-batches
 
 
-def test_the_order_of_the_examples_is_kept() -> None:
+def test_micro_batches_keep_the_order_of_the_examples() -> None:
     params = variables()["params"]
     plain = outputs(Objective(MODEL, cross_entropy(), (), 5), params, BATCH.images)
     whole = outputs(Objective(MODEL, cross_entropy()), params, BATCH.images)
@@ -87,7 +87,7 @@ def test_the_order_of_the_examples_is_kept() -> None:
 
 
 class Counting(nn.Module):
-    """Keeps the mean of what it has seen, as BatchNorm does."""
+    """A module with a running mean of its inputs, as BatchNorm has."""
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -98,7 +98,7 @@ class Counting(nn.Module):
         return nn.Dense(CLASSES)(flat)
 
 
-def test_statistics_are_carried_from_one_micro_batch_to_the_next() -> None:
+def test_batch_statistics_carry_over_from_one_micro_batch_to_the_next() -> None:
     state = variables(Counting())
     _, after = Objective(Counting(), cross_entropy(), (), 11).outputs(
         state["params"], {"batch_stats": state["batch_stats"]}, BATCH.images, {}
@@ -110,7 +110,7 @@ def test_statistics_are_carried_from_one_micro_batch_to_the_next() -> None:
 
 
 @pytest.mark.slow
-def test_workers_share_the_batch_and_have_parameters_of_their_own() -> None:
+def test_workers_split_the_batch_and_use_their_own_parameters() -> None:
     params = variables()["params"]
     stacked = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), params)
     objective = Objective(MODEL, cross_entropy(), (l2(0.1),))
@@ -123,14 +123,14 @@ def test_workers_share_the_batch_and_have_parameters_of_their_own() -> None:
         np.testing.assert_allclose(values[worker], expected, rtol=1e-6)
 
 
-def test_a_batch_that_does_not_divide_among_the_workers_is_refused() -> None:
+def test_worker_values_refuse_a_batch_that_does_not_divide_evenly() -> None:
     stacked = jax.tree.map(lambda x: jnp.stack([x] * 4), variables()["params"])
     with pytest.raises(ValueError, match="22 examples does not divide evenly among 4 workers"):
         Objective(MODEL, cross_entropy()).worker_values(stacked, {}, BATCH, {})
 
 
-def test_micro_batches_of_a_divided_batch_stay_where_they_are() -> None:
-    """A batch cut over the devices goes through in parts that are cut the same way, with no example sent elsewhere."""
+def test_micro_batches_of_a_sharded_batch_need_no_communication() -> None:
+    """Micro-batches of a batch sharded over devices are sharded the same way; no example moves to another device."""
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
     images = jax.device_put(jnp.ones((16, 2, 2, 1)), NamedSharding(mesh, PartitionSpec("data")))
     params = jax.device_put(variables()["params"], NamedSharding(mesh, PartitionSpec()))

@@ -1,4 +1,4 @@
-"""From a config to the optimizer of its run: rates, wrappers, scaling, layers, averages, and what is refused."""
+"""From a config to its optimizer: rates, wrappers, scaling, layer decay, averages, and refused combinations."""
 
 import dataclasses
 from typing import Any
@@ -20,7 +20,7 @@ from tests.conftest import tiny_config
 PLAIN = {"model": "mlp(widths=[8])"}
 
 
-def plan_of(**changes: Any) -> Plan:
+def plan_with(**changes: Any) -> Plan:
     return make_plan(tiny_config(**{**PLAIN, **changes}))
 
 
@@ -28,8 +28,8 @@ def with_data(config: Config, **changes: Any) -> DataConfig:
     return dataclasses.replace(config.data, **changes)
 
 
-def updates_of(plan: Plan, steps: int = 1) -> Any:
-    """The updates of the last of some steps whose gradient is 1 everywhere, at parameters of 1."""
+def compute_updates(plan: Plan, steps: int = 1) -> Any:
+    """Return updates, state and parameters after `steps` steps with gradients of 1, starting from parameters of 1."""
     params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), plan.abstract.params)
     state = plan.optimizer.tx.init(params)
 
@@ -60,55 +60,57 @@ def rate_at(plan: Plan, step: int) -> float:
         ("sgd('plateau(0.4, patience=2)')", 0.4),
     ],
 )
-def test_the_learning_rate_in_effect_is_known(optimizer: str, rate: float) -> None:
-    assert rate_at(plan_of(optimizer=optimizer), 0) == pytest.approx(rate)
+def test_a_plan_knows_the_learning_rate_inside_wrappers_and_schedules(optimizer: str, rate: float) -> None:
+    assert rate_at(plan_with(optimizer=optimizer), 0) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("rate", ["0.1", "'constant(0.1)'", "'plateau(0.1, patience=2)'"])
-def test_linear_scaling_multiplies_every_kind_of_rate(rate: str) -> None:
+def test_linear_scaling_multiplies_every_kind_of_learning_rate(rate: str) -> None:
     """Goyal et al. 2017: a rate written for a batch of 4 is four times as high at the 16 of this run."""
-    plain, scaled = plan_of(optimizer=f"sgd({rate})"), plan_of(optimizer=f"sgd({rate})", base_batch_size=4)
+    plain, scaled = plan_with(optimizer=f"sgd({rate})"), plan_with(optimizer=f"sgd({rate})", base_batch_size=4)
     assert rate_at(scaled, 0) == pytest.approx(4 * rate_at(plain, 0))
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, 4 * b, rtol=1e-6), updates_of(scaled)[0], updates_of(plain)[0]
+        lambda a, b: np.testing.assert_allclose(a, 4 * b, rtol=1e-6),
+        compute_updates(scaled)[0],
+        compute_updates(plain)[0],
     )
 
 
-def test_an_optimizer_without_a_rate_has_none_in_the_metrics() -> None:
+def test_an_optimizer_without_a_learning_rate_reports_none() -> None:
     config = tiny_config(**PLAIN)
-    plan = plan_of(optimizer="lbfgs", data=with_data(config, batch_size="all", augment=()))
+    plan = plan_with(optimizer="lbfgs", data=with_data(config, batch_size="all", augment=()))
     assert np.isnan(rate_at(plan, 0))
 
 
-def test_layers_learn_slower_the_farther_they_are_from_the_output() -> None:
+def test_layer_decay_lowers_the_learning_rate_with_distance_from_the_output() -> None:
     plan = make_plan(
         tiny_config(model="mlp(widths=[8, 6])", optimizer="sgd(1.0)", parameters=ParametersConfig(layer_decay=0.5))
     )
-    updates = {k: float(v["kernel"][0, 0]) for k, v in updates_of(plan)[0].items()}
+    updates = {k: float(v["kernel"][0, 0]) for k, v in compute_updates(plan)[0].items()}
     assert sorted(updates.values()) == pytest.approx([-1.0, -0.5, -0.25])
     assert updates["fc1"] == pytest.approx(-0.25)
 
 
-def test_transforms_of_gradients_come_before_the_optimizer_in_order() -> None:
-    plan = plan_of(optimizer="sgd(1.0)", gradients="clip_by_value(0.5)|clip_by_norm(0.1)")
-    updates = updates_of(plan)[0]
+def test_gradient_transforms_run_before_the_optimizer_in_the_given_order() -> None:
+    plan = plan_with(optimizer="sgd(1.0)", gradients="clip_by_value(0.5)|clip_by_norm(0.1)")
+    updates = compute_updates(plan)[0]
     assert optax.tree.norm(updates) == pytest.approx(0.1, rel=1e-5)
 
 
-def test_the_average_follows_the_parameters_and_is_what_is_evaluated() -> None:
-    plan = plan_of(optimizer="sgd(1.0)", average="polyak(0.5)")
+def test_the_average_follows_the_parameters_and_is_used_for_evaluation() -> None:
+    plan = plan_with(optimizer="sgd(1.0)", average="polyak(0.5)")
     assert plan.averages
-    _, state, params = updates_of(plan, 2)  # 1, then 0, then -1
+    _, state, params = compute_updates(plan, 2)  # 1, then 0, then -1
     averaged = evaluation_params(state, params)
     jax.tree.map(lambda p: np.testing.assert_allclose(p, -1), params)
     jax.tree.map(lambda a: np.testing.assert_allclose(a, 0.5 * (0.5 * 1 + 0.5 * 0) + 0.5 * -1), averaged)
 
 
-def test_frozen_parameters_are_completed_for_line_searches() -> None:
-    """What is frozen is no part of the search, and still part of the objective."""
+def test_lbfgs_keeps_no_state_for_frozen_parameters() -> None:
+    """Frozen parameters are not part of the search but remain part of the objective."""
     frozen = (("fc1", 1.0), (".*", 0.0))
     config = tiny_config(**PLAIN)
-    plan = plan_of(
+    plan = plan_with(
         optimizer="lbfgs",
         data=with_data(config, batch_size="all", augment=()),
         parameters=ParametersConfig(frozen=frozen),
@@ -118,7 +120,7 @@ def test_frozen_parameters_are_completed_for_line_searches() -> None:
     assert (16, 8) not in sizes
 
 
-def test_what_an_optimizer_inside_another_needs_is_needed() -> None:
+def test_a_wrapper_has_the_requirements_of_its_inner_optimizer() -> None:
     spec = OptimizerSpec.parse("lookahead(lbfgs(memory_size=3))")
     assert [x.name for x in unwrap_specs(spec)] == ["lookahead", "lbfgs"]
     assert optimizer_requirements(spec) == {"full batch"}
@@ -178,20 +180,20 @@ def test_what_an_optimizer_inside_another_needs_is_needed() -> None:
     ],
     ids=lambda x: str(x.get("optimizer")) if isinstance(x, dict) else "",
 )
-def test_what_cannot_train_is_refused_with_the_reason(changes: dict[str, Any], path: str, says: str) -> None:
+def test_a_config_that_cannot_train_is_refused_with_the_reason(changes: dict[str, Any], path: str, says: str) -> None:
     config = tiny_config(**PLAIN)
     settings = {**changes}
     if "data" in settings:
         settings["data"] = with_data(config, **settings["data"])
     with pytest.raises(ConfigError) as error:
-        plan_of(**settings)
+        plan_with(**settings)
     assert error.value.path.startswith(path)
     assert says in str(error.value)
 
 
 @pytest.mark.slow
 def test_every_optimizer_can_be_planned_from_a_config() -> None:
-    """Each row, with nothing but what it must be given, passes every check by shapes."""
+    """Each entry with its required arguments only passes every check of shapes."""
     full = with_data(tiny_config(), batch_size="all", augment=())
     for name, info in OPTIMIZERS.items():
         text = name
@@ -201,5 +203,5 @@ def test_every_optimizer_can_be_planned_from_a_config() -> None:
         elif "learning_rate" in info.parameters():
             text = f"{name}(0.1)"
         data = {"data": full} if info.requires == "full batch" else {}
-        plan = plan_of(optimizer=text, **data)
+        plan = plan_with(optimizer=text, **data)
         assert jax.tree.leaves(plan.abstract.params), name

@@ -1,4 +1,4 @@
-"""The training step against a loop written in plain jax, on one device and on eight."""
+"""The training step against a loop written in plain JAX, on one device and on eight."""
 
 import functools
 from collections.abc import Callable
@@ -41,7 +41,7 @@ SOURCE = ArraySource(
 
 
 class Normed(nn.Module):
-    """Dense, batch normalization, dropout: what depends on the whole batch, and what is drawn for each example."""
+    """Dense, batch normalization and dropout: one needs the whole batch, one draws for each example."""
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -55,7 +55,7 @@ DROPPING = mlp(num_classes=CLASSES, widths=(8,), dropout_rate=0.25)
 
 
 class Run(NamedTuple):
-    """A run, ready to be dispatched."""
+    """A run that is ready for dispatch."""
 
     dispatch: LoopStep
     shuffle: EpochShuffle
@@ -102,11 +102,11 @@ def by_hand_key(name_crc: int, step: int) -> jax.Array:
 
 
 SHUFFLE_CRC, AUGMENT_CRC = 0x33FE5971, 0xEB167A19
-"""CRC-32 of "shuffle" and of "augment", so that a change of a stream's name or hash is seen here."""
+"""CRC-32 of "shuffle" and of "augment"; a change of a stream's name or hash fails here."""
 
 
 def batch_by_hand(step: int) -> tuple[np.ndarray, np.ndarray]:
-    """The batch of a step in numpy, from nothing but keys: order, flips, normalization."""
+    """Compute the batch of a step in numpy from keys only: order, flips, normalization."""
     orders = [np.random.RandomState([SEED, SHUFFLE_CRC, e]).permutation(N) for e in range(4)]
     indices = np.concatenate(orders)[step * B : (step + 1) * B]
     images = (SOURCE.images[indices] / 255 - 0.5) / 0.25
@@ -127,15 +127,15 @@ def plain_loss(params: Any, images: Any, labels: Any) -> jax.Array:
 
 @jax.jit
 def plain_step(params: Any, velocity: Any, images: Any, labels: Any, rate: Any) -> Any:
-    """SGD with momentum 0.9 and decay 0.01, without flax and optax."""
+    """Make a step of SGD with momentum 0.9 and weight decay 0.01, without flax and optax."""
     value, grads = jax.value_and_grad(plain_loss)(params, images, labels)
     grads = jax.tree.map(lambda g, p: g + 0.01 * p, grads, params)
     velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, grads)
     return jax.tree.map(lambda p, v: p - rate * v, params, velocity), velocity, value
 
 
-def test_five_dispatches_equal_a_hand_written_loop():
-    """Over an epoch's end (40 examples by 16), with flips and a schedule. float32 in another order: 1e-6."""
+def test_five_training_steps_equal_a_loop_in_plain_jax():
+    """Across an epoch's end (40 examples, batches of 16), with flips and a schedule. Summation order differs: 1e-6."""
     steps = 5
     run = build(mlp(num_classes=CLASSES, widths=(8,)), rate=cosine(0.2, total=steps))
     state, totals = train(run, steps)
@@ -150,12 +150,12 @@ def test_five_dispatches_equal_a_hand_written_loop():
     total, count = totals.pairs["loss"]
     assert int(count) == int(totals.pairs["accuracy"][1]) == steps * B
     assert float(total) / int(count) == pytest.approx(np.mean(losses), rel=1e-6)
-    assert float(totals.learning_rate) == pytest.approx(float(rate), rel=1e-6)  # of the latest step
+    assert float(totals.learning_rate) == pytest.approx(float(rate), rel=1e-6)  # the rate of the latest step
     assert int(totals.first_bad) == NO_STEP
 
 
-def test_the_optimizer_gets_what_a_line_search_needs():
-    """value, grad and a value_fn that gives the value again at the same parameters, dropout included."""
+def test_the_optimizer_gets_value_gradient_and_value_function_for_line_searches():
+    """value_fn returns the same value at the same parameters, with dropout too."""
     seen: dict[str, Any] = {}
 
     def update(grads: Any, state: Any, params: Any, **extra: Any) -> Any:
@@ -174,8 +174,8 @@ def test_the_optimizer_gets_what_a_line_search_needs():
     np.testing.assert_allclose(pairs["loss"][0] / B, value, rtol=1e-6)
 
 
-def test_dropout_is_a_function_of_seed_and_step():
-    """With a rate of 0 nothing else changes from step to step, so the losses tell the draws apart."""
+def test_dropout_depends_on_seed_and_step_only():
+    """With a learning rate of 0 only dropout changes between steps, so different losses mean different masks."""
     batch = Batch(*map(jnp.asarray, batch_by_hand(0)))
     tx = sgd(0.0)
 
@@ -214,8 +214,8 @@ def test_batch_norm_statistics_follow_the_batches_and_evaluation_uses_them():
     assert evaluate(state.params, state.variables, arrays)["loss"] == pytest.approx(losses.mean(), rel=1e-5)
 
 
-def test_first_bad_is_the_first_step_whose_loss_is_not_finite():
-    """Counted from 1, as the steps of records and checkpoints are: the update that starts at step 2 is the third."""
+def test_first_bad_is_the_first_step_with_a_loss_that_is_not_finite():
+    """Steps count from 1, as in records and checkpoints: the update that starts at step 2 is the third."""
 
     def failing(state: TrainState, batch: Batch) -> Any:
         loss = jnp.where((state.step == 2) | (state.step == 4), jnp.nan, 1.0)
@@ -226,7 +226,7 @@ def test_first_bad_is_the_first_step_whose_loss_is_not_finite():
     assert [int(train(run, steps)[1].first_bad) for steps in (2, 3, 4, 6)] == [NO_STEP, 3, 3, 3]
 
 
-def test_one_trace_no_transfer_and_a_state_that_is_given_away():
+def test_the_step_compiles_once_transfers_nothing_and_donates_its_state():
     traces = []
     plain = make_train_step(Objective(DROPPING, cross_entropy()), sgd(0.1, momentum=0.9, weight_decay=0.01), SEED)
 
@@ -235,7 +235,7 @@ def test_one_trace_no_transfer_and_a_state_that_is_given_away():
         return plain(state, batch)
 
     run = build(DROPPING, step=counted)
-    orders = [run.shuffle.order(t) for t in range(6)]  # of two epochs and a part
+    orders = [run.shuffle.order(t) for t in range(6)]  # the orders of more than two epochs
     state, totals = run.start(), run.empty()
     with jax.transfer_guard("disallow"):
         for order in orders:
@@ -243,7 +243,7 @@ def test_one_trace_no_transfer_and_a_state_that_is_given_away():
             state, totals, tick = run.dispatch(state, totals, order, run.arrays)
             assert all(x.is_deleted() for x in jax.tree.leaves(before))
         assert len(traces) == run.dispatch._cache_size() == 1
-        with pytest.raises(Exception, match="isallowed host-to-device"):  # the guard does watch
+        with pytest.raises(Exception, match="isallowed host-to-device"):  # the guard is active
             run.dispatch(state, totals, order._replace(offset=np.int32(0)), run.arrays)
     assert not tick.is_deleted()
     assert int(tick) == 6
@@ -252,8 +252,8 @@ def test_one_trace_no_transfer_and_a_state_that_is_given_away():
 @pytest.mark.parametrize(
     "model", [pytest.param(DROPPING, marks=pytest.mark.slow), Normed()], ids=["dropout", "batch-norm"]
 )
-def test_eight_devices_train_as_one(model: nn.Module):
-    """Ten steps with flips and dropout; sums over the batch in another order, 1e-5 of each leaf's largest value."""
+def test_training_on_eight_devices_equals_training_on_one(model: nn.Module):
+    """Ten steps with flips and dropout. Summation order differs: 1e-5 of each leaf's largest value."""
     (one, totals), (eight, others) = (train(build(model, devices), 10) for devices in (1, 8))
     assert len(jax.tree.leaves(eight.params)[0].sharding.device_set) == 8
 
