@@ -1,4 +1,4 @@
-"""Checkpoints: complete or not there, damage seen, nothing older lost before something newer is complete."""
+"""Checkpoints: written completely or not at all, damage detected, older ones kept until a newer one is complete."""
 
 import json
 from collections.abc import Callable
@@ -40,14 +40,14 @@ def assert_equal(a: TrainState, b: TrainState) -> None:
         np.testing.assert_array_equal(x, y)
 
 
-def test_round_trip(tmp_path: Path) -> None:
+def test_a_restored_checkpoint_equals_the_saved_state_and_progress(tmp_path: Path) -> None:
     save_all(tmp_path, [7])
     state, progress = checkpoints.restore(tmp_path, 7, abstract(make_state(0)))
     assert_equal(state, make_state(7))
     assert progress == Progress(best_step=None, best_value=0.5, seconds=7.0)
 
 
-def test_what_was_given_away_is_saved_as_it_was(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_the_state_as_it_was_before_donation(tmp_path: Path) -> None:
     # The loop donates the state to the next step as soon as save returns.
     advance = jax.jit(lambda s: jax.tree.map(lambda x: x + jnp.ones_like(x), s), donate_argnums=0)
     state = jax.device_put(make_state(1, width=200_000))
@@ -63,10 +63,10 @@ def test_what_was_given_away_is_saved_as_it_was(tmp_path: Path) -> None:
     assert_equal(restored, expected)
 
 
-def test_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
+def test_checkpointer_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     save_all(tmp_path, [1, 2, 3, 4, 5], keep=2, best=2)
     assert checkpoints.steps(tmp_path) == [2, 4, 5]
-    assert not list(tmp_path.glob(".*")), "nothing half-written or half-deleted is left"
+    assert not list(tmp_path.glob(".*")), "no half-written or half-deleted checkpoint is left"
 
 
 def truncate(path: Path) -> None:
@@ -80,13 +80,15 @@ def flip_bit(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_bit, Path.unlink])
-def test_damage_to_any_file_is_seen_and_the_one_before_is_used(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_damage_to_any_checkpoint_file_is_detected_and_the_previous_checkpoint_used(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     save_all(tmp_path, [1])
     names = [str(p.relative_to(tmp_path / "00000001")) for p in (tmp_path / "00000001").rglob("*") if p.is_file()]
     assert len(names) > 5
     for step, name in enumerate(names, 2):
         save_all(tmp_path, [step])
-        # Orbax names some files at random, so the place is found by its rank in the new checkpoint.
+        # Orbax names some files at random, so we find the file by its rank in the new checkpoint.
         files = sorted(p for p in checkpoints.checkpoint_path(tmp_path, step).rglob("*") if p.is_file())
         victim = files[sorted(names).index(name)]
         damage(victim)
@@ -99,7 +101,7 @@ def test_damage_to_any_file_is_seen_and_the_one_before_is_used(tmp_path: Path, d
     assert checkpoints.steps(tmp_path) == [1]
 
 
-def test_all_damaged_is_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
+def test_damage_to_all_checkpoints_is_an_error_but_an_empty_directory_is_not(tmp_path: Path) -> None:
     assert checkpoints.newest_intact_step(tmp_path / "none", lambda s, e: None) is None
     save_all(tmp_path, [1, 2])
     for step in (1, 2):
@@ -108,7 +110,7 @@ def test_all_damaged_is_an_error_and_none_at_all_is_not(tmp_path: Path) -> None:
         checkpoints.newest_intact_step(tmp_path, lambda s, e: None)
 
 
-def test_a_half_written_one_is_not_there_and_is_cleaned_away(tmp_path: Path) -> None:
+def test_half_written_checkpoints_are_not_listed_and_are_cleaned_up(tmp_path: Path) -> None:
     save_all(tmp_path, [1, 2])
     (tmp_path / "00000002").rename(tmp_path / ".pending-00000002")
     (tmp_path / "00000001").rename(tmp_path / ".deleted-00000001")
@@ -117,7 +119,7 @@ def test_a_half_written_one_is_not_there_and_is_cleaned_away(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_model_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_model_is_refused_and_kept(tmp_path: Path) -> None:
     save_all(tmp_path, [1])
     before = sorted(p.name for p in tmp_path.iterdir())
     with pytest.raises(MismatchError, match=r"params/fc/bias is float32\[4\] there and float32\[9\]"):
@@ -125,7 +127,7 @@ def test_another_model_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
-def test_a_failed_save_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_keeps_the_older_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_all(tmp_path, [1, 2], keep=1)
     saver = Checkpointer(tmp_path, keep=1)
 
@@ -141,7 +143,7 @@ def test_a_failed_save_leaves_the_older_ones(tmp_path: Path, monkeypatch: pytest
     assert not list(tmp_path.glob(".pending-*"))
 
 
-def test_a_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
     save_all(tmp_path, [1])
     path = tmp_path / "00000001" / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
@@ -149,7 +151,7 @@ def test_a_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
         checkpoints.read_manifest(tmp_path, 1)
 
 
-def test_restores_to_the_sharding_asked_for(tmp_path: Path) -> None:
+def test_a_checkpoint_is_restored_with_the_requested_sharding(tmp_path: Path) -> None:
     save_all(tmp_path, [3])
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

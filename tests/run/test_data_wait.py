@@ -1,4 +1,4 @@
-"""How long the devices waited for data: gaps between steps that the host spent on waiting, and what is said of them."""
+"""The time that devices wait for data: gaps between steps in which the host waits, and the advice about them."""
 
 import json
 import threading
@@ -16,11 +16,11 @@ from jaxtrain.reporting.reporter import Reporter
 from jaxtrain.run.compiled_run import CompiledRun
 from jaxtrain.run.data_wait import MeteredBatches, data_wait_advice
 from tests.conftest import tiny_config
-from tests.run import test_streamed_runs as pictures
+from tests.run import test_streamed_runs as streamed_runs
 
 
 class Notes(SilentDisplay):
-    """Keeps what is said."""
+    """A display that keeps its lines."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -31,7 +31,7 @@ class Notes(SilentDisplay):
 
 
 class Clock:
-    """The host's time, which goes on where the test says; the thread that waits sees when each step ended."""
+    """The host's clock, set by the test; the waiting thread reads the end of each step."""
 
     def __init__(self) -> None:
         self.now, self.ended = 0.0, 0.0
@@ -52,13 +52,13 @@ class Tick:
 @pytest.mark.parametrize(
     ("decode", "step", "idle"),
     [
-        (4.0, 1.0, 3.0),  # the batch is late by what it takes longer than the step
+        (4.0, 1.0, 3.0),  # the batch is late by the excess over the step's time
         (4.0, 3.5, 0.5),
         (4.0, 5.0, 0.0),  # the host waits, the device does not
         (0.0, 1.0, 0.0),  # the device waits, and not for data
     ],
 )
-def test_what_counts_is_the_time_without_a_step_that_was_spent_on_a_batch(
+def test_data_wait_is_the_device_idle_time_spent_on_loading_a_batch(
     monkeypatch: pytest.MonkeyPatch, decode: float, step: float, idle: float
 ) -> None:
     clock = Clock()
@@ -76,7 +76,7 @@ def test_what_counts_is_the_time_without_a_step_that_was_spent_on_a_batch(
     ends = 0.0
     for number in range(5):
         assert meter(number) == number
-        clock.now += 0.0 if decode else 2.0  # something else the host does
+        clock.now += 0.0 if decode else 2.0  # other work of the host
         ends = max(ends, clock.now) + step
         meter.mark_dispatched(Tick(clock, ends))
     meter.close()
@@ -84,7 +84,7 @@ def test_what_counts_is_the_time_without_a_step_that_was_spent_on_a_batch(
 
 
 @pytest.mark.slow
-def test_a_run_that_waits_for_data_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_reports_its_waiting_time_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call, notes = TrainingStream.__call__, Notes()
 
     def slow(self: TrainingStream, step: int) -> Any:
@@ -92,12 +92,12 @@ def test_a_run_that_waits_for_data_says_so(tmp_path: Path, monkeypatch: pytest.M
         return call(self, step)
 
     monkeypatch.setattr(TrainingStream, "__call__", slow)
-    folder = pictures.write(tmp_path / "pictures")
-    jaxtrain.fit(pictures.config(), tmp_path / "run", data_dir=folder, reporter=Reporter(notes))
+    folder = streamed_runs.write_images(tmp_path / "images")
+    jaxtrain.fit(streamed_runs.config(), tmp_path / "run", data_dir=folder, reporter=Reporter(notes))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     records = [r for r in map(json.loads, lines) if r["split"] == "train"]
     assert all(0 <= r["data_wait"] <= 1 for r in records)
-    most = max(records, key=lambda r: r["data_wait"])  # what a short interval has to say may come in the next
+    most = max(records, key=lambda r: r["data_wait"])  # the wait of a short interval may appear in the next
     assert most["data_wait"] > 0.3
     assert "waiting for data" in format_record(most, None)
     assert any("of the training time for data" in line and "data.workers" in line for line in notes.lines)
@@ -111,7 +111,7 @@ def test_a_run_that_waits_for_data_says_so(tmp_path: Path, monkeypatch: pytest.M
         (3, True, "which 3 threads decoded"),
     ],
 )
-def test_the_advice_is_for_what_is_read(workers: int, decoded: bool, said: str) -> None:
+def test_data_wait_advice_depends_on_decoding_and_workers(workers: int, decoded: bool, said: str) -> None:
     text = data_wait_advice(0.4, workers, decoded=decoded)
     assert said in text
     assert ("data.resize" in text) is decoded
@@ -119,14 +119,14 @@ def test_the_advice_is_for_what_is_read(workers: int, decoded: bool, said: str) 
 
 
 @pytest.mark.slow
-def test_data_in_memory_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_run_with_data_in_memory_reports_no_waiting_time(tmp_path: Path) -> None:
     notes = Notes()
     jaxtrain.fit(tiny_config(), tmp_path / "run", reporter=Reporter(notes))
     assert "data_wait" not in (tmp_path / "run" / "metrics.jsonl").read_text()
     assert not any("time for data" in line for line in notes.lines)
 
 
-def test_a_step_that_is_compiled_again_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_warns_of_a_step_that_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes, programs = Notes(), iter([1, 1, 2, 2, 2, 2, 2, 2, 2])
     monkeypatch.setattr(CompiledRun, "count_programs", lambda _: next(programs))
     config = tiny_config(logging=LoggingConfig(every="3 steps", tensorboard=False))

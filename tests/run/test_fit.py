@@ -1,4 +1,4 @@
-"""`fit`: files it leaves, continuing, interruption by signals, divergence, the best checkpoint."""
+"""`fit`: output files, resume, interruption by signals, divergence, the best checkpoint."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.kill_and_resume import outcome
 
 
 class SignalAt(SilentDisplay):
-    """Sends this process a signal after a step."""
+    """A display that sends this process a signal after a step."""
 
     def __init__(self, step: int, signum: signal.Signals):
         self._at, self._signum = step, signum
@@ -32,8 +32,8 @@ class SignalAt(SilentDisplay):
             os.kill(os.getpid(), self._signum)
 
 
-def short(**changes: object) -> Config:
-    """12 steps; logged every 2, evaluated every 4, saved every 5."""
+def make_config(**changes: object) -> Config:
+    """Return a config of 12 steps: logged every 2, evaluated every 4, saved every 5."""
     settings = {
         "logging": LoggingConfig(every="2 steps"),
         "evaluation": EvaluationConfig(every="4 steps", batch_size=8, best="loss"),
@@ -44,11 +44,11 @@ def short(**changes: object) -> Config:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> jaxtrain.Result:
-    return jaxtrain.fit(short(), tmp_path_factory.mktemp("fit") / "run")
+    return jaxtrain.fit(make_config(), tmp_path_factory.mktemp("fit") / "run")
 
 
-def test_leaves_what_the_design_names(finished: jaxtrain.Result) -> None:
-    assert loads((finished.workdir / "config.json").read_text()) == short()
+def test_fit_writes_config_and_result_with_versions_and_metrics(finished: jaxtrain.Result) -> None:
+    assert loads((finished.workdir / "config.json").read_text()) == make_config()
     result = json.loads((finished.workdir / "result.json").read_text())
     assert result["status"] == "finished"
     assert result["step"] == 12
@@ -59,21 +59,21 @@ def test_leaves_what_the_design_names(finished: jaxtrain.Result) -> None:
     assert result["wall_seconds"] > 0
 
 
-def test_metrics_lines(finished: jaxtrain.Result) -> None:
+def test_fit_logs_metrics_at_the_configured_steps(finished: jaxtrain.Result) -> None:
     lines = [json.loads(line) for line in (finished.workdir / "metrics.jsonl").read_text().splitlines()]
     steps = {s: [r["step"] for r in lines if r["split"] == s] for s in ("train", "validation", "test")}
     assert steps == {"train": [2, 4, 5, 6, 8, 10, 12], "validation": [4, 8, 12], "test": [12]}
     assert all({"loss", "accuracy", "epoch"} <= set(r) for r in lines)
     # 96 - 16 held out leave 80 examples: 5 steps of 16 are an epoch
     assert [r["epoch"] for r in lines if r["split"] == "validation"] == [0.8, 1.6, 2.4]
-    # a record carries the rate of the latest step, whose index is one less than the number of steps made
+    # a record holds the learning rate of the latest step, whose index is the number of steps minus one
     rates = [r["learning_rate"] for r in lines if r["split"] == "train"]
     expected = [0.05 * (1 + np.cos(np.pi * (s - 1) / 12)) for s in steps["train"]]
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
-def test_tensorboard_events_hold_the_same_numbers(finished: jaxtrain.Result) -> None:
-    from tensorboardX.event_file_writer import EventFileWriter  # noqa: F401 - tells a missing package from no events
+def test_tensorboard_events_have_the_tags_of_the_metrics(finished: jaxtrain.Result) -> None:
+    from tensorboardX.event_file_writer import EventFileWriter  # noqa: F401 - a missing package must not look like missing events
 
     events = list((finished.workdir / "tensorboard").glob("events.*"))
     assert events
@@ -85,30 +85,32 @@ def test_tensorboard_events_hold_the_same_numbers(finished: jaxtrain.Result) -> 
 def test_a_finished_run_is_not_trained_again(finished: jaxtrain.Result) -> None:
     before = outcome(finished.workdir)
     saved = {p: p.stat().st_mtime_ns for p in finished.workdir.joinpath("checkpoints").iterdir()}
-    again = jaxtrain.fit(short(), finished.workdir)
+    again = jaxtrain.fit(make_config(), finished.workdir)
     assert outcome(finished.workdir) == before
     assert again.params_sha256 == finished.params_sha256
     assert {p: p.stat().st_mtime_ns for p in finished.workdir.joinpath("checkpoints").iterdir()} == saved
 
 
-def test_a_signal_saves_and_the_continued_run_ends_the_same(finished: jaxtrain.Result, tmp_path: Path) -> None:
-    """A run that two signals interrupt: after its first step, and at a step that is evaluated."""
+def test_a_signal_saves_a_checkpoint_and_the_resumed_run_ends_the_same(
+    finished: jaxtrain.Result, tmp_path: Path
+) -> None:
+    """Two signals interrupt the run: after its first step, and at a step with an evaluation."""
     handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
     for signum, code, step in ((signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 8)):
         with pytest.raises(Interrupted, match=f"{signum.name} after step {step} of 12") as error:
-            jaxtrain.fit(short(steps_per_dispatch=1), tmp_path / "run", reporter=Reporter(SignalAt(step, signum)))
+            jaxtrain.fit(make_config(steps_per_dispatch=1), tmp_path / "run", reporter=Reporter(SignalAt(step, signum)))
         assert error.value.exit_code == code
         assert checkpoints.steps(tmp_path / "run" / "checkpoints")[-1] == step
         assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
         assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
-    result = jaxtrain.fit(short(steps_per_dispatch=1), tmp_path / "run")
+    result = jaxtrain.fit(make_config(steps_per_dispatch=1), tmp_path / "run")
     assert result.params_sha256 == finished.params_sha256
     assert (result.final, result.best, result.best_step) == (finished.final, finished.best, finished.best_step)
 
 
-def test_divergence_names_the_step_and_keeps_the_last_finite_checkpoint(tmp_path: Path) -> None:
-    # The rate is sane for 6 steps and then absurd.
-    config = short(
+def test_a_diverged_run_names_the_step_and_keeps_the_last_finite_checkpoint(tmp_path: Path) -> None:
+    # The learning rate is reasonable for 6 steps and then huge.
+    config = make_config(
         optimizer="sgd(learning_rate='multistep(0.01, boundaries=[\"6 steps\"], factor=1e30)')",
         checkpoint=CheckpointConfig(every="3 steps"),
         logging=LoggingConfig(every="1 steps"),
@@ -126,9 +128,9 @@ def test_divergence_names_the_step_and_keeps_the_last_finite_checkpoint(tmp_path
     assert (result["status"], result["step"]) == ("diverged", error.value.step)
 
 
-def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
-    # One step of 1e38 overflows the parameters though the loss before it was finite; saved after that very step.
-    config = short(
+def test_fit_saves_no_checkpoint_of_parameters_that_are_not_finite(tmp_path: Path) -> None:
+    # The loss before the step is finite; the step overflows the parameters, and a checkpoint is due right after it.
+    config = make_config(
         optimizer="sgd(learning_rate=3e38, weight_decay=10.0)",
         train_for="1 steps",
         evaluation=EvaluationConfig(every="100 steps"),
@@ -140,7 +142,9 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 def test_a_damaged_newest_checkpoint_is_reported_and_skipped(finished: jaxtrain.Result, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        jaxtrain.fit(short(steps_per_dispatch=1), tmp_path / "run", reporter=Reporter(SignalAt(7, signal.SIGTERM)))
+        jaxtrain.fit(
+            make_config(steps_per_dispatch=1), tmp_path / "run", reporter=Reporter(SignalAt(7, signal.SIGTERM))
+        )
     newest = tmp_path / "run" / "checkpoints" / "00000007"
     victim = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:-3])
@@ -150,24 +154,24 @@ def test_a_damaged_newest_checkpoint_is_reported_and_skipped(finished: jaxtrain.
         def line(self, text: str, style: str = "") -> None:
             told.append(text)
 
-    result = jaxtrain.fit(short(steps_per_dispatch=1), tmp_path / "run", reporter=Reporter(Listen()))
+    result = jaxtrain.fit(make_config(steps_per_dispatch=1), tmp_path / "run", reporter=Reporter(Listen()))
     assert any("00000007 is damaged" in line and "skipped" in line for line in told)
     assert "continuing from step 5 of 12" in told
     assert (tmp_path / "run" / "checkpoints" / "damaged-00000007").is_dir()
     assert result.params_sha256 == finished.params_sha256
 
 
-def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
+def test_fit_refuses_a_run_directory_in_use(tmp_path: Path) -> None:
     import fcntl
 
     (tmp_path / "run").mkdir()
     with (tmp_path / "run" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(WorkdirError, match="another process is training"):
-            jaxtrain.fit(short(), tmp_path / "run")
+            jaxtrain.fit(make_config(), tmp_path / "run")
 
 
-def test_other_data_under_a_run_is_refused(finished: jaxtrain.Result, tmp_path: Path) -> None:
+def test_fit_refuses_to_continue_a_run_on_other_data(finished: jaxtrain.Result, tmp_path: Path) -> None:
     path = finished.workdir / "preprocessing.json"
     before = path.read_text()
     stored = json.loads(before)
@@ -175,12 +179,12 @@ def test_other_data_under_a_run_is_refused(finished: jaxtrain.Result, tmp_path: 
     try:
         path.write_text(json.dumps(stored))
         with pytest.raises(DataError, match="training images are not those"):
-            jaxtrain.fit(short(), finished.workdir)
+            jaxtrain.fit(make_config(), finished.workdir)
     finally:
         path.write_text(before)
 
 
-def test_evaluating_the_run_gives_its_own_numbers(finished: jaxtrain.Result) -> None:
+def test_evaluate_run_gives_the_metrics_of_the_run(finished: jaxtrain.Result) -> None:
     for split in ("train", "validation", "test"):
         for which, metrics in (("last", finished.final), ("best", finished.best)):
             record = evaluate_run(finished.workdir, split, which)
@@ -190,16 +194,16 @@ def test_evaluating_the_run_gives_its_own_numbers(finished: jaxtrain.Result) -> 
         evaluate_run(finished.workdir, checkpoint=3)
 
 
-def test_best_is_the_evaluation_with_the_least_loss(finished: jaxtrain.Result) -> None:
+def test_the_best_step_has_the_lowest_validation_loss(finished: jaxtrain.Result) -> None:
     lines = [json.loads(line) for line in (finished.workdir / "metrics.jsonl").read_text().splitlines()]
     validation = {r["step"]: r["loss"] for r in lines if r["split"] == "validation"}
     assert finished.best_step == min(validation, key=validation.__getitem__)
     assert finished.best["validation"]["loss"] == validation[finished.best_step]
 
 
-def test_a_kill_while_the_config_was_written_leaves_a_directory_that_can_be_used(tmp_path: Path) -> None:
+def test_fit_starts_in_a_directory_with_a_half_written_config(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").touch()
     (tmp_path / "run" / ".config.json.partial").write_text('{"mod')
-    assert jaxtrain.fit(short(), tmp_path / "run").status == "finished"
+    assert jaxtrain.fit(make_config(), tmp_path / "run").status == "finished"
     assert not (tmp_path / "run" / ".config.json.partial").exists()

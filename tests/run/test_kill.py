@@ -1,4 +1,4 @@
-"""Runs killed by SIGKILL and restarted end in bitwise the parameters, and the metrics, of one that was not."""
+"""Runs killed by SIGKILL and restarted end with bitwise the parameters and metrics of an undisturbed run."""
 
 import dataclasses
 import random
@@ -13,8 +13,8 @@ from tests.kill_and_resume import Command, kill_after, kill_during_save, outcome
 
 
 @pytest.mark.slow
-def test_a_run_killed_during_a_save_ends_as_one_of_another_process_that_was_not(tmp_path: Path) -> None:
-    """The undisturbed run has one of this process's eight devices, the killed one all of a process that has one."""
+def test_a_run_killed_during_a_save_ends_like_an_undisturbed_run(tmp_path: Path) -> None:
+    """The undisturbed run uses one of this process's eight devices; the killed run's process has one device."""
     config = tiny_config(
         train_for="60 steps",
         logging=LoggingConfig(every="1 steps", tensorboard=False),
@@ -41,7 +41,7 @@ DIGITS = (
 
 
 @pytest.mark.slow
-def test_a_recipe_killed_again_and_again_at_random_moments_ends_the_same(tmp_path: Path) -> None:
+def test_a_recipe_killed_repeatedly_at_random_moments_ends_like_an_undisturbed_run(tmp_path: Path) -> None:
     undisturbed = Command(DIGITS, tmp_path / "undisturbed")
     undisturbed.finish()
     command = dataclasses.replace(undisturbed, workdir=tmp_path / "run")

@@ -18,7 +18,7 @@ OLD = Path(__file__).parents[1] / "golden" / "run"
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_an_old_checkpoint_evaluates_to_its_result(split: str) -> None:
+def test_a_stored_old_checkpoint_evaluates_to_its_recorded_result(split: str) -> None:
     result = json.loads((OLD / "result.json").read_text())
     record = evaluate_run(OLD, split, "last")
     assert record["step"] == result["step"] == 12
@@ -26,7 +26,7 @@ def test_an_old_checkpoint_evaluates_to_its_result(split: str) -> None:
     assert record["loss"] == pytest.approx(result["final"][split]["loss"], rel=1e-5)
 
 
-def test_an_old_run_continues(tmp_path: Path) -> None:
+def test_fit_on_a_finished_old_run_returns_its_parameters(tmp_path: Path) -> None:
     shutil.copytree(OLD, tmp_path / "run")
     result = jaxtrain.fit(load_config(OLD), tmp_path / "run")
     assert result.params_sha256 == json.loads((OLD / "result.json").read_text())["params_sha256"]

@@ -1,4 +1,4 @@
-"""Memory that runs out: where it does, the message names what to turn there."""
+"""Out of memory: the message names the phase of the run and the settings that need less."""
 
 import re
 from pathlib import Path
@@ -29,25 +29,27 @@ XLA = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 by
         (memory.INITIALIZATION, {}, ["a smaller model", "more devices"]),
     ],
 )
-def test_the_message_names_what_needs_less(doing: str, changes: dict[str, Any], names: list[str]) -> None:
+def test_the_out_of_memory_message_names_settings_that_need_less(
+    doing: str, changes: dict[str, Any], names: list[str]
+) -> None:
     with pytest.raises(OutOfMemory) as caught, explain_out_of_memory(tiny_config(**changes), doing):
         raise jax.errors.JaxRuntimeError(XLA)
     assert f"memory ran out while {doing} (17179869184 bytes could not be allocated)" in str(caught.value)
     assert not [name for name in names if name not in str(caught.value)]
 
 
-def test_what_does_not_help_is_not_named() -> None:
+def test_the_out_of_memory_message_omits_settings_that_do_not_help() -> None:
     config = tiny_config(precision="bfloat16")
     with pytest.raises(OutOfMemory) as caught, explain_out_of_memory(config, memory.TRAINING):
         raise MemoryError
-    assert not re.search("precision|remat|fsdp", str(caught.value))  # of one device nothing is divided
+    assert not re.search("precision|remat|fsdp", str(caught.value))  # with one device there is nothing to shard
     streamed = tiny_config(data=tiny_config().data.replace(stream=True))
     with pytest.raises(OutOfMemory) as caught, explain_out_of_memory(streamed, memory.TRAINING):
         raise MemoryError
     assert "data set" not in str(caught.value)
 
 
-def test_other_errors_pass() -> None:
+def test_errors_other_than_out_of_memory_pass_unchanged() -> None:
     with (
         pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"),
         explain_out_of_memory(tiny_config(), memory.TRAINING),
@@ -59,23 +61,25 @@ PLACES = {
     "jaxtrain.run.fit.compile_run": memory.DATA,
     "jaxtrain.run.fit.initialize_run": memory.INITIALIZATION,
     "jaxtrain.run.loop.Loop.run": memory.TRAINING,
-    "jaxtrain.run.fit._final_metrics": memory.EVALUATION,
+    "jaxtrain.run.fit.compute_final_metrics": memory.EVALUATION,
 }
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_run_says_where_it_was(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_out_of_memory_message_names_the_phase_of_the_run(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any, **__: Any) -> Any:
         raise jax.errors.JaxRuntimeError(XLA)
 
     monkeypatch.setattr(place, full)
-    if place.endswith("_final_metrics"):
+    if place.endswith("compute_final_metrics"):
         monkeypatch.setattr("jaxtrain.run.loop.Loop.run", lambda self, state, stop: state)
     with pytest.raises(OutOfMemory, match=PLACES[place]):
         jaxtrain.fit(tiny_config(), tmp_path / "run")
 
 
-def test_the_command_line_ends_with_2_and_the_sentence(
+def test_the_command_line_prints_the_out_of_memory_message_and_exits_with_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def full(*_: Any, **__: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How far the host runs ahead: waits get rarer while steps are short, and frequent again when they are long."""
+"""How far the host runs ahead: it waits rarely while steps are short, and often when they are long."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from jaxtrain.run.pace import Pace
 
 
 class Device:
-    """A clock, and ticks that remember when they were waited for."""
+    """A device with a clock; records when the host waited for which step."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.now = 0.0
@@ -29,20 +29,20 @@ class Tick:
         self.device.waits.append((self.step, self.device.step))
 
 
-def test_short_steps_are_waited_for_seldom_and_never_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_host_waits_rarely_and_late_for_short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(monkeypatch)
     device.run(Pace(64), 10_000, 0.0001)
     assert len(device.waits) < 10_000 / 64 + 10
     assert all(64 <= at - step <= 128 for step, at in device.waits[10:])
 
 
-def test_long_steps_are_waited_for_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_host_waits_for_every_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(monkeypatch)
     device.run(Pace(64), 20, 3.0)
     assert device.waits == [(step, step + 1) for step in range(1, 20)]
 
 
-def test_it_follows_a_change_of_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pace_adapts_when_steps_become_slower(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(monkeypatch)
     pace = Pace(64)
     device.run(pace, 1000, 0.0001)
@@ -51,7 +51,7 @@ def test_it_follows_a_change_of_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert at - step == 1
 
 
-def test_one_step_ahead_is_the_most_where_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pace_of_one_keeps_the_host_one_step_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(monkeypatch)
     device.run(Pace(1), 100, 0.0001)
     assert device.waits == [(step, step + 1) for step in range(1, 100)]

@@ -1,4 +1,4 @@
-"""What `fit` shows when it is called from Python."""
+"""The output of `fit` when it is called from Python."""
 
 import signal
 from pathlib import Path
@@ -10,7 +10,7 @@ from jaxtrain.run.fit import fit
 from tests.conftest import tiny_config
 
 
-def test_fit_shows_its_progress_unless_told_not_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_shows_its_progress_unless_progress_is_false(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(tiny_config(), tmp_path / "shown")
     shown = capsys.readouterr().out
     assert "run directory" in shown
@@ -19,9 +19,7 @@ def test_fit_shows_its_progress_unless_told_not_to(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out == ""
 
 
-def test_an_interrupt_in_a_notebook_leaves_a_run_that_continues(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_interrupted_in_a_notebook_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A notebook's stop button sends SIGINT to the process, whose main thread runs the cell."""
     whole = fit(tiny_config(), tmp_path / "whole", progress=False)
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Runs that stream arrays: bitwise those of a run in memory, and continued with other threads."""
+"""Runs that stream arrays: bitwise equal to a run in memory, and resumed with another number of threads."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ from tests.levels import slow_except
 
 
 class Stop(SilentDisplay):
-    """Sends the process a signal after a step."""
+    """A display that sends this process a signal after a step."""
 
     def __init__(self, step: int):
         self._step = step
@@ -47,7 +47,7 @@ class Stop(SilentDisplay):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """28 images of two classes that differ in brightness, in shards of 5, and 10 to test."""
+    """Write 28 training images of two classes that differ in brightness, in shards of 5, and 10 test images."""
     root = tmp_path_factory.mktemp("shards")
     rng = np.random.RandomState(0)
     for split, count in (("train", 28), ("test", 10)):
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(devices: int = 1, **data: Any) -> Config:
-    """12 steps of 8 of 24 images, half an epoch of which lie in two; with dropout, augmentation and padding."""
+    """Return a config of 12 steps of 8 images with augmentation and padding."""
     settings: dict[str, Any] = {
         "dataset": "shards",
         "batch_size": 8,
@@ -83,7 +83,7 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> jaxtrain
 
 
 @pytest.mark.slow
-def test_a_streamed_run_ends_in_the_parameters_of_a_run_in_memory(
+def test_a_streamed_run_ends_with_the_parameters_of_a_run_in_memory(
     finished: jaxtrain.Result, folder: Path, tmp_path: Path
 ) -> None:
     held = jaxtrain.fit(config(stream=False), tmp_path / "run", data_dir=folder)
@@ -94,7 +94,7 @@ def test_a_streamed_run_ends_in_the_parameters_of_a_run_in_memory(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", ["axis_types=explicit", "backend=pmap"])
-def test_several_devices_take_the_steps_of_one(
+def test_a_streamed_run_on_two_devices_equals_one_on_one(
     finished: jaxtrain.Result, folder: Path, tmp_path: Path, settings: str
 ) -> None:
     shared = apply_overrides(config(devices=2, workers=2), [f"parallel.{settings}"])
@@ -106,7 +106,9 @@ def test_several_devices_take_the_steps_of_one(
 
 
 @pytest.mark.slow
-def test_an_index_shuffle_is_the_same_in_memory_too(finished: jaxtrain.Result, folder: Path, tmp_path: Path) -> None:
+def test_index_shuffle_gives_the_same_run_streamed_and_in_memory(
+    finished: jaxtrain.Result, folder: Path, tmp_path: Path
+) -> None:
     runs = {
         stream: jaxtrain.fit(config(stream=stream, shuffle="index"), tmp_path / str(stream), data_dir=folder)
         for stream in (True, False)
@@ -114,7 +116,7 @@ def test_an_index_shuffle_is_the_same_in_memory_too(finished: jaxtrain.Result, f
     assert runs[True].params_sha256 == runs[False].params_sha256 != finished.params_sha256
 
 
-def test_an_interrupted_run_ends_the_same_with_other_threads(
+def test_an_interrupted_streamed_run_ends_the_same_with_other_threads(
     finished: jaxtrain.Result, folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Interrupted, match="after step 8 of 12"):
@@ -125,26 +127,28 @@ def test_an_interrupted_run_ends_the_same_with_other_threads(
     assert found == expected
 
 
-def test_evaluating_the_run_gives_its_own_numbers(finished: jaxtrain.Result, folder: Path) -> None:
+def test_evaluate_run_gives_the_metrics_of_the_streamed_run(finished: jaxtrain.Result, folder: Path) -> None:
     record = evaluate_run(finished.workdir, "validation", "last", folder)
     assert {k: record[k] for k in ("loss", "accuracy")} == finished.final["validation"]
     assert record["examples"] == 5
 
 
 @pytest.mark.parametrize("split", slow_except(["train", "test"], "test"))
-def test_what_is_shown_is_what_a_run_in_memory_shows(folder: Path, split: str) -> None:
+def test_preview_data_shows_the_same_streamed_and_in_memory(folder: Path, split: str) -> None:
     shown = [preview_data(make_plan(config(stream=stream), folder), split, examples=4) for stream in (True, False)]
     np.testing.assert_array_equal(shown[0].before, shown[1].before)
     np.testing.assert_array_equal(shown[0].after, shown[1].after)
     assert shown[0].captions == shown[1].captions
 
 
-def test_the_digest_counts_stream_and_shuffle_and_not_workers(folder: Path) -> None:
+def test_the_config_digest_depends_on_stream_and_shuffle_but_not_workers(folder: Path) -> None:
     assert digest(config(workers=1)) == digest(config(workers=3)) != digest(config(stream=False))
     assert digest(config(shuffle="permutation")) == digest(config()) != digest(config(shuffle="index"))
 
 
-def test_check_says_how_images_are_read(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_that_images_are_streamed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "streamed.json"
     path.write_text(dumps(config()))
     assert main(["check", str(path), "--data-dir", str(folder)]) == 0
@@ -153,7 +157,7 @@ def test_check_says_how_images_are_read(folder: Path, tmp_path: Path, capsys: py
     assert f"{3 * 8 * (8 * 8 * 3 + 4) / 1024:.1f} KiB" in printed  # one batch in use, two ahead
 
 
-def test_full_batch_methods_are_refused(folder: Path) -> None:
+def test_full_batch_optimizers_refuse_streamed_data(folder: Path) -> None:
     wanted = config(batch_size=23, augment="").replace(optimizer="lbfgs", model="linear")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"set data.stream=false"):
         make_plan(wanted, folder)

@@ -1,4 +1,4 @@
-"""Runs whose pictures are decoded on the host: continued bitwise, whatever the threads; and what ends them badly."""
+"""Runs that decode images on the host: bitwise resume with any number of threads; and errors that end a run."""
 
 import contextlib
 import dataclasses
@@ -32,7 +32,7 @@ from tests.kill_and_resume import outcome
 
 
 class At(SilentDisplay):
-    """Does something after a step."""
+    """A display that calls a function after a step."""
 
     def __init__(self, step: int, what: Any):
         self._at, self._what = step, what
@@ -42,8 +42,8 @@ class At(SilentDisplay):
             self._what()
 
 
-def write(root: Path, train: int = 14) -> Path:
-    """Two classes of pictures that differ in size, and in color by class."""
+def write_images(root: Path, train: int = 14) -> Path:
+    """Write images of different sizes in two classes that differ in color."""
     rng = np.random.RandomState(0)
     for split, count in (("train", train), ("val", 5)):
         for label, name in enumerate(("ant", "bee")):
@@ -57,11 +57,11 @@ def write(root: Path, train: int = 14) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("pictures"))
+    return write_images(tmp_path_factory.mktemp("pictures"))
 
 
 def config(workers: int | None = 0, devices: int = 1, **data: Any) -> Config:
-    """12 steps of 8 of 24 pictures; logged every 2, evaluated every 4, saved every 5; the device flips, too."""
+    """Return a config of 12 steps of 8 of 24 images: logged every 2, evaluated every 4, saved every 5."""
     settings: dict[str, Any] = {
         "dataset": "image_folder(size=[6, 6])",
         "batch_size": 8,
@@ -85,7 +85,7 @@ def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> jaxtrain
 
 
 @pytest.mark.slow
-def test_a_run_interrupted_twice_ends_the_same_with_other_threads(
+def test_a_decoding_run_interrupted_twice_ends_the_same_with_other_threads(
     finished: jaxtrain.Result, folder: Path, tmp_path: Path
 ) -> None:
     for step, workers in ((3, 1), (8, 3)):
@@ -98,14 +98,14 @@ def test_a_run_interrupted_twice_ends_the_same_with_other_threads(
     assert found == expected
 
 
-def test_every_example_is_evaluated_once(finished: jaxtrain.Result, folder: Path) -> None:
-    """By the model on the split as it is in memory, prepared by the same function."""
+def test_a_run_evaluates_every_example_once(finished: jaxtrain.Result, folder: Path) -> None:
+    """Compare with the model applied to the whole split in memory, preprocessed by the same function."""
     plan = make_plan(config(), folder)
     held = make_plan(config(None, decode="", resize=[6, 6]), folder)
     split = stream_splits(plan.splits, ("test",), 0)["test"]
     assert len(split) == held.splits.sizes["test"] == 10
     assert finished.state is not None
-    chunks = list(split.chunks(3))  # others than those of the run
+    chunks = list(split.chunks(3))  # another chunk size than the run's
     images = np.concatenate([c.images for c in chunks])
     labels = np.concatenate([c.labels for c in chunks])
     normalization = fit_normalization(plan.splits, stream_splits(plan.splits, ("train",), 0)["train"])
@@ -115,14 +115,14 @@ def test_every_example_is_evaluated_once(finished: jaxtrain.Result, folder: Path
     assert finished.final["test"]["accuracy"] == pytest.approx(float((logits.argmax(-1) == labels).mean()))
 
 
-def test_evaluating_the_run_gives_its_own_numbers(finished: jaxtrain.Result, folder: Path) -> None:
+def test_evaluate_run_gives_the_metrics_of_the_decoding_run(finished: jaxtrain.Result, folder: Path) -> None:
     record = evaluate_run(finished.workdir, "validation", "last", folder)
     assert {k: record[k] for k in ("loss", "accuracy")} == finished.final["validation"]
     assert record["examples"] == 4
 
 
 @pytest.mark.slow
-def test_two_devices_take_the_step_of_one(folder: Path) -> None:
+def test_a_decoding_step_on_two_devices_equals_one_on_one(folder: Path) -> None:
     params = []
     for devices in (1, 2):
         plan = make_plan(config(2, devices), folder)
@@ -138,7 +138,7 @@ def test_two_devices_take_the_step_of_one(folder: Path) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
-def test_a_batch_without_a_draw_is_that_of_the_run_in_memory(folder: Path) -> None:
+def test_deterministic_decoding_gives_the_batches_of_a_run_in_memory(folder: Path) -> None:
     streamed, held = make_plan(config(2, decode="fit(6, 6)"), folder), make_plan(config(None, decode=""), folder)
     splits = stream_splits(streamed.splits, ("train",), 0), load_splits(held.splits, ("train",), 0)
     runs = [
@@ -163,7 +163,7 @@ class Normed(nn.Module):
 
 
 @pytest.mark.slow
-def test_statistics_of_averaged_parameters_are_those_of_the_split_in_memory(folder: Path) -> None:
+def test_batch_statistics_of_averaged_parameters_are_equal_streamed_and_in_memory(folder: Path) -> None:
     found = []
     for data, read in (({"decode": "fit(6, 6)"}, stream_splits), ({"decode": "", "workers": None}, load_splits)):
         plan = make_plan(config(**data).replace(average="polyak(0.5)"), folder)  # type: ignore[arg-type]
@@ -181,8 +181,8 @@ def test_statistics_of_averaged_parameters_are_those_of_the_split_in_memory(fold
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_picture_that_is_damaged_or_gone_in_the_middle_of_a_run(finished: jaxtrain.Result, tmp_path: Path) -> None:
-    root = write(tmp_path / "pictures")
+def test_a_damaged_or_missing_image_ends_the_run_with_an_error(finished: jaxtrain.Result, tmp_path: Path) -> None:
+    root = write_images(tmp_path / "pictures")
     victims = sorted((root / "train").rglob("*.jpg"))
 
     def destroy() -> None:
@@ -195,11 +195,13 @@ def test_a_picture_that_is_damaged_or_gone_in_the_middle_of_a_run(finished: jaxt
     with pytest.raises(DataError, match=r"train.(ant|bee).\d\d\.jpg cannot be (decoded|read): .*; (it is|check)"):
         jaxtrain.fit(config(2), run, data_dir=root, reporter=Reporter(At(5, destroy)))
     shutil.rmtree(root)
-    write(root)  # as it was: the same command goes on
+    write_images(root)  # restore the images: the same command resumes
     assert jaxtrain.fit(config(2), run, data_dir=root).params_sha256 == finished.params_sha256
 
 
-def test_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_and_train_commands_report_decoding(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "streamed.json"
     path.write_text(dumps(config()))
     assert main(["check", str(path), "--data-dir", str(folder), "data.decode=random_crop(6)"]) == 0
@@ -214,12 +216,12 @@ def test_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not (tmp_path / "r").exists()
 
 
-def test_threads_are_no_part_of_what_a_run_is() -> None:
+def test_the_config_digest_depends_on_decoding_but_not_on_workers() -> None:
     assert digest(config(0)) == digest(config(7)) != digest(config(0, decode="random_crop(6)"))
     assert digest(config(0)) != digest(config(0, decode_eval="fit(6, 6)"))
 
 
-def test_a_rule_that_compares_values_of_one_objective_is_refused(folder: Path) -> None:
+def test_lbfgs_refuses_random_decoding(folder: Path) -> None:
     wanted = config(batch_size=24, augment="").replace(optimizer="lbfgs", model="linear")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"data\.decode decodes different images at every step") as error:
         make_plan(wanted, folder)

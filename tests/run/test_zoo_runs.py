@@ -1,4 +1,4 @@
-"""Whole runs with what the zoo adds: the full batch, a plateau, averages with batch statistics; and their resume."""
+"""Whole runs with full batches, plateau schedules, averages and batch statistics; and their resume."""
 
 import dataclasses
 import functools
@@ -42,14 +42,14 @@ def config(**changes: Any) -> Config:
     return tiny_config(**{**settings, **changes})
 
 
-def whole(**changes: Any) -> Any:
+def full_batch(**changes: Any) -> Any:
     return dataclasses.replace(config().data, batch_size="all", **changes)
 
 
 CONFIGS = {
-    "lbfgs": config(optimizer="lbfgs(memory_size=3)", data=whole(), penalties="l2(1e-3)", train_for="8 steps"),
+    "lbfgs": config(optimizer="lbfgs(memory_size=3)", data=full_batch(), penalties="l2(1e-3)", train_for="8 steps"),
     "lbfgs-micro": config(
-        optimizer="lbfgs(memory_size=3)", data=whole(micro_batch=24), penalties="l2(1e-3)", train_for="8 steps"
+        optimizer="lbfgs(memory_size=3)", data=full_batch(micro_batch=24), penalties="l2(1e-3)", train_for="8 steps"
     ),
     "plateau": config(optimizer="sgd('plateau(0.1, factor=0.5, patience=0, threshold=0.9)', momentum=0.9)"),
     "ema": config(optimizer="adam(0.01)", average="ema(0.9)"),
@@ -63,7 +63,7 @@ Runs = Callable[[str], jaxtrain.Result]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """The finished run of a config by its name, made once and where it is asked for."""
+    """Return the finished run of a config by its name; each is trained once, on first use."""
     root = tmp_path_factory.mktemp("zoo")
     return functools.cache(lambda name: jaxtrain.fit(CONFIGS[name], root / name))
 
@@ -76,7 +76,7 @@ def lines(run: jaxtrain.Result, split: str) -> list[dict[str, Any]]:
 @pytest.mark.exhaustive_cases("lbfgs-micro")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", slow_except(CONFIGS, "ema"))
-def test_an_interrupted_run_ends_bitwise_the_same(runs: Runs, name: str, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_bitwise_equal_to_an_undisturbed_run(runs: Runs, name: str, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         jaxtrain.fit(CONFIGS[name], tmp_path / "run", reporter=Reporter(SignalAt(5, signal.SIGTERM)))
     again = jaxtrain.fit(CONFIGS[name], tmp_path / "run")
@@ -87,7 +87,7 @@ def test_an_interrupted_run_ends_bitwise_the_same(runs: Runs, name: str, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lbfgs", "lbfgs-micro"])
-def test_the_full_batch_is_one_objective_that_falls_at_every_step(runs: Runs, name: str) -> None:
+def test_full_batch_lbfgs_reduces_the_loss(runs: Runs, name: str) -> None:
     records = lines(runs(name), "train")
     assert [r["epoch"] for r in records] == list(range(1, 9))
     losses = [r["loss"] for r in records]  # without the penalty, which is small
@@ -96,14 +96,14 @@ def test_the_full_batch_is_one_objective_that_falls_at_every_step(runs: Runs, na
 
 
 @pytest.mark.slow
-def test_micro_batches_follow_the_whole_batch(runs: Runs) -> None:
+def test_lbfgs_with_micro_batches_has_the_losses_of_the_full_batch(runs: Runs) -> None:
     losses = [[r["loss"] for r in lines(runs(name), "train")][:5] for name in ("lbfgs", "lbfgs-micro")]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
 
 
 @pytest.mark.slow
-def test_a_plateau_follows_the_validation_metric(runs: Runs) -> None:
-    """An improvement by nine tenths does not come: the first evaluation is the best, each later one halves the rate."""
+def test_a_plateau_schedule_follows_the_validation_metric(runs: Runs) -> None:
+    """No evaluation improves by nine tenths: each one after the first halves the learning rate."""
     rates = [r["learning_rate"] for r in lines(runs("plateau"), "train")]
     expected = [0.1 * 0.5 ** max((step - 1) // 2 - 1, 0) for step in range(1, 13)]
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
@@ -111,7 +111,7 @@ def test_a_plateau_follows_the_validation_metric(runs: Runs) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", slow_except(["ema", "lookahead"], "ema"))
-def test_the_average_is_what_is_evaluated(runs: Runs, name: str) -> None:
+def test_a_run_evaluates_its_averaged_parameters(runs: Runs, name: str) -> None:
     run = runs(name)
     averaged = evaluation_params(run.state.opt_state, run.state.params)
     plan = make_plan(CONFIGS[name])
@@ -129,8 +129,8 @@ def test_the_average_is_what_is_evaluated(runs: Runs, name: str) -> None:
     assert evaluate_run(run.workdir, "test", "last")["loss"] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_batch_statistics_are_computed_anew_for_the_average() -> None:
-    """The mean over batches of the first layer's statistics under the averaged weights, by hand."""
+def test_batch_statistics_are_recomputed_for_averaged_parameters() -> None:
+    """Compare with the mean over batches of the first layer's statistics at the averaged weights, computed in numpy."""
     plan = make_plan(config(average="polyak(0.5)"))
     model = Normed()
     tx = plan.optimizer.tx
