@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from jaxtrain.errors import ConfigError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Interval:
     """Limits of a number: `above` and `below` are exclusive, `least` and `most` inclusive."""
 
@@ -25,6 +25,9 @@ class Interval:
         """Raise `ConfigError` with `path` if `value` is out of range."""
         if not (self.above < value < self.below and self.least <= value <= self.most):
             raise ConfigError(f"{value!r} is out of range; it must be {self}", path)
+
+    def __repr__(self) -> str:
+        return f"Interval({self})"  # as signatures show it
 
     def __str__(self) -> str:
         signs = (

@@ -122,7 +122,7 @@ def compare(
         return counts
     try:
         programs = [_Programs(c, batch_size) for c in candidates]
-        times = _measure_in_turns([run for p in programs for run in (p.forward, p.step)], seconds)
+        times = measure_in_turns([run for p in programs for run in (p.forward, p.step)], seconds)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -196,7 +196,7 @@ def _fill_leaf(name: str, leaf: Any, rng: np.random.Generator) -> Any:
     return np.full(leaf.shape, 1 if "scale" in name or "var" in name else 0, leaf.dtype)
 
 
-def _measure_in_turns(runs: Sequence[Callable[[], None]], seconds: float) -> list[float]:
+def measure_in_turns(runs: Sequence[Callable[[], None]], seconds: float) -> list[float]:
     """Return the median time of each program, in milliseconds; the programs run in turns."""
     for run in runs:
         run()

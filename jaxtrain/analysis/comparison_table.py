@@ -25,7 +25,7 @@ def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
         if r.measured is not None:
             m = r.measured
             memory = "" if m.step_bytes is None else format_bytes(m.step_bytes)
-            times = [_format_milliseconds(m.forward_ms), _format_milliseconds(m.step_ms), memory]
+            times = [format_milliseconds(m.forward_ms), format_milliseconds(m.step_ms), memory]
         shown = r.candidate.published[:1]
         error = f"{shown[0]['error']:.2f} [{notes[_note(shown[0])]}]" if shown else ""
         counts = [format_shape(r.candidate.shape), f"{r.parameters:,}", format_count(r.multiply_adds)]
@@ -38,7 +38,7 @@ def note_lines(rows: Sequence[Comparison]) -> list[str]:
     return [f"[{number}] {note}" for note, number in _notes(rows).items()]
 
 
-def _format_milliseconds(value: float) -> str:
+def format_milliseconds(value: float) -> str:
     """Return milliseconds with one decimal; values below 1 with two significant digits."""
     return f"{value:,.1f}" if value >= 1 else f"{value:.2g}"
 

@@ -26,11 +26,11 @@ def count_epochs(key: jax.Array, images: jax.Array, step: jax.Array, size: int, 
       examples: the number of examples in an epoch.
     """
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, _digests(images))
-    epochs = _epochs(step, example_indices(images.shape[0]).astype(jnp.int32), size, examples)
+    epochs = batch_epochs(step, example_indices(images.shape[0]).astype(jnp.int32), size, examples)
     return ExampleEpochs(keys, shard_like(epochs, images))
 
 
-def _epochs(step: jax.Array, indices: jax.Array, size: int, examples: int) -> jax.Array:
+def batch_epochs(step: jax.Array, indices: jax.Array, size: int, examples: int) -> jax.Array:
     """Return int32[N], the epochs of the batch `indices`, without a product that overflows int32."""
     shared = math.gcd(examples, size)
     n, b = examples // shared, size // shared  # n steps are b epochs

@@ -173,7 +173,7 @@ def _connect() -> Peers:
         hub.accept_all()
         return hub
     token, port = _broadcast_text("").split()
-    return Spoke((_coordinator_host(), int(port)), token, jax.process_index(), count, end_process)
+    return Spoke((find_coordinator_host(), int(port)), token, jax.process_index(), count, end_process)
 
 
 def _broadcast_text(text: str) -> str:
@@ -182,7 +182,7 @@ def _broadcast_text(text: str) -> str:
     return bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))).decode().rstrip()
 
 
-def _coordinator_host() -> str:
+def find_coordinator_host() -> str:
     """Return the host name or address of process 0 at which jax has reached it.
 
     jax's public API does not give it if jax detected the processes. Process 0 does not know which of its addresses the

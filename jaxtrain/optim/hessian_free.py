@@ -103,10 +103,12 @@ def hessian_free(
     ) -> tuple[optax.Updates, HessianFreeState]:
         value_fn, value = require_objective("hessian_free", params, extra)
         wide = trees.widest(params)
-        product = _gauss_newton(params, extra) if curvature == "gauss_newton" else _hessian(value_fn, params)
+        product = (
+            gauss_newton_product(params, extra) if curvature == "gauss_newton" else hessian_product(value_fn, params)
+        )
         warm = not is_zero(cg_decay)
         start = trees.scale(jnp.asarray(cg_decay, wide), state.solution) if warm else None
-        solution, used = _solve_truncated_cg(product, state.damping, updates, max_cg_iterations, start)
+        solution, used = solve_truncated_cg(product, state.damping, updates, max_cg_iterations, start)
         slope = trees.dot(updates, solution)
         descends = (slope < 0) & jnp.isfinite(slope)
         direction = trees.choose(descends, solution, trees.negative(updates))
@@ -133,13 +135,13 @@ def _adapt_damping(
     return jnp.where(after <= first / unit, jnp.maximum(after, first * unit), first)
 
 
-def _hessian(value_fn: Callable[[Any], jax.Array], params: Any) -> LinearMap:
+def hessian_product(value_fn: Callable[[Any], jax.Array], params: Any) -> LinearMap:
     """Return the product with the Hessian: the derivative of the gradient along a direction."""
     _, product = jax.linearize(jax.grad(value_fn), params)
     return product
 
 
-def _gauss_newton(params: Any, extra: dict[str, Any]) -> LinearMap:
+def gauss_newton_product(params: Any, extra: dict[str, Any]) -> LinearMap:
     """Return the product with J' H_L J: J is the derivative of the outputs, H_L the Hessian of their loss."""
     model, output_loss = get_objective(extra).outputs, get_objective(extra).output_loss
     if model is None or output_loss is None:
@@ -168,7 +170,7 @@ class _Cg(NamedTuple):
     done: jax.Array
 
 
-def _solve_truncated_cg(
+def solve_truncated_cg(
     product: LinearMap, damping: jax.Array, gradient: Any, max_iterations: int, start: Any = None
 ) -> tuple[Any, jax.Array]:
     """Return an approximate solution of (B + damping I) p = -g and the number of iterations, from `start` or from 0."""

@@ -138,7 +138,7 @@ def _train(plan: Plan, directory: Workdir, reporter: Reporter, splits: Mapping[s
                     data_wait_advice(loop.data_wait, plan.splits.workers, decoded=plan.splits.decode is not None)
                 )
             with explain_out_of_memory(plan.config, memory.EVALUATION):
-                final, best = _final_metrics(plan, compiled, loop, directory, reporter, state)
+                final, best = compute_final_metrics(plan, compiled, loop, directory, reporter, state)
         except (Interrupted, Diverged) as error:
             if processes.is_process_0():
                 _summarize_failure(plan, loop, directory, error).write(directory.result_file)
@@ -174,7 +174,7 @@ def describe_run(plan: Plan, directory: Workdir) -> str:
     )
 
 
-def _final_metrics(
+def compute_final_metrics(
     plan: Plan, compiled: CompiledRun, loop: Loop, directory: Workdir, reporter: Reporter, state: TrainState
 ) -> tuple[Metrics, Metrics]:
     """Return the metrics by split of the final and of the best parameters; the test split is evaluated only here."""

@@ -54,17 +54,18 @@ def _find_obstacle() -> str | None:
     """Return the reason not to configure malloc, or None if there is none."""
     if os.environ.get(ENVIRONMENT_VARIABLE, "").lower() in OFF:
         return f"off ({ENVIRONMENT_VARIABLE})"
-    if not _has_glibc():
+    if not has_glibc():
         return "not applicable, this system has no glibc"
     theirs = [name for name in _MALLOC_VARIABLES if name in os.environ]
     if theirs or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", ""):
         return f"the environment configures malloc ({', '.join(theirs) or 'GLIBC_TUNABLES'})"
-    if _has_backend():
+    if has_backend():
         return "jax had started its backend before the run began"
     return None
 
 
-def _has_glibc() -> bool:
+def has_glibc() -> bool:
+    """Return whether the process runs on glibc, whose malloc these settings concern."""
     if not sys.platform.startswith("linux"):
         return False
     try:
@@ -73,7 +74,7 @@ def _has_glibc() -> bool:
         return False
 
 
-def _has_backend() -> bool:
+def has_backend() -> bool:
     """Return whether jax has started a backend; jax's documented functions would start one."""
     bridge = sys.modules.get("jax._src.xla_bridge")
     # If this version of jax lacks the function, assume a started backend; the command line runs before jax is imported.

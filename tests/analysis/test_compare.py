@@ -43,13 +43,13 @@ def test_models_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10**6))
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock) / 1000)
     runs = [lambda name=name: calls.append(name) for name in "abc"]
-    assert module._measure_in_turns(runs, 0.0) == pytest.approx([1.0, 1.0, 1.0])
+    assert module.measure_in_turns(runs, 0.0) == pytest.approx([1.0, 1.0, 1.0])
     assert calls == list("abc") * (1 + FEWEST)  # one of them is a warm-up
     calls.clear()
-    module._measure_in_turns(runs, 0.05)
+    module.measure_in_turns(runs, 0.05)
     assert len(calls) == 3 * (1 + 50 // 3)
     calls.clear()
-    module._measure_in_turns(runs, 1e6)
+    module.measure_in_turns(runs, 1e6)
     assert len(calls) == 3 * (1 + MOST)
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from jaxtrain.analysis.comparison_table import _format_milliseconds
+from jaxtrain.analysis.comparison_table import format_milliseconds
 
 
 @pytest.mark.parametrize(
     ("value", "told"), [(0.0123, "0.012"), (0.4, "0.4"), (1.26, "1.3"), (1234.56, "1,234.6"), (0.99, "0.99")]
 )
 def test_no_time_is_told_as_zero(value: float, told: str) -> None:
-    assert _format_milliseconds(value) == told
+    assert format_milliseconds(value) == told

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxtrain.augment.example_epochs import _epochs, count_epochs
+from jaxtrain.augment.example_epochs import batch_epochs, count_epochs
 from jaxtrain.augment.geometry import alternating_flip_lr, pad_crop
 from jaxtrain.augment.pipeline import pipeline
 from jaxtrain.config import DataConfig
@@ -68,18 +68,18 @@ def test_which_ones_begin_mirrored_depends_on_the_seed() -> None:
 
 @given(size=st.integers(1, 70), examples=st.integers(1, 70), step=st.integers(0, 400))
 def test_epochs_of_a_batch(size: int, examples: int, step: int) -> None:
-    found = np.asarray(_epochs(jnp.int32(step), jnp.arange(70, dtype=jnp.int32), size, examples))[:size]
+    found = np.asarray(batch_epochs(jnp.int32(step), jnp.arange(70, dtype=jnp.int32), size, examples))[:size]
     assert found.tolist() == [(step * size + i) // examples for i in range(size)]
 
 
 def test_epochs_of_long_runs() -> None:
     """Positions of which int32 does not hold the number."""
     step = 2_000_000_000
-    assert np.asarray(_epochs(jnp.int32(step), jnp.arange(1024, dtype=jnp.int32), 1024, 50_000)).tolist() == [
+    assert np.asarray(batch_epochs(jnp.int32(step), jnp.arange(1024, dtype=jnp.int32), 1024, 50_000)).tolist() == [
         (step * 1024 + i) // 50_000 for i in range(1024)
     ]
     with pytest.raises(ValueError, match="2000000000 examples in batches of 3 overflow the int32 positions"):
-        _epochs(jnp.int32(0), jnp.arange(3, dtype=jnp.int32), 3, 2_000_000_000)
+        batch_epochs(jnp.int32(0), jnp.arange(3, dtype=jnp.int32), 3, 2_000_000_000)
 
 
 def test_outside_of_training_it_is_a_random_flip() -> None:

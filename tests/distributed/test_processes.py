@@ -289,7 +289,7 @@ def test_processes_that_do_not_come_in_time_are_said_without_a_stack_trace(index
 def test_the_coordinator_is_where_jax_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for address, host in (("10.0.0.1:1234", "10.0.0.1"), ("[fd00::1]:1234", "fd00::1")):
         monkeypatch.setattr(distributed.global_state, "coordinator_address", address)  # an error where there is none
-        assert processes._coordinator_host() == host
+        assert processes.find_coordinator_host() == host
 
 
 def test_processes_that_cannot_watch_each_other_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jaxtrain.optim import hessian_free
 from jaxtrain.optim.batch_objective import BatchObjective
-from jaxtrain.optim.hessian_free import _solve_truncated_cg
+from jaxtrain.optim.hessian_free import solve_truncated_cg
 from tests.conftest import examples
 from tests.optim.problems import VALLEY_START, minimize, rosenbrock, steps_to
 
@@ -35,7 +35,7 @@ def cg_by_hand(matrix: np.ndarray, gradient: np.ndarray, start: np.ndarray, most
 
 @jax.jit
 def cg(matrix: jax.Array, gradient: jax.Array, start: jax.Array, most: Any) -> Any:
-    return _solve_truncated_cg(lambda v: matrix @ v, jnp.asarray(0.1, matrix.dtype), gradient, most, start)
+    return solve_truncated_cg(lambda v: matrix @ v, jnp.asarray(0.1, matrix.dtype), gradient, most, start)
 
 
 @examples(60)

@@ -10,7 +10,7 @@ import pytest
 
 from jaxtrain.optim import hessian_free, newton
 from jaxtrain.optim.batch_objective import BatchObjective
-from jaxtrain.optim.hessian_free import _gauss_newton, _hessian, _solve_truncated_cg
+from jaxtrain.optim.hessian_free import gauss_newton_product, hessian_product, solve_truncated_cg
 from tests.conftest import slow
 from tests.optim.problems import VALLEY_START, falls_from_random_starts, minimize, rosenbrock, steps_to
 
@@ -114,7 +114,7 @@ def dense(product: Any, like: Any) -> np.ndarray:
 def test_gauss_newton_products_are_those_of_the_explicit_matrix():
     with jax.enable_x64(True):
         params = weights(jnp.float64)
-        product = _gauss_newton(params, {"objective": BatchObjective(outputs=network, output_loss=cross_entropy)})
+        product = gauss_newton_product(params, {"objective": BatchObjective(outputs=network, output_loss=cross_entropy)})
         jacobian = np.concatenate(
             [np.asarray(j).reshape(120, -1) for j in jax.tree.leaves(jax.jit(jax.jacobian(network))(params))], axis=1
         )
@@ -135,15 +135,15 @@ def test_gauss_newton_is_the_hessian_of_a_linear_least_squares_problem():
             return jnp.square(y - targets).mean()
 
         explicit = dense(
-            _gauss_newton(params, {"objective": BatchObjective(outputs=outputs, output_loss=loss)}), params
+            gauss_newton_product(params, {"objective": BatchObjective(outputs=outputs, output_loss=loss)}), params
         )
-        np.testing.assert_allclose(explicit, dense(_hessian(lambda p: loss(outputs(p)), params), params), atol=1e-12)
+        np.testing.assert_allclose(explicit, dense(hessian_product(lambda p: loss(outputs(p)), params), params), atol=1e-12)
 
 
 def test_conjugate_gradients_run_to_their_end_solve_the_system():
     with jax.enable_x64(True):
         gradient = jnp.asarray(1e-12 * RNG.normal(size=5))  # so that the residual asked for is 1e-18
-        solution, used = _solve_truncated_cg(lambda v: jnp.asarray(MATRIX) @ v, jnp.asarray(0.3), gradient, 50)
+        solution, used = solve_truncated_cg(lambda v: jnp.asarray(MATRIX) @ v, jnp.asarray(0.3), gradient, 50)
         expected = -np.linalg.solve(MATRIX + 0.3 * np.eye(5), np.asarray(gradient))
     np.testing.assert_allclose(solution, expected, rtol=1e-5)
     assert 5 <= int(used) <= 7
@@ -152,10 +152,10 @@ def test_conjugate_gradients_run_to_their_end_solve_the_system():
 def test_negative_curvature_ends_the_iteration_with_a_descent_direction():
     with jax.enable_x64(True):
         gradient = jnp.asarray([1.0, 1.0])
-        at_once, used = _solve_truncated_cg(lambda v: -v, jnp.asarray(0.0), gradient, 50)
+        at_once, used = solve_truncated_cg(lambda v: -v, jnp.asarray(0.0), gradient, 50)
         np.testing.assert_array_equal(at_once, [-1, -1])
         assert int(used) == 1
-        later, used = _solve_truncated_cg(lambda v: jnp.asarray([10.0, -1.0]) * v, jnp.asarray(0.0), gradient, 50)
+        later, used = solve_truncated_cg(lambda v: jnp.asarray([10.0, -1.0]) * v, jnp.asarray(0.0), gradient, 50)
         assert int(used) == 2
         assert float(later @ gradient) < 0
 

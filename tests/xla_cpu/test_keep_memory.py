@@ -19,7 +19,7 @@ from jaxtrain.xla_cpu import keep_memory
 
 ROOT = Path(jaxtrain.__file__).parent.parent
 SETTINGS = [(-1, 2**31 - 1), (-4, 0), (-8, 1)]
-GLIBC = keep_memory._has_glibc()
+GLIBC = keep_memory.has_glibc()
 needs_glibc = pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
 
 # Calls of mallopt are noted, with whether jax had started a backend by then.
@@ -37,7 +37,7 @@ def mallopt(number, value):
     calls.append([number, value, bridge is not None and bridge.backends_are_initialized()])
     return real(number, value)
 keep_memory.ctypes = SimpleNamespace(CDLL=lambda name: SimpleNamespace(mallopt=mallopt))
-keep_memory._has_glibc = lambda: True
+keep_memory.has_glibc = lambda: True
 """
 
 
@@ -67,8 +67,8 @@ def mallopt(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     monkeypatch.setattr(
         keep_memory, "_outcome", "given back: neither a command nor jaxtrain.fit has begun in this process"
     )
-    monkeypatch.setattr(keep_memory, "_has_backend", lambda: False)
-    monkeypatch.setattr(keep_memory, "_has_glibc", lambda: True)
+    monkeypatch.setattr(keep_memory, "has_backend", lambda: False)
+    monkeypatch.setattr(keep_memory, "has_glibc", lambda: True)
     return calls
 
 
@@ -117,7 +117,7 @@ def test_fit_in_a_process_with_a_backend_leaves_malloc_alone(monkeypatch: pytest
     monkeypatch.setattr(
         keep_memory, "_outcome", "given back: neither a command nor jaxtrain.fit has begun in this process"
     )
-    monkeypatch.setattr(keep_memory, "_has_glibc", lambda: True)
+    monkeypatch.setattr(keep_memory, "has_glibc", lambda: True)
     monkeypatch.setattr(keep_memory, "_configure", lambda: pytest.fail("malloc is configured"))
     with pytest.raises(ConfigError):
         jaxtrain.fit("no_such_recipe")
@@ -126,9 +126,9 @@ def test_fit_in_a_process_with_a_backend_leaves_malloc_alone(monkeypatch: pytest
 
 def test_a_jax_that_cannot_be_asked_counts_as_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jax._src.xla_bridge", SimpleNamespace())
-    assert keep_memory._has_backend()
+    assert keep_memory.has_backend()
     monkeypatch.delitem(sys.modules, "jax._src.xla_bridge")
-    assert not keep_memory._has_backend()
+    assert not keep_memory.has_backend()
 
 
 @pytest.mark.parametrize("error", [ValueError("unrecognized configuration name"), OSError(22, "invalid"), None])
@@ -149,7 +149,7 @@ def test_musl_has_no_glibc(monkeypatch: pytest.MonkeyPatch, error: Exception | N
 def test_other_systems_have_no_glibc(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
     monkeypatch.setattr(keep_memory.sys, "platform", platform)
     monkeypatch.delattr(keep_memory.os, "confstr")  # which Windows lacks
-    assert not keep_memory._has_glibc()
+    assert not keep_memory.has_glibc()
 
 
 @pytest.mark.parametrize(
