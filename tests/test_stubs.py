@@ -15,7 +15,7 @@ import jaxtrain
 tx = jaxtrain.optim.adamw(1e-3, weight_decay=0.1)
 model = jaxtrain.models.resnet50(num_classes=3)
 flip = jaxtrain.augment.flip_lr(0.5)
-layer = jaxtrain.nn.Dropout(0.5)
+layer = jaxtrain.nn.Dropout(train=True, rate=0.5)
 """
 WRONG = """
 import jaxtrain

@@ -114,7 +114,8 @@ def dense(product: Any, like: Any) -> np.ndarray:
 def test_gauss_newton_products_are_those_of_the_explicit_matrix():
     with jax.enable_x64(True):
         params = weights(jnp.float64)
-        product = gauss_newton_product(params, {"objective": BatchObjective(outputs=network, output_loss=cross_entropy)})
+        objective = BatchObjective(outputs=network, output_loss=cross_entropy)
+        product = gauss_newton_product(params, {"objective": objective})
         jacobian = np.concatenate(
             [np.asarray(j).reshape(120, -1) for j in jax.tree.leaves(jax.jit(jax.jacobian(network))(params))], axis=1
         )
@@ -137,7 +138,8 @@ def test_gauss_newton_is_the_hessian_of_a_linear_least_squares_problem():
         explicit = dense(
             gauss_newton_product(params, {"objective": BatchObjective(outputs=outputs, output_loss=loss)}), params
         )
-        np.testing.assert_allclose(explicit, dense(hessian_product(lambda p: loss(outputs(p)), params), params), atol=1e-12)
+        hessian = dense(hessian_product(lambda p: loss(outputs(p)), params), params)
+        np.testing.assert_allclose(explicit, hessian, atol=1e-12)
 
 
 def test_conjugate_gradients_run_to_their_end_solve_the_system():
