@@ -1,4 +1,4 @@
-"""What the tests of data share: where the real data sets lie, and Python in a process of its own."""
+"""Fixtures of the data tests: the directory of the real data sets, and a separate Python process."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ _REAL = Path(os.environ.get("JAXTRAIN_TEST_DATA", _ROOT.parent / "shared" / "dat
 
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
-    """`real_data("mnist")` is the data directory in which there is mnist; skips the test where there is none."""
+    """`real_data("mnist")` is the data directory that contains mnist; skips the test if there is none."""
 
     def directory(name: str) -> Path:
         if not (_REAL / name).is_dir():
@@ -26,7 +26,7 @@ def real_data() -> Callable[[str], Path]:
 
 @pytest.fixture
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`run_python(*arguments)` runs a fresh Python that finds the package, and gives its exit code and output."""
+    """`run_python(*arguments)` runs a new Python process that finds the package; returns its exit code and output."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *arguments]

@@ -1,4 +1,4 @@
-"""The in-memory loader: each epoch is a permutation, batches follow each other without a gap, any step can be first."""
+"""The in-memory loader: each epoch is a permutation, batches are contiguous, and any step can be first."""
 
 import functools
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from jaxtrain.random import host_generator, stream_key
 from tests.conftest import examples
 
 few = examples(10)
-# Each size compiles a slice of its own, so few are drawn: prime, even, one.
+# Each size compiles its own slice, so we draw only a few: prime, even, one.
 sizes = st.sampled_from([7, 12, 1]).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
 
 
@@ -50,7 +50,7 @@ def batches(order: EpochShuffle, batch_size: int, first: int = 0) -> Iterator[np
 
 
 def sequence(examples: int, batch_size: int, epochs: int, seed: int = 0) -> np.ndarray:
-    """The examples of that many epochs, as the batches bring them."""
+    """Return the example indices of the first epochs in the order of the batches."""
     steps = -(-epochs * examples // batch_size)
     drawn = batches(shuffle(examples, batch_size, seed), batch_size)
     return np.concatenate([next(drawn) for _ in range(steps)])[: epochs * examples]
@@ -58,7 +58,7 @@ def sequence(examples: int, batch_size: int, epochs: int, seed: int = 0) -> np.n
 
 @few
 @given(sizes)
-def test_every_epoch_has_every_example_once(size: tuple[int, int]):
+def test_every_epoch_contains_every_example_once(size: tuple[int, int]):
     n, b = size
     epochs = sequence(n, b, epochs=3).reshape(3, n)
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(n), (3, 1)))
@@ -66,8 +66,8 @@ def test_every_epoch_has_every_example_once(size: tuple[int, int]):
 
 @few
 @given(sizes, st.integers(0, 3))
-def test_the_sequence_is_the_permutation_of_each_epochs_stream(size: tuple[int, int], seed: int):
-    """The order does not depend on the batch size; what seeds it is `(seed, CRC-32 of "shuffle", epoch)`."""
+def test_the_example_order_is_the_permutation_of_each_epochs_random_stream(size: tuple[int, int], seed: int):
+    """The order does not depend on the batch size; its seed is `(seed, CRC-32 of "shuffle", epoch)`."""
     n, b = size
     expected = [np.random.RandomState([seed, 0x33FE5971, epoch]).permutation(n) for epoch in range(2)]
     np.testing.assert_array_equal(sequence(n, b, 2, seed), np.concatenate(expected))
@@ -75,7 +75,7 @@ def test_the_sequence_is_the_permutation_of_each_epochs_stream(size: tuple[int, 
 
 @few
 @given(sizes, st.integers(0, 40))
-def test_any_step_can_be_the_first(size: tuple[int, int], first: int):
+def test_an_epoch_shuffle_can_start_at_any_step(size: tuple[int, int], first: int):
     n, b = size
     whole = batches(shuffle(n, b), b)
     for _ in range(first):
@@ -87,7 +87,7 @@ def test_any_step_can_be_the_first(size: tuple[int, int], first: int):
 
 @few
 @given(sizes)
-def test_an_order_serves_the_batches_that_begin_in_its_epoch(size: tuple[int, int]):
+def test_an_order_is_reused_for_all_batches_that_begin_in_its_epoch(size: tuple[int, int]):
     n, b = size
     order = shuffle(n, b)
     for step in range(4 * n // b):
@@ -99,24 +99,24 @@ def test_an_order_serves_the_batches_that_begin_in_its_epoch(size: tuple[int, in
         order.order(step)
 
 
-def test_going_back_to_an_earlier_step():
-    """A loader is a function of the seed and the step."""
+def test_an_earlier_step_gets_the_same_batch_again():
+    """The order depends on the seed and the step only."""
     order = shuffle(7, 3)
     first = np.asarray(batch_indices(order.order(0), jnp.int32(0), 3))
     order.order(6)
     np.testing.assert_array_equal(batch_indices(order.order(0), jnp.int32(0), 3), first)
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
-    """Of 16! orders; two equal ones are not chance."""
+def test_epochs_and_seeds_have_different_example_orders():
+    """There are 16! orders, so two equal ones are not chance."""
     orders = [tuple(epoch) for seed in range(3) for epoch in sequence(16, 16, 4, seed).reshape(4, 16)]
     assert len(set(orders)) == len(orders)
 
 
 @pytest.mark.slow
-def test_permutations_are_uniform():
-    """Counts of (place, example) over 1,000 epochs of 8. For uniform permutations (n-1)/n of the chi-square statistic
-    has (n-1)^2 = 49 degrees of freedom: above 117 with a chance of 1e-7.
+def test_epoch_permutations_are_uniform():
+    """Counts of (position, example) over 1,000 epochs of 8. For uniform permutations (n-1)/n of the chi-square
+    statistic has (n-1)^2 = 49 degrees of freedom: above 117 with a chance of 1e-7.
     """
     n, epochs = 8, 1000
     drawn = sequence(n, n, epochs).reshape(epochs, n)
@@ -131,24 +131,24 @@ def test_normalize_equals_numpy():
     result = jax.jit(lambda x: normalize(x, normalization))(images)
     assert result.dtype == jnp.float32
     expected = (images / 255 - np.array(normalization.mean)) / np.array(normalization.std)
-    # the two float32 terms are as large as mean / std, whatever their sum: an ulp of that
+    # the two float32 terms are as large as mean / std; the tolerance is one ulp of that
     scale = np.array([1.0, 1.0, 1.0]) / np.array(normalization.std)
     assert (np.abs(np.asarray(result) - expected) / scale).max() < 2e-7
 
 
-def test_normalize_takes_a_single_image_and_grey():
+def test_normalize_accepts_a_single_grey_image():
     image = np.array([[[0], [255]]], np.uint8)
     np.testing.assert_allclose(normalize(image, Normalization((0.5,), (0.25,))), [[[-2], [2]]], rtol=1e-6)
 
 
 def shade(key: jax.Array, image: jax.Array) -> jax.Array:
-    """An augmentation that shows its key: a random value in the second pixel."""
+    """Set the second pixel to a random value, so that the image shows its key."""
     return image.at[0, 1, 0].set(jax.random.bits(key, dtype=jnp.uint8))
 
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_a_batch_has_the_images_and_labels_of_its_indices(devices: int):
-    """Image i shows i and has label 2i; augmented with `(key(step), place in the batch)`, then normalized."""
+    """Image i has value i and label 2i; augmented with `(key(step), index in the batch)`, then normalized."""
     n, b = 20, 8
     images = np.zeros((n, 1, 2, 1), np.uint8)
     images[:, 0, 0, 0] = np.arange(n)
@@ -170,7 +170,7 @@ def test_a_batch_has_the_images_and_labels_of_its_indices(devices: int):
     assert not np.array_equal(shades[0], shades[1])
 
 
-def test_from_a_step_on_images_are_augmented_otherwise_and_batches_are_mixed_at_last():
+def test_the_loader_switches_augmentation_at_a_step_and_mixes_batches_last():
     source = ArraySource(np.zeros((8, 1, 2, 1), np.uint8), np.arange(8))
     place = make_layout(1, 4)
     arrays = put_split(source, place.replicated)
@@ -197,8 +197,8 @@ def drawn_shades(step: int, batch_size: int) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_normalizing_first_pads_with_the_mean():
-    """The paper's order: what pad_crop adds is 0 after the mean is subtracted, and not a black pixel less the mean."""
+def test_normalize_first_pads_with_the_mean():
+    """The paper's order: pad_crop pads with 0 after the mean is subtracted, not with a black pixel minus the mean."""
     images = np.random.default_rng(0).integers(1, 256, (6, 3, 3, 1)).astype(np.uint8)
     fitted = Pixels(None).fit([images])
     place = make_layout(1, 4)

@@ -1,4 +1,4 @@
-"""Resizing against Pillow and an interpolation written out, padding, and the normalization against numpy in float64."""
+"""Resizing against Pillow and an interpolation in numpy; padding; normalization against numpy in float64."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_resize_equals_pillow_on_color_images(size: tuple[int, int]):
 
 
 def weights(inputs: int, outputs: int) -> np.ndarray:
-    """Rows of a triangle filter around the center of each output pixel, as wide as the reduction where it reduces."""
+    """Return rows of a triangle filter around each output pixel, widened by the reduction factor."""
     scale = inputs / outputs
     centers = (np.arange(outputs) + 0.5) * scale - 0.5
     distance = np.abs(centers[:, None] - np.arange(inputs)) / max(scale, 1)
@@ -46,7 +46,7 @@ def test_resize_to_the_same_size_changes_nothing():
     np.testing.assert_array_equal(resize_images(IMAGES, (9, 6)), IMAGES)
 
 
-def test_pad_is_zero_on_each_side():
+def test_pad_adds_zeros_on_each_side():
     padded = pad_images(IMAGES, 2)
     assert padded.shape == (3, 13, 10, 3)
     np.testing.assert_array_equal(padded[:, 2:-2, 2:-2], IMAGES)
@@ -56,7 +56,7 @@ def test_pad_is_zero_on_each_side():
 
 @pytest.mark.parametrize("size", [None, (5, 11)])
 @pytest.mark.parametrize("pad", [0, 3])
-def test_the_announced_shape_is_the_shape(size: tuple[int, int] | None, pad: int):
+def test_output_shape_equals_the_shape_after_resize_and_pad(size: tuple[int, int] | None, pad: int):
     images = pad_images(resize_images(IMAGES, size) if size else IMAGES, pad)
     assert output_shape((9, 6, 3), size, pad) == images.shape[1:]
 
@@ -72,18 +72,18 @@ def levels(images: np.ndarray) -> np.ndarray:
     width=st.integers(1, 255),
     seed=st.integers(0, 99),
 )
-def test_fit_equals_numpy(shape: tuple[int, ...], low: int, width: int, seed: int):
+def test_normalization_fit_equals_numpy(shape: tuple[int, ...], low: int, width: int, seed: int):
     images = np.random.default_rng(seed).integers(low, min(low + width, 256), shape).astype(np.uint8)
     fitted = Normalization.fit(images, "mean_std")
     mean, std = levels(images).mean(axis=(0, 1, 2)), levels(images).std(axis=(0, 1, 2))
     np.testing.assert_allclose(fitted.mean, mean, rtol=1e-12)
     constant = (images == images[:1, :1, :1]).all(axis=(0, 1, 2))
-    # numpy's own sum is good to about 1e-16 of a level, which is much for a small deviation
+    # numpy's own sum has an error of about 1e-16 of a level, which matters for a small deviation
     np.testing.assert_allclose(np.array(fitted.std)[~constant], std[~constant], rtol=1e-12, atol=1e-14)
     np.testing.assert_array_equal(np.array(fitted.std)[constant], 1.0)
 
 
-def test_fit_is_exact_where_the_deviation_is_small():
+def test_normalization_fit_is_exact_for_a_small_standard_deviation():
     """One pixel of 40,000 differs by one level: std = sqrt(n - 1) / n / 255, lost in a float32 sum of squares."""
     images = np.full((1, 200, 200, 1), 254, np.uint8)
     images[0, 0, 0, 0] = 255
@@ -92,7 +92,7 @@ def test_fit_is_exact_where_the_deviation_is_small():
     np.testing.assert_allclose(fitted.mean, [(254 + 1 / 40_000) / 255], rtol=1e-15)
 
 
-def test_fit_does_not_depend_on_the_order():
+def test_normalization_fit_does_not_depend_on_the_order_of_pixels():
     shuffled = np.random.default_rng(1).permutation(IMAGES.reshape(-1, 3)).reshape(IMAGES.shape)
     assert Normalization.fit(shuffled, "mean_std") == Normalization.fit(IMAGES, "mean_std")
 
@@ -106,13 +106,13 @@ def test_a_constant_channel_is_centered_and_not_divided():
     assert fitted.std[0] < 1
 
 
-def test_other_kinds():
+def test_scale_and_mean_normalizations_equal_numpy():
     assert Normalization.fit(IMAGES, "scale") == Normalization((0.0,) * 3, (1.0,) * 3)
     centered = Normalization.fit(IMAGES, "mean")
     np.testing.assert_allclose(centered.mean, levels(IMAGES).mean(axis=(0, 1, 2)), rtol=1e-12)
     assert centered.std == (1.0,) * 3
 
 
-def test_no_images_are_refused():
+def test_normalization_fit_refuses_an_empty_set_of_images():
     with pytest.raises(DataError, match="no training images"):
         Normalization.fit(IMAGES[:0], "mean_std")

@@ -1,4 +1,4 @@
-"""Every kind of preprocessing against scikit-learn or numpy in float64: what it fits, what it does, what it undoes."""
+"""Every kind of preprocessing against scikit-learn or numpy in float64: fit, apply and inverse."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -29,15 +29,15 @@ OPTIONS = ["standardize(0.01)", "pca(5)", "pca(5, rotate_back=true)", "whiten(0.
 INVERTIBLE = [*CALLS, "standardize(0.01)", "pca(24)", "pca(rotate_back=true)", "whiten(0.0)", "zca(0.0)"]
 
 
-def correlated(count: int = N, seed: int = 0) -> np.ndarray:
-    """Images whose pixels depend on each other, with deviations from 6 to 40 levels."""
+def correlated_images(count: int = N, seed: int = 0) -> np.ndarray:
+    """Return images with correlated pixels and standard deviations from 6 to 40 levels."""
     rng = np.random.default_rng(seed)
     mixed = rng.standard_normal((count, D)) @ np.random.default_rng(9).standard_normal((D, D))
     levels = 128 + mixed / mixed.std() * np.geomspace(6, 40, D)
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8).reshape(count, *SHAPE)
 
 
-IMAGES = correlated()
+IMAGES = correlated_images()
 FLAT = IMAGES.reshape(N, D) / 255
 
 
@@ -46,7 +46,7 @@ def recipe(call: str) -> Any:
 
 
 def flat(fitted: Any, images: np.ndarray) -> np.ndarray:
-    """What is made of images, as a matrix."""
+    """Return the preprocessed images as a matrix."""
     return np.asarray(fitted.apply(jnp.asarray(images))).reshape(len(images), -1).astype(np.float64)
 
 
@@ -55,8 +55,8 @@ def leaves(fitted: Any) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("call", [*CALLS, *OPTIONS])
-def test_is_a_function_of_images_of_any_leading_shape(call: str):
-    """Inside jit; f32; the shape of the image is kept."""
+def test_preprocessing_accepts_images_of_any_leading_shape(call: str):
+    """Under jit, in float32, with the shape of the image kept."""
     fitted = recipe(call).fit([IMAGES])
     found = jax.jit(fitted.apply)(IMAGES[:6])
     assert (found.shape, found.dtype) == ((6, *SHAPE), jnp.float32)
@@ -66,8 +66,8 @@ def test_is_a_function_of_images_of_any_leading_shape(call: str):
 
 
 @pytest.mark.parametrize("call", ["mean_image()", "zca()"])
-def test_devices_divide_a_batch(call: str):
-    """Under jit, of images cut among 8 devices: equal to those of one."""
+def test_preprocessing_keeps_the_sharding_of_a_batch(call: str):
+    """Under jit, images sharded over 8 devices give the result of one device."""
     fitted, layout = recipe(call).fit([IMAGES]), make_layout(8, 16)
     divided = jax.jit(fitted.apply)(jax.device_put(IMAGES[:16], layout.batch))
     assert divided.sharding.is_equivalent_to(layout.batch, 4)
@@ -75,7 +75,7 @@ def test_devices_divide_a_batch(call: str):
 
 
 @pytest.mark.parametrize("call", INVERTIBLE)
-def test_the_inverse_gives_the_picture(call: str):
+def test_the_inverse_of_preprocessing_restores_the_image(call: str):
     fitted = recipe(call).fit([IMAGES])
     pictures = fitted.inverse(fitted.apply(jnp.asarray(IMAGES[:50])))
     np.testing.assert_allclose(pictures, IMAGES[:50] / 255, atol=1e-5)
@@ -84,7 +84,7 @@ def test_the_inverse_gives_the_picture(call: str):
 
 
 @pytest.mark.parametrize("call", ["scale()", "mean()", "mean_std()", "mean_image()", "standardize()"])
-def test_what_is_fitted_by_feature_equals_numpy_and_sklearn(call: str):
+def test_featurewise_preprocessing_equals_numpy_and_sklearn(call: str):
     found = flat(recipe(call).fit([IMAGES]), IMAGES)
     pixels = FLAT.reshape(N, *SHAPE)
     mean, std = pixels.mean(axis=(0, 1, 2)), pixels.std(axis=(0, 1, 2))
@@ -119,7 +119,7 @@ def test_pca_equals_sklearn_up_to_signs():
     assert (np.diff(np.diag(covariance)) < 0).all()
 
 
-def test_components_left_out_are_zeros_or_missing_from_the_picture():
+def test_pca_sets_omitted_components_to_zero_or_removes_them_from_the_image():
     whole, first = flat(recipe("pca()").fit([IMAGES]), IMAGES), flat(recipe("pca(5)").fit([IMAGES]), IMAGES)
     np.testing.assert_allclose(first[:, :5], whole[:, :5], atol=1e-6)
     assert not first[:, 5:].any()
@@ -134,27 +134,27 @@ def test_components_left_out_are_zeros_or_missing_from_the_picture():
 
 
 def test_whiten_equals_sklearn_up_to_signs():
-    """Which divides sums of squares by N - 1, where this divides by N."""
+    """sklearn divides sums of squares by N - 1, jaxtrain by N."""
     found = flat(recipe("whiten(0.0)").fit([IMAGES]), IMAGES)
     expected = PCA(whiten=True).fit_transform(FLAT) * np.sqrt(N / (N - 1))
     np.testing.assert_allclose(found * np.sign((found * expected).sum(axis=0)), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("call", ["whiten(0.0)", "zca(0.0)"])
-def test_whitened_training_images_have_the_covariance_of_noise(call: str):
+def test_whitened_training_images_have_identity_covariance(call: str):
     found = flat(recipe(call).fit([IMAGES]), IMAGES)
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(found.T @ found / N, np.eye(D), atol=1e-3)
 
 
-def test_epsilon_is_added_to_the_variances():
+def test_whiten_adds_epsilon_to_the_variances():
     variances = PCA().fit(FLAT).explained_variance_ * (N - 1) / N
     found = flat(recipe("whiten(0.02)").fit([IMAGES]), IMAGES)
     np.testing.assert_allclose(found.T @ found / N, np.diag(variances / (variances + 0.02)), atol=1e-5)
 
 
-def test_zca_is_symmetric_and_the_nearest_to_the_images():
-    """Among W with W C W' = I, the root of C^-1 that numpy finds; any rotation of it is farther from the images."""
+def test_zca_is_symmetric_and_stays_closer_to_the_images_than_whiten():
+    """The matrix is numpy's root of C^-1; among W with W C W' = I, any rotation of it is farther from the images."""
     fitted = recipe("zca(0.01)").fit([IMAGES])
     np.testing.assert_allclose(fitted.matrix, fitted.matrix.T, atol=1e-5)
     covariance = np.cov(FLAT.T, ddof=0) + 0.01 * np.eye(D)
@@ -169,8 +169,8 @@ def test_zca_is_symmetric_and_the_nearest_to_the_images():
 
 @pytest.mark.parametrize("call", ["whiten(0.0)", "zca(0.0)", "pca()"])
 @pytest.mark.parametrize("count", [10, N])
-def test_directions_without_variance_stay_finite(call: str, count: int):
-    """Constant pixels, and fewer images than features: nothing is divided by a root of rounding errors."""
+def test_whitening_stays_finite_in_directions_without_variance(call: str, count: int):
+    """Constant pixels, and fewer images than features: no division by the root of a rounding error."""
     images = IMAGES[:count].copy()
     images[:, 0] = 200
     fitted = recipe(call).fit([images])
@@ -183,12 +183,12 @@ def test_directions_without_variance_stay_finite(call: str, count: int):
     np.testing.assert_allclose(fitted.inverse(fitted.apply(jnp.asarray(images))), images / 255, atol=1e-4)
 
 
-def test_the_largest_entry_of_a_component_is_positive():
+def test_the_largest_entry_of_a_pca_component_is_positive():
     matrix = recipe("pca()").fit([IMAGES]).matrix
     assert (matrix[np.abs(matrix).argmax(axis=0), np.arange(D)] > 0).all()
 
 
-def in_batches(images: np.ndarray, sizes: list[int]) -> Iterator[np.ndarray]:
+def split_into_batches(images: np.ndarray, sizes: list[int]) -> Iterator[np.ndarray]:
     start = 0
     while start < len(images):
         size = sizes[start % len(sizes)]
@@ -202,13 +202,13 @@ def in_batches(images: np.ndarray, sizes: list[int]) -> Iterator[np.ndarray]:
     sizes=st.lists(st.integers(1, 700), min_size=1, max_size=4),
     seed=st.integers(0, 9),
 )
-def test_order_and_batches_do_not_change_a_bit(call: str, sizes: list[int], seed: int):
-    """A generator, so that what would go through the images twice gets none the second time."""
+def test_preprocessing_fit_does_not_depend_on_order_or_batch_size(call: str, sizes: list[int], seed: int):
+    """The batches come from a generator, so a second pass over the images would get none."""
     shuffled = np.random.default_rng(seed).permutation(IMAGES)
-    whole, parts = recipe(call).fit([IMAGES]), recipe(call).fit(in_batches(shuffled, sizes))
+    whole, parts = recipe(call).fit([IMAGES]), recipe(call).fit(split_into_batches(shuffled, sizes))
     for a, b in zip(leaves(whole), leaves(parts), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert recipe(call).fits(whole, in_batches(shuffled, sizes))
+    assert recipe(call).fits(whole, split_into_batches(shuffled, sizes))
 
 
 @examples(25)
@@ -218,7 +218,7 @@ def test_order_and_batches_do_not_change_a_bit(call: str, sizes: list[int], seed
     width=st.integers(1, 256),
     seed=st.integers(0, 99),
 )
-def test_sums_are_those_of_whole_numbers(shape: tuple[int, ...], low: int, width: int, seed: int):
+def test_pixel_sums_and_cross_sums_equal_integer_arithmetic(shape: tuple[int, ...], low: int, width: int, seed: int):
     images = np.random.default_rng(seed).integers(low, min(low + width, 256), shape).astype(np.uint8)
     sums, crossed = pixel_sums([images]), cross_sums([images])
     exact = images.reshape(len(images), -1).astype(np.int64)
@@ -232,16 +232,16 @@ def test_sums_are_those_of_whole_numbers(shape: tuple[int, ...], low: int, width
     assert not crossed.covariance[constant].any()
 
 
-def test_sums_are_exact_where_float32_is_not():
-    """The largest sums of products that a chunk can have, and one that is odd."""
+def test_cross_sums_are_exact_beyond_float32_precision():
+    """The largest sums of products that a chunk can have, and an odd sum."""
     images = np.zeros((3 * CHUNK, 1, 1, 2), np.uint8)
     images[0] = 255
     assert cross_sums([images]).cross.tolist() == [[127**2 + (3 * CHUNK - 1) * 128**2] * 2] * 2
 
 
 @pytest.mark.parametrize("call", [*CALLS, *OPTIONS])
-def test_other_images_are_recognized(call: str):
-    """One level of one pixel; but scaling depends on no image."""
+def test_preprocessing_recognizes_images_other_than_the_fitted_ones(call: str):
+    """A change of one pixel by one level is recognized; scale() depends on no image."""
     made = recipe(call)
     fitted, other = made.fit([IMAGES]), IMAGES.copy()
     other[7, 1, 1, 1] ^= 1
@@ -253,7 +253,7 @@ def test_other_images_are_recognized(call: str):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_no_images_are_refused(call: str):
+def test_preprocessing_fit_refuses_an_empty_set_of_images(call: str):
     for batches in ([], [IMAGES[:0]]):
         with pytest.raises(DataError, match="no training images"):
             recipe(call).fit(batches)
@@ -267,26 +267,26 @@ def config(call: str, side: int = 3, **changes: Any) -> DataConfig:
 
 
 @pytest.mark.parametrize("call", ["pca", "whiten", "zca"])
-def test_too_many_features_are_refused_before_anything_is_read(call: str):
+def test_whitening_of_too_many_features_is_refused_before_reading_images(call: str):
     with pytest.raises(ConfigError, match=r"^data\.normalize: an image of 224x224x3 has 150,528 features.*169 GiB"):
         plan_splits(config(call, 224), None)
     plan_splits(config(call, 224, resize=(48, 48)), None)
 
 
-def test_more_components_than_features_are_refused():
+def test_more_pca_components_than_features_are_refused():
     with pytest.raises(ConfigError, match=r"^data\.normalize: components=28 is more than the 27 features .* 3x3x3"):
         plan_splits(config("whiten(components=28)"), None)
     plan_splits(config("whiten(components=28)", pad=1), None)
 
 
 @pytest.mark.parametrize("call", ["zca(epsilon=-1)", "pca(0)", "standardize(epsilon=none)", "whiten(components=1.5)"])
-def test_wrong_options_are_refused_when_they_are_written(call: str):
+def test_the_config_refuses_wrong_preprocessing_options(call: str):
     with pytest.raises(ConfigError, match=r"^data\.normalize\.(epsilon|components): "):
         config(call)
 
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call != "scale()"])
-def test_validation_and_test_images_are_never_seen(call: str):
+def test_preprocessing_fit_never_reads_validation_and_test_images(call: str):
     seed = 4
     plan = plan_splits(config(call, validation="10 examples", pad=1), None)
     train = load_splits(plan, ("train",), seed)["train"]
@@ -294,7 +294,7 @@ def test_validation_and_test_images_are_never_seen(call: str):
     all_images = plan.dataset.load("train")
     training, held_out = validation_indices(40, 10, seed)
 
-    def poisoned(which: np.ndarray) -> ArraySource:
+    def poison(which: np.ndarray) -> ArraySource:
         images = all_images.images.copy()
         images[which] = 255 - images[which]
 
@@ -305,13 +305,13 @@ def test_validation_and_test_images_are_never_seen(call: str):
         object.__setattr__(plan.dataset, "read", read)
         return load_splits(plan, ("train",), seed)["train"]
 
-    for a, b in zip(leaves(fit_normalization(plan, poisoned(held_out))), leaves(clean), strict=True):
+    for a, b in zip(leaves(fit_normalization(plan, poison(held_out))), leaves(clean), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert matches_normalization(plan, poisoned(held_out), clean)
-    assert not matches_normalization(plan, poisoned(training[:3]), clean)
+    assert matches_normalization(plan, poison(held_out), clean)
+    assert not matches_normalization(plan, poison(training[:3]), clean)
 
 
-def test_a_margin_is_fitted_where_each_pixel_is_a_feature():
+def test_mean_image_includes_the_padding():
     plan = plan_splits(config("mean_image", pad=2), None)
     train = load_splits(plan, ("train",), 0)["train"]
     fitted: Any = fit_normalization(plan, train)

@@ -1,4 +1,4 @@
-"""Streaming of what needs no decoding: the same batches as in memory, whatever the threads, shares and orders."""
+"""Streaming of stored arrays: the same batches as in memory for any number of threads, process shares and orders."""
 
 import contextlib
 import functools
@@ -45,7 +45,7 @@ def split_of(source: Any = None, workers: int = 2) -> StreamedSplit:
 
 
 @contextlib.contextmanager
-def streamed(
+def open_stream(
     split: StreamedSplit, devices: int = 1, share: tuple[int, int] | None = None, order: ExampleOrder = ORDER
 ) -> Iterator[TrainingStream]:
     draws = functools.partial(example_generator, 0, "host")
@@ -59,11 +59,13 @@ def wanted(step: int) -> list[int]:
     return ORDER.at(range(step * BATCH, (step + 1) * BATCH)).tolist()
 
 
-@pytest.mark.parametrize("bytes_at_a_time", [2**22, IMAGES[0].nbytes * 3])  # a whole batch is one element, and is three
+@pytest.mark.parametrize("bytes_at_a_time", [2**22, IMAGES[0].nbytes * 3])  # a batch as one element, and as three
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_batches_are_those_of_the_order(monkeypatch: pytest.MonkeyPatch, workers: int, bytes_at_a_time: int) -> None:
+def test_streamed_batches_follow_the_example_order(
+    monkeypatch: pytest.MonkeyPatch, workers: int, bytes_at_a_time: int
+) -> None:
     monkeypatch.setattr("jaxtrain.data.streaming._STORED_BYTES", bytes_at_a_time)
-    with streamed(split_of(workers=workers), devices=2) as stream:
+    with open_stream(split_of(workers=workers), devices=2) as stream:
         for step in (0, 1, 2, 4, 5, 1):
             images, labels = stream(step)
             assert np.asarray(labels).tolist() == wanted(step)
@@ -71,8 +73,8 @@ def test_batches_are_those_of_the_order(monkeypatch: pytest.MonkeyPatch, workers
             assert images.sharding == make_layout(2, BATCH).batch
 
 
-def test_a_batch_is_one_call_of_the_source() -> None:
-    """Nothing in Python is done for each image."""
+def test_a_streamed_batch_is_one_call_of_the_stored_source() -> None:
+    """No Python code runs for each image."""
     calls: list[int] = []
     held = wrap_as_stored(HELD)
 
@@ -80,7 +82,7 @@ def test_a_batch_is_one_call_of_the_source() -> None:
         calls.append(len(indices))
         return held.read(indices, out)
 
-    with streamed(split_of(StoredSource(COUNT, (5, 4, 3), read, held.read_labels), workers=0)) as stream:
+    with open_stream(split_of(StoredSource(COUNT, (5, 4, 3), read, held.read_labels), workers=0)) as stream:
         for step in range(STEPS):
             stream(step)
     assert calls == [BATCH] * STEPS
@@ -88,11 +90,11 @@ def test_a_batch_is_one_call_of_the_source() -> None:
 
 @pytest.mark.parametrize("source", [wrap_as_stored(HELD), wrap_as_encoded("pictures", HELD)])
 @pytest.mark.parametrize("processes", [2, 4])
-def test_shares_of_processes_join_to_the_batch(source: Any, processes: int) -> None:
+def test_the_shares_of_all_processes_add_up_to_the_batch(source: Any, processes: int) -> None:
     split = split_of(source) if isinstance(source, StoredSource) else StreamedSplit("a set", source, CROP, COUNT, 1)
     with contextlib.ExitStack() as stack:
-        whole = stack.enter_context(streamed(split))
-        shares = [stack.enter_context(streamed(split, share=(i, processes))) for i in range(processes)]
+        whole = stack.enter_context(open_stream(split))
+        shares = [stack.enter_context(open_stream(split, share=(i, processes))) for i in range(processes)]
         for step in range(STEPS):
             parts = [share.on_host(step) for share in shares]
             assert {len(part) for part in parts} == {BATCH // processes}
@@ -109,20 +111,20 @@ def test_shares_of_processes_join_to_the_batch(source: Any, processes: int) -> N
     ((0, 2), (0, 1)),
     ((1, 2), (0, 1)),
 ])  # fmt: skip
-def test_the_share_of_a_process_is_what_its_devices_hold(mine: tuple[int, ...], share: tuple[int, int]) -> None:
-    class Divided:
-        """A batch of 8 over four devices, of which some are this process's."""
+def test_process_share_is_the_part_of_the_batch_on_its_devices(mine: tuple[int, ...], share: tuple[int, int]) -> None:
+    class ShardedBatch:
+        """The sharding of a batch of 8 over four devices, some of them of this process."""
 
         def addressable_devices_indices_map(self, shape: tuple[int, ...]) -> dict[int, tuple[slice, ...]]:
             assert shape == (8,)
             return {i: (slice(2 * i, 2 * i + 2),) for i in mine}
 
-    assert process_share(Divided(), 8) == share  # type: ignore[arg-type]
+    assert process_share(ShardedBatch(), 8) == share  # type: ignore[arg-type]
     assert process_share(make_layout(2, 8).batch, 8) == (0, 1)
     assert process_share(make_layout(1, 8).replicated, 8) == (0, 1)
 
 
-def test_a_process_reads_its_share_alone() -> None:
+def test_a_process_reads_only_its_own_share_of_a_batch() -> None:
     read: set[int] = set()
     held = wrap_as_stored(HELD)
 
@@ -130,27 +132,29 @@ def test_a_process_reads_its_share_alone() -> None:
         read.update(indices.tolist())
         return held.read(indices, out)
 
-    with streamed(split_of(StoredSource(COUNT, (5, 4, 3), note, held.read_labels), 0), share=(1, 2)) as stream:
+    with open_stream(split_of(StoredSource(COUNT, (5, 4, 3), note, held.read_labels), 0), share=(1, 2)) as stream:
         stream.on_host(3)
     assert read == set(wanted(3)[BATCH // 2 :])
 
 
-def test_a_batch_that_does_not_divide_among_processes_is_refused() -> None:
+def test_a_stream_refuses_a_batch_not_divisible_by_the_process_count() -> None:
     with (
         pytest.raises(ValueError, match="a batch of 8 examples does not divide evenly among 3 processes"),
-        streamed(split_of(), share=(0, 3)),
+        open_stream(split_of(), share=(0, 3)),
     ):
         pass
 
 
 @pytest.mark.parametrize(("count", "size"), [(5, 3), (2, 3), (12, 8), (4, 8)])
-def test_groups_of_which_a_process_would_have_none_are_refused(count: int, size: int) -> None:
+def test_batch_groups_refuse_batches_not_divisible_by_the_process_count(count: int, size: int) -> None:
     with pytest.raises(ValueError, match="does not divide evenly among 5 processes"):
         BatchGroups(count, size, share=(0, 5))
 
 
 @given(count=st.integers(1, 60), size=st.integers(1, 40), at_a_time=st.integers(1, 50), processes=st.integers(1, 5))
-def test_groups_of_all_shares_are_the_positions(count: int, size: int, at_a_time: int, processes: int) -> None:
+def test_batch_groups_of_all_processes_cover_every_position_once(
+    count: int, size: int, at_a_time: int, processes: int
+) -> None:
     count, size = count * processes, size * processes
     batches: dict[int, list[int]] = {}
     for index in range(processes):
@@ -164,14 +168,14 @@ def test_groups_of_all_shares_are_the_positions(count: int, size: int, at_a_time
     assert [position for batch in sorted(batches) for position in batches[batch]] == list(range(count))
 
 
-def test_batches_are_put_on_the_device_before_their_step() -> None:
-    """And what was placed is dropped where another step is asked for."""
-    with streamed(split_of(workers=2)) as stream:
+def test_the_stream_puts_batches_on_the_device_before_their_step() -> None:
+    """Batches on the device are dropped when another step is requested."""
+    with open_stream(split_of(workers=2)) as stream:
         stream(0)
         deadline = time.monotonic() + 20
         step, placed = 0, 0
         while not placed and step < STEPS - 1 and time.monotonic() < deadline:
-            time.sleep(0.05)  # a step that takes long enough for the next batches to be made
+            time.sleep(0.05)  # a step long enough for the threads to make the next batches
             step += 1
             assert np.asarray(stream(step).labels).tolist() == wanted(step)
             placed = len(stream._on_devices)
@@ -180,15 +184,15 @@ def test_batches_are_put_on_the_device_before_their_step() -> None:
         assert np.asarray(stream(2).labels).tolist() == wanted(2)
 
 
-def test_a_batch_that_is_not_made_is_not_waited_for() -> None:
+def test_a_prefetcher_without_threads_makes_a_batch_on_request() -> None:
     groups = BatchGroups(STEPS * BATCH, BATCH, BATCH)
     with ahead.Prefetcher(lambda positions, _: np.array(positions), (1, 1, 1), groups, 0, 0) as batches:
-        assert not batches.is_ready  # with no thread, nothing is made before it is asked for
+        assert not batches.is_ready  # without threads, no batch is made before the request
         assert next(batches).labels.tolist() == list(range(BATCH))
 
 
 @pytest.mark.parametrize("label", [-1, COUNT])
-def test_a_label_out_of_range_is_named(label: int) -> None:
+def test_a_label_out_of_range_in_stored_arrays_is_named(label: int) -> None:
     labels = np.arange(COUNT, dtype=np.int32)
     labels[7] = label
     with pytest.raises(DataError, match=rf"a set: label {label} of example 7 is out of range; with 21 classes"):
@@ -196,7 +200,7 @@ def test_a_label_out_of_range_is_named(label: int) -> None:
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_an_example_of_a_part_is_named_by_its_place_in_the_whole(stored: bool) -> None:
+def test_errors_in_a_subset_name_the_index_in_the_whole_split(stored: bool) -> None:
     labels = np.arange(COUNT, dtype=np.int32)
     labels[7] = COUNT
     held = ArraySource(IMAGES, labels)
@@ -219,7 +223,7 @@ def test_an_index_shuffle_is_a_permutation(count: int, seed: int) -> None:
     assert shuffle.at(places, count).tolist() == found[places].tolist()
 
 
-def test_an_index_shuffle_of_more_than_fits_in_memory() -> None:
+def test_an_index_shuffle_works_for_more_examples_than_fit_in_memory() -> None:
     count = 10**12
     shuffle = IndexShuffle(np.random.RandomState(0))
     found = shuffle.at(np.arange(10_000), count)
@@ -230,7 +234,7 @@ def test_an_index_shuffle_of_more_than_fits_in_memory() -> None:
 
 @pytest.mark.slow
 def test_an_index_shuffle_is_as_random_as_a_permutation() -> None:
-    """Chi-square of where examples fall, and of which two fall beside each other, over many epochs: within 5 sigma."""
+    """Chi-square of the positions of examples and of pairs of neighbors over many epochs: within 5 sigma."""
     n, epochs = 12, 2_000
     orders = np.stack([IndexShuffle(host_generator(0, "shuffle", e)).permutation(n) for e in range(epochs)])
     where = np.stack([np.bincount(orders[:, place], minlength=n) for place in range(n)])
@@ -244,7 +248,7 @@ def test_an_index_shuffle_is_as_random_as_a_permutation() -> None:
 
 
 @pytest.mark.parametrize("order", ["permutation", "index"])
-def test_every_order_is_that_of_the_loader_in_memory(order: str) -> None:
+def test_streamed_orders_equal_those_of_the_loader_in_memory(order: str) -> None:
     def shuffle_of(epoch: int) -> IndexShuffle:
         return IndexShuffle(DRAW(epoch))
 
@@ -278,7 +282,7 @@ NAMES = ("train", "validation", "test")
 
 @pytest.mark.parametrize("changes", [{}, {"resize": [6, 7], "pad": 1}, {"validation": None}])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_streamed_split_is_the_split_in_memory(folder: Path, changes: Any, workers: int) -> None:
+def test_a_streamed_split_equals_the_split_in_memory(folder: Path, changes: Any, workers: int) -> None:
     streaming = plan_splits(config(workers=workers, **changes), folder)
     plan = plan_splits(config(stream=False, **changes), folder)
     names = tuple(plan.sizes)
@@ -294,7 +298,7 @@ def test_a_streamed_split_is_the_split_in_memory(folder: Path, changes: Any, wor
 
 
 @pytest.mark.parametrize(("size", "multiple"), [(8, 4), (6, 2), (24, 8)])
-def test_chunks_of_all_shares_are_the_split_and_more_of_its_last_example(size: int, multiple: int) -> None:
+def test_chunks_of_all_processes_are_the_split_padded_with_its_last_example(size: int, multiple: int) -> None:
     shares = [split_of().chunks(size, (index, 2), multiple) for index in range(2)]
     parts = [part for chunk in zip(*shares, strict=True) for part in chunk]
     labels = np.concatenate([part.labels for part in parts])
@@ -303,7 +307,7 @@ def test_chunks_of_all_shares_are_the_split_and_more_of_its_last_example(size: i
 
 
 @pytest.mark.parametrize("normalize", ["mean_std", "zca(epsilon=0.1)"])
-def test_preprocessing_is_that_of_the_split_in_memory(folder: Path, normalize: str) -> None:
+def test_preprocessing_fitted_on_a_streamed_split_equals_that_in_memory(folder: Path, normalize: str) -> None:
     found = []
     for data, read in ((config(), stream_splits), (config(stream=False), load_splits)):
         plan = plan_splits(data.replace(normalize=normalize, pad=1), folder)
@@ -318,7 +322,9 @@ def test_preprocessing_is_that_of_the_split_in_memory(folder: Path, normalize: s
     ({"stream": False, "workers": 2}, "data.workers", "or data.stream=true"),
     ({"decode_eval": "fit(5, 4)"}, "data.decode_eval", "set data.decode too"),
 ])  # fmt: skip
-def test_what_cannot_be_streamed_is_refused(folder: Path, changes: dict[str, Any], path: str, says: str) -> None:
+def test_settings_that_exclude_streaming_are_refused(
+    folder: Path, changes: dict[str, Any], path: str, says: str
+) -> None:
     with pytest.raises(ConfigError, match=says) as error:
         plan_splits(config(**changes), folder)
     assert error.value.path == path

@@ -1,5 +1,5 @@
-"""The streaming loader: the same batches whatever the threads, the order of the other loader, and what it says of
-pictures that do not decode.
+"""The streaming loader: the same batches for any number of threads, the order of the in-memory loader, and the error
+for images that cannot be decoded.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def split_of(source: EncodedSource, workers: int = 2) -> StreamedSplit:
 
 
 @contextlib.contextmanager
-def streamed(source: EncodedSource, workers: int, devices: int = 1, seed: int = 0) -> Iterator[TrainingStream]:
+def open_stream(source: EncodedSource, workers: int, devices: int = 1, seed: int = 0) -> Iterator[TrainingStream]:
     order = PermutationOrder(functools.partial(host_generator, seed, "shuffle"), COUNT)
     divided = make_layout(devices, BATCH).batch
     split = split_of(source, workers)
@@ -73,7 +73,7 @@ def streamed(source: EncodedSource, workers: int, devices: int = 1, seed: int = 
 
 
 def batches(workers: int, steps: range = range(STEPS), **options: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-    with streamed(bytes_source(), workers, **options) as stream:
+    with open_stream(bytes_source(), workers, **options) as stream:
         return [(np.asarray(images), np.asarray(labels)) for images, labels in map(stream, steps)]
 
 
@@ -85,39 +85,39 @@ def assert_same(found: Any, expected: Any) -> None:
 
 @pytest.fixture(scope="module")
 def expected() -> list[tuple[np.ndarray, np.ndarray]]:
-    """The batches as the main thread makes them."""
+    """Return the batches that the main thread makes without workers."""
     return batches(0)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_threads_change_nothing(expected: Any, workers: int) -> None:
+def test_the_number_of_threads_does_not_change_the_batches(expected: Any, workers: int) -> None:
     assert_same(batches(workers), expected)
 
 
-def test_devices_change_nothing_but_where_a_batch_lies(expected: Any) -> None:
+def test_the_number_of_devices_changes_only_the_sharding_of_batches(expected: Any) -> None:
     assert_same(batches(2, devices=2), expected)
-    with streamed(bytes_source(), 1, devices=2) as stream:
+    with open_stream(bytes_source(), 1, devices=2) as stream:
         assert stream(0).images.sharding == make_layout(2, BATCH).batch
 
 
-def test_a_batch_is_a_function_of_its_step(expected: Any) -> None:
+def test_a_streamed_batch_depends_on_its_step_only(expected: Any) -> None:
     for first in (1, STEPS - 1):
         assert_same(batches(2, range(first, STEPS)), expected[first:])
-    with streamed(bytes_source(), 2) as stream:  # there and back
+    with open_stream(bytes_source(), 2) as stream:  # forward and backward
         assert_same([stream(step) for step in (3, 0, 1, 4)], [expected[step] for step in (3, 0, 1, 4)])
 
 
-def test_every_example_has_numbers_of_its_own(expected: Any) -> None:
+def test_every_example_is_decoded_with_its_own_random_numbers(expected: Any) -> None:
     assert not any((a == b).all() for a, b in zip(expected[0][0], batches(0, seed=1)[0][0], strict=True))
     large = jpeg(0, (200, 150))
     same = EncodedSource(COUNT, lambda index: Encoded(large, index, "one"), 3)
-    with streamed(same, 0) as stream:
+    with open_stream(same, 0) as stream:
         images = np.concatenate([stream(step).images for step in range(STEPS)])
     assert len({image.tobytes() for image in images}) == BATCH * STEPS
 
 
-def test_a_batch_is_made_of_windows_drawn_for_it(expected: Any) -> None:
-    """By hand: the example at place 3 of step 2."""
+def test_decode_transforms_use_the_random_stream_of_step_and_position(expected: Any) -> None:
+    """Compute the example at position 3 of step 2 with Pillow."""
     position = 2 * BATCH + 3
     index = host_generator(0, "shuffle", position // COUNT).permutation(COUNT)[position % COUNT]
     with Image.open(io.BytesIO(PICTURES[index])) as image:
@@ -129,7 +129,7 @@ def test_a_batch_is_made_of_windows_drawn_for_it(expected: Any) -> None:
     assert expected[2][1][3] == index
 
 
-def test_the_order_is_that_of_the_loader_in_memory() -> None:
+def test_the_streamed_order_equals_that_of_the_loader_in_memory() -> None:
     draw = functools.partial(host_generator, 4, "shuffle")
     shuffle, order = EpochShuffle(draw, COUNT, BATCH, make_layout(1, 1).replicated), PermutationOrder(draw, COUNT)
     for step in range(12):
@@ -137,7 +137,7 @@ def test_the_order_is_that_of_the_loader_in_memory() -> None:
         assert order.at(range(step * BATCH, (step + 1) * BATCH)).tolist() == np.asarray(wanted).tolist()
 
 
-def test_threads_that_come_to_an_epoch_at_once_draw_it_once() -> None:
+def test_threads_that_reach_an_epoch_together_draw_its_order_once() -> None:
     drawn: list[int] = []
     together = threading.Barrier(6)
 
@@ -161,7 +161,7 @@ def test_threads_that_come_to_an_epoch_at_once_draw_it_once() -> None:
 
 
 @given(count=st.integers(1, 60), size=st.integers(1, 40))
-def test_groups_cut_every_batch_into_pieces(count: int, size: int) -> None:
+def test_batch_groups_split_every_batch_into_pieces(count: int, size: int) -> None:
     groups = BatchGroups(count, size)
     pieces = [groups.positions(number) for number in range(groups.total)]
     assert [position for piece in pieces for position in piece] == list(range(count))
@@ -169,27 +169,27 @@ def test_groups_cut_every_batch_into_pieces(count: int, size: int) -> None:
     assert sum(map(groups.of_batch, range(groups.batches))) == groups.total
 
 
-def prefetching() -> list[str]:
+def prefetch_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if "grain-prefetch" in thread.name]
 
 
-def test_threads_work_ahead_and_end_when_the_stream_does() -> None:
+def test_prefetch_threads_read_ahead_and_end_with_the_stream() -> None:
     read: set[int] = set()
 
     def note(index: int) -> Encoded:
         read.add(index)
         return Encoded(PICTURES[index], index, "a picture")
 
-    with streamed(bytes_source(note), 2) as stream:
+    with open_stream(bytes_source(note), 2) as stream:
         stream(0)
         deadline = time.monotonic() + 20
         while len(read) < COUNT and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert len(read) == COUNT  # two batches beyond the first, which is an epoch
-        assert prefetching()
-    while prefetching() and time.monotonic() < deadline:
+        assert len(read) == COUNT  # two batches after the first complete an epoch
+        assert prefetch_threads()
+    while prefetch_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not prefetching()
+    assert not prefetch_threads()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -198,13 +198,13 @@ def test_threads_work_ahead_and_end_when_the_stream_does() -> None:
     (PICTURES[7][:-60], "picture 7 cannot be decoded"),
     (Path("gone.jpg"), "picture 7 cannot be read: No such file"),
 ])  # fmt: skip
-def test_a_picture_that_is_damaged_is_named(workers: int, content: Any, says: str) -> None:
+def test_a_damaged_image_is_named(workers: int, content: Any, says: str) -> None:
     source = bytes_source(lambda i: Encoded(content if i == 7 else PICTURES[i], i, f"picture {i}"))
-    with streamed(source, workers) as stream, pytest.raises(DataError, match=says):
+    with open_stream(source, workers) as stream, pytest.raises(DataError, match=says):
         list(map(stream, range(3)))  # the whole epoch
 
 
-def test_a_label_out_of_range_is_named() -> None:
+def test_a_label_out_of_range_in_encoded_images_is_named() -> None:
     source = bytes_source(lambda i: Encoded(PICTURES[i], COUNT if i == 3 else i, "p"))
     with pytest.raises(DataError, match=r"a set: label 21 of example 3 is out of range; with 21 classes"):
         next(split_of(source, 1).chunks(COUNT))
@@ -215,7 +215,7 @@ def test_a_label_out_of_range_is_named() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of several sizes and modes, of two classes."""
+    """Write images of several sizes and modes in two classes."""
     root = tmp_path_factory.mktemp("pictures")
     for split, count in (("train", 9), ("val", 3)):
         for name in ("ant", "bee"):
@@ -247,7 +247,7 @@ NAMES = ("train", "validation", "test")
 
 
 @pytest.mark.parametrize("size", [3, 100])
-def test_a_streamed_split_is_the_split_in_memory(folder: Path, size: int) -> None:
+def test_a_decoded_split_equals_the_split_in_memory(folder: Path, size: int) -> None:
     held = load_splits(plan_splits(in_memory(), folder), NAMES, seed=5)
     split = stream_splits(plan_splits(config(), folder), NAMES, seed=5)
     assert plan_splits(config(), folder).image_shape == (12, 10, 3)
@@ -259,7 +259,7 @@ def test_a_streamed_split_is_the_split_in_memory(folder: Path, size: int) -> Non
 
 
 @pytest.mark.parametrize("normalize", ["mean_std", "zca(epsilon=0.1)"])
-def test_preprocessing_is_fitted_in_one_pass(folder: Path, normalize: str) -> None:
+def test_preprocessing_fitted_on_a_decoded_split_equals_that_in_memory(folder: Path, normalize: str) -> None:
     found = []
     for data, read in ((config(normalize=normalize), stream_splits), (in_memory(normalize=normalize), load_splits)):
         plan = plan_splits(data, folder)
@@ -268,7 +268,7 @@ def test_preprocessing_is_fitted_in_one_pass(folder: Path, normalize: str) -> No
         np.testing.assert_array_equal(a, b)
 
 
-def test_what_needs_no_pixels_reads_none(folder: Path) -> None:
+def test_scale_preprocessing_reads_no_image(folder: Path) -> None:
     plan = plan_splits(config(normalize="scale"), folder)
 
     def never(index: int) -> Encoded:
@@ -278,7 +278,7 @@ def test_what_needs_no_pixels_reads_none(folder: Path) -> None:
     assert (fitted.mean, fitted.std) == ((0, 0, 0), (1, 1, 1))
 
 
-def test_a_folder_is_streamed_at_the_size_of_its_files(folder: Path) -> None:
+def test_image_folder_streams_images_at_their_original_size(folder: Path) -> None:
     source = image_folder(directory=folder).stream("train")
     sizes: list[Any] = []
     for index in range(len(source)):
@@ -286,7 +286,7 @@ def test_a_folder_is_streamed_at_the_size_of_its_files(folder: Path) -> None:
     assert sizes[:9] == [(20 + i, 30 - i) for i in range(9)]
 
 
-def test_arrays_are_streamed_as_pictures(folder: Path) -> None:
+def test_arrays_can_be_streamed_like_encoded_images(folder: Path) -> None:
     images = np.random.RandomState(0).randint(0, 256, (5, 6, 4, 1)).astype(np.uint8)
     arrays = ArraySource(images, np.arange(5, dtype=np.int32))
     data = Dataset(name="n", num_classes=5, image_shape=(6, 4, 1), sizes={"train": 5}, class_names=tuple("abcde"),
@@ -310,7 +310,9 @@ def test_arrays_are_streamed_as_pictures(folder: Path) -> None:
     ({"decode": "", "workers": 2}, "data.workers", "set data.decode too"),
     ({"decode": "", "workers": None, "decode_eval": "fit(12, 10)"}, "data.decode_eval", "set data.decode too"),
 ])  # fmt: skip
-def test_what_cannot_be_streamed_is_refused(folder: Path, changes: dict[str, Any], path: str, says: str) -> None:
+def test_settings_that_exclude_decoding_are_refused(
+    folder: Path, changes: dict[str, Any], path: str, says: str
+) -> None:
     with pytest.raises(ConfigError, match=says) as error:
         plan_splits(config(**changes), folder)
     assert error.value.path == path

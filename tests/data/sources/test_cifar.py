@@ -20,7 +20,7 @@ NAMES_10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hor
 
 @pytest.fixture(autouse=True)
 def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
-    """Ten training and four test images, so that the files are small."""
+    """Use ten training and four test images, so that the files are small."""
     if "real_data" not in request.fixturenames:
         monkeypatch.setattr(module, "SIZES", {"train": 10, "test": 4})
 
@@ -35,7 +35,7 @@ def batches_10() -> dict[str, tuple[np.ndarray, list[int]]]:
 
 
 def batches_100() -> dict[str, tuple[np.ndarray, list[int], list[int]]]:
-    """Planes, coarse and fine labels."""
+    """Return planes, coarse labels and fine labels of each split."""
     return {
         "train": (planes(10, 1), list(range(10, 20)), list(range(90, 100))),
         "test": (planes(4, 2), [0, 19, 5, 7], [0, 99, 42, 17]),
@@ -110,7 +110,7 @@ def check_10(data: Dataset) -> None:
 @pytest.mark.parametrize("base", ["cifar10", "cifar-10", ""])
 @pytest.mark.parametrize("pack", [dict, xz])
 @pytest.mark.parametrize(("form", "folder"), [("bin", "cifar-10-batches-bin"), ("py", "cifar-10-batches-py")])
-def test_cifar10_unpacked(tmp_path: Path, base: str, pack: Callable[..., Any], form: str, folder: str):
+def test_cifar10_reads_unpacked_files(tmp_path: Path, base: str, pack: Callable[..., Any], form: str, folder: str):
     for place in (folder, ""):
         root = tmp_path / (place or "loose")
         write(root / base / place, pack(files_10(form)))
@@ -120,7 +120,7 @@ def test_cifar10_unpacked(tmp_path: Path, base: str, pack: Callable[..., Any], f
 
 
 @pytest.mark.parametrize(("form", "name"), [("bin", "cifar-10-binary.tar.gz"), ("py", "cifar-10-python.tar.gz")])
-def test_cifar10_archives(tmp_path: Path, form: str, name: str):
+def test_cifar10_reads_archives(tmp_path: Path, form: str, name: str):
     write_tar(tmp_path / "cifar10" / name, files_10(form))
     data = cifar10(directory=tmp_path)
     check_10(data)
@@ -130,7 +130,9 @@ def test_cifar10_archives(tmp_path: Path, form: str, name: str):
 @pytest.mark.parametrize("labels", ["fine", "coarse"])
 @pytest.mark.parametrize(("form", "folder"), [("bin", "cifar-100-binary"), ("py", "cifar-100-python")])
 @pytest.mark.parametrize("packing", ["folder", "xz", "tar"])
-def test_cifar100(tmp_path: Path, labels: Any, form: str, folder: str, packing: str):
+def test_cifar100_reads_folders_and_archives_with_fine_or_coarse_labels(
+    tmp_path: Path, labels: Any, form: str, folder: str, packing: str
+):
     if packing == "tar":
         write_tar(tmp_path / f"{folder}.tar.gz", files_100(form))
     else:
@@ -141,7 +143,7 @@ def test_cifar100(tmp_path: Path, labels: Any, form: str, folder: str, packing: 
         check(data, split, [pixels], fine if labels == "fine" else coarse)
 
 
-def test_the_known_names():
+def test_the_built_in_cifar100_class_names_are_complete_and_sorted():
     fine, coarse = module._CIFAR100_FINE.class_names, module._CIFAR100_COARSE.class_names
     assert (len(set(fine)), len(set(coarse))) == (100, 20)
     assert sorted(fine) == list(fine)
@@ -149,7 +151,7 @@ def test_the_known_names():
     assert (fine[0], fine[71], fine[-1], coarse[19]) == ("apple", "sea", "worm", "vehicles_2")
 
 
-def test_the_meta_file_of_cifar100(tmp_path: Path):
+def test_cifar100_takes_class_names_from_the_meta_file(tmp_path: Path):
     names = [f"name{number}" for number in range(20)]
     write(tmp_path, files_100("bin") | {"coarse_label_names.txt": "\n".join(names).encode()})
     assert cifar100(directory=tmp_path, labels="coarse").class_names == tuple(names)
@@ -165,14 +167,14 @@ def test_the_meta_file_of_cifar100(tmp_path: Path):
         ("batches.meta", b"garbage", "cannot be decoded"),
     ],
 )
-def test_a_bad_meta_file(tmp_path: Path, name: str, content: bytes, message: str):
+def test_cifar10_names_a_bad_meta_file(tmp_path: Path, name: str, content: bytes, message: str):
     write(tmp_path, files_10("bin" if name.endswith("txt") else "py") | {name: content})
     with pytest.raises(DataError, match=message) as error:
         cifar10(directory=tmp_path)
     assert str(tmp_path / name) in str(error.value)
 
 
-def test_missing_files(tmp_path: Path):
+def test_cifar_names_missing_files(tmp_path: Path):
     with pytest.raises(DataError, match=r"\.tar\.gz; download what is missing from www\.cs\.toronto\.edu"):
         cifar10(directory=tmp_path)
     with pytest.raises(DataError, match=r"JAXTRAIN_DATA.*train\.bin and test\.bin"):
@@ -202,7 +204,7 @@ BATCH = files_10("bin")["data_batch_2.bin"]
         ("data_batch_2.bin", bytes([12]) + BATCH[1:], "label 12 of example 2 is out of range"),
     ],
 )
-def test_damaged_binary_batches(tmp_path: Path, name: str, content: bytes, message: str):
+def test_cifar10_refuses_damaged_binary_batches(tmp_path: Path, name: str, content: bytes, message: str):
     files = files_10("bin")
     del files["data_batch_2.bin"]
     write(tmp_path, files | {name: content})
@@ -231,21 +233,21 @@ def test_damaged_binary_batches(tmp_path: Path, name: str, content: bytes, messa
         ({b"data": print, b"labels": [0, 1]}, "refers to .*print, which is refused"),
     ],
 )
-def test_damaged_pickled_batches(tmp_path: Path, content: Any, message: str):
+def test_cifar10_refuses_damaged_pickled_batches(tmp_path: Path, content: Any, message: str):
     packed = content if isinstance(content, bytes) else pickle.dumps(content)
     write(tmp_path, files_10("py") | {"data_batch_1": packed})
     with pytest.raises(DataError, match=message):
         cifar10(directory=tmp_path).load("train")
 
 
-def test_labels_as_an_array_are_taken_too(tmp_path: Path):
+def test_cifar10_accepts_labels_as_an_array(tmp_path: Path):
     content = {"data": planes(2, 0), "labels": np.array([7, 8])}
     write(tmp_path, files_10("py") | {"data_batch_1": pickle.dumps(content)})
     assert cifar10(directory=tmp_path).load("train").labels[:2].tolist() == [7, 8]
 
 
 @pytest.mark.parametrize("cut", [0.0, 0.1, 0.5, 0.999])
-def test_a_cut_archive(tmp_path: Path, cut: float):
+def test_cifar10_refuses_a_truncated_archive(tmp_path: Path, cut: float):
     path = tmp_path / "cifar-10-binary.tar.gz"
     write_tar(path, files_10("bin"))
     content = path.read_bytes()
@@ -255,7 +257,7 @@ def test_a_cut_archive(tmp_path: Path, cut: float):
             cifar10(directory=tmp_path).load(split)
 
 
-def test_a_damaged_archive(tmp_path: Path):
+def test_cifar10_refuses_a_damaged_archive(tmp_path: Path):
     path = tmp_path / "cifar-10-binary.tar.gz"
     write_tar(path, files_10("bin"))
     content = bytearray(path.read_bytes())
@@ -265,7 +267,7 @@ def test_a_damaged_archive(tmp_path: Path):
         cifar10(directory=tmp_path).load("train")
 
 
-def test_an_archive_that_lacks_a_batch_or_has_a_link_for_it(tmp_path: Path):
+def test_cifar10_refuses_an_archive_with_a_missing_or_linked_batch(tmp_path: Path):
     files = files_10("bin")
     del files["data_batch_4.bin"]
     path = tmp_path / "cifar-10-binary.tar.gz"
@@ -282,7 +284,7 @@ def test_an_archive_that_lacks_a_batch_or_has_a_link_for_it(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_the_real_test_batch(real_data: Callable[[str], Path], tmp_path: Path):
+def test_cifar10_reads_the_real_test_batch(real_data: Callable[[str], Path], tmp_path: Path):
     folder = real_data("cifar10") / "cifar10"
     for path in folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
@@ -291,7 +293,7 @@ def test_the_real_test_batch(real_data: Callable[[str], Path], tmp_path: Path):
     assert data.sizes == {"train": 50_000, "test": 10_000}
     test = data.load("test")
     assert np.bincount(test.labels).tolist() == [1000] * 10
-    # The mean of the training images, to which that of the test images is close.
+    # The mean of the training images; that of the test images is close.
     np.testing.assert_allclose(test.images.mean((0, 1, 2)) / 255, [0.4914, 0.4822, 0.4465], atol=5e-3)
     with lzma.open(folder / "test_batch.bin.xz") as file:
         first = file.read(3073)

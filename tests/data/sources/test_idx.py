@@ -19,23 +19,23 @@ from tests.conftest import examples
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def packed(code: int, shape: tuple[int, ...], payload: bytes) -> bytes:
-    """An IDX file by the format's definition."""
+def pack_idx(code: int, shape: tuple[int, ...], payload: bytes) -> bytes:
+    """Encode an IDX file as the format defines it."""
     return struct.pack(">HBB", 0, code, len(shape)) + struct.pack(f">{len(shape)}I", *shape) + payload
 
 
 def images(count: int, height: int = 2, width: int = 3) -> bytes:
     size = count * height * width
-    return packed(8, (count, height, width), bytes(i % 256 for i in range(size)))
+    return pack_idx(8, (count, height, width), bytes(i % 256 for i in range(size)))
 
 
 def labels(values: list[int]) -> bytes:
-    return packed(8, (len(values),), bytes(values))
+    return pack_idx(8, (len(values),), bytes(values))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data directory with five training and two test images, 2 x 3, some of the files compressed."""
+    """Write five training and two test images of 2 x 3; some files are compressed."""
     for name, content in zip(NAMES, (images(5), labels([0, 1, 2, 1, 0]), images(2), labels([2, 1])), strict=True):
         compress = "images" in name
         path = tmp_path / (name + ".gz" if compress else name)
@@ -54,22 +54,24 @@ def folder(tmp_path: Path) -> Path:
         (0x0E, "d", np.float64, [-1.5, 0.0, 0.1, 1e300]),
     ],
 )
-def test_every_type_of_the_format(tmp_path: Path, code: int, letter: str, dtype: type, values: list[Any]):
+def test_read_idx_reads_every_type_of_the_format(
+    tmp_path: Path, code: int, letter: str, dtype: type, values: list[Any]
+):
     path = tmp_path / "array"
-    path.write_bytes(packed(code, (2, 2), struct.pack(f">4{letter}", *values)))
+    path.write_bytes(pack_idx(code, (2, 2), struct.pack(f">4{letter}", *values)))
     array = read_idx(path)
     assert array.dtype == np.dtype(dtype)
     assert array.dtype.isnative
     np.testing.assert_array_equal(array, np.array(values, dtype).reshape(2, 2))
 
 
-def test_axes_run_from_the_slowest_to_the_fastest(tmp_path: Path):
+def test_read_idx_orders_axes_from_slowest_to_fastest(tmp_path: Path):
     path = tmp_path / "array"
-    path.write_bytes(packed(8, (2, 3, 1, 2), bytes(range(12))))
+    path.write_bytes(pack_idx(8, (2, 3, 1, 2), bytes(range(12))))
     np.testing.assert_array_equal(read_idx(path), np.arange(12).reshape(2, 3, 1, 2))
 
 
-def test_compression_is_told_by_the_contents(tmp_path: Path):
+def test_read_idx_detects_compression_from_the_contents(tmp_path: Path):
     path = tmp_path / "array"  # compressed without the suffix, as some browsers leave it
     path.write_bytes(gzip.compress(labels([3, 4])))
     assert read_idx(path).tolist() == [3, 4]
@@ -85,14 +87,14 @@ def test_compression_is_told_by_the_contents(tmp_path: Path):
         (b"\0\0\x08\0", "is not an IDX file"),
         (b"\0\0\x08\xff" + bytes(4 * 255), "is not an IDX file"),
         (b"\0\0\x08\3\0\0\0\2", "ends inside its header"),
-        (packed(8, (2, 2), b"abc"), r"3 bytes after its header, .* 4 bytes: it is incomplete"),
-        (packed(8, (2, 2), b"abcde"), "there are bytes after the array"),
-        (packed(8, (2**32 - 1,) * 3, b"abc"), "it is incomplete"),
-        (packed(8, (2**32 - 1, 0, 2**32 - 1), b"abc"), "there are bytes after the array"),
+        (pack_idx(8, (2, 2), b"abc"), r"3 bytes after its header, .* 4 bytes: it is incomplete"),
+        (pack_idx(8, (2, 2), b"abcde"), "there are bytes after the array"),
+        (pack_idx(8, (2**32 - 1,) * 3, b"abc"), "it is incomplete"),
+        (pack_idx(8, (2**32 - 1, 0, 2**32 - 1), b"abc"), "there are bytes after the array"),
     ],
 )
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_damaged_files(tmp_path: Path, content: bytes, message: str, pack: Callable[[bytes], bytes]):
+def test_read_idx_refuses_damaged_files(tmp_path: Path, content: bytes, message: str, pack: Callable[[bytes], bytes]):
     path = tmp_path / "array"
     path.write_bytes(pack(content))
     with pytest.raises(DataError, match=message) as error:
@@ -102,9 +104,9 @@ def test_damaged_files(tmp_path: Path, content: bytes, message: str, pack: Calla
 
 @given(cut=st.integers(0, 10_000))
 @examples(40)
-def test_a_compressed_file_cut_anywhere(tmp_path_factory: pytest.TempPathFactory, cut: int):
+def test_read_idx_refuses_a_compressed_file_truncated_anywhere(tmp_path_factory: pytest.TempPathFactory, cut: int):
     noise = np.random.RandomState(0).bytes(200)
-    whole = gzip.compress(packed(8, (200,), noise))
+    whole = gzip.compress(pack_idx(8, (200,), noise))
     path = tmp_path_factory.mktemp("cut") / "array"
     path.write_bytes(whole[: cut % len(whole)])
     with pytest.raises(DataError, match=re.escape(str(path))):
@@ -113,27 +115,29 @@ def test_a_compressed_file_cut_anywhere(tmp_path_factory: pytest.TempPathFactory
 
 @given(place=st.integers(0, 10_000), value=st.integers(1, 255))
 @examples(60)
-def test_a_compressed_file_with_a_flipped_byte(tmp_path_factory: pytest.TempPathFactory, place: int, value: int):
-    content = bytearray(gzip.compress(packed(8, (200,), np.random.RandomState(0).bytes(200))))
+def test_read_idx_refuses_or_survives_a_flipped_byte_in_a_compressed_file(
+    tmp_path_factory: pytest.TempPathFactory, place: int, value: int
+):
+    content = bytearray(gzip.compress(pack_idx(8, (200,), np.random.RandomState(0).bytes(200))))
     content[place % len(content)] ^= value
     path = tmp_path_factory.mktemp("flip") / "array"
     path.write_bytes(content)
     try:
-        array = read_idx(path)  # a flip in gzip's own header may do no harm
+        array = read_idx(path)  # a flipped byte in gzip's own header can be harmless
     except DataError as error:
         assert str(path) in str(error)  # noqa: PT017
     else:
         assert array.tobytes() == np.random.RandomState(0).bytes(200)
 
 
-def test_a_missing_or_unreadable_file(tmp_path: Path):
+def test_read_idx_names_a_missing_or_unreadable_file(tmp_path: Path):
     with pytest.raises(DataError, match="nowhere cannot be read: No such file"):
         read_idx(tmp_path / "nowhere")
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read_idx(tmp_path)
 
 
-def test_the_splits_of_a_folder(folder: Path):
+def test_idx_reads_the_splits_of_a_folder(folder: Path):
     data = idx(directory=folder, num_classes=3)
     assert (data.image_shape, data.num_classes, data.sizes) == ((2, 3, 1), 3, {"train": 5, "test": 2})
     assert data.class_names == ("0", "1", "2")
@@ -143,11 +147,11 @@ def test_the_splits_of_a_folder(folder: Path):
     assert test.labels.tolist() == [2, 1]
 
 
-def test_facts_are_read_from_the_headers_alone(folder: Path):
+def test_idx_describes_a_dataset_from_file_headers_only(folder: Path):
     for name in NAMES:
         path = folder / (name + ".gz" if "images" in name else name)
         content = path.read_bytes()
-        # Only the beginning is left: no pixel can be read.
+        # Only the beginning remains: no pixel can be read.
         path.write_bytes(content[:40] if "images" in name else content[:8])
     data = idx(directory=folder, num_classes=3)
     assert data.sizes == {"train": 5, "test": 2}
@@ -155,10 +159,10 @@ def test_facts_are_read_from_the_headers_alone(folder: Path):
         data.load("train")
 
 
-def test_a_subdirectory_dotted_names_and_no_test_split(tmp_path: Path):
+def test_idx_accepts_a_subdirectory_dotted_names_and_no_test_split(tmp_path: Path):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "train-images.idx3-ubyte").write_bytes(packed(8, (2, 4, 4, 3), bytes(96)))
-    (tmp_path / "mine" / "train-labels.idx1-ubyte").write_bytes(packed(0x0C, (2,), struct.pack(">2i", 300, 7)))
+    (tmp_path / "mine" / "train-images.idx3-ubyte").write_bytes(pack_idx(8, (2, 4, 4, 3), bytes(96)))
+    (tmp_path / "mine" / "train-labels.idx1-ubyte").write_bytes(pack_idx(0x0C, (2,), struct.pack(">2i", 300, 7)))
     data = idx(directory=tmp_path, subdirectory="mine", num_classes=301)
     assert (data.image_shape, data.sizes) == ((4, 4, 3), {"train": 2})
     assert data.load("train").labels.tolist() == [300, 7]
@@ -167,7 +171,7 @@ def test_a_subdirectory_dotted_names_and_no_test_split(tmp_path: Path):
 
 
 @pytest.mark.parametrize("missing", NAMES)
-def test_a_missing_file_is_named(folder: Path, missing: str):
+def test_idx_and_mnist_name_a_missing_file(folder: Path, missing: str):
     for path in folder.glob(f"{missing}*"):
         path.unlink()
     with pytest.raises(DataError, match=f"but not {missing};"):
@@ -181,21 +185,21 @@ def test_a_missing_file_is_named(folder: Path, missing: str):
     [
         (NAMES[1], labels([0, 1]), "5 images, but .*train-labels-idx1-ubyte has 2 labels"),
         (NAMES[1], images(5), r"labels must be integers of \[N\]"),
-        (NAMES[1], packed(0x0D, (5,), bytes(20)), "float32"),
+        (NAMES[1], pack_idx(0x0D, (5,), bytes(20)), "float32"),
         (NAMES[0], labels([0] * 5), "images must be uint8"),
-        (NAMES[0], packed(0x0B, (5, 1, 1), bytes(10)), "images must be uint8"),
+        (NAMES[0], pack_idx(0x0B, (5, 1, 1), bytes(10)), "images must be uint8"),
         (NAMES[0], images(0), "N > 0"),
         (NAMES[2], images(2, 3, 3), "the two splits must have images of the same shape"),
     ],
 )
-def test_files_that_do_not_go_together(folder: Path, name: str, content: bytes, message: str):
+def test_idx_refuses_inconsistent_files(folder: Path, name: str, content: bytes, message: str):
     (folder / f"{name}.gz").unlink(missing_ok=True)
     (folder / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         idx(directory=folder)
 
 
-def test_a_label_out_of_range(folder: Path):
+def test_idx_refuses_a_label_out_of_range(folder: Path):
     with pytest.raises(DataError, match="label 2 of example 2 is out of range; with 2 classes"):
         idx(directory=folder, num_classes=2).load("train")
 
@@ -212,7 +216,9 @@ def test_a_label_out_of_range(folder: Path):
         (fashion_mnist, ""),
     ],
 )
-def test_the_places_that_are_searched(folder: Path, tmp_path: Path, factory: Callable[..., Any], place: str):
+def test_mnist_and_fashion_mnist_search_the_usual_folders(
+    folder: Path, tmp_path: Path, factory: Callable[..., Any], place: str
+):
     target = tmp_path / "data" / place
     target.mkdir(parents=True)
     for path in folder.glob("*ubyte*"):
@@ -222,7 +228,7 @@ def test_the_places_that_are_searched(folder: Path, tmp_path: Path, factory: Cal
     assert len(data.class_names) == data.num_classes == 10
 
 
-def test_without_a_directory():
+def test_idx_without_a_data_directory_says_how_to_set_one():
     with pytest.raises(DataError, match=r"JAXTRAIN_DATA.*train-images-idx3-ubyte.*github\.com/zalandoresearch"):
         fashion_mnist(directory=None)
     with pytest.raises(DataError, match="idx: no data directory"):
@@ -237,7 +243,7 @@ TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     ("name", "train_counts", "test_counts", "mean", "std"),
     [("mnist", TRAIN_COUNTS, TEST_COUNTS, 0.1307, 0.3081), ("fashion_mnist", [6000] * 10, [1000] * 10, 0.2860, 0.3530)],
 )
-def test_the_real_files(
+def test_mnist_and_fashion_mnist_read_the_real_files(
     real_data: Callable[[str], Path],
     name: str,
     train_counts: list[int],

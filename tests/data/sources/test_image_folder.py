@@ -18,7 +18,7 @@ def save(path: Path, color: tuple[int, int, int], size: tuple[int, int] = (6, 4)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes; the color tells class, split and image apart."""
+    """Write two classes; the color identifies class, split and image."""
     for split, value in (("train", 10), ("val", 200)):
         save(tmp_path / split / "cat" / "2.png", (value, 2, 0))
         save(tmp_path / split / "cat" / "1.bmp", (value, 1, 0), (4, 9))
@@ -30,7 +30,7 @@ def load(folder: Path, **options: Any) -> Any:
     return image_folder(directory=folder, size=(3, 3), **options)
 
 
-def test_classes_and_files_come_in_the_order_of_their_names(folder: Path):
+def test_image_folder_sorts_classes_and_files_by_name(folder: Path):
     data = load(folder)
     assert data.class_names == ("ant", "cat")
     assert (data.image_shape, data.num_classes, data.sizes) == ((3, 3, 3), 2, {"train": 3, "test": 3})
@@ -41,7 +41,7 @@ def test_classes_and_files_come_in_the_order_of_their_names(folder: Path):
         assert (source.labels.tolist(), source.labels.dtype) == ([0, 1, 1], np.int32)
 
 
-def test_every_suffix_and_nothing_else(tmp_path: Path):
+def test_image_folder_reads_all_image_suffixes_and_ignores_other_files(tmp_path: Path):
     for number, suffix in enumerate(["jpg", "jpeg", "png", "bmp", "webp", "gif", "ppm", "JPG"]):
         save(tmp_path / "train" / "a" / f"{number}.{suffix}", (0, 0, 0))
     for name in ("readme.txt", ".hidden.png", "._0.jpg", "png"):
@@ -53,7 +53,7 @@ def test_every_suffix_and_nothing_else(tmp_path: Path):
     assert data.load("train").images.max() == 0
 
 
-def test_options(folder: Path, tmp_path: Path):
+def test_image_folder_options_select_subdirectory_splits_size_and_channels(folder: Path, tmp_path: Path):
     outer = tmp_path.parent
     data = image_folder(directory=outer, subdirectory=folder.name, size=(2, 5), train="val", test="train", channels=1)
     assert data.image_shape == (2, 5, 1)
@@ -61,7 +61,7 @@ def test_options(folder: Path, tmp_path: Path):
     assert data.load("train").images[0, 0, 0, 0] == round(0.299 * 200 + 0.114)
 
 
-def test_describing_opens_no_file(folder: Path):
+def test_image_folder_describes_a_dataset_without_opening_images(folder: Path):
     for path in folder.rglob("*.*"):
         path.write_bytes(b"no image")
     data = load(folder)
@@ -70,14 +70,14 @@ def test_describing_opens_no_file(folder: Path):
         data.load("train")
 
 
-def test_an_image_that_is_cut_short_is_named(folder: Path):
+def test_image_folder_names_a_truncated_image(folder: Path):
     path = folder / "val" / "cat" / "2.png"
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(DataError, match=r"val.cat.2\.png cannot be decoded"):
         load(folder).load("test")
 
 
-def test_missing_folders(folder: Path):
+def test_image_folder_names_missing_folders(folder: Path):
     with pytest.raises(DataError, match=r"JAXTRAIN_DATA.*train.CLASS.\*\.jpg"):
         image_folder(directory=None)
     with pytest.raises(DataError, match=r"no folder .*trian; set data\.dataset\.train .*did you mean 'train'"):
@@ -88,7 +88,7 @@ def test_missing_folders(folder: Path):
         load(folder, subdirectory="nowhere")
 
 
-def test_classes_that_do_not_fit(folder: Path):
+def test_image_folder_refuses_splits_with_different_classes(folder: Path):
     save(folder / "val" / "cats" / "1.png", (0, 0, 0))
     with pytest.raises(DataError, match=r"val.cats is .* a class that is not in the train split.*did you mean 'cat'"):
         load(folder)
@@ -98,7 +98,7 @@ def test_classes_that_do_not_fit(folder: Path):
         load(folder)
 
 
-def test_empty_folders(folder: Path):
+def test_image_folder_refuses_empty_folders(folder: Path):
     (folder / "train" / "bee").mkdir()
     (folder / "train" / "bee" / "bee.tiff").touch()
     with pytest.raises(DataError, match="bee holds no image"):
@@ -108,7 +108,7 @@ def test_empty_folders(folder: Path):
         load(folder, train="empty")
 
 
-def test_links_are_followed_and_loops_are_named(folder: Path):
+def test_image_folder_follows_links_and_names_link_loops(folder: Path):
     (folder / "train" / "dog").symlink_to(folder / "train" / "cat")
     (folder / "val" / "dog").symlink_to(folder / "val" / "cat")
     assert load(folder).sizes == {"train": 5, "test": 5}
@@ -117,7 +117,7 @@ def test_links_are_followed_and_loops_are_named(folder: Path):
         load(folder)
 
 
-def test_the_real_flowers(real_data: Callable[[str], Path]):
+def test_image_folder_reads_the_real_flowers(real_data: Callable[[str], Path]):
     data = image_folder(directory=real_data("flowers5"), subdirectory="flowers5", size=(32, 32))
     assert data.class_names == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
     assert data.sizes == {"train": 1000, "test": 500}

@@ -14,7 +14,7 @@ from jaxtrain.data.sources.images import allocate, decode, fill, resize_and_crop
 from jaxtrain.errors import DataError
 
 
-def encoded(image: Image.Image | np.ndarray, kind: str = "PNG", **options: object) -> io.BytesIO:
+def encode(image: Image.Image | np.ndarray, kind: str = "PNG", **options: object) -> io.BytesIO:
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     stream = io.BytesIO()
     image.save(stream, kind, **options)
@@ -26,7 +26,7 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def png(width: int, height: int, depth: int, color: int, rows: bytes) -> io.BytesIO:
-    """A PNG file by the format's definition."""
+    """Encode a PNG file as the format defines it."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -36,7 +36,7 @@ def png(width: int, height: int, depth: int, color: int, rows: bytes) -> io.Byte
     return io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
-def test_color_and_grey_by_hand():
+def test_decode_converts_between_color_and_grey():
     rows = b"\0" + bytes([255, 0, 0, 0, 255, 0])  # red, green
     color = decode(png(2, 1, 8, 2, rows), "f", 3, None)
     assert (color.tolist(), color.dtype) == ([[[255, 0, 0], [0, 255, 0]]], np.uint8)
@@ -46,27 +46,27 @@ def test_color_and_grey_by_hand():
     assert decode(png(2, 1, 8, 0, b"\0\7\xc8"), "f", 4, None).tolist() == [[[7, 7, 7, 255], [200, 200, 200, 255]]]
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped():
+def test_decode_scales_sixteen_bit_grey_without_clipping():
     rows = b"\0" + struct.pack(">4H", 0, 257, 32896, 65535)
     assert decode(png(4, 1, 16, 0, rows), "f", 1, None).tolist() == [[[0], [1], [128], [255]]]
     pgm = io.BytesIO(b"P5 3 1 65535\n" + struct.pack(">3H", 0, 32896, 65535))
     assert decode(pgm, "f", 3, None)[0, :, 2].tolist() == [0, 128, 255]
 
 
-def test_transparency_is_dropped_and_palettes_are_resolved():
+def test_decode_drops_transparency_and_resolves_palettes():
     palette = Image.new("P", (1, 1))
     palette.putpalette([9, 8, 7])
-    assert decode(encoded(palette, transparency=b"\x80"), "f", 3, None).tolist() == [[[9, 8, 7]]]
-    assert decode(encoded(palette, "GIF", transparency=0), "f", 3, None).tolist() == [[[9, 8, 7]]]
-    assert decode(encoded(np.array([[[1, 2, 3, 4]]], np.uint8)), "f", 3, None).tolist() == [[[1, 2, 3]]]
-    assert decode(encoded(np.array([[[1, 2, 3, 4]]], np.uint8)), "f", 4, None).tolist() == [[[1, 2, 3, 4]]]
-    assert decode(encoded(Image.new("1", (1, 1), 1)), "f", 3, None).tolist() == [[[255, 255, 255]]]
-    assert decode(encoded(Image.new("CMYK", (8, 8)), "JPEG"), "f", 3, None).min() == 255
+    assert decode(encode(palette, transparency=b"\x80"), "f", 3, None).tolist() == [[[9, 8, 7]]]
+    assert decode(encode(palette, "GIF", transparency=0), "f", 3, None).tolist() == [[[9, 8, 7]]]
+    assert decode(encode(np.array([[[1, 2, 3, 4]]], np.uint8)), "f", 3, None).tolist() == [[[1, 2, 3]]]
+    assert decode(encode(np.array([[[1, 2, 3, 4]]], np.uint8)), "f", 4, None).tolist() == [[[1, 2, 3, 4]]]
+    assert decode(encode(Image.new("1", (1, 1), 1)), "f", 3, None).tolist() == [[[255, 255, 255]]]
+    assert decode(encode(Image.new("CMYK", (8, 8)), "JPEG"), "f", 3, None).min() == 255
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_orientation_of_exif(orientation: int):
-    # What a viewer has to do with the stored image, by the EXIF standard.
+def test_decode_applies_the_exif_orientation(orientation: int):
+    # The transform that a viewer must apply to the stored image, from the EXIF standard.
     turn: Callable[[np.ndarray], np.ndarray] = {
         1: lambda a: a,
         2: np.fliplr,
@@ -80,12 +80,12 @@ def test_the_orientation_of_exif(orientation: int):
     stored = noise(2, 3, 3)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    np.testing.assert_array_equal(decode(encoded(stored, exif=exif), "f", 3, None), turn(stored))
-    np.testing.assert_array_equal(decode(encoded(stored, exif=exif), "f", 3, None, upright=False), stored)
+    np.testing.assert_array_equal(decode(encode(stored, exif=exif), "f", 3, None), turn(stored))
+    np.testing.assert_array_equal(decode(encode(stored, exif=exif), "f", 3, None, upright=False), stored)
 
 
-def antialiased(row: np.ndarray, size: int) -> np.ndarray:
-    """Bilinear interpolation with antialiasing along the first axis: a triangle as wide as two output pixels."""
+def resize_axis(row: np.ndarray, size: int) -> np.ndarray:
+    """Interpolate along the first axis with antialiasing: a triangle filter as wide as two output pixels."""
     scale = len(row) / size
     width = max(scale, 1.0)
     centers = (np.arange(size)[:, None] + 0.5) * scale
@@ -94,35 +94,35 @@ def antialiased(row: np.ndarray, size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 40), (40, 60), (100, 40), (10, 10), (20, 20), (10, 30)])
-def test_scaled_until_it_covers_and_center_cropped(height: int, width: int):
+def test_decode_scales_to_cover_the_size_and_center_crops(height: int, width: int):
     image = noise(height, width, 3)
-    result = decode(encoded(image), "f", 3, (20, 20))
+    result = decode(encode(image), "f", 3, (20, 20))
     assert result.shape == (20, 20, 3)
-    # These sizes need no rounding, so that scaling everything and cropping the middle is the same.
+    # These sizes need no rounding, so scaling the whole image and cropping the center is the same.
     scale = 20 / min(height, width)
     tall, wide = round(height * scale), round(width * scale)
-    whole = antialiased(antialiased(image.astype(float), tall).swapaxes(0, 1), wide).swapaxes(0, 1)
+    whole = resize_axis(resize_axis(image.astype(float), tall).swapaxes(0, 1), wide).swapaxes(0, 1)
     top, left = (tall - 20) // 2, (wide - 20) // 2
-    inner = slice(2, -2)  # at a cut the filter no longer sees what was cut off
+    inner = slice(2, -2)  # at an edge the filter no longer sees the removed pixels
     difference = result[inner, inner] - whole[top : top + 20, left : left + 20][inner, inner]
     assert abs(difference).max() < 1.1  # Pillow rounds between the two axes
 
 
-def test_an_image_of_the_right_size_is_left_alone():
+def test_decode_leaves_an_image_of_the_requested_size_unchanged():
     image = noise(7, 5, 3)
-    np.testing.assert_array_equal(decode(encoded(image), "f", 3, (7, 5)), image)
+    np.testing.assert_array_equal(decode(encode(image), "f", 3, (7, 5)), image)
     np.testing.assert_array_equal(resize_and_crop(Image.fromarray(image[..., 0]), None), image[..., :1])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3)])
-def test_extreme_sizes(size: tuple[int, int]):
-    assert decode(encoded(noise(5, 9, 3)), "f", 3, size).shape == (*size, 3)
-    assert decode(encoded(noise(1, 1)), "f", 1, size).shape == (*size, 1)
+def test_decode_handles_extreme_sizes(size: tuple[int, int]):
+    assert decode(encode(noise(5, 9, 3)), "f", 3, size).shape == (*size, 3)
+    assert decode(encode(noise(1, 1)), "f", 1, size).shape == (*size, 1)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "GIF", "PPM"])
-def test_damaged_files_are_data_errors_or_images(kind: str, tmp_path: Path):
-    whole = encoded(noise(24, 31, 3), kind).getvalue()
+def test_decode_of_damaged_files_gives_a_data_error_or_an_image(kind: str, tmp_path: Path):
+    whole = encode(noise(24, 31, 3), kind).getvalue()
     rng = random.Random(0)
     path = tmp_path / "image"
     outcomes = set()
@@ -138,19 +138,19 @@ def test_damaged_files_are_data_errors_or_images(kind: str, tmp_path: Path):
             outcomes.add("error")
             assert str(path) in str(error)  # noqa: PT017
         except Warning:
-            pass  # of a claimed size that would take too much memory, for instance
+            pass  # for example of a declared size that would need too much memory
     assert outcomes <= {"error", (8, 8, 3)}
     assert "error" in outcomes
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "PPM"])
-def test_a_truncated_image_is_an_error_even_if_most_of_it_is_there(kind: str):
-    whole = encoded(noise(64, 64, 3), kind).getvalue()
+def test_decode_refuses_a_slightly_truncated_image(kind: str):
+    whole = encode(noise(64, 64, 3), kind).getvalue()
     with pytest.raises(DataError, match="my file cannot be decoded"):
         decode(io.BytesIO(whole[: int(0.9 * len(whole))]), "my file", 3, (8, 8))
 
 
-def test_no_image_at_all(tmp_path: Path):
+def test_decode_refuses_files_that_are_not_images(tmp_path: Path):
     with pytest.raises(DataError, match="cannot be decoded"):
         decode(io.BytesIO(b"just text"), "f", 3, None)
     with pytest.raises(DataError, match="cannot be decoded"):
@@ -161,7 +161,7 @@ def test_no_image_at_all(tmp_path: Path):
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 100])
-def test_every_place_is_filled_once(count: int, threads: int):
+def test_fill_reads_every_image_once(count: int, threads: int):
     images = np.zeros((count, 1, 1, 1), np.uint8)
     seen, lock = [], threading.Lock()
 
@@ -174,7 +174,7 @@ def test_every_place_is_filled_once(count: int, threads: int):
     assert images.reshape(-1).tolist() == sorted(seen) == list(range(count))
 
 
-def test_the_error_of_a_thread_comes_out():
+def test_fill_raises_the_error_of_a_thread():
     def read(index: int) -> np.ndarray:
         raise DataError(f"image {index}")
 
@@ -182,6 +182,6 @@ def test_the_error_of_a_thread_comes_out():
         fill(np.zeros((100, 1, 1, 1), np.uint8), read, 2)
 
 
-def test_too_many_images_for_the_memory():
+def test_allocate_refuses_images_that_exceed_the_memory():
     with pytest.raises(DataError, match="choose a smaller size"):
         allocate(10**12, (224, 224, 3))

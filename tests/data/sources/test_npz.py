@@ -22,14 +22,14 @@ ARRAYS: dict[str, np.ndarray] = {
 
 
 def save(folder: Path, save: Callable[..., None] = np.savez, **changes: Any) -> Path:
-    """Writes data.npz with `ARRAYS` but for the changes; None leaves an array out."""
+    """Write data.npz with `ARRAYS` and the changes; None leaves an array out."""
     arrays = {name: array for name, array in {**ARRAYS, **changes}.items() if array is not None}
     save(folder / "data.npz", **arrays)
     return folder
 
 
 @pytest.mark.parametrize("how", [np.savez, np.savez_compressed])
-def test_the_arrays_and_the_facts(tmp_path: Path, how: Callable[..., None]):
+def test_npz_reads_arrays_shape_sizes_and_classes(tmp_path: Path, how: Callable[..., None]):
     data = npz(directory=save(tmp_path, how), file="data.npz")
     assert (data.image_shape, data.num_classes, data.sizes) == ((2, 2, 3), 4, {"train": 5, "test": 2})
     assert data.class_names == ("0", "1", "2", "3")
@@ -40,7 +40,7 @@ def test_the_arrays_and_the_facts(tmp_path: Path, how: Callable[..., None]):
         assert source.labels.dtype == np.int32
 
 
-def test_grey_images_labels_in_a_column_and_no_test_split(tmp_path: Path):
+def test_npz_accepts_grey_images_column_labels_and_no_test_split(tmp_path: Path):
     grey = np.asfortranarray(np.arange(20, dtype=np.uint8).reshape(5, 2, 2))
     changes = {"train_images": grey, "train_labels": ARRAYS["train_labels"][:, None]}
     save(tmp_path, **changes, test_images=None, test_labels=None)
@@ -50,7 +50,7 @@ def test_grey_images_labels_in_a_column_and_no_test_split(tmp_path: Path):
     assert data.load("train").labels.tolist() == [0, 3, 1, 3, 0]
 
 
-def test_facts_are_read_without_the_images(tmp_path: Path):
+def test_npz_describes_a_dataset_without_reading_the_images(tmp_path: Path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (5, 2, 2)})
     labels = io.BytesIO()
@@ -65,7 +65,7 @@ def test_facts_are_read_without_the_images(tmp_path: Path):
         data.load("train")
 
 
-def test_missing_file():
+def test_npz_names_a_missing_file():
     with pytest.raises(DataError, match=r"JAXTRAIN_DATA to the folder that holds data\.npz"):
         npz(directory=None, file="data.npz")
     with pytest.raises(DataError, match=r"npz: not found in .*expected data\.npz; put what is missing into"):
@@ -92,7 +92,7 @@ def test_missing_file():
         ({"train_images": np.array([[[None]]] * 5, object)}, "train_images is object"),
     ],
 )
-def test_arrays_that_are_not_these(tmp_path: Path, changes: dict[str, Any], message: str):
+def test_npz_refuses_missing_or_unsuitable_arrays(tmp_path: Path, changes: dict[str, Any], message: str):
     save(tmp_path, **changes)
     with pytest.raises(DataError, match=message) as error:
         npz(directory=tmp_path, file="data.npz")
@@ -100,13 +100,13 @@ def test_arrays_that_are_not_these(tmp_path: Path, changes: dict[str, Any], mess
 
 
 @pytest.mark.parametrize("label", [-1, 4, 2**40, -(2**40), 2**32])
-def test_labels_out_of_range(tmp_path: Path, label: int):
+def test_npz_refuses_labels_out_of_range(tmp_path: Path, label: int):
     save(tmp_path, test_labels=np.array([0, label]))
     with pytest.raises(DataError, match="of example 1 is out of range; with 4 classes"):
         npz(directory=tmp_path, file="data.npz").load("test")
 
 
-def test_files_that_are_no_npz(tmp_path: Path):
+def test_npz_refuses_files_of_another_format(tmp_path: Path):
     path = tmp_path / "data.npz"
     for content in (b"", b"text", b"PK\3\4", b"\x93NUMPY\1\0"):
         path.write_bytes(content)
@@ -120,7 +120,9 @@ def test_files_that_are_no_npz(tmp_path: Path):
 
 @given(st.data())
 @examples(300)
-def test_damaged_files_are_data_errors_or_data(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
+def test_a_damaged_npz_gives_a_data_error_or_the_stored_images(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+):
     folder = tmp_path_factory.mktemp("npz")
     save(folder, data.draw(st.sampled_from([np.savez, np.savez_compressed])))
     path = folder / "data.npz"
@@ -133,6 +135,6 @@ def test_damaged_files_are_data_errors_or_data(tmp_path_factory: pytest.TempPath
     except DataError as error:
         assert "npz" in str(error)  # noqa: PT017
     except UserWarning:
-        pass  # numpy's, of duplicate or odd names in the zip
+        pass  # numpy's warning about duplicate or odd names in the zip
     else:
         np.testing.assert_array_equal(loaded.images, ARRAYS["train_images"])

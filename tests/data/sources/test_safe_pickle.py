@@ -24,7 +24,7 @@ CONTENT: dict[Any, Any] = {
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_arrays_and_plain_containers_of_every_protocol(protocol: int):
+def test_load_pickle_reads_arrays_and_plain_containers_of_every_protocol(protocol: int):
     content = load_pickle(pickle.dumps(CONTENT, protocol=protocol), "batch")
     np.testing.assert_array_equal(content["data"], CONTENT[b"data"])
     assert content["data"].dtype == np.uint8
@@ -40,12 +40,12 @@ def test_arrays_and_plain_containers_of_every_protocol(protocol: int):
     "array",
     [np.arange(6, dtype=">i2").reshape(2, 3), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array(7, np.int64)],
 )
-def test_byte_order_memory_order_and_shape(array: np.ndarray, protocol: int):
+def test_load_pickle_keeps_byte_order_memory_order_and_shape(array: np.ndarray, protocol: int):
     np.testing.assert_array_equal(load_pickle(pickle.dumps({"a": array}, protocol=protocol), "f")["a"], array)
 
 
-def test_a_batch_as_python_2_wrote_it():
-    # By hand, opcode for opcode, as in the original files: strings are SHORT_BINSTRING, numpy's module is numpy.core.
+def test_load_pickle_reads_a_batch_written_by_python_2():
+    # Opcode by opcode as in the original files: strings are SHORT_BINSTRING, numpy's module is numpy.core.
     def text(value: bytes) -> bytes:
         return b"U" + bytes([len(value)]) + value
 
@@ -66,7 +66,7 @@ def test_a_batch_as_python_2_wrote_it():
 
 
 class Hostile:
-    """What a hostile file does: a call when it is unpickled."""
+    """An object that calls a function when it is unpickled, as in a hostile file."""
 
     def __init__(self, marker: Path):
         self.marker = marker
@@ -76,13 +76,13 @@ class Hostile:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_hostile_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int):
+def test_load_pickle_refuses_a_hostile_pickle_without_running_it(tmp_path: Path, protocol: int):
     data = pickle.dumps({b"data": Hostile(tmp_path / "run")}, protocol=protocol)
     with pytest.raises(DataError, match=r"batch cannot be decoded: it refers to (posix|nt)\.mkdir, which is refused"):
         load_pickle(data, "batch")
     assert not (tmp_path / "run").exists()
     pickle.loads(data)
-    assert (tmp_path / "run").exists()  # so the pickle was a working one
+    assert (tmp_path / "run").exists()  # the hostile pickle does work without load_pickle
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(tmp_path: Path, protocol: int):
     ids=lambda content: type(content).__name__,
 )
 @pytest.mark.parametrize("protocol", [2, 5])
-def test_anything_but_numbers_and_containers_is_refused(content: Any, protocol: int):
+def test_load_pickle_refuses_objects_other_than_numbers_and_containers(content: Any, protocol: int):
     with pytest.raises(DataError, match="batch"):
         load_pickle(pickle.dumps(content, protocol=protocol), "batch")
 
@@ -125,7 +125,7 @@ def test_anything_but_numbers_and_containers_is_refused(content: Any, protocol: 
         b"\x82\1",  # a code of the copyreg registry
     ],
 )
-def test_crafted_opcodes_are_refused(opcodes: bytes):
+def test_load_pickle_refuses_crafted_opcodes(opcodes: bytes):
     with pytest.raises(DataError, match="batch"):
         load_pickle(b"\x80\2}X\1\0\0\0a" + opcodes + b"s.", "batch")
 
@@ -133,7 +133,7 @@ def test_crafted_opcodes_are_refused(opcodes: bytes):
 @pytest.mark.parametrize(
     "array",
     [
-        b"cnumpy.core.multiarray\n_reconstruct\n)R",  # never given contents
+        b"cnumpy.core.multiarray\n_reconstruct\n)R",  # an array without contents
         b"cnumpy.core.numeric\n_frombuffer\n(C\1aNK\1X\1\0\0\0CtR",
         b"cnumpy.core.numeric\n_frombuffer\n(C\1acnumpy\ndtype\nX\2\0\0\0u1\x85RX\1\0\0\0aX\1\0\0\0CtR",
         b"cnumpy.core.numeric\n_frombuffer\n(C\1acnumpy\ndtype\nX\2\0\0\0u1\x85RK\2X\1\0\0\0CtR",
@@ -142,14 +142,14 @@ def test_crafted_opcodes_are_refused(opcodes: bytes):
         b"cnumpy.core.numeric\n_frombuffer\n(C\1acnumpy\ndtype\nX\2\0\0\0u1\x85RK\1X\1\0\0\0XtR",
     ],
 )
-def test_arrays_that_do_not_come_out(array: bytes):
+def test_load_pickle_refuses_malformed_arrays(array: bytes):
     with pytest.raises(DataError, match="batch"):
         load_pickle(b"\x80\3}X\1\0\0\0a" + array + b"s.", "batch")
 
 
 @given(st.data())
 @examples(300)
-def test_damaged_pickles_are_data_errors_or_dicts(data: st.DataObject):
+def test_a_damaged_pickle_gives_a_data_error_or_a_dict(data: st.DataObject):
     whole = bytearray(pickle.dumps(CONTENT, protocol=data.draw(st.sampled_from([0, 2, 4]))))
     for _ in range(data.draw(st.integers(0, 3))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))

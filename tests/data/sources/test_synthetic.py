@@ -10,7 +10,7 @@ from jaxtrain.errors import DataError
 SMALL = {"height": 6, "width": 5, "channels": 2, "num_classes": 4, "train_examples": 120, "test_examples": 41}
 
 
-def test_the_options_and_the_defaults():
+def test_synthetic_has_the_requested_or_default_shape_and_sizes():
     data = synthetic(**SMALL)
     assert (data.image_shape, data.num_classes, data.sizes) == ((6, 5, 2), 4, {"train": 120, "test": 41})
     assert len(data.load("test")) == 41
@@ -20,32 +20,32 @@ def test_the_options_and_the_defaults():
 
 
 @pytest.mark.parametrize("like", [name for name, info in DATASETS.items() if info.reference])
-def test_like_a_data_set(like: str):
+def test_synthetic_like_takes_shape_classes_and_sizes_of_a_dataset(like: str):
     data, facts = synthetic(like=like), DATASETS[like].reference
     assert {"image_shape": data.image_shape, "num_classes": data.num_classes, "sizes": data.sizes} == facts
 
 
-def test_options_go_before_what_like_says():
+def test_synthetic_options_override_the_values_of_like():
     data = synthetic(like="mnist", num_classes=3, train_examples=7, width=30)
     assert (data.image_shape, data.num_classes, data.sizes) == ((28, 30, 1), 3, {"train": 7, "test": 10_000})
 
 
 @pytest.mark.parametrize("like", ["mnsit", "image_folder", ""])
-def test_like_something_unknown(like: str):
+def test_synthetic_like_refuses_an_unknown_dataset(like: str):
     with pytest.raises(DataError, match=r"not a data set with a known shape.*fashion_mnist, mnist"):
         synthetic(like=like)
 
 
-def test_the_same_in_every_run_and_another_with_another_seed():
+def test_synthetic_images_depend_on_the_seed_only():
     first, again, other = (synthetic(**SMALL, seed=seed).load("train") for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.images, again.images)
     np.testing.assert_array_equal(first.labels, again.labels)
     assert (first.images != other.images).mean() > 0.9
-    # Drawn once with this code: a change here changes every benchmark that names a seed.
+    # Recorded values: a change here changes every benchmark with a seed.
     assert synthetic(**SMALL).load("train").labels[:10].tolist() == [3, 0, 1, 2, 0, 3, 0, 0, 2, 2]
 
 
-def test_classes_are_even_and_splits_differ():
+def test_synthetic_classes_are_balanced_and_splits_differ():
     data = synthetic(**SMALL)
     train, test = data.load("train"), data.load("test")
     assert np.bincount(train.labels).tolist() == [30] * 4
@@ -55,7 +55,7 @@ def test_classes_are_even_and_splits_differ():
     assert len(np.unique(rows, axis=0)) == 161
 
 
-def test_the_labels_can_be_learned():
+def test_synthetic_labels_can_be_learned():
     data = synthetic(**SMALL)
     train, test = data.load("train"), data.load("test")
     means = np.stack([train.images[train.labels == label].mean(0) for label in range(4)])
@@ -65,7 +65,7 @@ def test_the_labels_can_be_learned():
     assert train.images.max() > 245
 
 
-def test_as_large_as_mnist_in_well_under_a_second():
+def test_synthetic_makes_mnist_sized_data_in_under_two_seconds():
     start = time.thread_time()
     synthetic(like="mnist").load("train")
-    assert time.thread_time() - start < 2  # 0.15 s; of this thread alone, whatever else the machine does
+    assert time.thread_time() - start < 2  # about 0.15 s; time of this thread only, whatever the load

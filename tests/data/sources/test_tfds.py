@@ -37,7 +37,7 @@ def prepare(
     file_format: str = "array_record",
     **more: Any,
 ) -> None:
-    """Writes a data set as TensorFlow Datasets does: `store(index)` is the image of an example."""
+    """Write a data set as TensorFlow Datasets does; `store(index)` is the image of an example."""
     described = {"image": image, "label": features.ClassLabel(names=CLASSES), **more}
 
     class Builder(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
@@ -59,7 +59,7 @@ def prepare(
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with small data sets; no TensorFlow takes part."""
+    """Write a data directory with small data sets, without TensorFlow."""
     folder = tmp_path_factory.mktemp("data")
     sizes = {"train": 7, "test": 3, "validation": 2}
     image = features.Image(shape=(6, 8, 3))
@@ -97,17 +97,17 @@ def by_content(images: np.ndarray, labels: np.ndarray) -> set[tuple[bytes, int]]
 
 
 @pytest.mark.slow
-def test_encoded_images_of_one_shape(prepared: Path):
+def test_tfds_reads_encoded_images_of_one_shape(prepared: Path):
     data = tfds(builder="plain", directory=prepared)
     assert (data.image_shape, data.num_classes, data.class_names) == ((6, 8, 3), 3, tuple(CLASSES))
     assert data.sizes == {"train": 7, "test": 3}
     for split, count in data.sizes.items():
-        source = data.load(split)  # in the order of TensorFlow Datasets, which shuffles when it prepares
+        source = data.load(split)  # TensorFlow Datasets shuffles the examples in preparation
         assert by_content(*vars(source).values()) == {(picture(i).tobytes(), i % 3) for i in range(count)}
         assert source.labels.dtype == np.int32
 
 
-def test_equals_tensorflow_datasets_own_reader(prepared: Path):
+def test_tfds_equals_the_reader_of_tensorflow_datasets(prepared: Path):
     source = tfds(builder="plain", directory=prepared).load("train")
     folder = prepared / "tensorflow_datasets" / "plain" / "1.0.0"
     theirs = tensorflow_datasets.builder_from_directory(folder).as_data_source(split="train")
@@ -117,19 +117,19 @@ def test_equals_tensorflow_datasets_own_reader(prepared: Path):
 
 
 @pytest.mark.parametrize("builder", ["plain:1.0.0", "plain:1.*.*", "plain"])
-def test_versions(prepared: Path, builder: str):
+def test_tfds_accepts_version_patterns(prepared: Path, builder: str):
     assert tfds(builder=builder, directory=prepared / "tensorflow_datasets").sizes["train"] == 7
 
 
-def test_images_of_several_shapes_need_a_size(prepared: Path):
+def test_tfds_needs_a_size_for_images_of_several_shapes(prepared: Path):
     with pytest.raises(DataError, match=r"varied: the images of 'image' differ in shape; set data\.dataset\.size"):
         tfds(builder="varied", directory=prepared)
     data = tfds(builder="varied", directory=prepared, size=(4, 5))
-    assert (data.image_shape, data.sizes) == ((4, 5, 3), {"train": 4, "test": 2})  # validation serves as test
+    assert (data.image_shape, data.sizes) == ((4, 5, 3), {"train": 4, "test": 2})  # validation is used as test
     assert data.load("test").images.shape == (2, 4, 5, 3)
 
 
-def test_stored_arrays(prepared: Path):
+def test_tfds_reads_images_stored_as_arrays(prepared: Path):
     data = tfds(builder="raw", directory=prepared)
     assert data.image_shape == (6, 8, 1)
     source = data.load("train")
@@ -139,7 +139,7 @@ def test_stored_arrays(prepared: Path):
     assert abs(scaled.images.mean() - source.images.mean()) < 10
 
 
-def test_a_size_for_images_of_one_shape(prepared: Path):
+def test_tfds_resizes_images_of_one_shape(prepared: Path):
     assert tfds(builder="plain", directory=prepared, size=(70, 80)).load("train").images.shape == (7, 70, 80, 3)
 
 
@@ -172,12 +172,14 @@ def test_a_size_for_images_of_one_shape(prepared: Path):
         ("somebody:plain", {}, "is not prepared"),
     ],
 )
-def test_what_does_not_fit(prepared: Path, builder: str, options: dict[str, Any], message: str):
+def test_tfds_refuses_unsuitable_features_and_builders(
+    prepared: Path, builder: str, options: dict[str, Any], message: str
+):
     with pytest.raises(DataError, match=message):
         tfds(builder=builder, directory=prepared, **options)
 
 
-def test_images_that_are_not_what_the_description_says(prepared: Path):
+def test_tfds_names_images_that_contradict_the_description(prepared: Path):
     with pytest.raises(
         DataError, match=r"lying, .* example \d, is of shape \(7, 8, 3\), not \(6, 8, 3\); set data\.dataset"
     ):
@@ -188,7 +190,9 @@ def test_images_that_are_not_what_the_description_says(prepared: Path):
 
 
 @pytest.mark.parametrize(("file_format", "reason"), [("parquet", "loses examples"), ("tfrecord", "no random access")])
-def test_other_formats_are_refused(prepared: Path, tmp_path: Path, file_format: str, reason: str):
+def test_tfds_refuses_file_formats_other_than_array_record(
+    prepared: Path, tmp_path: Path, file_format: str, reason: str
+):
     folder = tmp_path / "plain" / "1.0.0"
     shutil.copytree(prepared / "tensorflow_datasets" / "plain" / "1.0.0", folder)
     info = json.loads((folder / "dataset_info.json").read_text())
@@ -199,7 +203,7 @@ def test_other_formats_are_refused(prepared: Path, tmp_path: Path, file_format: 
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped"])
-def test_damaged_records(prepared: Path, tmp_path: Path, damage: str):
+def test_tfds_names_damaged_records(prepared: Path, tmp_path: Path, damage: str):
     shutil.copytree(prepared / "tensorflow_datasets" / "plain", tmp_path / "plain")
     (path,) = (tmp_path / "plain").glob("*/*train*")
     content = bytearray(path.read_bytes())
@@ -215,26 +219,26 @@ def test_damaged_records(prepared: Path, tmp_path: Path, damage: str):
 @pytest.mark.parametrize(
     ("name", "content"), [("features.json", "{"), ("dataset_info.json", "{"), ("dataset_info.json", "")]
 )
-def test_a_damaged_description(prepared: Path, tmp_path: Path, name: str, content: str):
+def test_tfds_names_a_damaged_description(prepared: Path, tmp_path: Path, name: str, content: str):
     shutil.copytree(prepared / "tensorflow_datasets" / "plain", tmp_path / "plain")
     (tmp_path / "plain" / "1.0.0" / name).write_text(content)
     with pytest.raises(DataError, match=f"builder='plain' in {tmp_path}: "):
         tfds(builder="plain", directory=tmp_path)
 
 
-def test_the_default_place_of_tensorflow_datasets(prepared: Path, monkeypatch: pytest.MonkeyPatch):
+def test_tfds_searches_the_default_directory_of_tensorflow_datasets(prepared: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(prepared))
     assert tfds(builder="raw", directory=None).sizes == {"train": 4}
     with pytest.raises(DataError, match="nothing is not prepared in"):
         tfds(builder="nothing", directory=None)
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path):
+def test_tfds_names_a_missing_directory(tmp_path: Path):
     with pytest.raises(DataError, match="nowhere does not exist"):
         tfds(builder="plain", directory=tmp_path / "nowhere")
 
 
-def test_neither_tensorflow_nor_jax_is_imported(prepared: Path, run_python: Callable[..., Any]):
+def test_tfds_imports_neither_tensorflow_nor_jax(prepared: Path, run_python: Callable[..., Any]):
     program = (
         "import sys, pathlib; from jaxtrain.data.sources.tfds import tfds; "
         f"tfds(builder='plain', directory=pathlib.Path({str(prepared)!r})).load('train'); "
@@ -244,28 +248,28 @@ def test_neither_tensorflow_nor_jax_is_imported(prepared: Path, run_python: Call
     assert (done.stdout.strip(), done.stderr) == ("set()", "")
 
 
-def streamed(folder: Path, builder: str, index: int, **options: Any) -> Any:
+def stream_example(folder: Path, builder: str, index: int, **options: Any) -> Any:
     source = tfds(builder=builder, directory=folder, **options).stream("train")
     return source.example(index, lambda size: CropWindow(0, 0, *size, size))
 
 
-def test_encoded_images_are_streamed_at_their_own_size(prepared: Path):
-    found = streamed(prepared, "varied", 3, size=(4, 4))
-    order = [tuple(len(streamed(prepared, "varied", i, size=(4, 4)).image) for i in range(4))]
+def test_tfds_streams_encoded_images_at_their_original_size(prepared: Path):
+    found = stream_example(prepared, "varied", 3, size=(4, 4))
+    order = [tuple(len(stream_example(prepared, "varied", i, size=(4, 4)).image) for i in range(4))]
     assert sorted(order[0]) == [6, 7, 8, 9]
     np.testing.assert_array_equal(found.image, picture(len(found.image) - 6, len(found.image), 8))
     assert found.label == (len(found.image) - 6) % 3
     with pytest.raises(DataError, match="example 0, cannot be decoded"):
-        streamed(prepared, "bad_image", 0)
+        stream_example(prepared, "bad_image", 0)
 
 
-def test_arrays_are_streamed_from_memory(prepared: Path):
+def test_tfds_streams_arrays_from_memory(prepared: Path):
     held = tfds(builder="raw", directory=prepared).load("train")
-    np.testing.assert_array_equal(streamed(prepared, "raw", 2).image, held.images[2])
+    np.testing.assert_array_equal(stream_example(prepared, "raw", 2).image, held.images[2])
 
 
 @pytest.mark.parametrize("options", [{}, {"size": (3, 4)}])
-def test_arrays_are_streamed_from_their_records(prepared: Path, options: dict[str, Any]):
+def test_tfds_streams_arrays_from_their_records(prepared: Path, options: dict[str, Any]):
     data = tfds(builder="raw", directory=prepared, **options)
     held, source = data.load("train"), data.store("train").take(np.array([2, 0, 3, 1]))
     out = np.empty((3, *data.image_shape), np.uint8)

@@ -22,10 +22,10 @@ HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 
 
 class TinyOriginals(tensorflow_datasets.core.GeneratorBasedBuilder):
-    """A data set with two original files, of gray levels and labels; it yields PNG files, which takes no TensorFlow."""
+    """A data set with two original files, gray levels and labels; it yields PNG files, which needs no TensorFlow."""
 
     VERSION = tensorflow_datasets.core.Version("1.0.0")
-    url_infos = {  # noqa: RUF012 - it stands for what TensorFlow Datasets has on record
+    url_infos = {  # noqa: RUF012 - stands for the records of TensorFlow Datasets
         f"https://example.invalid/{name}": tensorflow_datasets.core.download.checksums.UrlInfo(
             size=len(content), checksum=hashlib.sha256(content).hexdigest(), filename=name
         )
@@ -53,7 +53,7 @@ class TinyOriginals(tensorflow_datasets.core.GeneratorBasedBuilder):
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The original files; TensorFlow is taken to be there, since this data set gets by without."""
+    """Write the original files and pretend that TensorFlow is installed; this data set does not need it."""
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: find_spec("os" if name == "tensorflow" else name, *rest)
@@ -66,7 +66,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("place", ["", "tiny_originals"])
-def test_prepared_from_the_files_and_read_back(files: Path, tmp_path: Path, place: str):
+def test_prepare_tfds_writes_a_dataset_that_tfds_reads(files: Path, tmp_path: Path, place: str):
     if place:
         (files / place).mkdir()
         for name in ORIGINALS:
@@ -78,12 +78,12 @@ def test_prepared_from_the_files_and_read_back(files: Path, tmp_path: Path, plac
     assert sorted(zip(source.images[:, 0, 0, 0].tolist(), source.labels.tolist(), strict=True)) == [
         (10, 1), (20, 0), (30, 1),
     ]  # fmt: skip
-    # Nothing else is left, the downloads least of all, and once is enough.
+    # No other file remains, no download either, and a second call does nothing.
     assert [path.name for path in target.iterdir()] == ["tiny_originals"]
     assert prepare("tiny_originals", tmp_path / "not needed any more", target) == folder
 
 
-def test_files_are_checked_before_anything_is_done(files: Path, tmp_path: Path):
+def test_prepare_tfds_checks_the_original_files_first(files: Path, tmp_path: Path):
     target = tmp_path / "target"
     with pytest.raises(DataError, match=r"nowhere is not a folder; it must hold first\.gz, second\.gz"):
         prepare("tiny_originals", tmp_path / "nowhere", target)
@@ -96,7 +96,7 @@ def test_files_are_checked_before_anything_is_done(files: Path, tmp_path: Path):
     assert not target.exists()
 
 
-def test_unknown_data_sets(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_prepare_tfds_refuses_unknown_datasets(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(DataError, match="knows no data set 'tiny_orginals'"):
         prepare("tiny_orginals", files, tmp_path / "target")
     monkeypatch.setattr(TinyOriginals, "url_infos", None)
@@ -106,7 +106,7 @@ def test_unknown_data_sets(files: Path, tmp_path: Path, monkeypatch: pytest.Monk
         prepare("a b", files, tmp_path / "target")
 
 
-def test_one_that_is_there_in_another_format(files: Path, tmp_path: Path):
+def test_prepare_tfds_refuses_an_existing_dataset_of_another_format(files: Path, tmp_path: Path):
     folder = prepare("tiny_originals", files, tmp_path / "target")
     info = folder / "dataset_info.json"
     info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
@@ -115,7 +115,7 @@ def test_one_that_is_there_in_another_format(files: Path, tmp_path: Path):
 
 
 @pytest.mark.skipif(HAS_TENSORFLOW, reason="TensorFlow is installed")
-def test_without_tensorflow(tmp_path: Path, run_python: Callable[..., Any]):
+def test_prepare_tfds_without_tensorflow_asks_to_install_it(tmp_path: Path, run_python: Callable[..., Any]):
     with pytest.raises(DataError, match=r"install jaxtrain\[prepare\]"):
         prepare("mnist", tmp_path, tmp_path)
     done = run_python(str(SCRIPT), "mnist", "--files", str(tmp_path), "--directory", str(tmp_path))
@@ -123,20 +123,20 @@ def test_without_tensorflow(tmp_path: Path, run_python: Callable[..., Any]):
     assert done.stderr.startswith("error: preparing a data set takes TensorFlow")
 
 
-def test_the_script_says_how_it_is_used(run_python: Callable[..., Any]):
+def test_the_prepare_tfds_script_has_a_help_text(run_python: Callable[..., Any]):
     done = run_python(str(SCRIPT), "--help")
     assert "--files" in done.stdout
     assert "--directory" in done.stdout
 
 
 @pytest.mark.skipif(not HAS_TENSORFLOW, reason="preparing MNIST takes TensorFlow, the `prepare` extra")
-@pytest.mark.filterwarnings("ignore")  # TensorFlow's own
-def test_the_real_mnist(real_data: Callable[[str], Path], tmp_path: Path):
+@pytest.mark.filterwarnings("ignore")  # TensorFlow's own warnings
+def test_prepare_tfds_prepares_the_real_mnist(real_data: Callable[[str], Path], tmp_path: Path):
     prepare("mnist", real_data("mnist"), tmp_path)
     ours, theirs = idx.mnist(directory=real_data("mnist")), tfds(builder="mnist", directory=tmp_path)
     assert (theirs.sizes, theirs.image_shape, theirs.class_names) == (ours.sizes, ours.image_shape, ours.class_names)
     for split in ours.sizes:
-        # TensorFlow Datasets shuffles when it prepares.
+        # TensorFlow Datasets shuffles the examples in preparation.
         contents = []
         for data in (ours, theirs):
             source = data.load(split)
