@@ -1,4 +1,4 @@
-"""Meshes of explicit axes: nets of the zoo train on them as on one device, and what cannot is refused in words."""
+"""Meshes with explicit axes: models train on them as on one device; models that cannot are refused."""
 
 from pathlib import Path
 
@@ -40,13 +40,13 @@ KINDS = [
 @pytest.mark.quick_cases("*maxout*")
 @pytest.mark.parametrize("model", slow_except(KINDS, "cifar_resnet(depth=8)", VIT, "maxout_mlp(widths=[8])"))
 @pytest.mark.parametrize("fsdp", slow_except(["parallel.fsdp=false", FSDP], FSDP))
-def test_models_of_every_kind_are_planned_on_explicit_axes(model: str, fsdp: str) -> None:
+def test_models_of_every_kind_can_be_planned_on_explicit_axes(model: str, fsdp: str) -> None:
     make_plan(recipe(model, "parallel.axis_types=explicit", *fsdp.split()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", slow_except(["mlp(widths=[8])", "lenet5", VIT], "mlp(widths=[8])"))
-def test_a_run_is_that_on_automatic_axes(model: str, tmp_path: Path) -> None:
+def test_a_run_on_explicit_axes_equals_one_on_automatic_axes(model: str, tmp_path: Path) -> None:
     losses = {}
     for axes in ("auto", "explicit"):
         found = fit(recipe(model, f"parallel.axis_types={axes}"), tmp_path / axes)
@@ -55,7 +55,7 @@ def test_a_run_is_that_on_automatic_axes(model: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [4, 5])
-def test_micro_batches_divide_among_the_devices(size: int) -> None:
+def test_micro_batches_on_explicit_axes_must_divide_among_the_devices(size: int) -> None:
     with pytest.raises(
         ConfigError, match=r"data\.micro_batch: .* do not divide evenly among 8 devices.*choose one of 8, 16"
     ):
@@ -63,7 +63,7 @@ def test_micro_batches_divide_among_the_devices(size: int) -> None:
     make_plan(recipe("mlp(widths=[8])", "parallel.axis_types=explicit", "data.micro_batch=8"))
 
 
-def test_what_does_not_fit_is_said_by_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_cannot_be_sharded_is_refused_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     def reshape_batch(x: jax.Array, kind: str = "max", window: int = 2) -> jax.Array:
         n, h, w, c = x.shape
         return x.reshape(n, h // window, window, w // window, window, c).max(axis=(2, 4))
@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_said_by_the_plan(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-def test_a_run_with_a_model_axis_is_evaluated_on_one_device(tmp_path: Path) -> None:
+def test_a_run_with_a_model_axis_can_be_evaluated_on_one_device(tmp_path: Path) -> None:
     run = recipe("mlp(widths=[32])", "parallel.model=2", "parallel.model_min_width=16", side=8)
     found = fit(run, tmp_path)
     assert evaluate_run(tmp_path, "test", "last")["loss"] == pytest.approx(found.final["test"]["loss"], rel=1e-5)

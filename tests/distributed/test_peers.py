@@ -1,4 +1,4 @@
-"""Processes that watch each other, as threads on sockets of this machine."""
+"""Processes that watch each other, as threads with sockets on this machine."""
 
 import contextlib
 import socket
@@ -14,7 +14,7 @@ from jaxtrain.errors import PeerDied
 
 
 class Run:
-    """Processes 0 to `count - 1`, and the message by which each was ended."""
+    """Processes 0 to `count - 1`, and the message that ended each of them."""
 
     def __init__(self, count: int):
         self.ended: dict[int, str] = {}
@@ -31,7 +31,7 @@ class Run:
 
     def kill(self, index: int) -> None:
         """Close the connection of a process, as the kernel does when it ends."""
-        with contextlib.suppress(OSError):  # where the other side has closed it
+        with contextlib.suppress(OSError):  # the other side may have closed it
             self.spokes[index - 1]._connection._socket.shutdown(socket.SHUT_RDWR)
 
     def wait_for(self, *indices: int) -> None:
@@ -43,20 +43,20 @@ class Run:
 
 @pytest.fixture(autouse=True)
 def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Short waits, and no connection or thread that outlives its test."""
+    """Shorten the waits, and close all connections and threads after the test."""
     opened: list[Connection] = []
 
-    class Noted(Connection):
+    class TrackedConnection(Connection):
         def __init__(self, connection: socket.socket):
             super().__init__(connection)
             opened.append(self)
 
-    monkeypatch.setattr(peers, "Connection", Noted)
+    monkeypatch.setattr(peers, "Connection", TrackedConnection)
     monkeypatch.setattr(peers, "_SETTLE", 0.3)
     yield
     for connection in opened:
         with contextlib.suppress(OSError):
-            connection._socket.shutdown(socket.SHUT_RDWR)  # which wakes the thread that listens
+            connection._socket.shutdown(socket.SHUT_RDWR)  # wakes the listening thread
     for thread in threading.enumerate():
         if thread.name == "peers":
             thread.join(5)
@@ -64,17 +64,17 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         connection.close()
 
 
-def test_a_process_that_ends_ends_the_others_by_name() -> None:
+def test_the_end_of_a_process_ends_the_others_with_its_name() -> None:
     run = Run(3)
     run.kill(2)
     run.wait_for(0, 1)
     assert run.ended[0] == run.ended[1] == "process 2 of 3 has ended before the end of the run"
 
 
-def test_the_end_of_process_0_ends_all() -> None:
+def test_the_end_of_process_0_ends_all_processes() -> None:
     run = Run(3)
     connections = list(run.hub._connections.values())
-    run.hub._connections.clear()  # it says no more
+    run.hub._connections.clear()  # process 0 sends nothing more
     for connection in connections:
         connection._socket.shutdown(socket.SHUT_RDWR)
     run.wait_for(1, 2)
@@ -82,7 +82,7 @@ def test_the_end_of_process_0_ends_all() -> None:
 
 
 @pytest.mark.parametrize("who", [0, 1])
-def test_a_failure_is_told_with_its_message(who: int) -> None:
+def test_a_failure_is_sent_to_all_processes_with_its_message(who: int) -> None:
     run = Run(3)
     run.peers[who].fail("a picture is damaged")
     run.wait_for(*{0, 1, 2} - {who})
@@ -90,7 +90,7 @@ def test_a_failure_is_told_with_its_message(who: int) -> None:
     assert run.ended == {i: f"process {who} of 3 has failed: a picture is damaged" for i in range(3) if i != who}
 
 
-def test_the_failure_of_a_collective_with_a_dead_process_is_not_told() -> None:
+def test_a_failed_collective_with_a_dead_process_is_reported_as_its_end() -> None:
     run = Run(3)
     run.kill(2)
     run.peers[1].fail("a collective")
@@ -98,7 +98,7 @@ def test_the_failure_of_a_collective_with_a_dead_process_is_not_told() -> None:
     assert run.ended[0] == run.ended[1] == "process 2 of 3 has ended before the end of the run"
 
 
-def test_what_fails_in_all_processes_is_shown_by_each() -> None:
+def test_a_failure_of_all_processes_is_not_attributed_to_one() -> None:
     run = Run(3)
 
     def fail(index: int) -> None:
@@ -116,7 +116,7 @@ def test_what_fails_in_all_processes_is_shown_by_each() -> None:
     assert not run.ended
 
 
-def test_a_silent_machine_is_given_up_by_the_kernel() -> None:
+def test_tcp_keepalive_closes_the_connection_to_a_silent_machine() -> None:
     run = Run(2)
     for connection in (run.spokes[0]._connection._socket, run.hub._connections[1]._socket):
         tcp = {x: connection.getsockopt(socket.IPPROTO_TCP, getattr(socket, x)) for x in dir(socket) if "TCP_KEEP" in x}
@@ -124,7 +124,7 @@ def test_a_silent_machine_is_given_up_by_the_kernel() -> None:
         assert tcp["TCP_KEEPIDLE"] + tcp["TCP_KEEPINTVL"] * tcp["TCP_KEEPCNT"] == peers.SILENCE
 
 
-def test_processes_that_have_left_may_end() -> None:
+def test_processes_may_end_after_they_have_left() -> None:
     run = Run(3)
     for peer in run.peers:
         peer.leave()
@@ -135,7 +135,7 @@ def test_processes_that_have_left_may_end() -> None:
     assert not run.ended
 
 
-def test_a_process_of_another_run_is_not_let_in() -> None:
+def test_the_hub_rejects_a_process_of_another_run() -> None:
     hub = Hub(2, lambda message: None)
     other = Spoke(("127.0.0.1", hub.port), "another token", 1, 2, lambda message: None)
     own = Spoke(("127.0.0.1", hub.port), hub.token, 1, 2, lambda message: None)
@@ -146,7 +146,7 @@ def test_a_process_of_another_run_is_not_let_in() -> None:
 
 
 @pytest.mark.parametrize("said", [None, b"", b"5\n", b"[]\n", b"GET / HTTP/1.1\r\n\r\n"])
-def test_strangers_hold_nobody_up(said: bytes | None) -> None:
+def test_the_hub_is_not_delayed_by_foreign_connections(said: bytes | None) -> None:
     hub = Hub(2, lambda message: None)
     with contextlib.ExitStack() as strangers:
         for _ in range(20):
@@ -162,7 +162,7 @@ def test_strangers_hold_nobody_up(said: bytes | None) -> None:
     assert list(hub._connections) == [1]
 
 
-def test_a_line_without_an_end_is_not_read_for_ever() -> None:
+def test_a_connection_stops_reading_an_endless_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         stranger = socket.create_connection(server.getsockname())
         connection = peers.Connection(server.accept()[0])
@@ -173,7 +173,7 @@ def test_a_line_without_an_end_is_not_read_for_ever() -> None:
         assert time.monotonic() - began < 10
 
 
-def test_a_process_that_does_not_connect_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_names_a_process_that_does_not_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "_CONNECT", 0.3)
     hub = Hub(3, lambda message: None)
     Spoke(("127.0.0.1", hub.port), hub.token, 2, 3, lambda message: None)
@@ -181,6 +181,6 @@ def test_a_process_that_does_not_connect_is_named(monkeypatch: pytest.MonkeyPatc
         hub.accept_all()
 
 
-def test_process_0_out_of_reach_is_said() -> None:
+def test_a_spoke_reports_that_process_0_cannot_be_reached() -> None:
     with pytest.raises(PeerDied, match=r"cannot be reached on port 1 of 127\.0\.0\.1 .*; check for a firewall"):
         Spoke(("127.0.0.1", 1), "token", 1, 2, lambda message: None)

@@ -1,4 +1,4 @@
-"""Runs of two processes on this machine: against one process, stopped, killed and restarted, with wrong arguments."""
+"""Runs with two processes on this machine: compared to one, stopped, killed and restarted, with wrong arguments."""
 
 import importlib.util
 import json
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def config() -> Config:
-    """Twenty steps with dropout, augmentation and batch normalization."""
+    """Return a config of twenty steps with dropout, augmentation and batch normalization."""
     changes = [
         "data.dataset=synthetic(height=8, width=8, num_classes=4, train_examples=160, test_examples=16)",
         "data.augment=pad_crop(2)|flip_lr",
@@ -99,14 +99,14 @@ def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_two_processes_train_a_residual_network_as_one(undisturbed: Path, tmp_path: Path) -> None:
+def test_training_a_residual_network_in_two_processes_equals_training_in_one(undisturbed: Path, tmp_path: Path) -> None:
     alone = fit(config().replace(devices=1), tmp_path / "alone")
     assert distance(jax.tree.map(np.asarray, alone.state.params), params(undisturbed, config())) < 1e-5  # type: ignore[union-attr]
 
 
 @pytest.fixture
 def double() -> Iterator[None]:
-    """Double precision in the threads that restore a checkpoint too, which `jax.enable_x64` does not reach."""
+    """Enable double precision also in the threads that restore a checkpoint, unlike `jax.enable_x64`."""
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", False)
@@ -114,7 +114,7 @@ def double() -> Iterator[None]:
 
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("double")
-def test_two_processes_train_as_one_in_double_precision(tmp_path: Path) -> None:
+def test_training_in_two_processes_equals_one_in_double_precision(tmp_path: Path) -> None:
     run = apply_overrides(config(), ["model.dtype=float64", "model.param_dtype=float64"])
     (tmp_path / "recipe.json").write_text(dumps(run))
     finish(launch(tmp_path / "recipe.json", tmp_path / "two", 2, JAX_ENABLE_X64="1"))
@@ -125,8 +125,8 @@ def test_two_processes_train_as_one_in_double_precision(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_that_read_a_share_each_train_and_evaluate_as_one(tmp_path: Path) -> None:
-    """Of the 7 to validate with, by 4, neither the number nor the last chunk divides among two."""
+def test_streamed_training_and_evaluation_in_two_processes_equal_those_in_one(tmp_path: Path) -> None:
+    """7 validation examples in chunks of 4: neither the count nor the last chunk divides evenly among two."""
     draw = np.random.RandomState(0)
     for split, count in (("train", 47), ("test", 9)):
         labels = draw.randint(0, 4, count).astype(np.int32)
@@ -149,7 +149,9 @@ def test_two_processes_that_read_a_share_each_train_and_evaluate_as_one(tmp_path
 
 
 @pytest.mark.slow
-def test_killed_and_restarted_with_two_processes_and_with_one(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_killed_two_process_run_resumes_with_two_processes_and_with_one(
+    recipe: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     draw = random.Random(3)
     victim, at = draw.randrange(2), draw.randrange(4, 16)
     workdir = tmp_path / "run"
@@ -159,8 +161,8 @@ def test_killed_and_restarted_with_two_processes_and_with_one(recipe: Path, undi
         assert running.poll() is None, running.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    of_run = psutil.Process(running.pid).children()
-    next(process for process in of_run if process.cmdline()[-1] == str(victim)).send_signal(signal.SIGKILL)
+    children = psutil.Process(running.pid).children()
+    next(process for process in children if process.cmdline()[-1] == str(victim)).send_signal(signal.SIGKILL)
     killed = time.monotonic()
     output, _ = running.communicate(timeout=60)
     assert time.monotonic() - killed < 30
@@ -176,7 +178,7 @@ def test_killed_and_restarted_with_two_processes_and_with_one(recipe: Path, undi
 
 @pytest.mark.quick_cases("0-2-130")
 @pytest.mark.parametrize(("who", "signum", "code"), [(1, signal.SIGTERM, 143), (0, signal.SIGINT, 130)])
-def test_a_signal_to_one_process_stops_both_after_the_same_step_and_saves(
+def test_a_signal_to_one_process_stops_both_at_the_same_saved_step(
     tmp_path: Path, who: int, signum: signal.Signals, code: int
 ) -> None:
     changes = ["model=linear", "train_for=100000 steps", "checkpoint.every=100000 steps"]
@@ -188,8 +190,8 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step_and_saves(
         assert running.poll() is None, running.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    of_run = psutil.Process(running.pid).children()
-    next(process for process in of_run if process.cmdline()[-1] == str(who)).send_signal(signum)
+    children = psutil.Process(running.pid).children()
+    next(process for process in children if process.cmdline()[-1] == str(who)).send_signal(signum)
     output, _ = running.communicate(timeout=120)
     steps = dict(re.findall(rf"^\[(\d)\] .*stopped by {signum.name} after step (\d+) of", output, re.MULTILINE))
     assert running.returncode == code, output
@@ -220,7 +222,7 @@ except DataError as error:
 
 
 def run_failing(who: int, kind: str) -> tuple[list[int], list[str]]:
-    """Return the exit codes of two processes, of which `who` fails in some way, and what they have said."""
+    """Return the exit codes and outputs of two processes; process `who` fails as `kind` says."""
     port = str(free_port())
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1", "NPROC": "4"}
     running = [
@@ -245,7 +247,7 @@ def run_failing(who: int, kind: str) -> tuple[list[int], list[str]]:
         (1, "ValueError", 1),
     ],
 )
-def test_a_process_that_fails_ends_at_once_and_so_does_the_other(who: int, kind: str, code: int) -> None:
+def test_a_failing_process_ends_itself_and_the_other_at_once(who: int, kind: str, code: int) -> None:
     codes, said = run_failing(who, kind)
     assert codes[who] == code, said
     assert "a broken thing" in said[who]
@@ -257,8 +259,8 @@ def test_a_process_that_fails_ends_at_once_and_so_does_the_other(who: int, kind:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who", slow_except([0, 1], 1))
-def test_a_process_killed_within_a_collective_is_named_by_the_other(who: int) -> None:
-    """The collective fails in the other, too."""
+def test_a_process_killed_in_a_collective_is_named_by_the_other(who: int) -> None:
+    """The collective fails in the other process too."""
     codes, said = run_failing(who, "SIGKILL")
     assert codes[1 - who] == 4, said
     assert f"process {who} of 2 has ended before the end of the run" in said[1 - who]
@@ -267,7 +269,7 @@ def test_a_process_killed_within_a_collective_is_named_by_the_other(who: int) ->
 
 
 @pytest.mark.parametrize("index", slow_except([0, 1], 1))
-def test_processes_that_do_not_come_in_time_are_said_without_a_stack_trace(index: int) -> None:
+def test_join_reports_missing_processes_without_a_stack_trace(index: int) -> None:
     address = f"127.0.0.1:{free_port()}"
     code = f"from jaxtrain.distributed.processes import join; join('{address}', 2, {index}, timeout=3)"
     ended = subprocess.run(
@@ -286,13 +288,15 @@ def test_processes_that_do_not_come_in_time_are_said_without_a_stack_trace(index
     assert "stack trace" not in ended.stderr
 
 
-def test_the_coordinator_is_where_jax_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_coordinator_host_reads_the_address_from_jax(monkeypatch: pytest.MonkeyPatch) -> None:
     for address, host in (("10.0.0.1:1234", "10.0.0.1"), ("[fd00::1]:1234", "fd00::1")):
-        monkeypatch.setattr(distributed.global_state, "coordinator_address", address)  # an error where there is none
+        monkeypatch.setattr(
+            distributed.global_state, "coordinator_address", address
+        )  # raises if the attribute does not exist
         assert processes.find_coordinator_host() == host
 
 
-def test_processes_that_cannot_watch_each_other_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_processes_exits_if_a_peer_cannot_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> Any:
         raise PeerDied("process 1 of 2 has not connected")
 
@@ -305,7 +309,7 @@ def test_processes_that_cannot_watch_each_other_end_alone(monkeypatch: pytest.Mo
     assert registered == [(processes.exit_now, 4)]
 
 
-def test_a_cluster_that_is_half_described_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_join_refuses_an_incomplete_cluster_description(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise ValueError("Number of processes must be defined.")
 
@@ -315,7 +319,7 @@ def test_a_cluster_that_is_half_described_is_refused(monkeypatch: pytest.MonkeyP
         processes.join()
     monkeypatch.delenv("JAX_COORDINATOR_ADDRESS")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    processes.join()  # a TPU's library, and no pod
+    processes.join()  # a TPU library is installed, but there is no pod
 
 
 @pytest.mark.parametrize(
@@ -327,12 +331,12 @@ def test_a_cluster_that_is_half_described_is_refused(monkeypatch: pytest.MonkeyP
         (("10.0.0.1:1234", 2, 2), "--process-id 2: with 2 processes it must be from 0 to 1"),
     ],
 )
-def test_arguments_that_do_not_fit(arguments: Any, message: str) -> None:
+def test_join_refuses_inconsistent_arguments(arguments: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         processes.join(*arguments)
 
 
-def test_nothing_is_joined_outside_of_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_join_does_nothing_outside_of_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **kwargs: pytest.fail("joined"))
     processes.join()
     processes.join("10.0.0.1:1234", 1, 0)
@@ -346,7 +350,7 @@ def test_nothing_is_joined_outside_of_a_cluster(monkeypatch: pytest.MonkeyPatch)
         {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"},
     ],
 )
-def test_a_cluster_is_left_to_jax(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+def test_join_leaves_a_known_cluster_to_jax(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **kwargs: asked.append(args))
     for name, value in environment.items():
@@ -355,7 +359,7 @@ def test_a_cluster_is_left_to_jax(monkeypatch: pytest.MonkeyPatch, environment: 
     assert asked == [(None, None, None)]
 
 
-def test_processes_that_do_not_come_together_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_join_reports_a_failed_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("Unable to connect\nat all")
 

@@ -1,7 +1,7 @@
-"""One trajectory: twenty steps end in the same parameters however devices share them.
+"""Twenty training steps end in the same parameters for every layout of devices.
 
-With dropout, augmentation and batch normalization on. The activation is smooth: a ReLU whose input is nearly zero turns
-a rounding into a gradient that is there or not, and then two correct programs part for good.
+Dropout, augmentation and batch normalization are on. The activation is smooth: at inputs near zero, a rounding error
+switches the gradient of a ReLU on or off, and two correct programs diverge.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ STEPS = 20
 
 
 class Net(nn.Module):
-    """Two convolutions, the second with a stride, each normalized; dropout between them; a dense layer."""
+    """Two normalized convolutions, the second with a stride; dropout between them; a dense layer."""
 
     dtype: Any = jnp.float32
 
@@ -48,7 +48,7 @@ class Net(nn.Module):
         return nn.Dense(4, **kinds)(x.mean(axis=(1, 2)))
 
 
-def planned(overrides: str) -> Plan:
+def plan_run(overrides: str) -> Plan:
     settings = [
         "data.dataset=synthetic(height=8, width=8, num_classes=4, train_examples=160, test_examples=16)",
         "data.augment=pad_crop(2)|flip_lr",
@@ -62,9 +62,9 @@ def planned(overrides: str) -> Plan:
     return dataclasses.replace(plan, model=model, abstract=begun)
 
 
-def trained(overrides: str) -> Any:
-    """The state after the run, made with what `fit` makes it with."""
-    plan = planned(overrides)
+def train(overrides: str) -> Any:
+    """Return the state after a run with the functions that `fit` uses."""
+    plan = plan_run(overrides)
     splits = load_splits(plan.splits, ("train",), 0)
     run = compile_run(plan, fit_normalization(plan.splits, splits["train"]), splits)
     init = state_initializer(plan.model, plan.optimizer.tx, plan.splits.image_shape, 0)
@@ -78,18 +78,18 @@ def trained(overrides: str) -> Any:
 
 @pytest.fixture(scope="module")
 def params() -> Any:
-    """`(overrides in one text) -> parameters after the run`, each run made once in each precision."""
+    """Return `overrides -> parameters after the run`; each run is trained once in each precision."""
 
     @functools.cache
     def run(overrides: str, double: bool) -> Any:
         del double
-        return jax.tree.map(np.asarray, trained(overrides).params)
+        return jax.tree.map(np.asarray, train(overrides).params)
 
     return lambda overrides="": run(overrides, jax.config.jax_enable_x64)
 
 
 def distance(a: Any, b: Any) -> float:
-    """The largest difference, relative to the largest number of its array."""
+    """Return the largest difference, relative to the largest value of its array."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return max(float(np.abs(x - y).max() / np.abs(x).max()) for x, y in pairs)
 
@@ -111,7 +111,7 @@ LAYOUTS = [
 @pytest.mark.parametrize(
     "overrides", slow_except(LAYOUTS, "devices=4", f"devices=8 {FSDP}", "devices=8 parallel.backend=pmap")
 )
-def test_devices_change_nothing(params: Any, overrides: str) -> None:
+def test_a_run_does_not_depend_on_the_layout_of_devices(params: Any, overrides: str) -> None:
     assert distance(params(), params(overrides)) < 1e-5
 
 
@@ -127,31 +127,31 @@ def test_devices_change_nothing(params: Any, overrides: str) -> None:
         "devices=8 parallel.batch_norm=device parallel.backend=pmap",
     ],
 )
-def test_groups_share_statistics_wherever_they_are(params: Any, overrides: str) -> None:
+def test_batch_norm_groups_give_the_same_run_on_any_layout(params: Any, overrides: str) -> None:
     groups = params("parallel.batch_norm=2")
     chosen = overrides if "batch_norm" in overrides else f"{overrides} parallel.batch_norm=2"
     assert distance(groups, params(chosen)) < 1e-5
-    assert distance(groups, params()) > 1e-2  # which is another thing to compute
+    assert distance(groups, params()) > 1e-2  # group statistics differ from those of the whole batch
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides", ["", "devices=4", "devices=2 parallel.axis_types=explicit", "devices=2 parallel.backend=pmap"]
 )
-def test_micro_batches_with_whole_groups_train_as_one(params: Any, overrides: str) -> None:
+def test_micro_batches_of_whole_batch_norm_groups_give_the_same_run(params: Any, overrides: str) -> None:
     whole, parts = "parallel.batch_norm=2", f"parallel.batch_norm=2 data.micro_batch=4 {overrides}"
-    if "pmap" in overrides:  # whose devices have eight examples each
+    if "pmap" in overrides:  # each device has eight examples
         parts = parts.replace("micro_batch=4", "micro_batch=2")
     assert distance(params(whole), params(parts)) < 1e-5
 
 
-def test_micro_batches_that_do_not_hold_whole_groups_are_refused() -> None:
+def test_micro_batches_that_split_batch_norm_groups_are_refused() -> None:
     with pytest.raises(ConfigError, match="16 examples cannot be split into 4 micro-batches of complete groups of 8"):
-        planned("parallel.batch_norm=8 data.micro_batch=4")
+        plan_run("parallel.batch_norm=8 data.micro_batch=4")
 
 
 @pytest.mark.slow
-def test_pmap_mixes_the_whole_batch(params: Any) -> None:
+def test_mixup_with_pmap_mixes_the_whole_batch(params: Any) -> None:
     mix = "data.mix=mixup(0.2)"
     assert distance(params(mix), params(f"{mix} devices=4 parallel.backend=pmap")) < 1e-5
 
@@ -162,33 +162,33 @@ def test_pmap_mixes_the_whole_batch(params: Any) -> None:
     "overrides",
     ["devices=8", f"devices=8 {FSDP}", "devices=8 parallel.axis_types=explicit", "devices=8 parallel.backend=pmap"],
 )
-def test_in_double_precision(params: Any, overrides: str) -> None:
+def test_a_run_does_not_depend_on_the_layout_in_double_precision(params: Any, overrides: str) -> None:
     with jax.enable_x64(True):
         assert distance(params(), params(overrides)) < 1e-10
 
 
 @pytest.mark.slow
-def test_micro_batches_in_double_precision(params: Any) -> None:
+def test_micro_batches_give_the_same_run_in_double_precision(params: Any) -> None:
     whole = "parallel.batch_norm=2"
     with jax.enable_x64(True):
         assert distance(params(whole), params(f"{whole} data.micro_batch=4")) < 1e-10
 
 
-def test_divided_parameters_take_a_sixth_of_the_memory_and_less() -> None:
+def test_fsdp_on_eight_devices_needs_at_most_a_sixth_of_the_memory() -> None:
     config = apply_overrides(
         tiny_config(model="vgg11", optimizer="adam(learning_rate=1e-3)", devices=8),
         ["data.dataset=synthetic(height=32, width=32, num_classes=1000, train_examples=96)", "parallel.fsdp=true"],
     )
     plan = make_plan(config)
     state = sum_bytes("state", state_bytes(plan))
-    assert state.total > 300e6  # parameters, and Adam's two moments of each
+    assert state.total > 300e6  # parameters and Adam's two moments
     assert state.per_device <= state.total / 6
 
 
 @pytest.mark.slow
-def test_the_state_stays_divided() -> None:
-    """After a step, each device holds its eighth of the larger arrays of the state, moments among them."""
-    state = trained(f"devices=8 {FSDP} optimizer=adam(learning_rate=1e-3)")
+def test_fsdp_keeps_the_state_sharded_after_training() -> None:
+    """After the run, each device holds an eighth of the larger arrays of the state, the moments included."""
+    state = train(f"devices=8 {FSDP} optimizer=adam(learning_rate=1e-3)")
     large = [x for x in jax.tree.leaves((state.params, state.opt_state)) if x.size >= 64]
     assert len(large) == 9  # two convolutions and a dense layer
     assert all(x.addressable_shards[0].data.size == x.size // 8 for x in large)
@@ -213,7 +213,7 @@ def test_the_state_stays_divided() -> None:
         ({"batch_norm": 4, "backend": "pmap"}, "parallel.batch_norm", "2 examples, .* groups of 4; .* 2"),
     ],
 )
-def test_what_does_not_go_together(settings: dict[str, Any], path: str, message: str) -> None:
+def test_incompatible_parallel_settings_are_refused(settings: dict[str, Any], path: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
         make_plan(tiny_config(devices=8, parallel=ParallelConfig(**settings)))
     assert raised.value.path == path
@@ -230,7 +230,7 @@ def test_what_does_not_go_together(settings: dict[str, Any], path: str, message:
         ({"(": "data"}, "is not a regular expression"),
     ],
 )
-def test_rules_that_do_not_fit(rules: dict[str, str], message: str) -> None:
+def test_sharding_rules_that_match_no_array_or_axis_are_refused(rules: dict[str, str], message: str) -> None:
     config = tiny_config(devices=8, parallel=ParallelConfig(rules=rules))
     with pytest.raises(ConfigError, match=message) as raised:
         make_plan(config)
@@ -238,17 +238,19 @@ def test_rules_that_do_not_fit(rules: dict[str, str], message: str) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sam(inner='sgd(learning_rate=0.1)')"])
-def test_pmap_refuses_what_looks_at_the_objective(optimizer: str) -> None:
+def test_pmap_refuses_optimizers_that_evaluate_the_objective(optimizer: str) -> None:
     config = tiny_config(optimizer=optimizer, devices=2, parallel=ParallelConfig(backend="pmap"))
     with pytest.raises(ConfigError, match=r"cannot do for the whole batch; set parallel\.backend=jit"):
         make_plan(config)
 
 
-def test_a_run_continues_on_other_devices(tmp_path: Path) -> None:
+def test_a_run_resumes_on_another_number_of_devices(tmp_path: Path) -> None:
     for devices, parallel in ((1, ParallelConfig()), (2, ParallelConfig(fsdp=True))):
         fit(tiny_config(devices=devices, parallel=parallel), tmp_path / "run")
         assert Workdir(tmp_path / "run").read_config().devices == devices
     with pytest.raises(WorkdirError, match=r'parallel\.batch_norm: "global" there, 4 now'):
         fit(tiny_config(devices=2, parallel=ParallelConfig(batch_norm=4)), tmp_path / "run")
-    with pytest.raises(WorkdirError, match="devices: 2 there, 1 now"):  # where they say what is computed
+    with pytest.raises(
+        WorkdirError, match="devices: 2 there, 1 now"
+    ):  # because the device count changes the result here
         fit(tiny_config(devices=1, parallel=ParallelConfig(batch_norm="device")), tmp_path / "run")
