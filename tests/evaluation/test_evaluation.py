@@ -35,7 +35,7 @@ def split(count: int) -> ArraySource:
     )
 
 
-def by_numpy(source: ArraySource) -> dict[str, float]:
+def numpy_metrics(source: ArraySource) -> dict[str, float]:
     x = (source.images.reshape(len(source), -1) / 255 - 0.4) / 0.3
     logits = x @ KERNEL.astype(np.float64) + BIAS
     losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(source)), source.labels]
@@ -52,46 +52,46 @@ def evaluator(batch_size: int, devices: int) -> tuple[Any, Any]:
 SIZES = list(itertools.product((1, 7, 16, 37), (1, 5, 16, 500)))
 
 
-# Each pair of a split's size and a batch compiles a program of its own, so few are tried by default.
+# Each pair of split size and batch size compiles its own program, so we try few by default.
 @pytest.mark.parametrize("sizes", slow_except(SIZES, (1, 500), (7, 5), (16, 16), (37, 16)), ids=str)
-def test_equals_numpy_over_the_whole_split(sizes: tuple[int, int]):
+def test_evaluation_equals_numpy_over_the_whole_split(sizes: tuple[int, int]):
     count, batch_size = sizes
     evaluate, everywhere = evaluator(batch_size, 1)
     metrics = evaluate(jax.device_put(PARAMS, everywhere), {}, put_split(split(count), everywhere))
-    assert metrics == pytest.approx(by_numpy(split(count)), rel=1e-5)
+    assert metrics == pytest.approx(numpy_metrics(split(count)), rel=1e-5)
 
 
 @pytest.mark.parametrize(
     ("count", "batch_size"),
     [(37, 16), (3, 5), *(pytest.param(*x, marks=pytest.mark.slow) for x in ((37, 500), (40, 1)))],
 )
-def test_equals_numpy_on_eight_devices(count: int, batch_size: int):
+def test_evaluation_on_eight_devices_equals_numpy(count: int, batch_size: int):
     evaluate, everywhere = evaluator(batch_size, 8)
     metrics = evaluate(jax.device_put(PARAMS, everywhere), {}, put_split(split(count), everywhere))
-    assert metrics == pytest.approx(by_numpy(split(count)), rel=1e-5)
+    assert metrics == pytest.approx(numpy_metrics(split(count)), rel=1e-5)
 
 
 def power(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """A loss that is another power of two for each example: their sum, exact in float32, tells which were counted."""
+    """Return a different power of two for each example; the sum, exact in float32, tells which were counted."""
     return jnp.exp2(labels.astype(logits.dtype))
 
 
 @pytest.mark.parametrize(("count", "batch_size", "devices"), [(19, 6, 1), (20, 7, 8), (20, 20, 1), (9, 1, 1)])
-def test_every_example_is_counted_once(count: int, batch_size: int, devices: int):
+def test_evaluation_counts_every_example_once(count: int, batch_size: int, devices: int):
     layout = make_layout(devices, devices)
     source = ArraySource(split(count).images, np.arange(count, dtype=np.int32))
     evaluate = make_evaluate(linear(num_classes=CLASSES), power, NORMALIZATION, batch_size, layout)
     params = jax.device_put(PARAMS, layout.replicated)
     arrays = put_split(source, layout.replicated)
-    for _ in range(2):  # nothing is left over from one evaluation to the next
+    for _ in range(2):  # one evaluation does not affect the next
         assert evaluate(params, {}, arrays)["loss"] * count == pytest.approx(2**count - 1, abs=0.5)
 
 
-def test_batches_are_no_larger_than_asked_and_as_even_as_they_can_be():
-    """37 in batches of at most 16 are three of 13; seen from inside the model, while it is traced."""
+def test_evaluation_batches_have_equal_sizes_up_to_the_limit():
+    """37 examples in batches of at most 16 are three batches of 13; the model records the shapes while it is traced."""
     sizes = []
 
-    class Watched(nn.Module):
+    class ShapeRecorder(nn.Module):
         @nn.compact
         def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
             assert not train
@@ -100,14 +100,14 @@ def test_batches_are_no_larger_than_asked_and_as_even_as_they_can_be():
 
     params = {"Dense_0": PARAMS["logits"]}
     layout = make_layout(1, 1)
-    evaluate = make_evaluate(Watched(), cross_entropy(), NORMALIZATION, 16, layout)
+    evaluate = make_evaluate(ShapeRecorder(), cross_entropy(), NORMALIZATION, 16, layout)
     arrays = put_split(split(37), layout.replicated)
     first, second = (evaluate(params, {}, arrays) for _ in range(2))
-    assert sizes == [(math.ceil(37 / 3), *SHAPE)]  # and traced once
+    assert sizes == [(math.ceil(37 / 3), *SHAPE)]  # traced once
     assert first == second
 
 
-def test_a_split_that_counts_wrong_is_an_error(monkeypatch: pytest.MonkeyPatch):
+def test_evaluation_raises_if_the_example_count_is_wrong(monkeypatch: pytest.MonkeyPatch):
     from jaxtrain.evaluation import evaluate as evaluation
 
     def unmasked(losses: Any, logits: Any, labels: Any, mask: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The mean over views, against numpy and by hand; every example once, one program a shape, draws by example alone."""
+"""The mean over views against numpy; every example counts once, one program per shape, draws depend on the example."""
 
 import functools
 import json
@@ -47,7 +47,7 @@ def split(count: int) -> ArraySource:
     return ArraySource(rng.integers(0, 256, (count, *SHAPE), np.uint8), labels)
 
 
-def groups_of(views: str, model: nn.Module | None = None, **changes: Any) -> tuple[ViewGroup, ...]:
+def build_groups(views: str, model: nn.Module | None = None, **changes: Any) -> tuple[ViewGroup, ...]:
     config = tiny_config(evaluation=EvaluationConfig(tta=views), **changes)
     model = linear(num_classes=CLASSES) if model is None else model
     return build_tta(config.evaluation.tta, config.data, RunLength(96, 16), model, SHAPE, NORMALIZATION.apply)
@@ -72,12 +72,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return p / p.sum(axis=-1, keepdims=True)
 
 
-def of_linear(images: np.ndarray) -> np.ndarray:
+def linear_probabilities(images: np.ndarray) -> np.ndarray:
     flat = images.reshape(len(images), -1).astype(np.float64)
     return softmax(flat @ PARAMS["logits"]["kernel"] + PARAMS["logits"]["bias"])
 
 
-def metrics_of(p: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def numpy_metrics(p: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"loss": -np.log(p[np.arange(len(p)), labels]).mean(), "accuracy": (p.argmax(axis=1) == labels).mean()}
 
 
@@ -86,40 +86,40 @@ def metrics_of(p: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     ("count", "batch_size", "devices"),
     [(7, 3, 1), (19, 5, 8), *(pytest.param(*x, marks=pytest.mark.slow) for x in ((7, 500, 1), (3, 8, 8)))],
 )
-def test_probabilities_are_averaged_as_numpy_does(count: int, batch_size: int, devices: int) -> None:
+def test_tta_averages_probabilities_like_numpy(count: int, batch_size: int, devices: int) -> None:
     source = split(count)
     x = (source.images / 255 - 0.4) / 0.3
-    wanted = metrics_of((of_linear(x) + of_linear(x[:, :, ::-1])) / 2, source.labels)
-    found = evaluator(groups_of("flips"), batch_size, devices)({"params": PARAMS}, source)
+    wanted = numpy_metrics((linear_probabilities(x) + linear_probabilities(x[:, :, ::-1])) / 2, source.labels)
+    found = evaluator(build_groups("flips"), batch_size, devices)({"params": PARAMS}, source)
     assert found == pytest.approx(wanted, rel=1e-5)
 
 
-def test_views_count_by_their_shares() -> None:
-    """From 4x4 and 6x6: five crops of 4x4 each, of which the first scale's are one."""
+def test_tta_weights_views_by_their_shares() -> None:
+    """Five crops of 4x4 from 4x4 and from 6x6; at the first scale, all five are the same."""
     source = split(6)
     views = "multi_scale(scales=[4, 6], size=4, flip=false)"
     x = (source.images / 255 - 0.4) / 0.3
     large = np.asarray(jax.image.resize(x.astype(np.float32), (6, 6, 6, 1), "bilinear"))
     crops = [large[:, i : i + 4, j : j + 4] for i, j in [(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)]]
-    p = of_linear(x) / 2 + np.mean([of_linear(crop) for crop in crops], axis=0) / 2
-    found = evaluator(groups_of(views), 500, 1)({"params": PARAMS}, source)
-    assert found == pytest.approx(metrics_of(p, source.labels), rel=1e-5)
+    p = linear_probabilities(x) / 2 + np.mean([linear_probabilities(crop) for crop in crops], axis=0) / 2
+    found = evaluator(build_groups(views), 500, 1)({"params": PARAMS}, source)
+    assert found == pytest.approx(numpy_metrics(p, source.labels), rel=1e-5)
 
 
 def power(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """A loss that is another power of two for each example: their sum tells which were counted."""
+    """Return a different power of two for each example; the sum tells which were counted."""
     return jnp.exp2(labels.astype(logits.dtype))
 
 
 @pytest.mark.parametrize(("count", "batch_size", "devices"), [(19, 6, 1), (20, 7, 8)])
-def test_every_example_is_counted_once(count: int, batch_size: int, devices: int) -> None:
+def test_tta_counts_every_example_once(count: int, batch_size: int, devices: int) -> None:
     source = ArraySource(split(count).images, np.arange(count, dtype=np.int32))
-    evaluate = evaluator(groups_of("flips"), batch_size, devices, loss=power)
+    evaluate = evaluator(build_groups("flips"), batch_size, devices, loss=power)
     for _ in range(2):
         assert evaluate({"params": PARAMS}, source)["loss"] * count == pytest.approx(2**count - 1, abs=0.5)
 
 
-def test_a_probability_that_no_float_holds_has_a_finite_loss() -> None:
+def test_tta_loss_is_finite_for_a_probability_that_underflows() -> None:
     def certain(model: Any, variables: Any, images: jax.Array) -> jax.Array:
         return jnp.tile(jnp.asarray([[0.0, 1000.0, 0.0, 0.0]]), (images.shape[0], 1))
 
@@ -128,19 +128,19 @@ def test_a_probability_that_no_float_holds_has_a_finite_loss() -> None:
     assert evaluator((group,), 2, 1)({"params": PARAMS}, source) == {"loss": 1000.0, "accuracy": 0.0}
 
 
-def test_a_model_is_traced_once_for_each_shape() -> None:
+def test_tta_traces_the_model_once_for_each_shape() -> None:
     shapes = []
 
-    class Watched(nn.Module):
+    class ShapeRecorder(nn.Module):
         @nn.compact
         def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
             assert not train
             shapes.append(images.shape)
             return nn.Dense(CLASSES)(images.mean(axis=(1, 2)))
 
-    model = Watched()
-    groups = groups_of("googlenet_crops(scales=[6, 8], size=5)", model)
-    groups += groups_of("flips", model)
+    model = ShapeRecorder()
+    groups = build_groups("googlenet_crops(scales=[6, 8], size=5)", model)
+    groups += build_groups("flips", model)
     params = {"Dense_0": {"kernel": PARAMS["logits"]["kernel"][:1], "bias": PARAMS["logits"]["bias"]}}
     evaluate = evaluator(groups, 3, 1, model)
     first, second = (evaluate({"params": params}, split(7)) for _ in range(2))
@@ -155,9 +155,9 @@ def examples(places: list[int]) -> Examples:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", [False, True])
-def test_augmented_views_are_drawn_by_example_and_view_alone(first: bool) -> None:
+def test_augmented_tta_views_depend_on_example_and_view_only(first: bool) -> None:
     data = tiny_config().data.replace(normalize_first=first)
-    (group,) = groups_of("augmented(3, augment='pad_crop(2)|flip_lr')", data=data)
+    (group,) = build_groups("augmented(3, augment='pad_crop(2)|flip_lr')", data=data)
     assert group.shares == pytest.approx([1 / 3] * 3)
 
     prepare, view = jax.jit(group.prepare), jax.jit(group.view)
@@ -168,18 +168,16 @@ def test_augmented_views_are_drawn_by_example_and_view_alone(first: bool) -> Non
 
     whole = shown([0, 1, 2, 3, 4, 5])
     np.testing.assert_array_equal(shown([4, 1]), whole[:, [4, 1]])
-    assert (
-        len({view.tobytes() for views in whole for view in views}) >= 16
-    )  # of the 50 that there are, a few may be the same
-    black = 0 if first else -0.4 / 0.3  # of the padding, after normalization or before
+    assert len({view.tobytes() for views in whole for view in views}) >= 16  # a few of all the views may be the same
+    black = 0 if first else -0.4 / 0.3  # the padding, added after normalization or before
     assert np.isclose(whole, black, atol=1e-6).any()
 
 
 @pytest.mark.slow
-def test_a_part_of_a_split_is_shown_as_it_is_in_the_whole() -> None:
-    """Where pictures are streamed, a chunk is evaluated at a time."""
+def test_tta_of_a_chunk_equals_tta_of_the_whole_split() -> None:
+    """Streamed splits are evaluated one chunk at a time."""
     source = split(10)
-    evaluate = evaluator(groups_of("augmented(2, augment='pad_crop(2)|flip_lr')"), 500, 1)
+    evaluate = evaluator(build_groups("augmented(2, augment='pad_crop(2)|flip_lr')"), 500, 1)
     whole = evaluate({"params": PARAMS}, source)
     parts = [
         evaluate({"params": PARAMS}, source.take(np.arange(10)[part]), part.start)
@@ -190,8 +188,8 @@ def test_a_part_of_a_split_is_shown_as_it_is_in_the_whole() -> None:
     assert again["loss"] != pytest.approx(parts[1]["loss"], rel=1e-5)
 
 
-def test_the_augmentations_of_training_stand_in_for_those_not_named() -> None:
-    (own,), (named,) = groups_of("augmented(2)"), groups_of("augmented(2, 'flip_lr')")
+def test_augmented_tta_uses_the_training_augmentation_by_default() -> None:
+    (own,), (named,) = build_groups("augmented(2)"), build_groups("augmented(2, 'flip_lr')")
     own_view, named_view = (
         jax.jit(lambda e, g=group: g.view(g.prepare(e), jnp.int32(1)))(examples([0, 1, 2])) for group in (own, named)
     )
@@ -212,13 +210,13 @@ class Normed(nn.Module):
 
 
 @functools.cache
-def normed() -> dict[str, Any]:
+def normed_variables() -> dict[str, Any]:
     begun = jax.jit(lambda: Normed().init(jax.random.key(1), jnp.zeros((1, *SHAPE)), train=False))()
     return {"params": begun["params"], "batch_stats": {"norm": NORMED}}
 
 
-def test_draws_are_those_of_marginalize_whatever_the_batch() -> None:
-    source, variables, k = split(11), normed(), 4
+def test_tta_draws_equal_marginalize_for_any_batch_size() -> None:
+    source, variables, k = split(11), normed_variables(), 4
 
     def one(place: jax.Array, image: jax.Array) -> jax.Array:
         keys = jnp.stack([jax.random.fold_in(KEY(place), view) for view in range(k)])
@@ -226,15 +224,15 @@ def test_draws_are_those_of_marginalize_whatever_the_batch() -> None:
 
     draw_per_example = jax.jit(one)
     p = [draw_per_example(np.int32(i), image) for i, image in enumerate(NORMALIZATION.apply(source.images))]
-    wanted = metrics_of(np.array(p, np.float64), source.labels)
-    groups = groups_of(f"draws({k})", Normed())
+    wanted = numpy_metrics(np.array(p, np.float64), source.labels)
+    groups = build_groups(f"draws({k})", Normed())
     for batch_size, devices in [(4, 1), (500, 8)]:
         assert evaluator(groups, batch_size, devices, Normed())(variables, source) == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.slow
-def test_regions_of_pooling_are_drawn_alone() -> None:
-    """Without the dropout that training has too: views differ with the regions, and come out as by hand."""
+def test_tta_draws_can_be_limited_to_fractional_pooling() -> None:
+    """Dropout is off: views differ by their pooling regions only, and equal a direct application of the model."""
     model = fractional_cnn(num_classes=CLASSES, width=2, blocks=1, dropout_rate=0.5)
     begun = jax.jit(lambda: model.init(jax.random.key(1), jnp.zeros((1, 8, 8, 1)), train=False))()
     pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8))
@@ -252,18 +250,18 @@ def test_regions_of_pooling_are_drawn_alone() -> None:
 
 
 @pytest.mark.slow
-def test_all_places_with_normalization_folded() -> None:
-    groups, source = groups_of("dense(scales=[4, 6])", Normed()), split(9)
-    plain = evaluator(groups, 500, 1, Normed())(normed(), source)
-    folded, theirs = fold_batch_norm(Normed(), normed(), jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32))
+def test_dense_tta_works_with_folded_batch_normalization() -> None:
+    groups, source = build_groups("dense(scales=[4, 6])", Normed()), split(9)
+    plain = evaluator(groups, 500, 1, Normed())(normed_variables(), source)
+    folded, theirs = fold_batch_norm(Normed(), normed_variables(), jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32))
     assert folded.pairs
     assert evaluator(groups, 500, 1, folded)(theirs, source) == pytest.approx(plain, rel=1e-4)
     assert evaluator(groups, 3, 8, folded)(theirs, source) == pytest.approx(plain, rel=1e-4)
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_its_views(tmp_path: Any) -> None:
-    """The validation and test split of the result; not the training split, nor what is measured on the way."""
+def test_a_run_reports_final_metrics_with_its_tta(tmp_path: Any) -> None:
+    """TTA applies to the final validation and test metrics, not to the training split or earlier evaluations."""
     config = tiny_config(
         evaluation=EvaluationConfig(tta="draws(3)"),
         train_for="2 epochs",
