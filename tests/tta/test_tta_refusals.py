@@ -1,4 +1,4 @@
-"""Views that cannot work are refused when a config is planned, with the place and a way out."""
+"""TTA that cannot work is refused when a config is planned; the message names the setting and a remedy."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from jaxtrain.training.plan import make_plan
 from tests.conftest import tiny_config
 
 
-def with_views(views: str, **changes: Any) -> Config:
+def tta_config(views: str, **changes: Any) -> Config:
     return tiny_config(evaluation=EvaluationConfig(tta=views), **changes)
 
 
-def test_views_are_stored_and_count_once_they_are_used() -> None:
+def test_tta_is_stored_in_the_config_and_changes_its_digest() -> None:
     for views in ("ten_crop(3)", "augmented(2, augment='pad_crop(1)|flip_lr')"):
-        config = with_views(views)
+        config = tta_config(views)
         assert loads(dumps(config)) == config
         assert digest(config) != digest(tiny_config())
     assert digest(tiny_config(evaluation=EvaluationConfig(tta=None))) == digest(tiny_config())
@@ -25,8 +25,8 @@ def test_views_are_stored_and_count_once_they_are_used() -> None:
 @pytest.mark.parametrize(
     "views", ["flips", "ten_crop(4)", "draws(2)", "augmented(2)", "dense(scales=[4, 6])", "multi_scale([5, 6], size=4)"]
 )
-def test_what_fits_is_planned(views: str) -> None:
-    assert make_plan(with_views(views)).total_steps == 12
+def test_tta_that_fits_the_model_can_be_planned(views: str) -> None:
+    assert make_plan(tta_config(views)).total_steps == 12
 
 
 FLAT = "mlp for images of 4x4 does not accept views of 3x3 from ten_crop: "
@@ -61,9 +61,9 @@ VIT = "vit(patch=2, width=4, depth=1, heads=1, mlp_width=4)"
         ("dense(scales=[8])", {"model": VIT}, ["for images of 4x4 does not accept views of 8x8", "positions"]),
     ],
 )
-def test_what_does_not_fit_is_refused(views: str, changes: dict[str, Any], says: list[str]) -> None:
+def test_tta_that_does_not_fit_the_model_is_refused(views: str, changes: dict[str, Any], says: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        make_plan(with_views(views, **changes))
+        make_plan(tta_config(views, **changes))
     message = str(caught.value)
     assert message.startswith("evaluation.tta: ")
     assert "\n" not in message
