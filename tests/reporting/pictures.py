@@ -1,10 +1,10 @@
-"""Finding an image in a picture."""
+"""Search for a small image in a large one."""
 
 import numpy as np
 
 
 def places(picture: np.ndarray, image: np.ndarray) -> list[tuple[int, int]]:
-    """Rows and columns at which uint8[h, w, 3] lies in uint8[H, W, 3], in reading order."""
+    """Return the positions (row, column) of uint8[h, w, 3] in uint8[H, W, 3], in reading order."""
     h, w = image.shape[:2]
     rows, columns = picture.shape[0] - h + 1, picture.shape[1] - w + 1
     same = np.ones((rows, columns), bool)

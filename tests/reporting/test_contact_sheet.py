@@ -1,4 +1,4 @@
-"""Contact sheets and class charts: every pixel of the images is there, in order, and texts fit."""
+"""Contact sheets and class charts: all images appear completely and in order, and texts fit."""
 
 import numpy as np
 import pytest
@@ -20,12 +20,12 @@ def noise(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("side", "factor"), [(1, 96), (8, 12), (28, 3), (32, 3), (48, 2), (49, 1), (96, 1), (128, 1), (160, 1)]
 )
-def test_small_images_are_enlarged_by_a_whole_factor(side: int, factor: int) -> None:
+def test_a_contact_sheet_enlarges_small_images_by_an_integer_factor(side: int, factor: int) -> None:
     images = noise(2, side, max(side // 2, 1), 3)
     np.testing.assert_array_equal(to_viewable_rgb(images), np.kron(images, np.ones((1, factor, factor, 1), np.uint8)))
 
 
-def test_large_images_are_reduced_and_keep_their_aspect() -> None:
+def test_a_contact_sheet_reduces_large_images_and_keeps_their_aspect_ratio() -> None:
     images = np.full((1, 480, 320, 3), 7, np.uint8)
     images[:, :240] = 200
     shown = to_viewable_rgb(images)
@@ -39,7 +39,7 @@ def test_large_images_are_reduced_and_keep_their_aspect() -> None:
     ("channels", "shown", "says"),
     [(1, [0, 0, 0], ""), (2, [0, 0, 0], "1 of 2"), (3, [0, 1, 2], ""), (5, [0, 1, 2], "of 5")],
 )
-def test_channels_become_colors(channels: int, shown: list[int], says: str) -> None:
+def test_a_contact_sheet_shows_channels_as_colors(channels: int, shown: list[int], says: str) -> None:
     images = noise(2, 96, 96, channels)
     np.testing.assert_array_equal(to_viewable_rgb(images), images[..., shown])
     assert says in channels_note(channels)
@@ -47,7 +47,7 @@ def test_channels_become_colors(channels: int, shown: list[int], says: str) -> N
 
 
 @pytest.mark.parametrize(("number", "columns"), [(5, 2), (3, None), (2, 7), (1, 1)])
-def test_pairs_lie_in_reading_order(number: int, columns: int | None) -> None:
+def test_a_contact_sheet_shows_pairs_in_reading_order(number: int, columns: int | None) -> None:
     before, after = noise(number, 8, 6, 1), noise(number, 8, 6, 1)
     sheet = np.asarray(contact_sheet(before, after, [("a", "b")] * number, ["title"], columns))
     left, right = ([places(sheet, image) for image in to_viewable_rgb(images)] for images in (before, after))
@@ -60,7 +60,7 @@ def test_pairs_lie_in_reading_order(number: int, columns: int | None) -> None:
         assert other_x > x + 72 - 1
 
 
-def test_captions_are_written_below_their_images() -> None:
+def test_a_contact_sheet_puts_captions_below_their_images() -> None:
     images = noise(2, 8, 8, 1)
     bare, written = (np.asarray(contact_sheet(images, images, [(t,), ("b",)])) for t in ("", "word"))
     rows, columns = np.nonzero((bare != written).any(axis=2))
@@ -69,13 +69,13 @@ def test_captions_are_written_below_their_images() -> None:
     assert x <= columns.min() < columns.max() < x + 196
 
 
-def test_a_sheet_that_is_too_large_is_refused() -> None:
+def test_a_contact_sheet_that_is_too_large_is_refused() -> None:
     images = np.zeros((1000, 96, 96, 1), np.uint8)
     with pytest.raises(ValueError, match="at most 50,000,000"):
         contact_sheet(images, images, [("a",)] * 1000, columns=1)
 
 
-def test_texts_fit() -> None:
+def test_texts_are_truncated_and_wrapped_to_the_given_width() -> None:
     letters = load_font(13)
     long = "a class with a name as long as this 0.70"
     assert letters.getlength(truncate(long, letters, 120)) <= 120
@@ -88,7 +88,7 @@ def test_texts_fit() -> None:
     assert to_ascii("Löwenzahn\n雛菊") == "Lowenzahn ??"
 
 
-def test_without_freetype_there_is_a_bitmap_font(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contact_sheets_use_a_bitmap_font_without_freetype(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFont, "core", DeferredError(ImportError("no FreeType")))
     assert isinstance(load_font(13), ImageFont.ImageFont)
     images = noise(1, 8, 8, 1)
@@ -96,7 +96,7 @@ def test_without_freetype_there_is_a_bitmap_font(monkeypatch: pytest.MonkeyPatch
     assert len(places(sheet, to_viewable_rgb(images)[0])) == 2
 
 
-def test_bars_are_as_long_as_the_counts() -> None:
+def test_class_chart_bars_are_proportional_to_the_counts() -> None:
     counts = {"train": (40, 0, 20), "test": (1, 3, 3)}
     chart = np.asarray(class_chart(("a", "b", "c"), counts, {"train": 60, "test": 7}, "examples"))
     blue = (chart == (70, 110, 170)).all(axis=2)
@@ -105,7 +105,7 @@ def test_bars_are_as_long_as_the_counts() -> None:
     assert sorted({int(n) for n in blue[:, chart.shape[1] // 2 :].sum(axis=1)}) == [0, 50, 150]
 
 
-def test_a_sheet_and_a_chart_make_one_picture() -> None:
+def test_stack_vertically_joins_contact_sheet_and_class_chart() -> None:
     images = noise(1, 8, 8, 3)
     sheet = contact_sheet(images, images, [("a",)])
     chart = class_chart(("a",), {"train": (1,)}, {"train": 1}, "t")
@@ -114,7 +114,7 @@ def test_a_sheet_and_a_chart_make_one_picture() -> None:
     np.testing.assert_array_equal(whole[sheet.height :, : chart.width], np.asarray(chart))
 
 
-def test_the_table_has_counts_shares_and_totals() -> None:
+def test_the_class_table_has_counts_shares_and_totals() -> None:
     table = class_table(("a", "b"), {"train": (3, 1), "test": (0, 2)}, {"train": 4, "test": 2}, "t")
     cells = [list(column.cells) for column in table.columns]
     assert cells == [["a", "b"], ["3", "1"], ["75.0 %", "25.0 %"], ["0", "2"], ["0.0 %", "100.0 %"]]

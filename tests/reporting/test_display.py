@@ -1,4 +1,4 @@
-"""What is shown while a run goes on: lines in a pipe, a bar on a terminal, and the same numbers in both."""
+"""The display of a run: lines in a pipe, a progress bar on a terminal, and the same numbers in both."""
 
 import io
 
@@ -26,7 +26,7 @@ def train(step: int, rate: float = 20.0) -> dict[str, object]:
 VALIDATION = {"step": 20, "epoch": 2.0, "split": "validation", "loss": 0.25, "accuracy": 0.75}
 
 
-def test_plain_prints_every_evaluation_and_training_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plain_display_prints_every_evaluation_and_training_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("jaxtrain.reporting.display.time.monotonic", lambda: now)
     out = io.StringIO()
@@ -38,26 +38,26 @@ def test_plain_prints_every_evaluation_and_training_now_and_then(monkeypatch: py
     display.record(train(11))
     display.record(VALIDATION)
     assert out.getvalue().splitlines() == [
-        # 40 steps of 10 images are left, at 20 images/s
+        # 40 steps of 10 images remain, at 20 images/s
         "epoch   1.00  step 10/50  train       loss 0.5000  accuracy 25.00 %  lr 1.25e-01  20 images/s  eta 0:20",
         "epoch   2.00  step 20/50  validation  loss 0.2500  accuracy 75.00 %",
     ]
 
 
-def test_waiting_for_data_is_said_where_it_is_much() -> None:
+def test_a_record_shows_the_waiting_time_for_data_if_it_is_large() -> None:
     said = "  waiting for data 34 % of the time"
     assert format_record({**train(1), "data_wait": 0.342}, CLOCK).endswith(said)
     assert "waiting" not in format_record({**train(1), "data_wait": 0.02}, CLOCK)
 
 
-def test_a_line_is_neither_wrapped_nor_read_as_markup() -> None:
+def test_the_plain_display_neither_wraps_lines_nor_interprets_markup() -> None:
     out = io.StringIO()
     text = "a path [bold] such as /" + "x" * 300
     PlainDisplay(Console(file=out, width=40)).line(text)
     assert out.getvalue() == text + "\n"
 
 
-def test_live_shows_step_metrics_and_evaluations() -> None:
+def test_the_live_display_shows_step_metrics_and_evaluations() -> None:
     out = io.StringIO()
     display = make_display(Console(file=out, force_terminal=True, width=160))
     assert isinstance(display, LiveDisplay)
@@ -72,5 +72,5 @@ def test_live_shows_step_metrics_and_evaluations() -> None:
     assert shown.endswith("\x1b[2K"), "the bar is gone at the end"
 
 
-def test_pipes_get_plain_lines() -> None:
+def test_pipes_get_the_plain_display() -> None:
     assert type(make_display(Console(file=io.StringIO()))) is PlainDisplay
