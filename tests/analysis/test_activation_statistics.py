@@ -1,4 +1,4 @@
-"""Statistics of activations against numpy and counts by hand, and the lecture's experiment."""
+"""Statistics of activations against numpy, and the lecture's experiment."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ X = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
 
 
 class Net(nn.Module):
-    """A normalized layer, one inside a block that is made again, and a classifier."""
+    """A normalized layer, a layer under nn.remat and a classifier."""
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -28,7 +28,7 @@ class Net(nn.Module):
 
 
 def net() -> tuple[Any, dict[str, np.ndarray]]:
-    """Variables, and what comes before each activation: in `second` two units are dead, in `first` none."""
+    """Return variables and pre-activations; two units of `second` are dead, none of `first`."""
     rng = np.random.default_rng(1)
     abstract = jax.eval_shape(lambda: Net().init(jax.random.key(0), jnp.asarray(X), train=False))
     variables = jax.tree.map(lambda x: jnp.asarray(rng.uniform(0.5, 1.5, x.shape), x.dtype), abstract)
@@ -47,7 +47,7 @@ def net() -> tuple[Any, dict[str, np.ndarray]]:
     return variables, before
 
 
-def test_numbers_are_those_of_numpy() -> None:
+def test_activation_statistics_equal_numpy() -> None:
     variables, before = net()
     found = activation_statistics(Net(), variables, X, activation="relu", bins=7)
     assert [s.layer for s in found] == ["first", "second", "logits"]
@@ -64,7 +64,7 @@ def test_numbers_are_those_of_numpy() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("activation", "bound"), [("tanh", np.arctanh(np.sqrt(0.99))), ("sigmoid", 4.5849675)])
-def test_saturated_is_where_the_slope_is_below_a_hundredth(activation: Any, bound: float) -> None:
+def test_saturated_counts_units_with_a_slope_below_one_hundredth(activation: Any, bound: float) -> None:
     model = models.linear(num_classes=4)
     variables = {"params": {"logits": {"kernel": jnp.eye(5, 4) * 6, "bias": jnp.zeros(4)}}}
     (s,) = activation_statistics(model, variables, X, activation=activation, head_is_linear=False)
@@ -75,7 +75,7 @@ def test_saturated_is_where_the_slope_is_below_a_hundredth(activation: Any, boun
 
 
 @pytest.mark.slow
-def test_channels_of_images_are_units() -> None:
+def test_activation_statistics_count_image_channels_as_units() -> None:
     model = models.lenet5(num_classes=3)
     images = jnp.ones((2, 32, 32, 1))
     variables: Any = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
@@ -86,7 +86,7 @@ def test_channels_of_images_are_units() -> None:
     assert sum(found["conv1"].counts) == 2 * 28 * 28 * 6
 
 
-def test_what_has_no_statistics_is_refused() -> None:
+def test_activation_statistics_refuse_models_without_layers_and_learned_activations() -> None:
     class Bare(nn.Module):
         @nn.compact
         def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -112,13 +112,13 @@ LECTURE = {
     },
     "relu": {1.0: [0.58, 0.41, 0.29, 0.20, 0.14, 0.10], np.sqrt(2): [0.825] * 6},
 }
-"""Deviations of the six layers, by what the deviation of a kernel is times the root of the width of 4096."""
+"""Standard deviations of the six layers, by the kernel's standard deviation times the root of the width of 4096."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("activation", "tolerance"), [("tanh", 0.03), ("relu", 0.15)])
-def test_the_lectures_numbers(activation: Any, tolerance: float) -> None:
-    """With 384 units for 4096, and deviations in proportion, the layers have the same statistics, if noisier."""
+def test_activation_experiment_gives_the_numbers_of_the_lecture(activation: Any, tolerance: float) -> None:
+    """With 384 units instead of 4096 and scaled deviations, the layers have the same statistics with more noise."""
     width = 384
     for scale, expected in LECTURE[activation].items():
         found = deviations([f"normal({scale / np.sqrt(width)})"], activation=activation, width=width, batch_size=256)
@@ -126,7 +126,7 @@ def test_the_lectures_numbers(activation: Any, tolerance: float) -> None:
 
 
 @pytest.mark.slow
-def test_initializations_on_a_batch_keep_the_values_alive() -> None:
+def test_data_dependent_initializations_keep_the_scale_of_activations() -> None:
     inits = ["xavier", "lsuv", "within_layer", "orthogonal(1.0)", "constant(0)"]
     found = deviations(inits, activation="tanh", width=64, layers=4, batch_size=64)
     unit = np.tanh(np.random.default_rng(0).normal(size=100_000)).std()
@@ -145,11 +145,11 @@ def test_initializations_on_a_batch_keep_the_values_alive() -> None:
         ("normal(0.1", "unknown initialization"),
     ],
 )
-def test_initializations_that_are_not(text: str, says: str) -> None:
+def test_activation_experiment_refuses_unknown_initializations(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         activation_experiment([text], width=4)
 
 
-def test_a_batch_of_one_is_refused_by_name() -> None:
+def test_lsuv_refuses_a_batch_of_one() -> None:
     with pytest.raises(ConfigError, match="lsuv: lsuv measures how outputs vary"):
         activation_experiment(["lsuv"], width=4, batch_size=1)

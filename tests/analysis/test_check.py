@@ -1,4 +1,4 @@
-"""`jaxtrain check`: what it says is right, and it stays fast and compiles nothing at the size of ResNet-50."""
+"""`jaxtrain check`: its report is correct; it is fast and compiles nothing, even for ResNet-50."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.conftest import tiny_config
 
 @pytest.fixture
 def compiles() -> Iterator[list[str]]:
-    """The names of compiles, as jax reports them, while a test runs."""
+    """Yield the list of compile events that jax reports while a test runs."""
     seen: list[str] = []
 
     def listen(event: str, duration: float, **_: object) -> None:
@@ -28,7 +28,7 @@ def compiles() -> Iterator[list[str]]:
 
 
 @pytest.mark.slow
-def test_the_size_of_resnet50_takes_seconds_and_no_compile(compiles: list[str]) -> None:
+def test_check_of_resnet50_takes_seconds_and_compiles_nothing(compiles: list[str]) -> None:
     data = "synthetic(height=224, width=224, channels=3, num_classes=1000, train_examples=256, test_examples=8)"
     config = Config(
         model="resnet50",
@@ -38,20 +38,20 @@ def test_the_size_of_resnet50_takes_seconds_and_no_compile(compiles: list[str]) 
         devices=1,
     )
     jax.jit(lambda x: x + 1)(1)
-    assert compiles, "the listener is to hear of compiles"
+    assert compiles, "the listener must receive compile events"
     compiles.clear()
-    began = time.process_time()  # the machine may be busy with something else
-    with jax.debug_key_reuse(False):  # which only the suite turns on, and which is slow
+    began = time.process_time()  # process time, because the machine may be busy
+    with jax.debug_key_reuse(False):  # only the test suite turns it on, and it is slow
         report = make_report(make_plan(config))
     seconds = time.process_time() - began
     assert sum(p.count for p in report.parameters) == 25_557_032
-    # 4,089,184,256 multiply-adds forward; backward costs twice that, but for the first layer's input gradient
+    # 4,089,184,256 multiply-adds forward; twice that backward, without the first layer's input gradient
     assert report.flops == pytest.approx(3 * 2 * 32 * 4_089_184_256, rel=0.05)
     assert not [c for c in compiles if "backend_compile" in c]
-    assert seconds < 12  # 2.3 s on a quiet machine; one that is shared was seen to take 5.7
+    assert seconds < 12  # 2.3 s on an idle machine, up to 5.7 s on a shared one
 
 
-def test_the_command_prints_every_parameter_with_its_rules(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_every_parameter_with_its_rules(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "digits_lenet5", "parameters.frozen=[('conv1', 1), ('.*', 0)]", "devices=1"]) == 0
     output = capsys.readouterr().out
     row = {
@@ -67,14 +67,14 @@ def test_the_command_prints_every_parameter_with_its_rules(capsys: pytest.Captur
     assert "FLOPs of a step: 174,382,080" in output
 
 
-def test_state_and_data_are_counted_by_kind() -> None:
+def test_check_counts_the_bytes_of_state_and_data_by_kind() -> None:
     plan = make_plan(tiny_config(optimizer="adam(0.1)", average="ema"))
     report = make_report(plan)
     count = 16 * 8 + 8 + 8 * 3 + 3
     size = 16 + 4  # uint8[4, 4, 1] and an int32
     assert {(item.name, item.total, item.per_device) for item in (*report.state, *report.data)} == {
         ("parameters", 4 * count, 4 * count),
-        # two moments, the step, Adam's count, and of the average its steps, its samples and its weight
+        # two moments, the step, Adam's count; steps, samples and weight of the average
         ("optimizer state, counters", 2 * 4 * count + 5 * 4, 2 * 4 * count + 5 * 4),
         ("averages of the parameters", 4 * count, 4 * count),
         ("train split", 80 * size, 80 * size),
@@ -84,7 +84,7 @@ def test_state_and_data_are_counted_by_kind() -> None:
     }
 
 
-def test_a_sharded_state_and_a_streamed_batch_are_divided_among_devices() -> None:
+def test_check_reports_sharded_state_and_streamed_batches_per_device() -> None:
     parallel = ParallelConfig(fsdp=True, fsdp_min_size=100)
     config = tiny_config(devices=4, parallel=parallel, data=tiny_config().data.replace(stream=True))
     report = make_report(make_plan(config))
@@ -95,7 +95,7 @@ def test_a_sharded_state_and_a_streamed_batch_are_divided_among_devices() -> Non
     assert ("state", total, per_device) in report.memory_rows()
 
 
-def test_rules_reach_the_report() -> None:
+def test_check_reports_weight_decay_and_learning_rate_by_parameter() -> None:
     config = tiny_config(
         optimizer=OptimizerSpec("sgd", learning_rate=0.1, weight_decay=[("kernel", 0.5), (".*", 0)]),
         parameters=ParametersConfig(learning_rate=[("fc1", 0.1), (".*", 1)]),

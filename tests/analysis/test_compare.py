@@ -1,4 +1,4 @@
-"""Counts, measurements and published errors of models side by side."""
+"""Counts, measurements and published errors of compared models."""
 
 import jax
 import pytest
@@ -17,7 +17,7 @@ def candidate(call: str, shape: tuple[int, int, int], classes: int = 10) -> Cand
     return Candidate(name=call, model=model, shape=shape, num_classes=classes, published=published_errors(spec))
 
 
-def test_counts_need_no_compile() -> None:
+def test_compare_counts_without_measuring() -> None:
     rows = compare([candidate(n, MODELS[n].reference["input"]) for n in ("lenet5", "resnet20")], timed=False)
     assert [r.parameters for r in rows] == [61_706, 269_722]
     assert [r.multiply_adds for r in rows] == [416_520, 40_551_040]
@@ -25,7 +25,7 @@ def test_counts_need_no_compile() -> None:
 
 
 @pytest.mark.slow
-def test_times_and_memory_are_measured() -> None:
+def test_compare_measures_times_and_memory() -> None:
     small, large = (candidate(f"mlp(widths=[{w}], dropout_rate=0.5)", (8, 8, 1)) for w in (8, 4096))
     rows = compare([small, large], batch_size=4, seconds=0.1)
     first, second = (r.measured for r in rows)
@@ -34,17 +34,17 @@ def test_times_and_memory_are_measured() -> None:
     assert first.forward_ms > 0
     assert second.step_ms > first.step_ms
     assert second.step_bytes is not None
-    # parameters and momentum; the new ones take their place
+    # parameters and momentum; the updated ones replace them in place
     assert 2 * 4 * rows[1].parameters < second.step_bytes < 8 * 4 * rows[1].parameters
 
 
-def test_models_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_measures_models_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     clock = iter(range(10**6))
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock) / 1000)
     runs = [lambda name=name: calls.append(name) for name in "abc"]
     assert module.measure_in_turns(runs, 0.0) == pytest.approx([1.0, 1.0, 1.0])
-    assert calls == list("abc") * (1 + FEWEST)  # one of them is a warm-up
+    assert calls == list("abc") * (1 + FEWEST)  # one call is a warm-up
     calls.clear()
     module.measure_in_turns(runs, 0.05)
     assert len(calls) == 3 * (1 + 50 // 3)
@@ -53,7 +53,7 @@ def test_models_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) == 3 * (1 + MOST)
 
 
-def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_reports_insufficient_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
@@ -62,12 +62,12 @@ def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         compare([candidate("linear", (4, 4, 1))], batch_size=64)
 
 
-def test_what_a_model_cannot_take_is_said_with_its_name() -> None:
+def test_compare_names_a_model_that_does_not_accept_the_image_shape() -> None:
     with pytest.raises(ValueError, match="lenet5 on 4x4x1: lenet5 needs images of at least 16x16"):
         compare([candidate("lenet5", (4, 4, 1))], timed=False)
 
 
-def test_a_call_has_the_errors_of_the_row_that_it_equals() -> None:
+def test_a_model_call_has_the_published_errors_of_its_equal_registry_entry() -> None:
     assert published_errors(ModelSpec.parse("resnet(depth=152)")) == MODELS["resnet152"].reference["published"]
     assert published_errors(ModelSpec.parse("resnet")) == MODELS["resnet50"].reference["published"]
     assert published_errors(ModelSpec.parse("cifar_resnet(depth=20)")) == MODELS["resnet20"].reference["published"]
@@ -85,7 +85,7 @@ def test_published_errors_are_complete() -> None:
         assert all(0 < e["error"] < 50 and e["protocol"] and e["source"] for e in entries), name
         tests = {"ImageNet"} if facts["num_classes"] == 1000 else {"CIFAR-10", "CIFAR-100"}
         assert {e["data"] for e in entries} <= tests, name
-        assert entries[0]["metric"] == "top-1", name  # which a chart shows
+        assert entries[0]["metric"] == "top-1", name  # the chart shows the first entry
         errors = {(e["data"], e["metric"], e["protocol"], e["source"]): e["error"] for e in entries}
         assert len(errors) == len(entries), name
         for (data, metric, *rest), error in errors.items():
@@ -93,7 +93,7 @@ def test_published_errors_are_complete() -> None:
                 assert error < errors.get((data, "top-1", *rest), 100), name
 
 
-def test_a_chart_has_a_panel_for_each_test_set() -> None:
+def test_the_comparison_chart_has_a_panel_for_each_test_set() -> None:
     found = [candidate(n, MODELS[n].reference["input"]) for n in ("resnet18", "resnet20", "vit_b_16", "resnet50")]
     panels, left_out = chart_points(found)
     assert panels == {

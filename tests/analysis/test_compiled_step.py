@@ -1,4 +1,4 @@
-"""`jaxtrain check --compile`: it compiles what the run calls, for the run to find, and says what XLA says of it."""
+"""`jaxtrain check --compile`: it compiles the run's programs into the cache and reports XLA's memory analysis."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ FSDP = ParallelConfig(fsdp=True, fsdp_min_size=100)
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Iterator[Path]:
-    """An empty compilation cache."""
+    """Set up an empty compilation cache."""
     before, directory = jax.config.values["jax_compilation_cache_dir"], tmp_path / "cache"
     jax.config.update("jax_compilation_cache_dir", str(directory))
     compilation_cache.reset_cache()
@@ -35,7 +35,7 @@ def programs(cache: Path) -> set[str]:
     return {path.name for path in cache.glob("*-cache")}
 
 
-def written(tmp_path: Path, config: Config) -> str:
+def write_config(tmp_path: Path, config: Config) -> str:
     path = tmp_path / "config.json"
     path.write_text(dumps(config))
     return str(path)
@@ -51,10 +51,10 @@ def written(tmp_path: Path, config: Config) -> str:
     ],
     ids=["one device", "fsdp", "streamed"],
 )
-def test_training_after_it_compiles_no_step(
+def test_training_after_check_compile_finds_the_step_in_the_cache(
     config: Config, step: str, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = written(tmp_path, config)
+    file = write_config(tmp_path, config)
     files = set(tmp_path.iterdir())
     assert main(["check", file, "--compile"]) == 0
     assert set(tmp_path.iterdir()) == {*files, cache}  # no run directory
@@ -64,7 +64,7 @@ def test_training_after_it_compiles_no_step(
     assert {"jit_init", step} <= names
     assert main(["train", file, "--workdir", str(tmp_path / "run"), "--quiet"]) == 0
     new = {name.split("-")[0] for name in programs(cache) - compiled}
-    assert new  # evaluation, which the cache was seen to get
+    assert new  # the evaluation program is new in the cache
     assert not new & names
 
 
@@ -74,13 +74,13 @@ def test_training_after_it_compiles_no_step(
     [tiny_config(), tiny_config(devices=4, parallel=FSDP), tiny_config(data=STREAMED)],
     ids=["one device", "fsdp", "streamed"],
 )
-def test_the_arguments_are_what_is_counted_by_shapes(config: Config) -> None:
+def test_the_argument_memory_of_the_compiled_step_equals_the_count_by_shapes(config: Config) -> None:
     plan = make_plan(config)
     found = compile_step(plan).memory()
     assert found is not None
     trees = (abstract_state(plan), abstract_examples(plan), abstract_order(plan))
     leaves = [jax.ShapeDtypeStruct(x.sharding.shard_shape(x.shape), x.dtype) for x in jax.tree.leaves(trees)]
-    assert 0 <= found["arguments"] - tree_bytes(leaves) <= 64  # a few numbers: metrics, how many steps
+    assert 0 <= found["arguments"] - tree_bytes(leaves) <= 64  # a few scalars: metrics and the number of steps
     assert 0 < found["aliased"] <= found["outputs"]
     assert found["temporaries"] > 0
 
@@ -93,15 +93,15 @@ def test_the_arguments_are_what_is_counted_by_shapes(config: Config) -> None:
     ],
     ids=["pmap", "explicit"],
 )
-def test_what_cannot_be_compiled_without_a_run_is_said(
+def test_check_compile_reports_settings_it_does_not_support(
     parallel: ParallelConfig, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = written(tmp_path, tiny_config(devices=2, parallel=parallel))
+    file = write_config(tmp_path, tiny_config(devices=2, parallel=parallel))
     assert main(["check", file, "--compile"]) == 1
     assert f"compiled step: {said}" in capsys.readouterr().out
 
 
-def test_memory_that_runs_out_while_compiling_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_step_reports_that_memory_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory")
 

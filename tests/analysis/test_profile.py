@@ -1,4 +1,4 @@
-"""What is made of a trace: own times, runs and gaps, origins of operations; and a profile against counts by hand."""
+"""Analysis of a trace: own times, runs and gaps, origins of operations; and a profile against known counts."""
 
 import gzip
 import json
@@ -21,7 +21,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     return profile(tiny_config(), tmp_path_factory.mktemp("profile") / "out", steps=4)
 
 
-def test_a_loop_is_not_charged_for_its_body() -> None:
+def test_the_own_time_of_a_loop_excludes_its_body() -> None:
     events = [
         _Event("while", 0.0, 10.0, 1),
         _Event("dot", 1.0, 4.0, 1),
@@ -33,12 +33,12 @@ def test_a_loop_is_not_charged_for_its_body() -> None:
     assert own == {"while": 3.0, "dot": 3.0, "add": 2.0, "inner": 2.0, "copy": 1.0}
 
 
-def test_time_in_which_anything_ran() -> None:
+def test_union_seconds_and_gaps_handle_overlapping_intervals() -> None:
     assert union_seconds([(3.0, 4.0), (0.0, 2.0), (1.0, 2.5), (3.5, 3.75)]) == 3.5
     assert Trace((), ((0.0, 1.0), (1.5, 2.0), (1.9, 3.0)), 0.0).gaps == (0.5, 0.0)
 
 
-def test_origins_of_operations() -> None:
+def test_operation_origins_are_read_from_the_hlo_text() -> None:
     program = """
 %fused_computation.4 (param_0.4: f32[1,32,32,64], param_1.4: f32[28,28,64,6]) -> f32[1,5,5,6] {
   %param_0.4 = f32[1,32,32,64]{3,2,1,0} parameter(0)
@@ -62,7 +62,7 @@ ENTRY %main.9 (arg: f32[8]) -> f32[8] {
     assert told["tuple.1"] == "add"
 
 
-def test_the_trace_has_the_steps_and_the_operations_of_a_program(tmp_path: Path) -> None:
+def test_read_trace_finds_the_runs_and_operations_of_a_program(tmp_path: Path) -> None:
     def dispatch(x: jax.Array) -> jax.Array:
         return jax.lax.fori_loop(0, 3, lambda _, x: jnp.tanh(x @ x), x)
 
@@ -76,16 +76,16 @@ def test_the_trace_has_the_steps_and_the_operations_of_a_program(tmp_path: Path)
     assert len(trace.runs) == 5
     assert len(trace.gaps) == 4
     assert sum(op.seconds for op in trace.operations) >= trace.busy > 0
-    assert {op.calls for op in trace.operations} >= {5, 15}  # around the loop, and in it
+    assert {op.calls for op in trace.operations} >= {5, 15}  # outside the loop and inside it
     assert [op.seconds for op in trace.operations] == sorted((op.seconds for op in trace.operations), reverse=True)
     with pytest.raises(ValueError, match="no operation of jit_other"):
         read_trace(file, "jit_other")
 
 
 @pytest.mark.slow
-def test_a_profile_of_a_run(found: Profile) -> None:
-    # 16 images of 16 values through 8 hidden units to 3 classes; twice the products again backward, the first
-    # layer's gradient of its input left out.
+def test_profile_reports_flops_times_and_operations_of_a_run(found: Profile) -> None:
+    # 16 images of 16 values through 8 hidden units to 3 classes; backward takes twice the multiplications,
+    # without the gradient of the first layer's input.
     assert found.flops == 2 * 16 * (2 * 16 * 8 + 3 * 8 * 3)
     assert found.step_seconds > 0
     assert found.together_seconds is not None
@@ -99,13 +99,13 @@ def test_a_profile_of_a_run(found: Profile) -> None:
 
 
 @pytest.mark.slow
-def test_the_files_can_be_opened(found: Profile) -> None:
+def test_profile_writes_a_perfetto_trace(found: Profile) -> None:
     assert found.perfetto is not None
     assert json.loads(gzip.decompress(found.perfetto.read_bytes()))["traceEvents"]
     assert str(found.perfetto) in profile_lines(found)[-1]
 
 
-def test_lines_hold_the_step_against_the_device(found: Profile) -> None:
+def test_profile_lines_compare_the_step_with_the_peaks_of_the_device(found: Profile) -> None:
     import dataclasses
 
     gpu = dataclasses.replace(
@@ -120,7 +120,7 @@ def test_lines_hold_the_step_against_the_device(found: Profile) -> None:
     assert "cores busy" not in text
 
 
-def test_what_cannot_be_profiled_is_refused(tmp_path: Path) -> None:
+def test_profile_refuses_a_bad_directory_or_zero_steps(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WorkdirError, match="cannot write to"):
         profile(tiny_config(), tmp_path / "file" / "out", steps=2)
@@ -129,7 +129,7 @@ def test_what_cannot_be_profiled_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_streams_is_profiled_as_it_is_trained(tmp_path: Path) -> None:
+def test_profile_supports_streamed_data(tmp_path: Path) -> None:
     config = tiny_config()
     streamed = profile(config.replace(data=config.data.replace(stream=True, workers=0)), tmp_path / "out", steps=3)
     assert len(streamed.trace.runs) == 3

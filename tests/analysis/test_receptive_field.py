@@ -1,4 +1,4 @@
-"""What elements see, against Jacobians: nothing that is seen is left out, and along plain windows nothing is added."""
+"""Receptive fields against Jacobians: they contain all pixels with influence, and are exact for plain windows."""
 
 from collections.abc import Callable
 
@@ -38,16 +38,16 @@ CONTAINED: dict[str, Function] = {
 
 
 def fields_and_seen(function: Function) -> tuple[ReceptiveFields, np.ndarray]:
-    """The receptive fields of the results, and bool[*results, H, W]: whether a result depends on a pixel."""
+    """Return the receptive fields of the results and bool[*results, H, W]: whether a result depends on a pixel."""
     x = jnp.asarray(np.random.default_rng(0).uniform(1, 2, (1, 12, 12, 2)), jnp.float32)
-    # a dense layer on top, since what is only a slice or the like is no layer
+    # a dense layer on top, because a mere slice is not a layer
     jaxpr = jax.make_jaxpr(lambda x: function(x)[..., None] @ np.ones((1, 1), np.float32))(x).jaxpr
     jacobian = np.asarray(jax.jit(jax.jacrev(function))(x))
     return find_layers(jaxpr, 0, {})[-1].fields, jacobian.any(axis=(-1, -4))
 
 
 def rectangles(fields: ReceptiveFields, shape: tuple[int, ...]) -> np.ndarray:
-    """int[*shape, 2, 2]: where the field of each element begins and ends, along both sides."""
+    """Return int[*shape, 2, 2]: begin and end of the field of each element, along both sides."""
     found = np.zeros((*shape, 2, 2), int)
     for index in np.ndindex(shape):
         for side in range(2):
@@ -61,7 +61,7 @@ def rectangles(fields: ReceptiveFields, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", [*EXACT, *CONTAINED])
-def test_receptive_fields_are_where_jacobians_are(name: str) -> None:
+def test_receptive_fields_contain_the_nonzeros_of_the_jacobian(name: str) -> None:
     function = {**EXACT, **CONTAINED}[name]
     fields, seen = fields_and_seen(function)
     bounds = rectangles(fields, seen.shape[:-2])

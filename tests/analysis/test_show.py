@@ -1,4 +1,4 @@
-"""What `jaxtrain show` shows is what a run trains on."""
+"""`jaxtrain show` shows the batches that a run trains on."""
 
 import functools
 from pathlib import Path
@@ -39,33 +39,33 @@ def train_split() -> ArraySource:
 
 
 @pytest.fixture(scope="module")
-def trained_on(tmp_path_factory: pytest.TempPathFactory) -> Batches:
-    """Images and labels by step, as the training step of a run on four devices was given them."""
+def training_batches(tmp_path_factory: pytest.TempPathFactory) -> Batches:
+    """Return images and labels by step as a run on four devices trained on them."""
     seen: Batches = {}
     make_loader = tools.make_loader
 
-    def spied(plan: Any, normalization: Any) -> Any:
+    def make_recording_loader(plan: Any, normalization: Any) -> Any:
         load = make_loader(plan, normalization)
 
-        def watched(arrays: Any, order: Any, number: jax.Array) -> Batch:
+        def load_and_record(arrays: Any, order: Any, number: jax.Array) -> Batch:
             batch: Batch = load(arrays, order, number)
             jax.debug.callback(lambda n, x, y: seen.update({int(n): (np.array(x), np.array(y))}), number, *batch)
             return batch
 
-        return watched
+        return load_and_record
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tools, "make_loader", spied)
+        patch.setattr(tools, "make_loader", make_recording_loader)
         fit.fit(tiny_config(data=DATA, seed=SEED, devices=4), tmp_path_factory.mktemp("run") / "run")
     jax.effects_barrier()
     return seen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [0, 4, 11])  # the first, one that spans two epochs, the last
-def test_what_is_shown_is_what_the_step_was_given(step: int, trained_on: Batches) -> None:
+@pytest.mark.parametrize("step", [0, 4, 11])  # the first step, one across two epochs, the last
+def test_preview_data_shows_the_batch_of_the_training_step(step: int, training_batches: Batches) -> None:
     found = preview_data(plan_of(), "train", step)
-    images, labels = trained_on[step]
+    images, labels = training_batches[step]
     train = train_split().images / 255
     exact = 255 * (images.astype(np.float64) * train.std() + train.mean())
     assert np.abs(exact - np.rint(exact)).max() < 0.01
@@ -74,8 +74,8 @@ def test_what_is_shown_is_what_the_step_was_given(step: int, trained_on: Batches
 
 
 @pytest.mark.parametrize("step", [0, 4, 11])
-def test_before_augmentation_are_the_examples_of_the_batch(step: int) -> None:
-    """Their order is worked out anew from its definition: a permutation an epoch, one after the other."""
+def test_preview_data_shows_the_examples_of_the_batch_before_augmentation(step: int) -> None:
+    """The expected order is computed from its definition: one permutation per epoch."""
     epochs = [np.random.RandomState([SEED, 0x33FE5971, epoch]).permutation(80) for epoch in range(3)]
     chosen = np.concatenate(epochs)[step * SIZE : (step + 1) * SIZE]
     found = preview_data(plan_of(), "train", step, 10)
@@ -94,22 +94,22 @@ def test_before_augmentation_are_the_examples_of_the_batch(step: int) -> None:
     ],
     ids=lambda data: data["normalize"].partition("(")[0],
 )
-def test_preprocessing_is_brought_back_to_pixels(data: dict[str, Any]) -> None:
+def test_preview_data_inverts_the_preprocessing(data: dict[str, Any]) -> None:
     found = preview_data(plan_of(augment=(), **data))
     np.testing.assert_array_equal(found.after, found.before)
     assert found.before.min() < 50
     assert found.before.max() > 200
 
 
-def test_components_left_out_are_gone() -> None:
+def test_preview_data_shows_images_without_omitted_pca_components() -> None:
     found = preview_data(plan_of(augment=(), normalize="pca(2)"), examples=16)
     assert np.linalg.matrix_rank(found.before.reshape(16, 16).astype(float)) > 10
     centered = found.after.reshape(16, 16) - 255.0 * (train_split().images / 255).mean(axis=0).ravel()
-    assert (np.linalg.svd(centered, compute_uv=False)[2:] < 5).all()  # roundings of 256 pixels
+    assert (np.linalg.svd(centered, compute_uv=False)[2:] < 5).all()  # rounding errors of 256 pixels
 
 
 @pytest.mark.parametrize(("split", "size"), [("validation", 16), ("test", 20)])
-def test_other_splits_are_sampled_evenly_and_never_augmented(split: str, size: int) -> None:
+def test_preview_data_samples_evaluation_splits_evenly_without_augmentation(split: str, size: int) -> None:
     source = load_splits(plan_of().splits, (split,), SEED)[split]
     found = preview_data(plan_of(), split, examples=5)
     chosen = [size * i // 5 for i in range(5)]
@@ -121,9 +121,9 @@ def test_other_splits_are_sampled_evenly_and_never_augmented(split: str, size: i
 
 
 @pytest.mark.slow
-def test_the_lines_say_what_the_model_sees(trained_on: Batches) -> None:
+def test_preview_data_describes_the_input_of_the_model(training_batches: Batches) -> None:
     lines = preview_data(plan_of(), "train", 7).lines
-    images = trained_on[7][0].astype(np.float64)
+    images = training_batches[7][0].astype(np.float64)
     assert lines[0] == "data: synthetic, 80 train, 16 validation, 20 test; 4x4x1 images, 3 classes"
     assert lines[1].startswith("augmentation: flip_lr(probability=0.5) | pad_crop(")
     assert lines[2] == "preprocessing: mean_std, fitted on the training split"
@@ -145,13 +145,13 @@ def test_the_lines_say_what_the_model_sees(trained_on: Batches) -> None:
         (("test", 0, 0), "--examples: 0 examples"),
     ],
 )
-def test_what_there_is_not_is_refused(arguments: tuple[Any, ...], says: str) -> None:
+def test_preview_data_refuses_missing_splits_steps_and_examples(arguments: tuple[Any, ...], says: str) -> None:
     with pytest.raises(ConfigError) as error:
         preview_data(plan_of(), *arguments)
     assert says in str(error.value)
 
 
-def test_mixed_labels_and_values_that_are_not_finite_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preview_data_shows_mixed_labels_and_warns_of_nan(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = np.array([[0.7, 0.3, 0.0], [0.0, 1.0, 0.0]] * 8, np.float32)
     make_loader = batch_images.make_loader
 
@@ -182,11 +182,11 @@ def test_mixed_labels_and_values_that_are_not_finite_are_seen(monkeypatch: pytes
         ([1, 1, 0], ("cat 1.00", "dog 1.00")),
     ],
 )
-def test_a_mixed_label_names_its_classes(weights: list[float], parts: tuple[str, ...]) -> None:
+def test_the_caption_of_a_mixed_label_names_its_classes(weights: list[float], parts: tuple[str, ...]) -> None:
     assert label_parts(np.array(weights, np.float32), ("cat", "dog", "bird")) == parts
 
 
-def test_many_small_weights_are_added_up() -> None:
+def test_the_caption_of_a_mixed_label_sums_small_weights() -> None:
     smoothed = np.full(10, 0.01, np.float32)
     smoothed[4] = 0.91
     assert label_parts(smoothed, tuple("abcdefghij")) == ("e 0.91", "a 0.01", "b 0.01", "others 0.07")
@@ -200,7 +200,7 @@ def test_class_balance_counts_every_split() -> None:
     assert found.warnings() == []
 
 
-def test_empty_and_uneven_classes_are_warned_of() -> None:
+def test_class_balance_warns_of_empty_and_uneven_classes() -> None:
     def balance(*counts: int) -> ClassBalance:
         labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
         names = tuple("abcdefghij"[: len(counts)])
@@ -217,7 +217,7 @@ def test_empty_and_uneven_classes_are_warned_of() -> None:
     assert balance(3, 0, 0, 0, 0, 0, 0, 0).warnings()[0].endswith("'b', 'c', 'd', 'e', 'f' and 2 more")
 
 
-def test_of_many_classes_the_extremes_are_listed() -> None:
+def test_class_balance_lists_the_most_and_least_frequent_of_many_classes() -> None:
     counts = {"train": tuple(range(100, 0, -1)), "test": tuple(range(100))}
     names = tuple(f"c{i}" for i in range(100))
     found = ClassBalance(names, counts)
@@ -229,8 +229,8 @@ def test_of_many_classes_the_extremes_are_listed() -> None:
     assert few.listed is few
 
 
-def test_pictures_that_are_streamed(tmp_path: Path) -> None:
-    """The batch of a step as the stream gives it, and beside each its picture as evaluation would see it."""
+def test_preview_data_shows_streamed_images(tmp_path: Path) -> None:
+    """The preview shows the streamed batch of a step and, beside each image, the image prepared for evaluation."""
     rng = np.random.default_rng(0)
     for i in range(12):
         folder = tmp_path / ("train" if i < 9 else "val") / f"class{i % 3}"

@@ -22,11 +22,11 @@ from tests.levels import slow_except
 
 @pytest.fixture(autouse=True)
 def _fast() -> Iterator[None]:
-    with jax.debug_key_reuse(False):  # which only the suite turns on, and which makes tracing slow
+    with jax.debug_key_reuse(False):  # only the test suite turns it on, and it slows down tracing
         yield
 
 
-def of(spec: str, shape: tuple[int, int, int] | None = None, **options: Any) -> Summary:
+def summarize(spec: str, shape: tuple[int, int, int] | None = None, **options: Any) -> Summary:
     parsed = ModelSpec.parse(spec)
     facts = MODELS[parsed.name].reference
     return summary(parsed.build(num_classes=facts["num_classes"]), shape or facts["input"], **options)
@@ -40,7 +40,7 @@ def tile(side: int, channels: int) -> tuple[str, tuple[int, ...], int]:
     return ("max pool 2x2/2", (side, side, channels), 0)
 
 
-VGG16 = [  # output and weights, biases not counted, as the lecture's slides have them
+VGG16 = [  # output and weights without biases, as on the lecture's slides
     ("input", (224, 224, 3), 0),
     *convolutions((224, 64, 1_728), (224, 64, 36_864)),
     tile(112, 64),
@@ -58,8 +58,8 @@ VGG16 = [  # output and weights, biases not counted, as the lecture's slides hav
 ]
 
 
-def test_vgg16_row_by_row() -> None:
-    found = of("vgg16")
+def test_the_summary_of_vgg16_equals_the_lecture_row_by_row() -> None:
+    found = summarize("vgg16")
     assert [(x.kind, x.shape, x.weights) for x in found.fold_minor()] == VGG16
     assert sum(x.weights for x in found.layers) == 138_344_128
     assert sum(x.biases for x in found.layers) == 13_416
@@ -73,8 +73,8 @@ def test_vgg16_row_by_row() -> None:
     assert [x.name for x in found.fold_minor() if x.field.whole] == ["fc1", "fc2", "logits"]
 
 
-def test_alexnet_row_by_row() -> None:
-    rows = {x.name: x for x in of("alexnet").fold_minor()}
+def test_the_summary_of_alexnet_equals_the_literature_row_by_row() -> None:
+    rows = {x.name: x for x in summarize("alexnet").fold_minor()}
     parameters = (34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000)
     names = [*(f"conv{i}" for i in range(1, 6)), "fc1", "fc2", "logits"]
     assert tuple(rows[n].parameters for n in names) == parameters
@@ -94,8 +94,8 @@ def test_alexnet_row_by_row() -> None:
     assert rows["conv1"].kind == "conv 11x11/4, relu"
 
 
-def test_lenet_row_by_row() -> None:
-    rows = {x.name: x for x in of("lenet5_1998").fold_minor()}
+def test_the_summary_of_lenet5_1998_equals_the_paper_row_by_row() -> None:
+    rows = {x.name: x for x in summarize("lenet5_1998").fold_minor()}
     assert {n: rows[n].parameters for n in ("c1", "s2", "c3", "s4", "c5", "f6")} == {
         "c1": 156,
         "s2": 12,
@@ -113,7 +113,7 @@ def test_lenet_row_by_row() -> None:
         (84,),
     ]
     assert rows["s2"].kind == "average pool 2x2/2, tanh"
-    # each output of C1 has a connection to 25 pixels and one to its bias
+    # each output of C1 is connected to 25 pixels and its bias
     assert rows["c1"].multiply_adds + 28 * 28 * 6 == 122_304
 
 
@@ -127,11 +127,11 @@ plain18 resnet20 plain20 wrn_16_4 wrn_40_1 resnext29_8x64d vit_s_16 fractalnet
 @pytest.mark.parametrize(
     "name", slow_except(ROWS, "mlp", "lenet5_1998", "zfnet", "plain20", "resnet20", "vit_s_16", "fractalnet")
 )
-def test_counts_are_those_of_the_table_of_models(name: str) -> None:
-    facts, found = MODELS[name].reference, of(name)
+def test_summary_counts_equal_those_of_the_model_registry(name: str) -> None:
+    facts, found = MODELS[name].reference, summarize(name)
     assert sum(x.multiply_adds for x in found.layers) == found.multiply_adds == facts["multiply_adds"]
     assert sum(x.parameters for x in found.layers) == found.parameters == facts["parameters"]
-    for rows in (found.fold_minor(), found.fold_minor(1)):  # folding loses nothing
+    for rows in (found.fold_minor(), found.fold_minor(1)):  # folding keeps all counts
         assert sum(x.multiply_adds for x in rows) == found.multiply_adds
         assert sum(x.parameters for x in rows) == found.parameters
         assert sum(x.statistics for x in rows) == found.statistics
@@ -140,8 +140,8 @@ def test_counts_are_those_of_the_table_of_models(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_auxiliary_heads_are_there_in_training() -> None:
-    tested, trained = of("googlenet"), of("googlenet", train=True)
+def test_the_summary_shows_auxiliary_heads_in_training_only() -> None:
+    tested, trained = summarize("googlenet"), summarize("googlenet", train=True)
     assert tested.unused == {"auxiliary_4a": 3_188_840, "auxiliary_4d": 3_190_888}
     assert sum(x.parameters for x in tested.layers) == 6_998_552
     assert trained.unused == {}
@@ -157,15 +157,15 @@ def test_auxiliary_heads_are_there_in_training() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("stride_in", "size"), [("3x3", 427), ("1x1", 483)])
-def test_the_field_of_resnet50_depends_on_where_the_stride_is(stride_in: str, size: int) -> None:
-    rows = {x.name: x for x in of(f"resnet(depth=50, stride_in={stride_in!r})").fold_minor(1)}
+def test_the_receptive_field_of_resnet50_depends_on_the_position_of_the_stride(stride_in: str, size: int) -> None:
+    rows = {x.name: x for x in summarize(f"resnet(depth=50, stride_in={stride_in!r})").fold_minor(1)}
     assert rows["stage4_block3"].field.size == (size, size)
     assert rows["stage4_block3"].field.stride == (32, 32)
     assert rows["global_average_pool"].field.whole
 
 
 class Net(nn.Module):
-    """Linear layers, in each of which every place of a window has a weight above 0."""
+    """Linear layers with positive weights everywhere in a window."""
 
     body: Any
 
@@ -209,7 +209,7 @@ def pool_between(x: jax.Array) -> jax.Array:
 
 
 def patches(module: Any, layers: LayerBuilder, x: jax.Array) -> jax.Array:
-    """As a space-to-depth reshape and a transposition have them."""
+    """Make patches with a space-to-depth reshape and a transposition."""
     n, h, w, c = x.shape
     x = x.reshape(n, h // 4, 4, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 4, w // 2, 8 * c)
     return layers.conv(x, 2, 3, name="a")
@@ -224,7 +224,7 @@ def strip(module: Any, layers: LayerBuilder, x: jax.Array) -> jax.Array:
     [stacked, bottlenecks("3x3"), bottlenecks("1x1"), sparse_shortcuts, branches, patches, strip],
     ids=["stacked", "3x3", "1x1", "shortcut A", "branches", "patches", "strip"],
 )
-def test_fields_are_where_gradients_are(body: Any) -> None:
+def test_receptive_fields_of_layers_equal_the_nonzeros_of_gradients(body: Any) -> None:
     model, side = Net(body), 48
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, side, side, 1)))
     ones = jax.tree.map(lambda x: np.ones(x.shape, np.float32), variables)
@@ -243,13 +243,13 @@ def test_fields_are_where_gradients_are(body: Any) -> None:
     field = summary(model, (side, side, 1)).layers[-1].field
     assert field.size == tuple(x[-1] - x[0] + 1 for x in first) or body is strip
     assert field.stride == tuple(b[0] - a[0] for a, b in zip(first, second, strict=True))
-    if body is strip:  # sees whole rows, and the padding at their ends
+    if body is strip:  # its field is whole rows with the padding at their ends
         assert field.size == (3, side + 2)
         assert [len(x) for x in first] == [3, side]
 
 
 class Odd(nn.Module):
-    """What the table of models does not have."""
+    """Operations that no model of the registry has."""
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -270,7 +270,7 @@ class Odd(nn.Module):
         return nn.Dense(3, name="logits")((weights @ x).mean(axis=1))
 
 
-def test_modules_of_any_kind() -> None:
+def test_the_summary_describes_modules_of_any_kind() -> None:
     found = summary(Odd(), (8, 8, 3))
     rows = [(x.name, x.kind, x.shape, x.parameters, x.multiply_adds) for x in found.fold_minor()]
     assert rows == [
@@ -297,8 +297,8 @@ def test_modules_of_any_kind() -> None:
 @pytest.mark.quick_cases("True-batch", "False-layer")
 @pytest.mark.parametrize("norm", ["batch", "layer", "instance", "group"])
 @pytest.mark.parametrize("train", [False, True])
-def test_normalizations_are_one_layer_and_see_no_more_than_their_input(norm: str, train: bool) -> None:
-    found = of(f"cifar_resnet(depth=8, norm={norm!r})", (16, 16, 3), train=train)
+def test_a_normalization_is_one_layer_with_the_receptive_field_of_its_input(norm: str, train: bool) -> None:
+    found = summarize(f"cifar_resnet(depth=8, norm={norm!r})", (16, 16, 3), train=train)
     rows = [x for x in found.layers if x.kind == f"{norm} norm"]
     assert [x.name for x in rows] == ["norm1", *(f"stage{s}_block1/norm{i}" for s in (1, 2, 3) for i in (1, 2))]
     assert all(x.minor and x.field.size == found.layers[x.source].field.size for x in rows)
@@ -307,19 +307,19 @@ def test_normalizations_are_one_layer_and_see_no_more_than_their_input(norm: str
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "elu", "gelu", "silu", "prelu", "scaled_tanh"])
-def test_activations_are_one_layer(name: str) -> None:
-    found = of(f"mlp(widths=[8], activation={name!r}, dropout_rate=0.2)", train=True)
+def test_the_summary_shows_each_activation_as_one_layer(name: str) -> None:
+    found = summarize(f"mlp(widths=[8], activation={name!r}, dropout_rate=0.2)", train=True)
     kind = name.removeprefix("scaled_")
     assert [x.kind for x in found.layers] == ["input", "dense", kind, "dropout", "dense"]
     assert [x.kind for x in found.fold_minor()] == ["input", f"dense, {kind}, dropout", "dense"]
 
 
-def test_a_transformer_sees_everything_after_its_attention() -> None:
-    found = of("vit(patch=8, width=16, heads=2, depth=1, mlp_width=32)", (32, 32, 3))
+def test_the_receptive_field_of_a_transformer_is_the_image_after_attention() -> None:
+    found = summarize("vit(patch=8, width=16, heads=2, depth=1, mlp_width=32)", (32, 32, 3))
     rows = {x.name: x for x in found.fold_minor()}
     assert rows["patches"].field.size == (8, 8)
     assert rows["class_token"].parameters == 16
-    assert rows["positions"].parameters - 2 * 16 == 17 * 16  # beside those of the normalization after it
+    assert rows["positions"].parameters - 2 * 16 == 17 * 16  # without those of the normalization after it
     assert not rows["block1/attention/query"].field.whole
     assert rows["block1/attention/matmul"].field.whole
     assert rows["block1/fc1"].kind == "dense, gelu"
