@@ -1,4 +1,4 @@
-"""The commands as a user sees them, on one tiny run."""
+"""The commands as a user calls them, on one tiny run."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.conftest import tiny_config
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two runs that differ in their seed, trained through the command line."""
+    """Train two runs with different seeds through the command line."""
     base = tmp_path_factory.mktemp("runs")
     config = base / "tiny.json"
     config.write_text(dumps(tiny_config()))
@@ -22,7 +22,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return base / "0", base / "1"
 
 
-def test_train_tells_what_it_does_and_what_came_of_it(
+def test_train_prints_the_run_its_progress_and_its_result(
     runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", str(runs[0] / "config.json"), "--workdir", str(runs[0])]) == 0
@@ -36,7 +36,7 @@ def test_train_tells_what_it_does_and_what_came_of_it(
     assert f"parameters {result['params_sha256'][:16]}" in lines[-1]
 
 
-def test_eval_prints_the_numbers_of_the_result(runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_prints_the_metrics_of_the_result(runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(runs[0]), "--checkpoint", "last", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     result = json.loads((runs[0] / "result.json").read_text())
@@ -57,7 +57,7 @@ def test_diff_shows_settings_and_results(
     assert capsys.readouterr().out == "the configs are equal\n"
 
 
-def test_diff_takes_variants_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+def test_diff_accepts_variants_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", "fashion_comparison", "fashion_comparison:sgd"]) == 0
     assert capsys.readouterr().out == "the configs are equal\n"
     assert main(["diff", "fashion_comparison", "fashion_comparison:adam"]) == 0
@@ -91,14 +91,14 @@ def test_every_command_has_help_with_examples(command: str, capsys: pytest.Captu
     assert f"examples:\n  jaxtrain {command}" in output
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_option_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--version"])
     assert end.value.code == 0
     assert capsys.readouterr().out == f"jaxtrain {__version__}\n"
 
 
-def test_overrides_may_stand_among_the_options(runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_overrides_may_appear_between_options(runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     config = str(runs[0] / "config.json")
     assert main(["check", config, "seed=5", "--data-dir", "nowhere", "data.batch_size=8"]) == 0
     output = capsys.readouterr().out
@@ -107,7 +107,9 @@ def test_overrides_may_stand_among_the_options(runs: tuple[Path, Path], capsys: 
 
 
 @pytest.mark.slow
-def test_eval_folds_batch_normalization(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_with_folded_batch_normalization_gives_the_same_metrics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "normed.json"
     config.write_text(dumps(tiny_config(model="cifar_resnet(depth=8)", train_for="5 steps")))
     assert main(["train", str(config), "--workdir", str(tmp_path / "run"), "--quiet"]) == 0
@@ -120,7 +122,7 @@ def test_eval_folds_batch_normalization(tmp_path: Path, capsys: pytest.CaptureFi
     assert records[0]["loss"] == pytest.approx(records[1]["loss"], rel=1e-5)
 
 
-def test_eval_refuses_to_fold_batch_normalization_that_is_not_there(
+def test_eval_refuses_to_fold_missing_batch_normalization(
     runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["eval", str(runs[0]), "--fold-batchnorm"]) == 2

@@ -1,4 +1,4 @@
-"""`jaxtrain compare`: tables, pictures and refusals."""
+"""`jaxtrain compare`: tables, charts and refusals."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import pytest
 from jaxtrain.cli.main import main
 
 
-def test_the_table_has_counts_times_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_prints_counts_times_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
     models = ["lenet5", "linear"]
     assert main(["compare", *models, "--input", "16x16x1", "--batch-size", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -22,7 +22,7 @@ def test_the_table_has_counts_times_and_errors(capsys: pytest.CaptureFixture[str
     assert row[7] in ("KiB", "MiB")
 
 
-def test_json_holds_every_published_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_json_contains_every_published_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "resnet20", "lenet5", "--no-time", "--json", "--error", "lenet5=0.87"]) == 0
     first, second = json.loads(capsys.readouterr().out)
     assert (first["parameters"], first["published"][0]["error"]) == (269_722, 8.75)
@@ -37,7 +37,9 @@ def test_json_holds_every_published_error(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.slow
-def test_a_chart_is_drawn_of_those_with_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_draws_a_chart_of_models_with_a_published_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("matplotlib", reason="a picture takes matplotlib, the `docs` extra")
     target = tmp_path / "models.png"
     models = ["alexnet", "vgg11", "resnet18", "resnet20", "lenet5", "mlp"]
@@ -61,14 +63,12 @@ def test_a_chart_is_drawn_of_those_with_an_error(tmp_path: Path, capsys: pytest.
         (["lenet5", "--input", "4x4x1"], "lenet5 on 4x4x1: lenet5 needs images of at least 16x16"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compare_refuses_bad_arguments(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *arguments, "--no-time"]) == 2
     assert says in capsys.readouterr().err
 
 
-def test_what_cannot_be_drawn_is_refused_before_it_is_measured(
+def test_compare_refuses_an_impossible_chart_before_measuring(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jaxtrain.analysis.compare.compare", lambda *_, **__: pytest.fail("measured"))

@@ -1,4 +1,4 @@
-"""`jaxtrain plot schedule`: numbers, pictures, charts and refusals."""
+"""`jaxtrain plot`: JSON, image files, terminal charts and refusals."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from jaxtrain.cli.main import main
 from jaxtrain.reporting.charts import chart
 
 
-def test_json_holds_the_values(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plot_schedule_json_contains_the_values(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["plot", "schedule", "linear", "peak=0.5", "--for", "2 epochs", "--examples", "40", "--batch-size", "8"]
     assert main([*arguments, "--json"]) == 0
     points = json.loads(capsys.readouterr().out)
@@ -17,7 +17,7 @@ def test_json_holds_the_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert [p["value"] for p in points] == pytest.approx([0.5 * (1 - t / 10) for t in range(11)])
 
 
-def test_durations_are_counted_in_the_epochs_that_are_given(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plot_schedule_counts_durations_in_the_given_epochs(capsys: pytest.CaptureFixture[str]) -> None:
     call = "multistep(1.0, boundaries=['1 epoch'])"
     arguments = ["plot", "schedule", call, "factor=0.5", "--for", "50%"]
     assert main(arguments) == 2
@@ -28,7 +28,9 @@ def test_durations_are_counted_in_the_epochs_that_are_given(capsys: pytest.Captu
     assert values == pytest.approx([1.0] * 10 + [0.5] * 11)
 
 
-def test_a_chart_fits_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plot_schedule_draws_a_chart_that_fits_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     assert main(["plot", "schedule", "cosine(0.1)"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -39,7 +41,7 @@ def test_a_chart_fits_the_terminal(capsys: pytest.CaptureFixture[str], monkeypat
 
 
 @pytest.mark.slow
-def test_a_picture_is_written(tmp_path: Path) -> None:
+def test_plot_schedule_writes_an_image_file(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="a picture takes matplotlib, the `docs` extra")
     target = tmp_path / "schedule.png"
     assert main(["plot", "schedule", "sgdr(0.1, period='2 epochs')", "--output", str(target)]) == 0
@@ -62,12 +64,14 @@ def test_a_picture_is_written(tmp_path: Path) -> None:
         (["cosine(0.1)", "--examples", "0"], "--examples: "),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plot_schedule_refuses_bad_arguments(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["plot", "schedule", *arguments]) == 2
     assert says in capsys.readouterr().err
 
 
-def test_a_jump_is_drawn_as_a_line() -> None:
+def test_a_terminal_chart_draws_a_jump_as_a_line() -> None:
     lines = chart([0, 1, 2, 3], [0.0, 0.0, 1.0, 1.0], width=20, height=3).splitlines()
     assert lines[0].startswith("1 ┤")
     assert lines[2].startswith("0 ┤")
@@ -78,7 +82,7 @@ def test_a_jump_is_drawn_as_a_line() -> None:
 SMALL = ["plot", "activations", "--layers", "2", "--width", "8", "--init", "xavier", "--init", "normal(0.05)"]
 
 
-def test_activations_as_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plot_activations_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--activation", "relu", "--batch-size", "4", "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)
     assert (first["init"], second["init"]) == ("xavier", "normal(0.05)")
@@ -88,7 +92,7 @@ def test_activations_as_numbers(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_activations_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plot_activations_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(SMALL) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("tanh, 2 layers of 8 units, a batch of 16\n")
@@ -97,7 +101,7 @@ def test_activations_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_activations_as_a_picture(tmp_path: Path) -> None:
+def test_plot_activations_writes_an_image_file(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="a picture takes matplotlib, the `docs` extra")
     target = tmp_path / "activations.png"
     assert main([*SMALL, "--output", str(target)]) == 0
@@ -115,7 +119,7 @@ def test_activations_as_a_picture(tmp_path: Path) -> None:
         (["--seed", "-1"], "--seed: "),
     ],
 )
-def test_activations_that_cannot_be_shown_are_refused(
+def test_plot_activations_refuses_bad_arguments(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*SMALL, *arguments]) == 2

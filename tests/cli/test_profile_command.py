@@ -1,4 +1,4 @@
-"""`jaxtrain profile`: what it prints, where its trace goes, and what it refuses."""
+"""`jaxtrain profile`: its output, the directory of its trace, and refusals."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def recipe(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_prints_operations_and_what_a_step_reaches(
+def test_profile_prints_operations_and_utilization_and_writes_a_trace(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -37,6 +37,8 @@ def test_prints_operations_and_what_a_step_reaches(
         (["optimizer.momentm=0.9"], "momentum"),
     ],
 )
-def test_refuses(recipe: str, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_profile_refuses_bad_arguments(
+    recipe: str, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["profile", recipe, *arguments]) == 2
     assert told in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`jaxtrain show`: the picture holds the batch, the terminal its numbers, and what cannot be shown is refused."""
+"""`jaxtrain show`: the image file contains the batch, the terminal shows its numbers, bad arguments are refused."""
 
 from pathlib import Path
 
@@ -16,18 +16,18 @@ from tests.reporting.pictures import places
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory, with `tiny.json` in it."""
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a current directory with `tiny.json`."""
     (tmp_path / "tiny.json").write_text(dumps(tiny_config()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     return tmp_path
 
 
-def test_the_picture_holds_the_batch_in_order(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "show-tiny.png").write_text("what was there before")
+def test_show_writes_an_image_of_the_batch_in_order(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "show-tiny.png").write_text("what was there before")
     assert main(["show", "tiny.json", "--step", "7", "--examples", "5", "seed=1", "--columns", "2"]) == 0
-    with Image.open(here / "show-tiny.png") as picture:
+    with Image.open(directory / "show-tiny.png") as picture:
         sheet = np.asarray(picture)
     found = preview_data(make_plan(tiny_config(seed=1)), "train", 7, 5)
     drawn = [
@@ -47,17 +47,17 @@ def test_the_picture_holds_the_batch_in_order(here: Path, capsys: pytest.Capture
     assert [word for word in total.split() if word.isdecimal()] == ["80", "16", "20"]
 
 
-def test_an_uneven_data_set_is_warned_of(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_warns_of_an_unbalanced_dataset(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = np.array([0] * 23 + [2] * 2)
     images = np.random.default_rng(0).integers(0, 256, (25, 4, 4, 3), np.uint8)
-    np.savez(here / "data.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    np.savez(directory / "data.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     arguments = ["data.dataset=npz(file='data.npz')", "data.validation=none", "--data-dir", ".", "--output", "a.jpg"]
     assert main(["show", "tiny.json", *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "warning: 1 of 3 classes have no example in the training split: '1'" in lines
     assert "warning: the training split has 23 examples of '0' and 2 of '2': 11.5 times as many" in lines
     assert any(line.startswith("  by channel: mean ") for line in lines)
-    with Image.open(here / "a.jpg") as picture:
+    with Image.open(directory / "a.jpg") as picture:
         assert picture.format == "JPEG"
 
 
@@ -76,14 +76,14 @@ def test_an_uneven_data_set_is_warned_of(here: Path, capsys: pytest.CaptureFixtu
         (["data.bach_size=3"], "data.bach_size: "),
     ],
 )
-def test_what_cannot_be_shown_is_refused(
-    arguments: list[str], says: str, here: Path, capsys: pytest.CaptureFixture[str]
+def test_show_refuses_bad_arguments_and_writes_no_file(
+    arguments: list[str], says: str, directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (here / "folder.png").mkdir()
-    before = sorted(here.rglob("*"))
+    (directory / "folder.png").mkdir()
+    before = sorted(directory.rglob("*"))
     assert main(["show", "tiny.json", *arguments]) == 2
     message = capsys.readouterr().err
     assert message.startswith("jaxtrain: config error: ")
     assert len(message.splitlines()) == 1
     assert says in message
-    assert sorted(here.rglob("*")) == before
+    assert sorted(directory.rglob("*")) == before

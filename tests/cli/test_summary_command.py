@@ -7,7 +7,7 @@ import pytest
 from jaxtrain.cli.main import main
 
 
-def test_the_table_fits_a_terminal_and_adds_up(
+def test_the_summary_table_fits_a_terminal_and_adds_up(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
@@ -36,7 +36,7 @@ def test_the_table_fits_a_terminal_and_adds_up(
 
 
 @pytest.mark.slow
-def test_json_holds_every_layer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_json_contains_every_layer(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["summary", "cifar_resnet", "depth=8", "--input", "16x24x1", "--classes", "7", "--json"]
     records = []
     for options in ([], ["--all"], ["--depth", "1"]):
@@ -58,7 +58,7 @@ def test_json_holds_every_layer(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_heads_of_training_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_names_the_auxiliary_heads_of_training(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary", "googlenet", "--depth", "1"]) == 0
     assert "auxiliary_4a (3,188,840), auxiliary_4d (3,190,888); --train shows them" in capsys.readouterr().out
 
@@ -79,13 +79,13 @@ def test_heads_of_training_are_named(capsys: pytest.CaptureFixture[str]) -> None
         (["lenet5_1998", "--classes", "11"], "10 digits"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_refuses_bad_arguments(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary", *arguments]) == 2
     assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["summary", "compare"])
-def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_summary_and_compare_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     assert end.value.code == 0

@@ -1,4 +1,4 @@
-"""`jaxtrain weights`: what is in a file, and how it fits a model."""
+"""`jaxtrain weights`: the contents of a weight file, and its match with a model."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> str:
     return str(tmp_path / "x.safetensors")
 
 
-def test_a_file_is_listed(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_lists_the_arrays_of_a_file(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", file]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines if line.startswith("conv1.weight")] == [
@@ -31,7 +31,7 @@ def test_a_file_is_listed(file: str, capsys: pytest.CaptureFixture[str]) -> None
     assert lines[-1].endswith("arrays; it seems to be a ResNet")
 
 
-def test_a_file_is_held_to_a_model(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_matches_a_file_with_a_model(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", file, "--model", "cifar_resnet(depth=8)"]) == 0
     out = capsys.readouterr().out
     assert "params/stage2_block1/conv1/kernel" in out
@@ -55,7 +55,7 @@ def test_a_file_is_held_to_a_model(file: str, capsys: pytest.CaptureFixture[str]
         (["--model", "vgg11", "--input", "8x8x3"], "cannot take images of 8x8x3: .*at least 32x32"),
     ],
 )
-def test_what_is_wrong_is_a_sentence(
+def test_weights_refuses_bad_arguments_with_a_message(
     arguments: list[str], told: str, file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import re
