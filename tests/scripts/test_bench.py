@@ -1,4 +1,4 @@
-"""How `scripts/bench.py` measures: turns, ratios, tables, contenders that fail or are not installed; two real ones."""
+"""`scripts/bench.py`: turns, ratios, tables, contenders that fail or are not installed; two real measurements."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def bench(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def test_contenders_take_turns_and_the_first_measurement_is_dropped(measuring: ModuleType) -> None:
+def test_benchmark_contenders_take_turns_and_drop_their_first_measurement(measuring: ModuleType) -> None:
     seen: list[str] = []
 
     def contender(name: str, values: list[float]) -> object:
@@ -40,7 +40,9 @@ def test_contenders_take_turns_and_the_first_measurement_is_dropped(measuring: M
     assert seen == ["b", "a", "a", "b", "b", "a"]
 
 
-def test_a_contender_that_fails_is_left_out(measuring: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_benchmark_contender_that_fails_is_left_out(
+    measuring: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fails() -> float:
         raise measuring.Failed("no such thing")
 
@@ -49,7 +51,7 @@ def test_a_contender_that_fails_is_left_out(measuring: ModuleType, capsys: pytes
     assert measuring.missing("json", "no_such_package_at_all") == "no_such_package_at_all"
 
 
-def test_the_ratio_is_the_median_of_rounds_and_greater_than_one_where_ours_is_better(measuring: ModuleType) -> None:
+def test_the_benchmark_ratio_is_a_median_above_one_if_jaxtrain_is_better(measuring: ModuleType) -> None:
     ours, theirs = [100.0, 50.0, 30.0], [50.0, 40.0, 30.0]
     assert measuring.ratio_of(ours, theirs) == 1.25
     assert measuring.ratio_of(ours, theirs, measuring.SECONDS) == 0.8
@@ -59,7 +61,9 @@ def test_the_ratio_is_the_median_of_rounds_and_greater_than_one_where_ours_is_be
     assert any(line.startswith("load average") for line in lines)
 
 
-def test_a_speed_is_steps_over_seconds(measuring: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_benchmark_speed_is_steps_per_second_without_compilation(
+    measuring: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [0.0]
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
     made: list[int] = []
@@ -75,26 +79,28 @@ def test_a_speed_is_steps_over_seconds(measuring: ModuleType, monkeypatch: pytes
     assert sum(made) < 2 * made[-1]
 
 
-def test_processors_are_told_beside_the_clock(measuring: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_times_returns_wall_time_and_processor_time(
+    measuring: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock, used = [0.0], [0.0]
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(measuring.time, "process_time", lambda: used[0])
 
-    def advance(steps: int) -> None:  # waits for half of the time
+    def advance(steps: int) -> None:  # waits half of the time
         clock[0] += steps * 2.0
         used[0] += steps * 1.0
 
     assert measuring.both_times({"a": advance}, 3, steps=4) == ({"a": [2.0] * 3}, {"a": [1.0] * 3})
 
 
-def test_a_process_that_fails_says_why(measuring: ModuleType) -> None:
+def test_a_failed_benchmark_process_reports_its_error(measuring: ModuleType) -> None:
     command = [sys.executable, "-c", "import os, sys; sys.exit(os.environ.get('WHY'))"]
     assert measuring.whole_process(command) > 0
     with pytest.raises(measuring.Failed, match="no luck"):
         measuring.whole_process(command, {"WHY": "no luck"})
 
 
-def test_every_benchmark_is_listed_and_an_unknown_one_refused() -> None:
+def test_bench_lists_every_benchmark_and_refuses_an_unknown_one() -> None:
     lines = bench("--list").splitlines()
     assert [line.split()[0] for line in lines] == [
         *("overhead", "frameworks", "scaling", "convolutions", "steps", "optimizers"),
@@ -107,7 +113,7 @@ def test_every_benchmark_is_listed_and_an_unknown_one_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("contender", ["jaxtrain", slow("bare jax")])
-def test_a_measurement_in_a_process_of_its_own(measuring: ModuleType, contender: str) -> None:
+def test_a_benchmark_can_run_in_its_own_process(measuring: ModuleType, contender: str) -> None:
     assert measuring.in_process("frameworks", contender, net="tiny", batch=32, seconds=0.05)() > 1
     with pytest.raises(measuring.Failed, match="KeyError"):
         measuring.in_process("frameworks", contender, net="none", batch=32, seconds=0.05)()

@@ -1,4 +1,4 @@
-"""The grid of runs that two scripts share: what is in its file is not trained again, and who changed it is."""
+"""The grid of runs of two scripts: a run in its file is not trained again unless its config has changed."""
 
 import dataclasses
 import json
@@ -24,8 +24,8 @@ def run_grid(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The directories and seeds that are trained, by a `fit` that takes no time; seed 7 diverges."""
+def trained_runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Replace `fit` by a function that records directories and seeds; seed 7 diverges."""
     seen: list[tuple[str, int]] = []
 
     def fit(config: jaxtrain.Config, workdir: Path, *, data_dir: Path) -> jaxtrain.Result:
@@ -45,8 +45,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 _EMPTY = jaxtrain.Result(status="finished", workdir=Path(), step=1, epochs=1.0)
 
 
-def test_a_run_in_the_file_is_not_trained_again(
-    run_grid: ModuleType, trained: list[tuple[str, int]], tmp_path: Path
+def test_the_grid_does_not_train_a_stored_run_again(
+    run_grid: ModuleType, trained_runs: list[tuple[str, int]], tmp_path: Path
 ) -> None:
     config = tiny_config()
     first = run_grid.Grid(tmp_path, tmp_path).run("a", config, ["optimizer.momentum=0.5"], 1)
@@ -54,15 +54,15 @@ def test_a_run_in_the_file_is_not_trained_again(
     assert first.curve("validation", "accuracy") == [0.25]
     grid = run_grid.Grid(tmp_path, tmp_path)
     assert grid.run("a", config, ["optimizer.momentum=0.5"], 1) == first
-    assert trained == [("a", 1)]
+    assert trained_runs == [("a", 1)]
     grid.run("a", config, ["optimizer.momentum=0.25"], 1)
     grid.run("a", config, ["optimizer.momentum=0.5"], 2)
     grid.run("b", config, ["optimizer.momentum=0.5"], 1)
-    assert trained == [("a", 1), ("a", 1), ("a", 2), ("b", 1)]
+    assert trained_runs == [("a", 1), ("a", 1), ("a", 2), ("b", 1)]
 
 
-def test_each_run_is_written_before_the_next_begins(
-    run_grid: ModuleType, trained: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_grid_writes_each_run_before_the_next_begins(
+    run_grid: ModuleType, trained_runs: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = run_grid.Grid(tmp_path, tmp_path)
     grid.run("a", tiny_config(), (), 0)
@@ -73,17 +73,19 @@ def test_each_run_is_written_before_the_next_begins(
     assert run_grid.Grid(tmp_path, tmp_path).run("a", tiny_config(), (), 0).seconds == 2.0
 
 
-def test_seeds_that_diverge_are_left_out(run_grid: ModuleType, trained: list[tuple[str, int]], tmp_path: Path) -> None:
+def test_the_grid_leaves_out_seeds_that_diverge(
+    run_grid: ModuleType, trained_runs: list[tuple[str, int]], tmp_path: Path
+) -> None:
     grid = run_grid.Grid(tmp_path, tmp_path)
     outcomes = grid.run_seeds(lambda seed: f"a-{seed}", tiny_config(), (), 9)
-    assert len(trained) == 9
+    assert len(trained_runs) == 9
     assert run_grid.finals(outcomes, "test", "accuracy") == [0.75 + seed for seed in range(9) if seed != 7]
     assert grid.run("only", tiny_config(), (), 7).final is None
     with pytest.raises(SystemExit, match="every seed diverged"):
         grid.run_seeds(lambda seed: "only", tiny_config(seed=7), (), 0)
 
 
-def test_rows_are_printed_as_they_come_and_written_to_the_docs(
+def test_make_rows_prints_each_row_and_write_docs_stores_them(
     run_grid: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def table(rows: list[jaxtrain.Config]) -> str:
@@ -98,7 +100,7 @@ def test_rows_are_printed_as_they_come_and_written_to_the_docs(
     assert (tmp_path / "images" / "notes.png").read_text() == "drawn"
 
 
-def test_the_learning_rate_that_is_searched_is_found_in_every_rule(run_grid: ModuleType) -> None:
+def test_compare_optimizers_finds_the_peak_rates_of_every_recipe(run_grid: ModuleType) -> None:
     import compare_optimizers
 
     rules = compare_optimizers.rules()

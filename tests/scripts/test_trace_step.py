@@ -1,4 +1,4 @@
-"""What `scripts/trace_step.py` counts: our functions that run in the trace of the step, also a second time."""
+"""`scripts/trace_step.py` counts the functions of jaxtrain that run while the step is traced, every time."""
 
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ def trace_step(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.slow
-def test_the_files_of_a_step_are_those_of_its_parts_though_traces_are_kept(trace_step: ModuleType) -> None:
+def test_trace_step_lists_the_files_of_a_step_despite_cached_traces(trace_step: ModuleType) -> None:
     trace = trace_step.prepare_step(tiny_config(), None)
     found = []
     for _ in range(2):
@@ -30,10 +30,10 @@ def test_the_files_of_a_step_are_those_of_its_parts_though_traces_are_kept(trace
     assert parts <= {path.removeprefix("jaxtrain/") for path in found[0]}
     assert found[0]["jaxtrain/models/perceptron.py"] == {"MLP.__call__"}
     assert not {"jaxtrain/training/plan.py", "jaxtrain/run/compiled_run.py"} & set(found[0])
-    assert not trace_step.record(trace)[0]  # a trace that is kept runs nothing, hence the caches are emptied
+    assert not trace_step.record(trace)[0]  # a cached trace runs nothing, so the caches are cleared above
 
 
-def test_importing_a_module_does_not_count(trace_step: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trace_step_does_not_count_module_imports(trace_step: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace_step, "PACKAGE", SCRIPTS.parent / "jaxtrain")
     source = "class Body:\n    value = 1\n\ndef called():\n    return Body.value\n\ncalled()"
     code = compile(source, str(SCRIPTS.parent / "jaxtrain" / "made_up.py"), "exec")
