@@ -1,5 +1,5 @@
-"""Hypothesis strategies for whatever a config can hold, made from annotations alone: new settings and components
-are covered without a word here.
+"""Hypothesis strategies for all values of a config, derived from annotations; new settings and components are covered
+automatically.
 """
 
 import dataclasses
@@ -18,24 +18,24 @@ from jaxtrain.config.schema import Section
 from jaxtrain.config.spec import SPECS, Spec
 from jaxtrain.registry import REGISTRY_PATHS, get_registry
 
-for _kind in REGISTRY_PATHS:  # now, since Hypothesis takes the time of imports for slow drawing
+for _kind in REGISTRY_PATHS:  # load now, because Hypothesis would count the imports as slow drawing
     for _info in get_registry(_kind).values():
         _info.load()
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-"""Any text that UTF-8 can hold: quotes, backslashes, brackets and control characters too."""
+"""Any text that UTF-8 can encode, with quotes, backslashes, brackets and control characters."""
 
 UNITS = ("epochs", "steps", "examples", "%")
 
 
 def durations(units: tuple[str, ...] = UNITS) -> st.SearchStrategy[Duration]:
-    """Durations of every size and unit."""
+    """Draw durations of every size and unit."""
     numbers = st.one_of(st.integers(0, 10**6).map(float), st.floats(0, 1e300))
     return st.builds(Duration, numbers, st.sampled_from(units))
 
 
 def values(hint: Any) -> st.SearchStrategy[Any]:
-    """Values of an annotation, as a config holds them; `TypeError` for an annotation that a config does not know."""
+    """Draw values of an annotation as a config stores them; raise `TypeError` for an unknown annotation."""
     origin, arms = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _annotated(arms[0], hint.__metadata__)
@@ -79,7 +79,7 @@ def _annotated(hint: Any, marks: tuple[Any, ...]) -> st.SearchStrategy[Any]:
 
 
 def _nested(kind: str) -> st.SearchStrategy[Any]:
-    """Components inside components, drawn when they are wanted: an optimizer may hold an optimizer."""
+    """Draw nested components lazily, because an optimizer may contain an optimizer."""
     return st.deferred(lambda: specs(SPECS[kind]))
 
 
@@ -96,7 +96,7 @@ def _numbers(hint: Any, limits: Interval) -> st.SearchStrategy[Any]:
 
 @st.composite
 def specs(draw: st.DrawFn, cls: type[Spec]) -> Spec:
-    """Components of a kind, some options given and the others left to their defaults."""
+    """Draw components of a kind with some options given and the others at their defaults."""
     name = draw(st.sampled_from(get_registry(cls.kind).names()))
     options = {}
     for key, parameter in get_registry(cls.kind)[name].parameters().items():
@@ -108,7 +108,7 @@ def specs(draw: st.DrawFn, cls: type[Spec]) -> Spec:
 
 @st.composite
 def sections(draw: st.DrawFn, cls: type[Section]) -> Any:
-    """Sections of a config, `Config` itself included."""
+    """Draw sections of a config, or a whole `Config`."""
     hints = typing.get_type_hints(cls, include_extras=True)
     special = {"data.validation": st.one_of(st.none(), durations(("examples", "%")))}
     settings = {}
@@ -121,5 +121,5 @@ def sections(draw: st.DrawFn, cls: type[Section]) -> Any:
 
 
 def configs() -> st.SearchStrategy[Config]:
-    """Whole configs. They can be written down, though most could not train."""
+    """Draw whole configs; all can be stored, but most cannot train."""
     return sections(Config)

@@ -1,4 +1,4 @@
-"""A config as JSON and back: equal, whatever it holds; and how two of them differ."""
+"""A config as JSON and back is equal, whatever its values; and the difference of two configs."""
 
 import copy
 import dataclasses
@@ -20,7 +20,7 @@ many = examples(30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.dat
 
 @many
 @given(configs())
-def test_loads_back_equal(config: Config) -> None:
+def test_a_config_loaded_from_its_json_is_equal(config: Config) -> None:
     text = dumps(config)
     again = loads(text)
     assert again == config
@@ -32,7 +32,7 @@ def test_loads_back_equal(config: Config) -> None:
 
 @many
 @given(configs())
-def test_copies_are_equal(config: Config) -> None:
+def test_copies_of_a_config_are_equal(config: Config) -> None:
     for again in (pickle.loads(pickle.dumps(config)), copy.deepcopy(config), config.replace()):
         assert again == config
         assert hash(again) == hash(config)
@@ -40,7 +40,7 @@ def test_copies_are_equal(config: Config) -> None:
 
 @many
 @given(configs(), configs())
-def test_difference_is_what_the_digest_tells_apart(a: Config, b: Config) -> None:
+def test_configs_with_a_difference_have_different_digests(a: Config, b: Config) -> None:
     rows = difference(a, b)
     assert sorted(path for path, *_ in rows) == sorted(path for path, *_ in difference(b, a))
     assert all(flatten(a).get(path, MISSING) == left != right for path, left, right in rows)
@@ -49,35 +49,35 @@ def test_difference_is_what_the_digest_tells_apart(a: Config, b: Config) -> None
         assert digest(a) != digest(b)
 
 
-def test_json_is_complete_and_plain() -> None:
+def test_the_json_of_a_config_is_complete_and_plain() -> None:
     content = json.loads(dumps(tiny_config()))
     assert list(content) == ["version", *(f.name for f in dataclasses.fields(Config))]
     assert content["version"] == 1
     assert content["train_for"] == "12 steps"
     assert content["data"]["normalize"] == {"name": "mean_std"}
     assert content["data"]["augment"] == [{"name": "flip_lr", "probability": 0.5}]
-    assert content["optimizer"]["learning_rate"]["warmup"] == "0 steps"  # defaults are written out
+    assert content["optimizer"]["learning_rate"]["warmup"] == "0 steps"  # defaults are stored
     assert dumps(tiny_config()).endswith("}\n")
 
 
-def test_where_the_data_are_is_no_part_of_what_a_run_is() -> None:
+def test_the_digest_ignores_the_data_directory() -> None:
     here, there = (apply_overrides(tiny_config(), [f"data.directory={where}"]) for where in ("/here", "/there"))
     assert here != there
     assert digest(here) == digest(there)
     assert difference(here, there) == []
-    assert loads(dumps(here)).data.directory == "/here"  # it is written all the same
+    assert loads(dumps(here)).data.directory == "/here"  # it is stored nevertheless
 
 
 @pytest.mark.parametrize(
     "override", ["seed=1", "devices=2", "model.widths=[9]", "optimizer.learning_rate.peak=0.2", "data.augment="]
 )
-def test_everything_else_is(override: str) -> None:
+def test_the_digest_depends_on_every_other_setting(override: str) -> None:
     changed = apply_overrides(tiny_config(), [override])
     assert digest(changed) != digest(tiny_config())
     assert [path for path, *_ in difference(tiny_config(), changed)] == [override.partition("=")[0]]
 
 
-def test_difference_shows_what_only_one_has() -> None:
+def test_difference_shows_settings_of_one_config_only() -> None:
     rows = difference(tiny_config(), apply_overrides(tiny_config(), ["model=linear"]))
     assert rows == [
         ("model.name", "mlp", "linear"),
@@ -91,7 +91,7 @@ def test_difference_shows_what_only_one_has() -> None:
     ]
 
 
-def test_nothing_changes_in_place() -> None:
+def test_configs_are_immutable() -> None:
     config: Any = tiny_config()
     for section, field in ((config, "seed"), (config.data, "batch_size"), (config.checkpoint, "keep")):
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -99,7 +99,7 @@ def test_nothing_changes_in_place() -> None:
     assert isinstance(tiny_config(parameters={"frozen": [["fc1", 1], [".*", 0]]}).parameters.frozen[0], tuple)
 
 
-def test_what_was_left_out_takes_its_default() -> None:
+def test_missing_settings_in_json_take_their_defaults() -> None:
     content = json.loads(dumps(tiny_config()))
     for key in ("seed", "loss", "checkpoint", "parameters"):
         del content[key]
@@ -107,7 +107,7 @@ def test_what_was_left_out_takes_its_default() -> None:
     assert loads(json.dumps(content)) == tiny_config()
 
 
-def test_errors_name_the_file() -> None:
+def test_errors_in_json_name_the_file() -> None:
     with pytest.raises(ConfigError, match=r"run/config\.json is not JSON"):
         loads("{", "run/config.json")
     with pytest.raises(ConfigError, match=r"run/config\.json holds a JSON list, not a config"):

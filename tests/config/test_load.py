@@ -1,4 +1,4 @@
-"""Finding and loading configs; and every shipped recipe, resolved, against its golden copy."""
+"""Search and load configs; and every shipped recipe, resolved, against its golden copy."""
 
 import sys
 from pathlib import Path
@@ -25,17 +25,17 @@ def get_config():
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_shipped_recipes_are_what_they_were(name: str) -> None:
+def test_shipped_recipes_equal_their_golden_copies(name: str) -> None:
     assert golden(name).is_file(), f"{name} has no golden copy; {RENEW}"
     assert render(name) == golden(name).read_text(encoding="utf-8"), RENEW
     assert loads(dumps(load_config(name))) == load_config(name)
 
 
-def test_every_golden_copy_is_of_a_recipe() -> None:
+def test_every_golden_copy_belongs_to_a_recipe() -> None:
     assert set(CONFIGS.iterdir()) == set(map(golden, list_recipes())), RENEW
 
 
-def test_golden_copies_are_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_renew_updates_adds_and_removes_golden_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.golden.CONFIGS", tmp_path)
     names = sorted(golden(name).stem for name in list_recipes())
     (tmp_path / "gone.json").touch()
@@ -52,24 +52,24 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_of_ones_own(recipe: Path) -> None:
+def test_load_config_reads_a_python_file(recipe: Path) -> None:
     config = load_config(recipe)
     assert isinstance(config, Config)
     assert config.model.options["widths"] == (8,)
     assert load_config(str(recipe), ["seed=3"]) == config.replace(seed=3)
 
 
-def test_a_dumped_config_and_its_directory(tmp_path: Path) -> None:
+def test_load_config_reads_a_json_file_and_its_directory(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(dumps(tiny_config()))
     assert load_config(tmp_path) == load_config(tmp_path / "config.json") == tiny_config()
 
 
-def test_a_config_made_in_python() -> None:
+def test_load_config_accepts_a_config_object() -> None:
     assert load_config(tiny_config()) == tiny_config()
     assert load_config(tiny_config(), ["seed=3"]) == tiny_config(seed=3)
 
 
-def test_a_suffix_tells_a_file_from_a_recipe(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_config_recognizes_a_file_by_its_suffix(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(recipe.parent)
     name = next(iter(list_recipes()))
     Path(f"{name}.py").write_text(RECIPE)
@@ -77,7 +77,7 @@ def test_a_suffix_tells_a_file_from_a_recipe(recipe: Path, monkeypatch: pytest.M
     assert find_config(f"{name}.py") == (Path(f"{name}.py"), None)
 
 
-def test_names_for_run_directories(recipe: Path, tmp_path: Path) -> None:
+def test_config_name_gives_names_for_run_directories(recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(dumps(tiny_config()))
     assert config_name(recipe) == "recipe"
     assert config_name(tmp_path) == tmp_path.name
@@ -87,7 +87,7 @@ def test_names_for_run_directories(recipe: Path, tmp_path: Path) -> None:
     assert config_name(f"{recipe}:a/b c") == "recipe-a-b-c"
 
 
-def test_get_config_is_given_what_follows_the_colon(recipe: Path) -> None:
+def test_get_config_receives_the_text_after_the_colon(recipe: Path) -> None:
     plain = load_config(recipe)
     recipe.write_text(
         RECIPE.replace("get_config()", "get_config(seed='0')").replace("model=", "seed=int(seed), model=")
@@ -98,7 +98,7 @@ def test_get_config_is_given_what_follows_the_colon(recipe: Path) -> None:
         load_config(f"{recipe}:seven")
 
 
-def test_declared_variants_are_the_only_ones(recipe: Path) -> None:
+def test_load_config_refuses_variants_that_are_not_declared(recipe: Path) -> None:
     text = RECIPE.replace("get_config()", "get_config(model)").replace('"mlp(widths=[8])"', "VARIANTS[model]")
     recipe.write_text(text + 'VARIANTS = {"linear": "linear", "small": "mlp(widths=[8])"}\n')
     assert load_config(f"{recipe}:linear").model.name == "linear"
@@ -108,14 +108,14 @@ def test_declared_variants_are_the_only_ones(recipe: Path) -> None:
         load_config(recipe)
 
 
-def test_a_file_whose_name_has_a_colon(recipe: Path) -> None:
+def test_load_config_reads_a_file_with_a_colon_in_its_name(recipe: Path) -> None:
     renamed = recipe.rename(recipe.with_name("my:recipe.py"))
     assert load_config(renamed).model.options["widths"] == (8,)
     with pytest.raises(ConfigError, match=r"my:recipe\.py takes no argument; remove ':small'"):
         load_config(f"{renamed}:small")
 
 
-def test_the_error_names_the_line_of_the_file(recipe: Path) -> None:
+def test_a_config_error_names_the_line_of_the_file(recipe: Path) -> None:
     recipe.write_text(RECIPE.replace("sgd(0.1)", "sgd(0.1, momentum=2)"))
     with pytest.raises(ConfigError) as caught:
         load_config(recipe)
@@ -123,7 +123,7 @@ def test_the_error_names_the_line_of_the_file(recipe: Path) -> None:
     assert caught.value.message.endswith(f"({recipe}, line 4)")
 
 
-def test_loading_leaves_the_process_as_it_was(recipe: Path) -> None:
+def test_load_config_leaves_the_process_unchanged(recipe: Path) -> None:
     before = [*sys.path], Path.cwd(), {name for name in sys.modules if "recipe" in name}
     load_config(recipe)
     assert ([*sys.path], Path.cwd(), {name for name in sys.modules if "recipe" in name}) == before

@@ -1,4 +1,4 @@
-"""Overrides: every leaf of a config can be written from the command line, and reads back what was written."""
+"""Overrides: every leaf of a config can be set from the command line and has the value that was written."""
 
 import dataclasses
 import typing
@@ -25,7 +25,7 @@ CONFIG = tiny_config(
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """`(path, annotation)` of everything that an override of `node` can name, whole components and sections too."""
+    """Yield `(path, annotation)` of everything that an override of `node` can set, with components and sections."""
     members: list[tuple[str, Any, Any]] = []
     if isinstance(node, Section):
         hints = typing.get_type_hints(type(node), include_extras=True)
@@ -45,8 +45,8 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 LEAVES = dict(leaves(CONFIG))
 
 
-def at(config: Any, path: str) -> Any:
-    """The value at a path."""
+def get_value(config: Any, path: str) -> Any:
+    """Return the value at a path."""
     for key in path.split("."):
         if isinstance(config, tuple):
             config = config[int(key)]
@@ -55,25 +55,25 @@ def at(config: Any, path: str) -> Any:
     return config
 
 
-def written(value: Any) -> str:
-    """A value as one would type it."""
+def format_value(value: Any) -> str:
+    """Format a value as a user would type it."""
     if isinstance(value, Section):
         fields = dataclasses.fields(typing.cast(Any, value))
-        return "{" + ", ".join(f"{f.name!r}: {quoted(getattr(value, f.name))}" for f in fields) + "}"
+        return "{" + ", ".join(f"{f.name!r}: {quote(getattr(value, f.name))}" for f in fields) + "}"
     if value is None or isinstance(value, bool):
         return str(value).lower()
-    return quoted(value) if isinstance(value, str | tuple) else str(value)
+    return quote(value) if isinstance(value, str | tuple) else str(value)
 
 
-def quoted(value: Any) -> str:
-    """A value inside another."""
+def quote(value: Any) -> str:
+    """Format a value inside another value."""
     if isinstance(value, tuple):
-        return "[" + ", ".join(map(quoted, value)) + "]"
+        return "[" + ", ".join(map(quote, value)) + "]"
     return repr(str(value)) if isinstance(value, Spec | Duration) else repr(value)
 
 
-def test_the_walk_finds_nested_and_empty_leaves() -> None:
-    """Guards the test below against passing on too few."""
+def test_leaves_include_nested_and_empty_settings() -> None:
+    """Ensures that the test below covers all kinds of leaves."""
     assert {
         "seed",
         "devices",
@@ -94,16 +94,16 @@ def test_the_walk_finds_nested_and_empty_leaves() -> None:
 @pytest.mark.parametrize("path", LEAVES)
 @examples(8)
 @given(data=st.data())
-def test_reads_back_what_was_written(path: str, data: st.DataObject) -> None:
+def test_an_override_sets_exactly_the_written_value(path: str, data: st.DataObject) -> None:
     hint = LEAVES[path]
     section = isinstance(hint, type) and issubclass(hint, Section)
     value = data.draw(hint if isinstance(hint, st.SearchStrategy) else values(hint))
-    changed = apply_overrides(CONFIG, [f"{path}={written(value)}"])
-    assert at(changed, path) == value
-    assert type(at(changed, path)) is type(value)
+    changed = apply_overrides(CONFIG, [f"{path}={format_value(value)}"])
+    assert get_value(changed, path) == value
+    assert type(get_value(changed, path)) is type(value)
     if not section:
         elsewhere = [p for p, *_ in difference(CONFIG, changed) if not f"{p}.".startswith(f"{path}.")]
-        assert all(path.startswith(f"{p}.") for p in elsewhere)  # of an element, the list is what differs
+        assert all(path.startswith(f"{p}.") for p in elsewhere)  # for an element, the difference is the whole list
 
 
 @pytest.mark.parametrize(
@@ -131,31 +131,31 @@ def test_reads_back_what_was_written(path: str, data: st.DataObject) -> None:
         (r"parameters.frozen=[('fc\d', 1), ('.*', 0)]", "parameters.frozen", ((r"fc\d", 1.0), (".*", 0.0))),
     ],
 )
-def test_ways_to_write_one(override: str, path: str, value: object) -> None:
+def test_an_override_can_be_written_in_several_ways(override: str, path: str, value: object) -> None:
     changed = apply_overrides(tiny_config(), [override])
-    assert at(changed, path) == value
-    assert type(at(changed, path)) is type(value)
+    assert get_value(changed, path) == value
+    assert type(get_value(changed, path)) is type(value)
 
 
-def test_a_list_of_components_is_separated_by_bars() -> None:
+def test_an_override_separates_components_of_a_list_by_bars() -> None:
     changed = apply_overrides(CONFIG, ["data.augment=pad_crop(2)|flip_lr(0.1)"])
     assert changed.data.augment == (AugmentationSpec("pad_crop", 2), AugmentationSpec("flip_lr", 0.1))
 
 
-def test_a_component_is_swapped_whole() -> None:
+def test_an_override_replaces_a_component_with_all_its_options() -> None:
     changed = apply_overrides(CONFIG, ["optimizer=adam(1e-3)"])
     assert changed.optimizer.name == "adam"
     assert "momentum" not in changed.optimizer.options
 
 
-def test_later_ones_see_earlier_ones() -> None:
+def test_later_overrides_apply_to_the_result_of_earlier_ones() -> None:
     overrides = ["optimizer=sgd(0.1)", "optimizer.momentum=0.1", "optimizer.momentum=0.2"]
     assert apply_overrides(CONFIG, overrides).optimizer.options["momentum"] == 0.2
     with pytest.raises(ConfigError, match=r"^optimizer\.b1: "):
         apply_overrides(CONFIG, [*overrides, "optimizer.b1=0.5"])
 
 
-def test_the_config_itself_stays_as_it_was() -> None:
+def test_overrides_leave_the_original_config_unchanged() -> None:
     config = tiny_config()
     assert apply_overrides(config, []) == config
     changed: Config = apply_overrides(config, ["seed=1", "data.batch_size=8", "model.widths=[9]"])

@@ -1,4 +1,4 @@
-"""Specs of components: text, JSON and Python agree, defaults are recorded, and nothing changes in place."""
+"""Specs of components: text, JSON and Python agree, defaults are recorded, and specs are immutable."""
 
 import copy
 import pickle
@@ -30,7 +30,7 @@ ANY = st.sampled_from(list(SPECS.values())).flatmap(specs)
 
 @fewer
 @given(ANY)
-def test_text_reads_back_equal(spec: Spec) -> None:
+def test_a_spec_parsed_from_its_text_is_equal(spec: Spec) -> None:
     again = type(spec).parse(str(spec))
     assert again == spec
     assert hash(again) == hash(spec)
@@ -40,13 +40,13 @@ def test_text_reads_back_equal(spec: Spec) -> None:
 
 @fewer
 @given(ANY)
-def test_json_reads_back_equal(spec: Spec) -> None:
+def test_a_spec_parsed_from_its_json_is_equal(spec: Spec) -> None:
     assert type(spec).parse(to_json(spec)) == spec
 
 
 @fewer
 @given(ANY)
-def test_copies_are_equal(spec: Spec) -> None:
+def test_copies_of_a_spec_are_equal(spec: Spec) -> None:
     for again in (pickle.loads(pickle.dumps(spec)), copy.copy(spec), copy.deepcopy(spec), spec.replace()):
         assert again == spec
         assert type(again) is type(spec)
@@ -55,7 +55,7 @@ def test_copies_are_equal(spec: Spec) -> None:
 
 @fewer
 @given(ANY)
-def test_nothing_changes_in_place(spec: Spec) -> None:
+def test_specs_are_immutable(spec: Spec) -> None:
     with pytest.raises(AttributeError, match="immutable"):
         spec.name = "mlp"
     options: Any = spec.options
@@ -64,7 +64,7 @@ def test_nothing_changes_in_place(spec: Spec) -> None:
     assert not any(isinstance(value, list | dict) for value in spec.options.values())
 
 
-def test_the_three_ways_to_write_one_are_the_same() -> None:
+def test_a_spec_is_the_same_from_text_dict_and_python() -> None:
     wanted = ModelSpec("mlp", widths=[3, 4], activation="tanh")
     assert ModelSpec.parse("mlp(widths=[3, 4], activation=tanh)") == wanted
     assert ModelSpec.parse("  mlp( widths = (3, 4), activation='tanh' ) ") == wanted
@@ -73,12 +73,12 @@ def test_the_three_ways_to_write_one_are_the_same() -> None:
     assert wanted.options["widths"] == (3, 4)
 
 
-def test_unnamed_options_go_by_place() -> None:
+def test_positional_options_of_a_spec_follow_the_factory_signature() -> None:
     assert AugmentationSpec.parse("pad_crop(2, reflect)") == AugmentationSpec("pad_crop", padding=2, mode="reflect")
     assert AugmentationSpec("pad_crop", 2, "reflect") == AugmentationSpec("pad_crop", padding=2, mode="reflect")
 
 
-def test_defaults_are_recorded() -> None:
+def test_a_spec_records_default_options() -> None:
     assert dict(OptimizerSpec("sgd", 0.1).options) == {
         "learning_rate": 0.1,
         "momentum": 0.0,
@@ -86,23 +86,23 @@ def test_defaults_are_recorded() -> None:
         "weight_decay": 0.0,
     }
     assert ScheduleSpec("cosine", 0.1).options["warmup"] == Duration(0.0, "steps")
-    assert "num_classes" not in ModelSpec("mlp").options  # the run fills it in
+    assert "num_classes" not in ModelSpec("mlp").options  # the run supplies it
 
 
-def test_words_without_quotes() -> None:
+def test_a_spec_parses_words_without_quotes() -> None:
     spec = OptimizerSpec.parse("sgd(0.1, nesterov=true, momentum=0.9)")
     assert spec.options["nesterov"] is True
     assert SPECS["dataset"].parse("synthetic(height=none, like=null)").options["like"] is None
-    assert ModelSpec.parse("resnet18(norm=none, shortcut='none')").options["norm"] == "none"  # a name like the others
+    assert ModelSpec.parse("resnet18(norm=none, shortcut='none')").options["norm"] == "none"  # a name, not a null
 
 
-def test_components_nest() -> None:
+def test_specs_can_be_nested() -> None:
     inner = ScheduleSpec("cosine", 0.1, warmup="2 epochs")
     for text in ("sgd(cosine(0.1, warmup='2 epochs'))", "sgd(learning_rate='cosine(0.1, warmup=\"2 epochs\")')"):
         assert OptimizerSpec.parse(text).options["learning_rate"] == inner
 
 
-def test_whole_numbers_become_floats_and_true_does_not() -> None:
+def test_a_float_option_accepts_integers_but_not_booleans() -> None:
     rate = OptimizerSpec("sgd", 1).options["learning_rate"]
     assert (rate, type(rate)) == (1.0, float)
     with pytest.raises(ConfigError, match="True"):
@@ -116,22 +116,22 @@ def test_specs_of_different_kinds_or_options_differ() -> None:
     assert ModelSpec("mlp").replace(widths=[8]) == ModelSpec("mlp", widths=[8])
 
 
-def test_build_fills_in_what_the_run_knows() -> None:
+def test_build_supplies_the_values_of_the_run() -> None:
     clock = RunLength(examples=100, batch_size=10, total_steps=50)
     optimizer = OptimizerSpec.parse("sgd(cosine(1.0, warmup='1 epoch'))")
     schedule = optimizer.options["learning_rate"].build(clock=clock, total=50)
-    assert float(schedule(5)) == 0.5  # halfway up a warm-up of one epoch, which is 10 steps
+    assert float(schedule(5)) == 0.5  # half of a warm-up of one epoch (10 steps)
     assert float(schedule(10)) == 1.0
     assert float(schedule(50)) == 0.0
     assert ModelSpec("mlp", widths=[3]).build(num_classes=7).num_classes == 7
-    assert ModelSpec("mlp", num_classes=5).build(num_classes=7).num_classes == 5  # what is written goes first
+    assert ModelSpec("mlp", num_classes=5).build(num_classes=7).num_classes == 5  # the config takes precedence
 
 
-def test_build_needs_a_clock_for_durations() -> None:
+def test_build_needs_the_run_length_for_durations() -> None:
     with pytest.raises(ConfigError, match=r"schedule\.warmup: '1 epochs' needs a training run"):
         ScheduleSpec("constant", 0.1, warmup="1 epoch").build()
 
 
-def test_a_factory_that_refuses_is_a_config_error() -> None:
+def test_an_error_of_a_factory_becomes_a_config_error() -> None:
     with pytest.raises(ConfigError, match="optimizer sgd: nesterov=True needs a momentum"):
         OptimizerSpec("sgd", 0.1, nesterov=True).build()
