@@ -1,4 +1,4 @@
-"""A check of all rows of a table in one test, which names each row that fails."""
+"""Check all rows of a table in one test; the failure names each row that fails."""
 
 import traceback
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ def check_every(rows: Mapping[str, Any], check: Callable[[Any], None]) -> None:
     for name, row in rows.items():
         try:
             check(row)
-        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001  whatever it is, the others are checked too
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001  continue with the other rows after any error
             place = traceback.extract_tb(error.__traceback__)[-1]
             failures.append(f"{name}: {place.filename}:{place.lineno}: {type(error).__name__}: {error}")
     if failures:

@@ -1,6 +1,6 @@
-"""Kills training runs with SIGKILL at random moments, restarts them, and compares them with an undisturbed run.
+"""Kill training runs with SIGKILL at random moments, restart them, and compare them with an undisturbed run.
 
-`python -m tests.kill_and_resume --runs 20` does it on the digits recipe; the suite does a few on a shorter one.
+`python -m tests.kill_and_resume --runs 20` uses the digits recipe; the test suite kills a few shorter runs.
 """
 
 import argparse
@@ -20,21 +20,21 @@ ROOT = Path(__file__).parent.parent
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A training command, to be run again and again on one directory."""
+    """A training command that runs repeatedly on one directory."""
 
     arguments: tuple[str, ...]
     workdir: Path
 
     def start(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "jaxtrain", "train", *self.arguments, "--workdir", str(self.workdir)]
-        # stderr is kept: a warning about a skipped checkpoint or a traceback explains a failure
+        # keep stderr: a warning about a skipped checkpoint or a traceback explains a failure
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environment
         )
 
     def finish(self) -> str:
-        """Runs to the end; the output."""
+        """Run to the end and return the output."""
         process = self.start()
         output, _ = process.communicate(timeout=600)
         if process.returncode != 0:
@@ -42,7 +42,7 @@ class Command:
         return output
 
     def pending(self) -> bool:
-        """Whether a checkpoint is being written at this moment."""
+        """Return whether a checkpoint is being written now."""
         try:
             return any(name.startswith(".pending-") for name in os.listdir(self.workdir / "checkpoints"))
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class Command:
 
 
 def kill_after(command: Command, seconds: float) -> str:
-    """Starts, waits and kills; says at what the kill struck."""
+    """Start, wait and kill; return what the kill interrupted."""
     process = command.start()
     try:
         process.wait(seconds)
@@ -61,7 +61,7 @@ def kill_after(command: Command, seconds: float) -> str:
 
 
 def kill_during_save(command: Command, saves: int = 1, timeout: float = 120) -> str:
-    """Starts, and kills at the moment the `saves`-th checkpoint begins to be written."""
+    """Start, and kill when the run begins to write the `saves`-th checkpoint."""
     process = command.start()
     seen, last, deadline = 0, False, time.monotonic() + timeout
     while process.poll() is None and time.monotonic() < deadline:
@@ -81,11 +81,11 @@ def _kill(process: subprocess.Popen[str], struck: str) -> str:
 
 
 def outcome(workdir: Path) -> dict[str, object]:
-    """What must not depend on kills: the parameters, every metric of the result and of every line written."""
+    """Return everything that must not depend on kills: the parameters and all metrics of the result and the log."""
     result = json.loads((workdir / "result.json").read_text())
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
-        for clock in ("images_per_second", "data_wait"):  # a matter of time, not of training
+        for clock in ("images_per_second", "data_wait"):  # depends on the clock, not on training
             line.pop(clock, None)
     kept = {k: result[k] for k in ("status", "step", "params_sha256", "final", "best", "best_step")}
     return {**kept, "metrics": lines}

@@ -1,4 +1,4 @@
-"""What every wrong input must end in: exit code 2, one message that names the place, and nothing changed on disk."""
+"""Every wrong input must give exit code 2 and one message that names the cause, and change nothing on disk."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ _MESSAGE = re.compile(r"^jaxtrain[a-z ]*: (config )?error: ", re.MULTILINE)
 
 
 def tree(directory: Path) -> dict[str, str]:
-    """Everything below `directory`: files by their digest, links by their target."""
+    """Return everything below `directory`: files by their digest, links by their target."""
     found = {}
     for path in sorted(directory.rglob("*")):
         if path.is_symlink():
@@ -30,10 +30,12 @@ def tree(directory: Path) -> dict[str, str]:
 
 
 def assert_refused(code: int, message: str, says: tuple[str, ...]) -> None:
-    """Holds an exit code and what was printed on stderr to the contract: one message, which says all of `says`."""
+    """Assert exit code 2 and exactly one message on stderr that contains all of `says`."""
     assert code == 2, message
     assert message.startswith(("jaxtrain: ", "usage: ")), message
-    if message.startswith("jaxtrain: ") and "another config" not in message:  # which lists the settings below
+    if (
+        message.startswith("jaxtrain: ") and "another config" not in message
+    ):  # that message lists the settings on more lines
         assert len(message.splitlines()) == 1, message
     assert len(_MESSAGE.findall(message)) == 1, message
     assert "Traceback" not in message
@@ -43,7 +45,7 @@ def assert_refused(code: int, message: str, says: tuple[str, ...]) -> None:
 
 
 def run_here(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Exit code and stderr of a command in this process; argparse ends with `SystemExit`, which counts as its code."""
+    """Return exit code and stderr of a command in this process; a `SystemExit` of argparse gives its code."""
     capsys.readouterr()
     try:
         code = main(arguments)
@@ -53,7 +55,7 @@ def run_here(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[
 
 
 def run_alone(arguments: list[str], *, before: tuple[str, ...] = ()) -> tuple[int, str]:
-    """Exit code and stderr of `python -m jaxtrain` in a process of its own, with the current directory as its."""
+    """Return exit code and stderr of `python -m jaxtrain` in a new process in the current directory."""
     environment = {**os.environ, "PYTHONPATH": str(Path(jaxtrain.__file__).parent.parent), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [*before, sys.executable, "-m", "jaxtrain", *arguments],

@@ -1,4 +1,4 @@
-"""A table of wrong data directories and data files; each is refused before a run directory is made."""
+"""A table of wrong data directories and data files; each is refused before a run directory is created."""
 
 import dataclasses
 import gzip
@@ -21,7 +21,7 @@ FOLDER = "image_folder(size=[4, 4], channels=1, test=none)"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A source, what is put into `data`, what the message must say, and the directory when it is another."""
+    """A source, the preparation of `data`, the parts of the message, and the directory if it is not `data`."""
 
     id: str
     source: str
@@ -32,18 +32,18 @@ class Row:
 
 
 def nothing() -> None:
-    """No directory is there."""
+    """Create no directory."""
 
 
 def write_idx(name: str, array: np.ndarray, magic: int | None = None) -> None:
-    """An IDX file."""
+    """Write an IDX file."""
     Path("data").mkdir(exist_ok=True)
     head = struct.pack(">I", 0x0800 + array.ndim if magic is None else magic)
     Path("data", name).write_bytes(head + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes())
 
 
 def idx(images: np.ndarray = IMAGES, labels: np.ndarray = LABELS, magic: int | None = None) -> Callable[[], None]:
-    """The two files of a training split."""
+    """Return a function that writes the two files of a training split."""
 
     def prepare() -> None:
         write_idx(TRAIN_IMAGES, images, magic)
@@ -53,7 +53,7 @@ def idx(images: np.ndarray = IMAGES, labels: np.ndarray = LABELS, magic: int | N
 
 
 def idx_of(name: str, keep: int | None, *, packed: bool = False, extra: bytes = b"") -> Callable[[], None]:
-    """The same with one of them, packed or not, cut after `keep` bytes or made longer."""
+    """Like `idx`, with one file compressed or not, cut after `keep` bytes or extended."""
 
     def prepare() -> None:
         idx()()
@@ -65,14 +65,14 @@ def idx_of(name: str, keep: int | None, *, packed: bool = False, extra: bytes = 
 
 
 def idx_test_split() -> None:
-    """A test split whose images have another shape."""
+    """Write a test split with images of another shape."""
     idx()()
     write_idx("t10k-images-idx3-ubyte", IMAGES[:, :3])
     write_idx("t10k-labels-idx1-ubyte", LABELS)
 
 
 def npz(**arrays: np.ndarray) -> Callable[[], None]:
-    """`own.npz` with these arrays."""
+    """Return a function that writes `own.npz` with these arrays."""
 
     def prepare() -> None:
         Path("data").mkdir()
@@ -82,7 +82,7 @@ def npz(**arrays: np.ndarray) -> Callable[[], None]:
 
 
 def npz_of(change: Callable[[bytes], bytes]) -> Callable[[], None]:
-    """`own.npz`, whole at first, with its bytes changed."""
+    """Return a function that writes a correct `own.npz` and then changes its bytes."""
 
     def prepare() -> None:
         npz(train_images=IMAGES, train_labels=LABELS)()
@@ -93,7 +93,7 @@ def npz_of(change: Callable[[bytes], bytes]) -> Callable[[], None]:
 
 
 def folder(*images: str, spoiled: str = "") -> Callable[[], None]:
-    """Grey images at these paths; the content of `spoiled` is no image."""
+    """Return a function that writes grey images at these paths; the content of `spoiled` is not an image."""
 
     def prepare() -> None:
         for name in images:
@@ -106,8 +106,8 @@ def folder(*images: str, spoiled: str = "") -> Callable[[], None]:
     return prepare
 
 
-def some(spoil: str = "") -> Callable[[], None]:
-    """Enough images of one class for a batch."""
+def image_class(spoil: str = "") -> Callable[[], None]:
+    """Return a function that writes enough images of one class for a batch."""
     return folder(*(f"train/a/{i:02d}.png" for i in range(20)), spoiled=spoil)
 
 
@@ -166,13 +166,13 @@ ROWS = (
         folder("train/cat/1.png", "val/cats/1.png"),
         ("data/val/cats", "did you mean 'cat'"),
     ),
-    Row("folder-spoiled", FOLDER, some("train/a/07.png"), ("data/train/a/07.png cannot be decoded",)),
-    Row("folder-too-small", "image_folder(size=[0, 4])", some(), ("data.dataset.size.0: 0 is out of range",)),
+    Row("folder-spoiled", FOLDER, image_class("train/a/07.png"), ("data/train/a/07.png cannot be decoded",)),
+    Row("folder-too-small", "image_folder(size=[0, 4])", image_class(), ("data.dataset.size.0: 0 is out of range",)),
 )
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_is_refused(
+def test_train_refuses_bad_data_and_leaves_no_run_directory(
     row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -188,7 +188,7 @@ def test_is_refused(
 
 
 @pytest.mark.parametrize("source", ["idx", "npz(file='own.npz')"])
-def test_the_files_that_rows_spoil_are_good_otherwise(
+def test_check_accepts_the_data_files_without_damage(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

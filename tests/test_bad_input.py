@@ -20,7 +20,7 @@ TRAIN = ("train", "{config}", "--workdir", "run")
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What is typed, what the message must say, and the file that is `{config}` when it is not the tiny recipe."""
+    """The command line, the parts of the message, and the file for `{config}` if it is not the tiny recipe."""
 
     id: str
     arguments: tuple[str, ...]
@@ -31,23 +31,23 @@ class Row:
 
 
 def override(id: str, text: str, *says: str, alone: bool = False) -> Row:
-    """The tiny recipe with an override; unless something else is asked for, the message begins with its path."""
+    """Return a row of the tiny recipe with an override; by default, the message begins with the path."""
     path = text.partition("=")[0]
     return Row(id, (*TRAIN, text), says or (f"error: {path}: ",), alone=alone)
 
 
 def recipe(id: str, body: str | bytes, *says: str, alone: bool = False) -> Row:
-    """A config file of one's own with this content."""
+    """Return a row of a config file with this content."""
     return Row(id, TRAIN, ("recipe.py", *says), "recipe.py", body, alone)
 
 
 def function(id: str, body: str, *says: str) -> Row:
-    """A config file whose `get_config` is `body`, which starts in line 3."""
+    """Return a row of a config file whose `get_config` has the body `body`, which starts in line 3."""
     return recipe(id, f"from jaxtrain.config import *\ndef get_config():\n    {body}\n", *says)
 
 
 def dumped(id: str, path: str, value: Any, *says: str) -> Row:
-    """The tiny recipe as JSON with one value put in by hand."""
+    """Return a row of the tiny recipe as JSON with one value replaced."""
     content = json.loads(dumps(tiny_config()))
     *parents, last = path.split(".")
     node = content
@@ -58,7 +58,7 @@ def dumped(id: str, path: str, value: Any, *says: str) -> Row:
 
 
 def command(id: str, *arguments: str, says: tuple[str, ...], alone: bool = False) -> Row:
-    """A whole command line."""
+    """Return a row of a whole command line."""
     return Row(id, arguments, says, alone=alone)
 
 
@@ -316,7 +316,7 @@ ROWS = tuple(
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_is_refused(
+def test_wrong_input_is_refused_with_one_message(
     row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A table of wrong run directories and checkpoints, and disks that are full; what was there before stays as it was."""
+"""A table of wrong run directories and checkpoints, and full disks; existing files stay unchanged."""
 
 import dataclasses
 import errno
@@ -25,7 +25,7 @@ EVAL = ("eval", "run")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with `tiny.json` and its run of 12 steps in `run`, with checkpoints of steps 10 and 12."""
+    """Train `tiny.json` for 12 steps in `run`, with checkpoints of steps 10 and 12."""
     directory = tmp_path_factory.mktemp("finished")
     (directory / "tiny.json").write_text(dumps(tiny_config(logging=LoggingConfig(tensorboard=False))))
     assert main(["train", str(directory / "tiny.json"), "--workdir", str(directory / "run"), "--quiet"]) == 0
@@ -34,8 +34,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory, a copy of `finished`."""
+def directory(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the current directory a copy of `finished`."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -43,7 +43,7 @@ def here(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What is done to the directory, what is typed in it, and what the message must say."""
+    """The change to the directory, the command line, and the parts of the message."""
 
     id: str
     prepare: Callable[[], object]
@@ -53,11 +53,11 @@ class Row:
 
 
 def nothing() -> None:
-    """Leaves the run as it is."""
+    """Leave the run unchanged."""
 
 
 def file(name: str, text: str = "") -> Callable[[], object]:
-    """A file with this text, in place of the one that may be there."""
+    """Return a function that writes or replaces a file with this text."""
 
     def prepare() -> None:
         Path(name).parent.mkdir(exist_ok=True)
@@ -67,7 +67,7 @@ def file(name: str, text: str = "") -> Callable[[], object]:
 
 
 def edit(name: str, change: Callable[[Any], object]) -> Callable[[], None]:
-    """Changes a JSON file by hand."""
+    """Return a function that changes the content of a JSON file."""
 
     def prepare() -> None:
         content = json.loads(Path(name).read_text())
@@ -78,12 +78,12 @@ def edit(name: str, change: Callable[[Any], object]) -> Callable[[], None]:
 
 
 def other_model(config: dict[str, object]) -> None:
-    """What `model=mlp(widths=[9])` says."""
+    """Set the model of `model=mlp(widths=[9])`."""
     config["model"] = {"name": "mlp", "widths": [9]}
 
 
 def damage_checkpoints() -> None:
-    """One bit of each checkpoint differs."""
+    """Flip one bit of each checkpoint."""
     for checkpoint in Path("run/checkpoints").iterdir():
         path = max((p for p in checkpoint.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
         data = bytearray(path.read_bytes())
@@ -92,14 +92,14 @@ def damage_checkpoints() -> None:
 
 
 def empty_checkpoints() -> None:
-    """The files of each checkpoint are gone."""
+    """Remove the files of each checkpoint."""
     for checkpoint in Path("run/checkpoints").iterdir():
         shutil.rmtree(checkpoint)
         checkpoint.mkdir()
 
 
 def new(workdir: str) -> tuple[str, ...]:
-    """The tiny recipe in another directory."""
+    """Return the command line that trains the tiny recipe in another directory."""
     return ("train", "tiny.json", "--workdir", workdir)
 
 
@@ -149,25 +149,29 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_is_refused(row: Row, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_run_directories_are_refused_and_stay_unchanged(
+    row: Row, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     row.prepare()
-    before = tree(here)
+    before = tree(directory)
     code, message = run_alone([*row.arguments]) if row.alone else run_here([*row.arguments], capsys)
     assert_refused(code, message, row.says)
-    assert tree(here) == before
+    assert tree(directory) == before
 
 
-def test_a_directory_in_which_another_process_trains(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = tree(here)
+def test_train_refuses_a_directory_in_use_by_another_process(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tree(directory)
     with Path("run/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         code, message = run_here([*CONTINUE], capsys)
     assert_refused(code, message, ("another process is training in run",))
-    assert tree(here) == before
+    assert tree(directory) == before
 
 
-def full_disk(monkeypatch: pytest.MonkeyPatch, below: str) -> None:
-    """From now on, nothing below the directory `below` reaches the disk."""
+def fill_disk(monkeypatch: pytest.MonkeyPatch, below: str) -> None:
+    """Make every later fsync below the directory `below` fail for lack of space."""
     fsync = os.fsync
 
     def refuse(descriptor: int) -> None:
@@ -178,49 +182,51 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, below: str) -> None:
     monkeypatch.setattr(os, "fsync", refuse)
 
 
-def test_a_disk_that_is_full_from_the_start(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_train_on_a_full_disk_leaves_no_file(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = tree(here)
-    full_disk(monkeypatch, "/new")
+    before = tree(directory)
+    fill_disk(monkeypatch, "/new")
     code, message = run_here([*new("new")], capsys)
     assert_refused(code, message, ("new/config.json", "No space left on device"))
-    assert tree(here) == before
+    assert tree(directory) == before
 
 
-def test_a_disk_that_is_full_when_the_state_is_saved(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_full_disk_during_a_save_keeps_the_older_checkpoints(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree("run/checkpoints/00000012")
-    before = tree(here / "run" / "checkpoints")
+    before = tree(directory / "run" / "checkpoints")
     with monkeypatch.context() as patch:
-        full_disk(patch, "/run/checkpoints")
+        fill_disk(patch, "/run/checkpoints")
         code, message = run_here([*CONTINUE], capsys)
     assert_refused(code, message, ("checkpoint of step 12", "run/checkpoints", "No space left on device"))
-    assert tree(here / "run" / "checkpoints") == before
-    assert run_here([*CONTINUE], capsys) == (0, "")  # as the message says
+    assert tree(directory / "run" / "checkpoints") == before
+    assert run_here([*CONTINUE], capsys) == (0, "")  # the same command succeeds, as the message says
 
 
-def test_a_disk_that_is_full_when_metrics_are_written(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_full_disk_for_metrics_keeps_the_checkpoints(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree("run/checkpoints/00000012")
-    before = tree(here / "run" / "checkpoints")
+    before = tree(directory / "run" / "checkpoints")
     monkeypatch.setattr("jaxtrain.reporting.reporter.JsonLines", lambda path: JsonLines(Path("/dev/full")))
     code, message = run_here([*CONTINUE], capsys)
     assert_refused(code, message, ("/dev/full", "No space left on device"))
-    assert tree(here / "run" / "checkpoints") == before
+    assert tree(directory / "run" / "checkpoints") == before
 
 
-def test_too_little_memory(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_with_too_little_memory_for_the_data_is_refused(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def load(*_: object) -> None:
         raise MemoryError("Unable to allocate 18.2 TiB")
 
-    before = tree(here)
+    before = tree(directory)
     monkeypatch.setattr("jaxtrain.run.fit.read_splits", load)
     code, message = run_here([*new("new")], capsys)
     assert_refused(code, message, ("memory", "18.2 TiB"))
-    assert tree(here) == before
+    assert tree(directory) == before
 
 
 SMALL_DISK = """\
@@ -235,7 +241,7 @@ exit $code
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_in_truth(here: Path) -> None:
+def test_train_on_a_really_full_disk_keeps_the_checkpoints(directory: Path) -> None:
     shutil.rmtree("run/checkpoints/00000012")
     Path("small").mkdir()
     shell = ("unshare", "--map-root-user", "--mount", "sh", "-c")

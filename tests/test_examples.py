@@ -1,4 +1,4 @@
-"""The examples in docstrings run as they stand, and every factory that a config can name has one."""
+"""The examples in docstrings run as written, and every factory that a config can name has one."""
 
 import doctest
 import importlib
@@ -29,7 +29,7 @@ MODULES = [
     *("jaxtrain.nn.marginalization", "jaxtrain.optim.losses"),
 )
 @pytest.mark.parametrize("module", MODULES)
-def test_examples_in_docstrings_print_what_they_show(module: str) -> None:
+def test_examples_in_docstrings_print_the_documented_output(module: str) -> None:
     failed, tried = doctest.testmod(importlib.import_module(module))
     assert tried > 0
     assert not failed

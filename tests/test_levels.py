@@ -1,4 +1,4 @@
-"""Which tests a run leaves out: the options `--all` and `--exhaustive`, the markers, and tests named by their ids."""
+"""The selection of tests: the options `--all` and `--exhaustive`, the markers, and tests selected by id."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,7 @@ markers =
 
 @pytest.fixture(autouse=True)
 def own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What the inner run sets is put back: other tests of this process come after it."""
+    """Restore the settings that the inner run changes, for the later tests of this process."""
     monkeypatch.setenv("XLA_FLAGS", "")
     before = settings.get_current_profile_name()
     yield
@@ -64,7 +64,7 @@ def own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (["test_three.py::test_of_an_hour"], 1, 0),
     ],
 )
-def test_slow_tests_run_only_when_they_are_asked_for(
+def test_slow_tests_run_only_on_request(
     pytester: pytest.Pytester, arguments: list[str], run: int, left_out: int
 ) -> None:
     pytester.makepyfile(test_three=TESTS)
@@ -83,7 +83,9 @@ def test_slow_tests_run_only_when_they_are_asked_for(
         (["test_cases.py::test_named_are_slow[adamw]"], 1, 0),
     ],
 )
-def test_cases_are_slow_by_their_ids(pytester: pytest.Pytester, arguments: list[str], run: int, left_out: int) -> None:
+def test_markers_select_slow_cases_by_their_ids(
+    pytester: pytest.Pytester, arguments: list[str], run: int, left_out: int
+) -> None:
     pytester.makepyfile(test_cases=CASES)
     pytester.makeini(MARKERS)
     done = pytester.inline_run(*arguments, plugins=[conftest])

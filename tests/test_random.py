@@ -1,4 +1,4 @@
-"""Named streams: the key is a plain function of seed, name and step, the same in every process."""
+"""Named random streams: the key depends on seed, name and step only, and is the same in every process."""
 
 import functools
 import os
@@ -19,7 +19,7 @@ def data(key: jax.Array) -> tuple[int, ...]:
     return tuple(np.asarray(jax.random.key_data(key)).tolist())
 
 
-def test_a_stream_is_two_foldings():
+def test_a_stream_key_folds_in_the_name_and_the_step():
     names = (*NAMES, "Größe", "")
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -34,7 +34,7 @@ def test_a_stream_is_two_foldings():
             assert data(key) == data(expected), (name, seed, step)
 
 
-def test_streams_steps_and_seeds_have_keys_of_their_own():
+def test_streams_steps_and_seeds_have_different_keys():
     @jax.jit
     def keys(steps: jax.Array) -> list[jax.Array]:
         each = [(seed, name) for seed in range(4) for name in NAMES]
@@ -44,7 +44,7 @@ def test_streams_steps_and_seeds_have_keys_of_their_own():
     assert len(np.unique(drawn, axis=0)) == len(drawn) == 4 * len(NAMES) * 50
 
 
-def test_host_streams_are_their_own_and_start_anew():
+def test_host_generators_differ_by_stream_and_are_reproducible():
     drawn = [
         tuple(host_generator(seed, name, step).permutation(20))
         for seed in range(3)
@@ -53,17 +53,17 @@ def test_host_streams_are_their_own_and_start_anew():
     ]
     assert len(set(drawn)) == len(drawn)
     assert tuple(host_generator(2, NAMES[-1], 4).permutation(20)) == drawn[-1]
-    # numpy guarantees this stream for ever; a run begun today is to be continued with the numpy of tomorrow
+    # numpy guarantees this stream, so a run can be resumed with a later version of numpy
     assert host_generator(0, "shuffle", 0).permutation(8).tolist() == [3, 6, 0, 2, 4, 5, 1, 7]
 
 
-def test_no_two_names_share_a_hash():
-    """Two streams of one CRC-32 would be one stream."""
+def test_stream_names_have_different_hashes():
+    """Two names with the same CRC-32 would share one stream."""
     assert len({zlib.crc32(name.encode()) for name in NAMES}) == len(NAMES)
 
 
-def test_another_process_has_the_same_keys():
-    """Python's own hash of a text differs between processes; that of a stream must not."""
+def test_stream_keys_are_the_same_in_another_process():
+    """Python's own hash of a string differs between processes; the hash of a stream must not."""
     code = (
         "import jax; from jaxtrain.random import stream_key; "
         f"print([jax.random.key_data(stream_key(5, name, 9)).tolist() for name in {NAMES!r}])"

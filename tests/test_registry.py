@@ -1,4 +1,4 @@
-"""Every row of every table: it resolves, its options can be written in a config, and `jaxtrain list` shows it."""
+"""Every entry of every registry: it resolves, its options can be set in a config, and `jaxtrain list` shows it."""
 
 import importlib
 import inspect
@@ -22,23 +22,23 @@ from tests.every_row import check_every
 ROWS = {f"{kind} {name}": info for kind in REGISTRY_PATHS for name, info in get_registry(kind).items()}
 
 
-def test_each_kind_has_a_table_without_duplicates() -> None:
+def test_each_kind_has_a_registry_without_duplicates() -> None:
     def check(kind: str) -> None:
         rows = get_registry(kind)
         assert rows.kind == kind == SPECS[kind].kind
         assert rows.names() == sorted(rows)
         variants = {(info.factory, tuple(info.preset.items())) for info in rows.values()}
-        assert len(rows) == len(variants) > 0  # none under two names
+        assert len(rows) == len(variants) > 0  # no component has two names
 
     check_every({kind: kind for kind in REGISTRY_PATHS}, check)
 
 
-def test_every_row_resolves_and_describes_itself() -> None:
+def test_every_registry_entry_resolves_and_has_a_description() -> None:
     def check(info: Entry) -> None:
         factory = info.load()
         assert callable(factory)
         assert f"{factory.__module__}:{factory.__qualname__}" == info.factory
-        assert inspect.getdoc(factory), "a factory says what it makes"
+        assert inspect.getdoc(factory), "a factory has a docstring"
         assert info.description
         assert "\n" not in info.description + info.paper
         assert not info.description.endswith(".")
@@ -46,14 +46,14 @@ def test_every_row_resolves_and_describes_itself() -> None:
     check_every(ROWS, check)
 
 
-def test_options_of_every_row_are_named_and_annotated_with_what_a_config_holds() -> None:
+def test_options_of_every_registry_entry_have_config_annotations() -> None:
     def check(info: Entry) -> None:
         parameters = info.parameters()
         for parameter in parameters.values():
             assert parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
             assert parameter.annotation is not Any
             for hint in arms(parameter.annotation):
-                with pytest.raises(ConfigError):  # and not the TypeError of an annotation that is unknown
+                with pytest.raises(ConfigError):  # not the TypeError of an unknown annotation
                     coerce(object(), hint, parameter.name)
         assert set(info.supplied) <= parameters.keys()
 
@@ -61,17 +61,17 @@ def test_options_of_every_row_are_named_and_annotated_with_what_a_config_holds()
 
 
 def arms(hint: Any) -> Iterator[Any]:
-    """An annotation and the annotations inside it, which are only looked at when a list fits."""
+    """Yield an annotation and the annotations inside it."""
     yield hint
     inner = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
     if any(isinstance(mark, Component) for mark in annotation_metadata(hint)):
-        return  # a component is given by its spec: what else the parameter takes is for Python callers
+        return  # a config gives a component by its spec; other types are for Python callers
     for arm in inner:
         if get_origin(arm) is not None:
             yield from arms(arm)
 
 
-def test_defaults_of_every_row_pass_their_own_checks() -> None:
+def test_defaults_of_every_registry_entry_pass_their_own_checks() -> None:
     def check(info: Entry) -> None:
         for parameter in info.parameters().values():
             default = parameter.default
@@ -85,8 +85,8 @@ def test_defaults_of_every_row_pass_their_own_checks() -> None:
     check_every(ROWS, check)
 
 
-def test_paths_are_supplied_by_the_run() -> None:
-    """A path in a config would make the config one of this machine."""
+def test_path_options_of_factories_are_supplied_by_the_run() -> None:
+    """A path in a config would tie the config to one machine."""
 
     def check(info: Entry) -> None:
         for name, parameter in info.parameters().items():
@@ -95,7 +95,7 @@ def test_paths_are_supplied_by_the_run() -> None:
     check_every(ROWS, check)
 
 
-def test_list_prints_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_every_registry_entry(capsys: pytest.CaptureFixture[str]) -> None:
     def check(kind: str) -> None:
         names = sorted(list_recipes()) if kind == "config" else get_registry(kind).names()
         assert main(["list", plural(kind), "--json"]) == 0
@@ -113,7 +113,7 @@ def test_list_prints_every_row(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def plural(kind: str) -> str:
-    """The name by which the command line has a kind."""
+    """Return the plural of a kind, as the command line names it."""
     return {"loss": "losses", "penalty": "penalties", "tta": "tta"}.get(kind, f"{kind}s")
 
 
@@ -124,7 +124,7 @@ def make_thing(a: PositiveInt) -> dict[str, int]:
 TABLE = Registry("thing", {"one": Entry(factory=f"{__name__}:make_thing", description="one")})
 
 
-def test_a_table_creates_by_name_and_refuses_others() -> None:
+def test_a_registry_creates_by_name_and_refuses_unknown_names() -> None:
     assert TABLE.create("one", a=1) == {"a": 1}
     with pytest.raises(ConfigError, match=r"^make_thing\.a: 0 is out of range; it must be >= 1$"):
         TABLE.create("one", a=0)
@@ -133,26 +133,26 @@ def test_a_table_creates_by_name_and_refuses_others() -> None:
     assert "two" not in TABLE
 
 
-def test_an_optimizer_keeps_its_name_when_the_file_of_that_name_is_imported() -> None:
+def test_an_optimizer_is_not_shadowed_by_its_module_of_the_same_name() -> None:
     from jaxtrain.optim.lbfgs import lbfgs
 
     assert inspect.unwrap(jaxtrain.optim.lbfgs) is lbfgs
     assert "lbfgs" in dir(jaxtrain.optim)
 
 
-def test_packages_offer_what_their_tables_name() -> None:
+def test_packages_export_the_factories_of_their_registries() -> None:
     def check(kind: str) -> None:
         package = importlib.import_module(REGISTRY_PATHS[kind].partition(":")[0])
         with pytest.raises(AttributeError, match="no attribute 'nothing_of_this_name'"):
             package.nothing_of_this_name  # noqa: B018
         for name, info in get_registry(kind).items():
             assert getattr(package, name) is info.load()
-            assert getattr(package, name) is info.load()  # also after the import that the first time made
+            assert getattr(package, name) is info.load()  # also after the import that the first access made
 
     check_every({kind: kind for kind in ("model", "dataset", "optimizer", "augmentation")}, check)
 
 
-def test_a_variant_is_its_family_with_a_choice_made() -> None:
+def test_a_registry_variant_is_its_family_with_preset_options() -> None:
     models = get_registry("model")
     made = models.create("resnet34", num_classes=3, norm="group")
     assert made == models["resnet"].load()(num_classes=3, depth=34, norm="group")

@@ -1,4 +1,4 @@
-"""The package as a reader meets it: rooms in their order, no circles, files and functions of a readable size."""
+"""The structure of the package: layers in order, no import cycles, files and functions of readable size."""
 
 import ast
 from pathlib import Path
@@ -12,7 +12,7 @@ NAMES = {
     ".".join(("jaxtrain", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in FILES
 }
-FLOORS = (
+LAYERS = (
     {"annotations", "arguments", "errors", "registry", "random", "sharding", "step_context"},
     {"config", "xla_cpu"},
     {"nn"},
@@ -27,11 +27,11 @@ FLOORS = (
     {"cli"},
     {"__init__", "__main__"},
 )
-"""From the ground up: a room imports from its own floor and from those below."""
+"""Layers from the bottom up: a subpackage imports from its own layer and those below."""
 
 
 def imports(path: Path) -> set[Path]:
-    """The files of the package that a file imports when it runs, inside functions too."""
+    """Return the files of the package that a file imports at run time, inside functions too."""
     found: set[Path] = set()
 
     def visit(node: ast.AST) -> None:
@@ -50,11 +50,11 @@ def imports(path: Path) -> set[Path]:
     return found - {path}
 
 
-def room(path: Path) -> str:
+def subpackage(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def test_no_file_imports_itself_through_others() -> None:
+def test_the_package_has_no_import_cycles() -> None:
     graph = {path: imports(path) for path in FILES}
     done: set[Path] = set()
 
@@ -69,18 +69,18 @@ def test_no_file_imports_itself_through_others() -> None:
         visit(path, ())
 
 
-def test_imports_point_down() -> None:
-    floor = {name: number for number, rooms in enumerate(FLOORS) for name in rooms}
+def test_imports_point_to_lower_layers() -> None:
+    layer = {name: number for number, subpackages in enumerate(LAYERS) for name in subpackages}
     wrong = [
         f"{path.relative_to(PACKAGE)} imports {other.relative_to(PACKAGE)}"
         for path in FILES
         for other in imports(path)
-        if room(other) != "__init__" and floor[room(other)] > floor[room(path)]
+        if subpackage(other) != "__init__" and layer[subpackage(other)] > layer[subpackage(path)]
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_files_and_functions_are_read_in_one_sitting() -> None:
+def test_files_and_functions_have_a_readable_size() -> None:
     long = [f"{path.name}: {len(lines)} lines" for path in FILES if len(lines := path.read_text().splitlines()) > 400]
     for path, tree in TREES.items():
         for node in ast.walk(tree):
@@ -94,12 +94,12 @@ def test_files_and_functions_are_read_in_one_sitting() -> None:
     assert not long, "\n".join(long)
 
 
-def test_fragments_are_few() -> None:
-    """`__init__` and the command line's files aside, which are thin by their nature."""
+def test_the_package_has_few_very_short_files() -> None:
+    """`__init__` files and the files of the command line may be short."""
     short = [
         str(path.relative_to(PACKAGE))
         for path in FILES
-        if path.name != "__init__.py" and room(path) != "cli" and len(path.read_text().splitlines()) < 40
+        if path.name != "__init__.py" and subpackage(path) != "cli" and len(path.read_text().splitlines()) < 40
     ]
     assert len(short) <= 10, short
-    assert sum(room(path) == "training" for path in FILES) <= 16
+    assert sum(subpackage(path) == "training" for path in FILES) <= 16
