@@ -29,13 +29,13 @@ Batches = dict[int, tuple[np.ndarray, np.ndarray]]
 
 
 @functools.cache
-def plan_of(**data: Any) -> Plan:
+def make_show_plan(**data: Any) -> Plan:
     return make_plan(tiny_config(data=DATA.replace(**data), seed=SEED))
 
 
 @functools.cache
 def train_split() -> ArraySource:
-    return load_splits(plan_of().splits, ("train",), SEED)["train"]
+    return load_splits(make_show_plan().splits, ("train",), SEED)["train"]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def training_batches(tmp_path_factory: pytest.TempPathFactory) -> Batches:
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 4, 11])  # the first step, one across two epochs, the last
 def test_preview_data_shows_the_batch_of_the_training_step(step: int, training_batches: Batches) -> None:
-    found = preview_data(plan_of(), "train", step)
+    found = preview_data(make_show_plan(), "train", step)
     images, labels = training_batches[step]
     train = train_split().images / 255
     exact = 255 * (images.astype(np.float64) * train.std() + train.mean())
@@ -78,7 +78,7 @@ def test_preview_data_shows_the_examples_of_the_batch_before_augmentation(step: 
     """The expected order is computed from its definition: one permutation per epoch."""
     epochs = [np.random.RandomState([SEED, 0x33FE5971, epoch]).permutation(80) for epoch in range(3)]
     chosen = np.concatenate(epochs)[step * SIZE : (step + 1) * SIZE]
-    found = preview_data(plan_of(), "train", step, 10)
+    found = preview_data(make_show_plan(), "train", step, 10)
     np.testing.assert_array_equal(found.before, train_split().images[chosen][:10])
     assert len(found.after) == len(found.captions) == 10
     assert (found.before != found.after).any(axis=(1, 2, 3)).sum() > 5
@@ -95,14 +95,14 @@ def test_preview_data_shows_the_examples_of_the_batch_before_augmentation(step: 
     ids=lambda data: data["normalize"].partition("(")[0],
 )
 def test_preview_data_inverts_the_preprocessing(data: dict[str, Any]) -> None:
-    found = preview_data(plan_of(augment=(), **data))
+    found = preview_data(make_show_plan(augment=(), **data))
     np.testing.assert_array_equal(found.after, found.before)
     assert found.before.min() < 50
     assert found.before.max() > 200
 
 
 def test_preview_data_shows_images_without_omitted_pca_components() -> None:
-    found = preview_data(plan_of(augment=(), normalize="pca(2)"), examples=16)
+    found = preview_data(make_show_plan(augment=(), normalize="pca(2)"), examples=16)
     assert np.linalg.matrix_rank(found.before.reshape(16, 16).astype(float)) > 10
     centered = found.after.reshape(16, 16) - 255.0 * (train_split().images / 255).mean(axis=0).ravel()
     assert (np.linalg.svd(centered, compute_uv=False)[2:] < 5).all()  # rounding errors of 256 pixels
@@ -110,19 +110,19 @@ def test_preview_data_shows_images_without_omitted_pca_components() -> None:
 
 @pytest.mark.parametrize(("split", "size"), [("validation", 16), ("test", 20)])
 def test_preview_data_samples_evaluation_splits_evenly_without_augmentation(split: str, size: int) -> None:
-    source = load_splits(plan_of().splits, (split,), SEED)[split]
-    found = preview_data(plan_of(), split, examples=5)
+    source = load_splits(make_show_plan().splits, (split,), SEED)[split]
+    found = preview_data(make_show_plan(), split, examples=5)
     chosen = [size * i // 5 for i in range(5)]
     np.testing.assert_array_equal(found.before, source.images[chosen])
     np.testing.assert_array_equal(found.after, found.before)
     assert found.captions == tuple((str(label),) for label in source.labels[chosen])
     assert "augmentation: none in evaluation" in found.lines
-    assert len(preview_data(plan_of(), split).before) == size
+    assert len(preview_data(make_show_plan(), split).before) == size
 
 
 @pytest.mark.slow
 def test_preview_data_describes_the_input_of_the_model(training_batches: Batches) -> None:
-    lines = preview_data(plan_of(), "train", 7).lines
+    lines = preview_data(make_show_plan(), "train", 7).lines
     images = training_batches[7][0].astype(np.float64)
     assert lines[0] == "data: synthetic, 80 train, 16 validation, 20 test; 4x4x1 images, 3 classes"
     assert lines[1].startswith("augmentation: flip_lr(probability=0.5) | pad_crop(")
@@ -147,7 +147,7 @@ def test_preview_data_describes_the_input_of_the_model(training_batches: Batches
 )
 def test_preview_data_refuses_missing_splits_steps_and_examples(arguments: tuple[Any, ...], says: str) -> None:
     with pytest.raises(ConfigError) as error:
-        preview_data(plan_of(), *arguments)
+        preview_data(make_show_plan(), *arguments)
     assert says in str(error.value)
 
 
@@ -164,7 +164,7 @@ def test_preview_data_shows_mixed_labels_and_warns_of_nan(monkeypatch: pytest.Mo
         return mixed
 
     monkeypatch.setattr(batch_images, "make_loader", mixing)
-    found = preview_data(plan_of())
+    found = preview_data(make_show_plan())
     assert found.captions[:2] == (("0 0.70", "1 0.30"), ("1",))
     assert found.after[0, 0, 0, 0] == 0
     assert found.warnings == ("1 of the values of the model inputs are not finite",)
@@ -193,7 +193,7 @@ def test_the_caption_of_a_mixed_label_sums_small_weights() -> None:
 
 
 def test_class_balance_counts_every_split() -> None:
-    found = preview_data(plan_of()).balance
+    found = preview_data(make_show_plan()).balance
     assert list(found.counts) == ["train", "validation", "test"]
     assert found.totals == {"train": 80, "validation": 16, "test": 20}
     assert found.counts["train"] == tuple(int((train_split().labels == i).sum()) for i in range(3))

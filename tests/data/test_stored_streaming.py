@@ -40,7 +40,7 @@ ORDER = PermutationOrder(DRAW, COUNT)
 CROP = compose_transforms([random_resized_crop(4)])
 
 
-def split_of(source: Any = None, workers: int = 2) -> StreamedSplit:
+def make_split(source: Any = None, workers: int = 2) -> StreamedSplit:
     return StreamedSplit("a set", source or wrap_as_stored(HELD), None, COUNT, workers)
 
 
@@ -55,7 +55,7 @@ def open_stream(
         yield stream
 
 
-def wanted(step: int) -> list[int]:
+def expected_labels(step: int) -> list[int]:
     return ORDER.at(range(step * BATCH, (step + 1) * BATCH)).tolist()
 
 
@@ -65,11 +65,11 @@ def test_streamed_batches_follow_the_example_order(
     monkeypatch: pytest.MonkeyPatch, workers: int, bytes_at_a_time: int
 ) -> None:
     monkeypatch.setattr("jaxtrain.data.streaming._STORED_BYTES", bytes_at_a_time)
-    with open_stream(split_of(workers=workers), devices=2) as stream:
+    with open_stream(make_split(workers=workers), devices=2) as stream:
         for step in (0, 1, 2, 4, 5, 1):
             images, labels = stream(step)
-            assert np.asarray(labels).tolist() == wanted(step)
-            np.testing.assert_array_equal(images, IMAGES[wanted(step)])
+            assert np.asarray(labels).tolist() == expected_labels(step)
+            np.testing.assert_array_equal(images, IMAGES[expected_labels(step)])
             assert images.sharding == make_layout(2, BATCH).batch
 
 
@@ -82,7 +82,7 @@ def test_a_streamed_batch_is_one_call_of_the_stored_source() -> None:
         calls.append(len(indices))
         return held.read(indices, out)
 
-    with open_stream(split_of(StoredSource(COUNT, (5, 4, 3), read, held.read_labels), workers=0)) as stream:
+    with open_stream(make_split(StoredSource(COUNT, (5, 4, 3), read, held.read_labels), workers=0)) as stream:
         for step in range(STEPS):
             stream(step)
     assert calls == [BATCH] * STEPS
@@ -91,7 +91,7 @@ def test_a_streamed_batch_is_one_call_of_the_stored_source() -> None:
 @pytest.mark.parametrize("source", [wrap_as_stored(HELD), wrap_as_encoded("pictures", HELD)])
 @pytest.mark.parametrize("processes", [2, 4])
 def test_the_shares_of_all_processes_add_up_to_the_batch(source: Any, processes: int) -> None:
-    split = split_of(source) if isinstance(source, StoredSource) else StreamedSplit("a set", source, CROP, COUNT, 1)
+    split = make_split(source) if isinstance(source, StoredSource) else StreamedSplit("a set", source, CROP, COUNT, 1)
     with contextlib.ExitStack() as stack:
         whole = stack.enter_context(open_stream(split))
         shares = [stack.enter_context(open_stream(split, share=(i, processes))) for i in range(processes)]
@@ -132,15 +132,15 @@ def test_a_process_reads_only_its_own_share_of_a_batch() -> None:
         read.update(indices.tolist())
         return held.read(indices, out)
 
-    with open_stream(split_of(StoredSource(COUNT, (5, 4, 3), note, held.read_labels), 0), share=(1, 2)) as stream:
+    with open_stream(make_split(StoredSource(COUNT, (5, 4, 3), note, held.read_labels), 0), share=(1, 2)) as stream:
         stream.on_host(3)
-    assert read == set(wanted(3)[BATCH // 2 :])
+    assert read == set(expected_labels(3)[BATCH // 2 :])
 
 
 def test_a_stream_refuses_a_batch_not_divisible_by_the_process_count() -> None:
     with (
         pytest.raises(ValueError, match="a batch of 8 examples does not divide evenly among 3 processes"),
-        open_stream(split_of(), share=(0, 3)),
+        open_stream(make_split(), share=(0, 3)),
     ):
         pass
 
@@ -170,18 +170,18 @@ def test_batch_groups_of_all_processes_cover_every_position_once(
 
 def test_the_stream_puts_batches_on_the_device_before_their_step() -> None:
     """Batches on the device are dropped when another step is requested."""
-    with open_stream(split_of(workers=2)) as stream:
+    with open_stream(make_split(workers=2)) as stream:
         stream(0)
         deadline = time.monotonic() + 20
         step, placed = 0, 0
         while not placed and step < STEPS - 1 and time.monotonic() < deadline:
             time.sleep(0.05)  # a step long enough for the threads to make the next batches
             step += 1
-            assert np.asarray(stream(step).labels).tolist() == wanted(step)
+            assert np.asarray(stream(step).labels).tolist() == expected_labels(step)
             placed = len(stream._on_devices)
         assert placed
-        assert np.asarray(stream._on_devices[0].labels).tolist() == wanted(step + 1)
-        assert np.asarray(stream(2).labels).tolist() == wanted(2)
+        assert np.asarray(stream._on_devices[0].labels).tolist() == expected_labels(step + 1)
+        assert np.asarray(stream(2).labels).tolist() == expected_labels(2)
 
 
 def test_a_prefetcher_without_threads_makes_a_batch_on_request() -> None:
@@ -196,7 +196,7 @@ def test_a_label_out_of_range_in_stored_arrays_is_named(label: int) -> None:
     labels = np.arange(COUNT, dtype=np.int32)
     labels[7] = label
     with pytest.raises(DataError, match=rf"a set: label {label} of example 7 is out of range; with 21 classes"):
-        next(split_of(wrap_as_stored(ArraySource(IMAGES, labels))).chunks(COUNT))
+        next(make_split(wrap_as_stored(ArraySource(IMAGES, labels))).chunks(COUNT))
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -249,11 +249,11 @@ def test_an_index_shuffle_is_as_random_as_a_permutation() -> None:
 
 @pytest.mark.parametrize("order", ["permutation", "index"])
 def test_streamed_orders_equal_those_of_the_loader_in_memory(order: str) -> None:
-    def shuffle_of(epoch: int) -> IndexShuffle:
+    def make_shuffle(epoch: int) -> IndexShuffle:
         return IndexShuffle(DRAW(epoch))
 
-    sequence: ExampleOrder = IndexOrder(shuffle_of, COUNT) if order == "index" else ORDER
-    shuffle = EpochShuffle(shuffle_of if order == "index" else DRAW, COUNT, BATCH, make_layout(1, 1).replicated)
+    sequence: ExampleOrder = IndexOrder(make_shuffle, COUNT) if order == "index" else ORDER
+    shuffle = EpochShuffle(make_shuffle if order == "index" else DRAW, COUNT, BATCH, make_layout(1, 1).replicated)
     for step in range(12):
         expected = batch_indices(shuffle.order(step), np.int32(step), BATCH)  # type: ignore[arg-type]
         assert sequence.at(range(step * BATCH, (step + 1) * BATCH)).tolist() == np.asarray(expected).tolist()
@@ -299,7 +299,7 @@ def test_a_streamed_split_equals_the_split_in_memory(folder: Path, changes: Any,
 
 @pytest.mark.parametrize(("size", "multiple"), [(8, 4), (6, 2), (24, 8)])
 def test_chunks_of_all_processes_are_the_split_padded_with_its_last_example(size: int, multiple: int) -> None:
-    shares = [split_of().chunks(size, (index, 2), multiple) for index in range(2)]
+    shares = [make_split().chunks(size, (index, 2), multiple) for index in range(2)]
     parts = [part for chunk in zip(*shares, strict=True) for part in chunk]
     labels = np.concatenate([part.labels for part in parts])
     assert labels.tolist() == [*range(COUNT), *[COUNT - 1] * (-COUNT % multiple)]

@@ -56,7 +56,7 @@ def bytes_source(read: Callable[[int], Encoded] = lambda i: Encoded(PICTURES[i],
     return EncodedSource(COUNT, read, 3)
 
 
-def split_of(source: EncodedSource, workers: int = 2) -> StreamedSplit:
+def make_split(source: EncodedSource, workers: int = 2) -> StreamedSplit:
     return StreamedSplit("a set", source, compose_transforms(CROP.parts), COUNT, workers)
 
 
@@ -64,7 +64,7 @@ def split_of(source: EncodedSource, workers: int = 2) -> StreamedSplit:
 def open_stream(source: EncodedSource, workers: int, devices: int = 1, seed: int = 0) -> Iterator[TrainingStream]:
     order = PermutationOrder(functools.partial(host_generator, seed, "shuffle"), COUNT)
     divided = make_layout(devices, BATCH).batch
-    split = split_of(source, workers)
+    split = make_split(source, workers)
     stream = TrainingStream(
         split, CROP, functools.partial(example_generator, seed, "host"), order, BATCH, STEPS, divided
     )
@@ -207,7 +207,7 @@ def test_a_damaged_image_is_named(workers: int, content: Any, says: str) -> None
 def test_a_label_out_of_range_in_encoded_images_is_named() -> None:
     source = bytes_source(lambda i: Encoded(PICTURES[i], COUNT if i == 3 else i, "p"))
     with pytest.raises(DataError, match=r"a set: label 21 of example 3 is out of range; with 21 classes"):
-        next(split_of(source, 1).chunks(COUNT))
+        next(make_split(source, 1).chunks(COUNT))
 
 
 # Splits of a config.
@@ -274,7 +274,7 @@ def test_scale_preprocessing_reads_no_image(folder: Path) -> None:
     def never(index: int) -> Encoded:
         raise AssertionError(index)
 
-    fitted: Any = fit_normalization(plan, split_of(EncodedSource(COUNT, never, 3)))
+    fitted: Any = fit_normalization(plan, make_split(EncodedSource(COUNT, never, 3)))
     assert (fitted.mean, fitted.std) == ((0, 0, 0), (1, 1, 1))
 
 

@@ -42,7 +42,7 @@ class Run:
 
 
 @pytest.fixture(autouse=True)
-def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def close_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Shorten the waits, and close all connections and threads after the test."""
     opened: list[Connection] = []
 

@@ -110,11 +110,11 @@ def test_evaluation_batches_have_equal_sizes_up_to_the_limit():
 def test_evaluation_raises_if_the_example_count_is_wrong(monkeypatch: pytest.MonkeyPatch):
     from jaxtrain.evaluation import evaluate as evaluation
 
-    def unmasked(losses: Any, logits: Any, labels: Any, mask: Any) -> Any:
+    def ignore_mask(losses: Any, logits: Any, labels: Any, mask: Any) -> Any:
         return evaluation_measure(losses, logits, labels)
 
     evaluation_measure = evaluation.metric_pairs
-    monkeypatch.setattr(evaluation, "metric_pairs", unmasked)
+    monkeypatch.setattr(evaluation, "metric_pairs", ignore_mask)
     layout = make_layout(1, 1)
     evaluate = make_evaluate(linear(num_classes=CLASSES), cross_entropy(), NORMALIZATION, 4, layout)
     with pytest.raises(AssertionError, match="counted 8 examples of 7"):

@@ -1,7 +1,7 @@
-"""A checkpoint written by an earlier version is read, and means what it meant.
+"""A run written by an earlier version can be read and gives its recorded results.
 
 `tests/golden/run` was trained with the first version of config.json, jax 0.10.2 and orbax-checkpoint 0.12.8. Do not
-renew it when a test fails: runs of users look like it.
+regenerate it when a test fails: the runs of users have this format.
 """
 
 import json

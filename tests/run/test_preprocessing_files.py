@@ -206,13 +206,13 @@ def test_resuming_a_whitening_run_on_other_images_is_refused(
 
     load = fit.read_splits
 
-    def changed(*arguments: Any) -> Any:
+    def read_changed_splits(*arguments: Any) -> Any:
         splits = load(*arguments)
         images = splits["train"].images.copy()
         images[3, 1, 1, 0] ^= 1
         return {**splits, "train": dataclasses.replace(splits["train"], images=images)}
 
-    monkeypatch.setattr(fit, "read_splits", changed)
+    monkeypatch.setattr(fit, "read_splits", read_changed_splits)
     with pytest.raises(DataError, match="the training images are not those with which the run"):
         jaxtrain.fit(whitening_config(8), run.workdir)
 

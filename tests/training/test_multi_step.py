@@ -158,14 +158,14 @@ def test_the_loop_makes_no_implicit_transfer_and_compiles_the_steps_once(
     """The whole loop, evaluation and saving included, makes explicit transfers only."""
     loop_run, seen = Loop.run, []
 
-    def guarded(loop: Loop, state: Any, stop: Any) -> Any:
+    def guard_transfers(loop: Loop, state: Any, stop: Any) -> Any:
         with jax.transfer_guard("disallow"):
             state = loop_run(loop, state, stop)
         assert loop.compiled.multi_step is not None
         seen.append((loop.compiled.multi_step.compiled._cache_size(), loop.compiled.dispatch._cache_size()))  # type: ignore[attr-defined]
         return state
 
-    monkeypatch.setattr(Loop, "run", guarded)
+    monkeypatch.setattr(Loop, "run", guard_transfers)
     jaxtrain.fit(make_config(None, average="ema(0.9)"), tmp_path / "run")
     assert seen == [(1, 0)]
 

@@ -97,7 +97,7 @@ def train(run: Run, steps: int) -> tuple[TrainState, Totals]:
     return state, totals
 
 
-def by_hand_key(name_crc: int, step: int) -> jax.Array:
+def reference_key(name_crc: int, step: int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(SEED), np.uint32(name_crc)), step)
 
 
@@ -105,13 +105,13 @@ SHUFFLE_CRC, AUGMENT_CRC = 0x33FE5971, 0xEB167A19
 """CRC-32 of "shuffle" and of "augment"; a change of a stream's name or hash fails here."""
 
 
-def batch_by_hand(step: int) -> tuple[np.ndarray, np.ndarray]:
+def reference_batch(step: int) -> tuple[np.ndarray, np.ndarray]:
     """Compute the batch of a step in numpy from keys only: order, flips, normalization."""
     orders = [np.random.RandomState([SEED, SHUFFLE_CRC, e]).permutation(N) for e in range(4)]
     indices = np.concatenate(orders)[step * B : (step + 1) * B]
     images = (SOURCE.images[indices] / 255 - 0.5) / 0.25
     for i in range(B):
-        key = jax.random.fold_in(jax.random.fold_in(by_hand_key(AUGMENT_CRC, step), i), 0)
+        key = jax.random.fold_in(jax.random.fold_in(reference_key(AUGMENT_CRC, step), i), 0)
         if jax.random.bernoulli(key, 0.5):
             images[i] = images[i, :, ::-1]
     return images.astype(np.float32), SOURCE.labels[indices]
@@ -143,7 +143,7 @@ def test_five_training_steps_equal_a_loop_in_plain_jax():
     velocity, losses = jax.tree.map(np.zeros_like, params), []
     for t in range(steps):
         rate = np.float32(0.1 * (1 + np.cos(np.pi * t / steps)))
-        params, velocity, value = plain_step(params, velocity, *batch_by_hand(t), rate)
+        params, velocity, value = plain_step(params, velocity, *reference_batch(t), rate)
         losses.append(float(value))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), state.params, params)
     assert int(state.step) == steps
@@ -165,7 +165,7 @@ def test_the_optimizer_gets_value_gradient_and_value_function_for_line_searches(
 
     tx = optax.GradientTransformationExtraArgs(lambda params: (), update)
     state = jax.jit(state_initializer(DROPPING, tx, SHAPE, SEED))()
-    batch = Batch(*map(jnp.asarray, batch_by_hand(0)))
+    batch = Batch(*map(jnp.asarray, reference_batch(0)))
     state, pairs = jax.jit(make_train_step(Objective(DROPPING, cross_entropy()), tx, SEED))(state, batch)
     value, again, told = state.opt_state
     assert seen["same"]
@@ -176,7 +176,7 @@ def test_the_optimizer_gets_value_gradient_and_value_function_for_line_searches(
 
 def test_dropout_depends_on_seed_and_step_only():
     """With a learning rate of 0 only dropout changes between steps, so different losses mean different masks."""
-    batch = Batch(*map(jnp.asarray, batch_by_hand(0)))
+    batch = Batch(*map(jnp.asarray, reference_batch(0)))
     tx = sgd(0.0)
 
     begin = jax.jit(state_initializer(DROPPING, tx, SHAPE, SEED))()
@@ -196,7 +196,7 @@ def test_batch_norm_statistics_follow_the_batches_and_evaluation_uses_them():
     step = jax.jit(make_train_step(Objective(Normed(), cross_entropy()), tx, SEED))
     mean, var = np.zeros(8), np.ones(8)
     for t in range(3):
-        images, labels = batch_by_hand(t)
+        images, labels = reference_batch(t)
         hidden = images.reshape(B, -1) @ np.asarray(state.params["fc1"]["kernel"])
         mean, var = 0.75 * mean + 0.25 * hidden.mean(axis=0), 0.75 * var + 0.25 * hidden.var(axis=0)
         state, _ = step(state, Batch(images, labels))
@@ -230,11 +230,11 @@ def test_the_step_compiles_once_transfers_nothing_and_donates_its_state():
     traces = []
     plain = make_train_step(Objective(DROPPING, cross_entropy()), sgd(0.1, momentum=0.9, weight_decay=0.01), SEED)
 
-    def counted(state: TrainState, batch: Batch) -> Any:
+    def counting_step(state: TrainState, batch: Batch) -> Any:
         traces.append(1)
         return plain(state, batch)
 
-    run = build(DROPPING, step=counted)
+    run = build(DROPPING, step=counting_step)
     orders = [run.shuffle.order(t) for t in range(6)]  # the orders of more than two epochs
     state, totals = run.start(), run.empty()
     with jax.transfer_guard("disallow"):

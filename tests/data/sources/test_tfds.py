@@ -92,7 +92,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def by_content(images: np.ndarray, labels: np.ndarray) -> set[tuple[bytes, int]]:
+def content_set(images: np.ndarray, labels: np.ndarray) -> set[tuple[bytes, int]]:
     return {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
 
 
@@ -103,7 +103,7 @@ def test_tfds_reads_encoded_images_of_one_shape(prepared: Path):
     assert data.sizes == {"train": 7, "test": 3}
     for split, count in data.sizes.items():
         source = data.load(split)  # TensorFlow Datasets shuffles the examples in preparation
-        assert by_content(*vars(source).values()) == {(picture(i).tobytes(), i % 3) for i in range(count)}
+        assert content_set(*vars(source).values()) == {(picture(i).tobytes(), i % 3) for i in range(count)}
         assert source.labels.dtype == np.int32
 
 
@@ -133,7 +133,7 @@ def test_tfds_reads_images_stored_as_arrays(prepared: Path):
     data = tfds(builder="raw", directory=prepared)
     assert data.image_shape == (6, 8, 1)
     source = data.load("train")
-    assert by_content(source.images, source.labels) == {(picture(i)[..., 0].tobytes(), i % 3) for i in range(4)}
+    assert content_set(source.images, source.labels) == {(picture(i)[..., 0].tobytes(), i % 3) for i in range(4)}
     scaled = tfds(builder="raw", directory=prepared, size=(3, 4)).load("train")
     assert scaled.images.shape == (4, 3, 4, 1)
     assert abs(scaled.images.mean() - source.images.mean()) < 10
