@@ -16,7 +16,7 @@ def rosenbrock(x: jax.Array) -> jax.Array:
 
 
 class Trace(NamedTuple):
-    """Of a run: points, values, slopes of the updates at the points they leave, evaluations so far, the last state."""
+    """A run: points, values, directional slopes of the updates, evaluations so far, and the last state."""
 
     points: np.ndarray
     values: np.ndarray
@@ -26,7 +26,7 @@ class Trace(NamedTuple):
 
 
 def minimize(tx: Any, value_fn: Value, start: Any, steps: int) -> Trace:
-    """`steps` updates of one vector in a compiled scan; call it under `jax.enable_x64` for float64."""
+    """Run `steps` updates of one vector in a compiled scan; call it under `jax.enable_x64` for float64."""
 
     def body(carry: Any, _: None) -> Any:
         x, state = carry
@@ -43,7 +43,7 @@ def minimize(tx: Any, value_fn: Value, start: Any, steps: int) -> Trace:
 
 
 def steps_to(values: np.ndarray, target: float) -> int:
-    """How many updates it took to get below `target`."""
+    """Return the number of updates until the value is below `target`."""
     below = np.flatnonzero(values < target)
     assert below.size, f"never below {target}; ended at {values[-1]}"
     return int(below[0]) + 1
@@ -62,8 +62,8 @@ def wavy(seed: int, size: int) -> Value:
     return value
 
 
-def falls_from_random_starts(tx: Any, *, starts: int = 40, steps: int = 25, size: int = 5) -> None:
-    """Holds `starts * steps` updates, 1000 of them, to descending and never raising the value. Float64."""
+def assert_descends_from_random_starts(tx: Any, *, starts: int = 40, steps: int = 25, size: int = 5) -> None:
+    """Assert in float64 that each of `starts * steps` = 1000 updates descends and never raises the value."""
     value_fn = wavy(7, size)
 
     def one(x: jax.Array) -> Any:

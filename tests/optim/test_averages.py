@@ -1,4 +1,4 @@
-"""Averages of the parameters against loops in numpy and torch's `AveragedModel`, and what evaluation takes of them."""
+"""Parameter averages against loops in numpy and torch's `AveragedModel`, and the parameters for evaluation."""
 
 import functools
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ OPTIONS: dict[str, dict[str, int]] = {"swa": {"start": 1}, "slow_weights": {"tot
 
 @functools.cache
 def evaluated(case: str) -> np.ndarray:
-    """What evaluation uses after 0, 1, ... updates."""
+    """Return the evaluation parameters after 0, 1, ... updates."""
     with jax.enable_x64(True):
         tx = CASES[case]()
 
@@ -112,7 +112,7 @@ BY_HAND: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_equals_numpy(case: str):
+def test_average_equals_numpy(case: str):
     # 20 steps of numbers near 5: some ulps of 1e-15
     np.testing.assert_allclose(evaluated(case), BY_HAND[case](), rtol=1e-13, atol=1e-13)
 
@@ -121,7 +121,7 @@ def test_equals_numpy(case: str):
     ("case", "first", "every", "decay"),
     [("swa", 1, 1, None), ("swa-late", 7, 4, None), ("ema-biased-late", 4, 2, 0.9), ("polyak", 0, 1, 0.8)],
 )
-def test_equals_torch(case: str, first: int, every: int, decay: float | None):
+def test_average_equals_torch_averaged_model(case: str, first: int, every: int, decay: float | None):
     torch = pytest.importorskip("torch", reason="the oracle is torch.optim.swa_utils")
     swa_utils = torch.optim.swa_utils
     model = torch.nn.Linear(3, 1, bias=False, dtype=torch.float64)
@@ -154,7 +154,7 @@ def kinds(tree: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", sorted(set(AVERAGES.names()) - {"slow_weights"}))  # which changes updates
-def test_contract_of_every_average(name: str):
+def test_average_passes_updates_through_and_keeps_its_state_structure(name: str):
     """Updates pass through as they are; the state keeps its structure; averages are made in float32 at least."""
     tx = AVERAGES.create(name, **OPTIONS.get(name, {}))
     assert isinstance(tx, optax.GradientTransformationExtraArgs)
@@ -177,7 +177,7 @@ def test_contract_of_every_average(name: str):
 
 
 @pytest.mark.slow
-def test_small_steps_of_bfloat16_parameters_are_not_lost_in_their_average():
+def test_swa_of_bfloat16_parameters_is_kept_in_float32():
     """A mean of 1 and 1 + 1/128 lies between two neighbors of bfloat16: the average holds it."""
     tx = swa(1)
     params = {"k": jnp.ones((), jnp.bfloat16)}
@@ -191,8 +191,8 @@ def test_small_steps_of_bfloat16_parameters_are_not_lost_in_their_average():
 
 @examples(30)
 @given(value=st.floats(-1e3, 1e3, width=32, allow_subnormal=False), decay=st.floats(0, 0.99999))
-def test_an_average_of_equal_parameters_is_these_parameters(value: float, decay: float):
-    """Bit by bit, in float32, however long it is kept."""
+def test_average_of_constant_parameters_equals_them_bitwise(value: float, decay: float):
+    """Bitwise in float32, after 2000 updates."""
     x = jnp.full((2,), value, jnp.float32)
     for average in _constant(x, jnp.float32(decay)):
         np.testing.assert_array_equal(average, x)
@@ -209,8 +209,8 @@ def _constant(x: jax.Array, decay: jax.Array) -> list[jax.Array]:
     return averages
 
 
-def test_parameters_that_are_not_averaged_leave_no_trace():
-    """NaN before the start of the average, as of a divergence that was overcome."""
+def test_swa_ignores_nan_parameters_before_its_start():
+    """The parameters are NaN before the average starts."""
     tx = swa(2)
     params = jnp.float32(0)
     state = tx.init(params)
@@ -220,7 +220,7 @@ def test_parameters_that_are_not_averaged_leave_no_trace():
 
 
 @pytest.mark.slow
-def test_works_under_vmap():
+def test_ema_works_under_vmap():
     tx = ema(0.5)
     params = jnp.arange(4.0)
     state = jax.vmap(tx.init)(params)
@@ -228,7 +228,7 @@ def test_works_under_vmap():
     np.testing.assert_array_equal(jax.vmap(evaluation_params)(state, params), params + 1)
 
 
-def test_state_and_parameters_can_both_be_donated():
+def test_polyak_state_and_parameters_can_both_be_donated():
     tx = optax.chain(sgd(0.5), polyak(0.5))
     params = {"k": jnp.ones(3)}
     step = jax.jit(lambda p, s: tx.update(p, s, p), donate_argnums=(0, 1))
@@ -236,16 +236,16 @@ def test_state_and_parameters_can_both_be_donated():
     np.testing.assert_array_equal(evaluation_params(state, {"k": jnp.zeros(3)})["k"], 0.75)
 
 
-def test_cycles_of_no_steps_are_refused():
+def test_swa_refuses_a_cycle_of_zero_steps():
     with pytest.raises(ValueError, match="at least 1 step"):
         swa(10, every=0)
 
 
-# What evaluation takes of a whole optimizer's state.
+# Evaluation parameters from the state of a whole optimizer.
 
 
 class Tenfold(NamedTuple):
-    """A state that is no average of this file, with one inside."""
+    """A state with `evaluation_params` of its own and an average inside."""
 
     inner: Any
 
@@ -253,21 +253,21 @@ class Tenfold(NamedTuple):
         return jax.tree.map(lambda p: 10 * p, params)
 
 
-def test_without_an_average_evaluation_takes_the_parameters_themselves():
+def test_evaluation_params_without_an_average_are_the_parameters():
     params = mixed()
     state = sgd(0.1, momentum=0.9).init({"k": jnp.ones(3)})
     assert evaluation_params(state, params) is params
     assert not has_average(state)
 
 
-def test_the_outermost_average_is_the_one():
+def test_evaluation_params_use_the_outermost_average():
     params = {"k": jnp.ones(3)}
     state = (optax.EmptyState(), {"deep": [Tenfold(inner=polyak().init(params))]})
     assert has_average(state)
     np.testing.assert_array_equal(evaluation_params(state, params)["k"], 10.0)
 
 
-def test_two_averages_are_refused():
+def test_evaluation_params_refuse_two_averages():
     params = {"k": jnp.ones(3)}
     state = optax.chain(sgd(0.1), polyak(), optax.chain(ema())).init(params)
     with pytest.raises(ValueError, match=r"keeps 2 averages .*AverageState, AverageState"):
@@ -284,7 +284,7 @@ def test_averages_are_found_in_abstract_states(name: str):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), found) == jax.tree.map(lambda x: (x.shape, x.dtype), params)
 
 
-def test_an_average_of_a_part_is_completed():
+def test_evaluation_params_complete_an_average_of_masked_parameters():
     """`optax.masked` hands the average a tree with gaps."""
     tx = optax.masked(swa(1), {"k": True, "b": False})
     params = {"k": jnp.ones(2), "b": jnp.full(2, 7.0)}

@@ -1,4 +1,4 @@
-"""What every row of the table of optimizers keeps to, whatever it does inside."""
+"""The contract of every optimizer in the registry."""
 
 import functools
 import inspect
@@ -24,7 +24,7 @@ NAMES = OPTIMIZERS.names()
 WRAPPERS = [n for n in NAMES if "inner" in OPTIMIZERS[n].parameters()]
 WITH_RATE = [n for n in NAMES if "learning_rate" in OPTIMIZERS[n].parameters() and n not in WRAPPERS]
 LONG_TO_COMPILE = ("lbfgs", "bfgs", "nonlinear_cg", "hessian_free", "newton")
-"""Searches and solvers inside; what every row is tried on is `slow` for these where their own files try it too."""
+"""Optimizers with line searches or solvers; a test is `slow` for them where their own files cover it too."""
 
 
 def slow_where_long(names: list[str]) -> list[Any]:
@@ -32,7 +32,7 @@ def slow_where_long(names: list[str]) -> list[Any]:
 
 
 def create(name: str, rate: Any = 0.1, **options: Any) -> optax.GradientTransformationExtraArgs:
-    """The optimizer at its defaults, with what it must be given."""
+    """Create the optimizer with its defaults and required arguments."""
     parameters = OPTIMIZERS[name].parameters()
     if "inner" in parameters:
         options["inner"] = OPTIMIZERS.create("sgd", learning_rate=rate)
@@ -44,7 +44,7 @@ def create(name: str, rate: Any = 0.1, **options: Any) -> optax.GradientTransfor
 
 
 def residuals(params: Any) -> jax.Array:
-    """f[1, N], every element of the parameters that are there; a mask leaves some out."""
+    """Return f[1, N], every element of the parameters that are present; a mask removes some."""
     leaves = [x.astype(jnp.result_type(float)).reshape(1, -1) for x in jax.tree.leaves(params)]
     return jnp.concatenate(leaves, axis=1)
 
@@ -64,7 +64,7 @@ def rosenbrock(params: Any) -> jax.Array:
 
 
 def update(tx: Any, params: Any, state: Any, outputs: Any = residuals, **extra: Any) -> tuple[Any, Any]:
-    """An update with every extra argument that the training step gives."""
+    """Return an update made with every extra argument that the training step gives."""
 
     def objective(p: Any) -> jax.Array:
         return half_squares(outputs(p))
@@ -109,7 +109,7 @@ def raw(tree: Any) -> list[bytes]:
 
 @functools.cache
 def compiled(name: str) -> tuple[optax.GradientTransformationExtraArgs, Any]:
-    """The optimizer and its compiled update, which must bear with arguments that it does not know."""
+    """Return the optimizer and its compiled update, which must accept unknown extra arguments."""
     tx = create(name)
     return tx, jax.jit(lambda p, s: update(tx, p, s, nobody_knows_this=1))
 
@@ -121,7 +121,7 @@ def advance(name: str, params: Any, state: Any) -> tuple[Any, Any]:
 
 @pytest.mark.slow_cases("bfgs", "hessian_free", "lbfgs", "newton", "nonlinear_cg", "soap")
 @pytest.mark.parametrize("name", NAMES)
-def test_shapes_dtypes_and_structure_are_kept_inside_jit(name: str):
+def test_optimizer_keeps_shapes_dtypes_and_structure_inside_jit(name: str):
     tx, compiled_update = compiled(name)
     assert isinstance(tx, optax.GradientTransformationExtraArgs)
     assert next(iter(inspect.signature(tx.update).parameters)) == "updates"
@@ -140,7 +140,7 @@ def test_shapes_dtypes_and_structure_are_kept_inside_jit(name: str):
 
 @pytest.mark.quick_cases("adam", "lbfgs", "sgd")
 @pytest.mark.parametrize("name", NAMES)
-def test_float64_stays_float64(name: str):
+def test_optimizer_keeps_float64_parameters_and_state_in_float64(name: str):
     with jax.enable_x64(True):
         tx = create(name)
         params = {"kernel": jnp.ones((2, 2), jnp.float64), "bias": jnp.ones(2, jnp.float64)}
@@ -153,7 +153,7 @@ def test_float64_stays_float64(name: str):
 
 @pytest.mark.quick_cases("adam", "muon")
 @pytest.mark.parametrize("name", slow_where_long(NAMES))
-def test_vmap_is_a_run_for_each(name: str):
+def test_optimizer_under_vmap_equals_separate_runs(name: str):
     tx = create(name)
     starts = {"kernel": jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 2)), jnp.float32)}
     together = jax.jit(jax.vmap(lambda p: run(tx, p, 2)[0]))(starts)
@@ -168,8 +168,8 @@ ONE_OF_TWO = {"a": {"kernel": True}, "b": (True, False)}
 
 @pytest.mark.quick_cases("adam", "lookahead", "muon")
 @pytest.mark.parametrize("name", slow_where_long(NAMES))
-def test_masked_and_frozen_leaves_stay_bitwise(name: str):
-    """Under optax.masked and optax.partition the objective is of what is seen; under the rules it is whole."""
+def test_optimizer_leaves_masked_and_frozen_parameters_bitwise_unchanged(name: str):
+    """Under optax.masked and optax.partition the objective uses the visible leaves; under the rules, all of them."""
     params = mixed()
     wrapped = {
         "masked": optax.masked(create(name), ONE_OF_TWO),
@@ -183,7 +183,7 @@ def test_masked_and_frozen_leaves_stay_bitwise(name: str):
         return residuals([p["a"]["kernel"], p["b"][0], p["b"][1]])
 
     def all_of_them(p: Any) -> dict[str, Any]:
-        """The second updates: the center of EASGD follows its workers a step behind."""
+        """Return the second updates: the center of EASGD follows its workers one step later."""
 
         def second(tx: Any, outputs: Any) -> Any:
             def body(state: Any, _: None) -> Any:
@@ -201,7 +201,7 @@ def test_masked_and_frozen_leaves_stay_bitwise(name: str):
 
 
 def restored(directory: Path, tree: Any) -> Any:
-    """`tree` after a checkpoint."""
+    """Return `tree` after saving and restoring a checkpoint."""
     state = TrainState(step=jnp.int32(2), params=mixed(), variables={}, opt_state=tree)
     saver = Checkpointer(directory, 1)
     saver.save(state, 2, Progress())
@@ -214,7 +214,7 @@ def restored(directory: Path, tree: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
-    """Every optimizer's parameters and state after two steps, before and after a checkpoint."""
+    """Return parameters and state of every optimizer after two steps, before and after a checkpoint."""
     begun = {name: jax.jit(compiled(name)[0].init)(mixed()) for name in NAMES}
     before = {name: advance(name, *advance(name, mixed(), state)) for name, state in begun.items()}
     return before, restored(tmp_path_factory.mktemp("zoo"), before)
@@ -222,7 +222,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 
 @pytest.mark.quick_cases("adam", "kfac", "lbfgs", "prodigy", "schedule_free")
 @pytest.mark.parametrize("name", NAMES)
-def test_the_state_continues_bitwise_after_a_checkpoint(saved: tuple[Any, Any], name: str):
+def test_optimizer_continues_bitwise_after_a_checkpoint(saved: tuple[Any, Any], name: str):
     before, after = saved[0][name], saved[1][name]
     assert jax.tree.structure(before) == jax.tree.structure(after)
     assert raw(before) == raw(after)
@@ -231,7 +231,7 @@ def test_the_state_continues_bitwise_after_a_checkpoint(saved: tuple[Any, Any], 
 
 @pytest.mark.quick_cases("adam", "kfac")
 @pytest.mark.parametrize("name", slow_where_long(NAMES))
-def test_the_sharding_of_parameters_and_state_is_kept(name: str):
+def test_optimizer_keeps_the_sharding_of_parameters_and_state(name: str):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     cut, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
     params = {"kernel": jax.device_put(jnp.ones((8, 4)), cut), "bias": jax.device_put(jnp.ones(4), whole)}
@@ -250,8 +250,8 @@ def test_the_sharding_of_parameters_and_state_is_kept(name: str):
 
 
 @pytest.mark.slow
-def test_kfac_with_factors_keeps_them_in_a_checkpoint_and_its_parameters_where_they_are(tmp_path: Path):
-    """The tree of the other tests is of no model, and K-FAC has no factors for it."""
+def test_kfac_factors_survive_a_checkpoint_and_sharding_is_kept(tmp_path: Path):
+    """The other tests use a tree without a model, for which K-FAC has no factors."""
     net, inputs = nn.Dense(4), jnp.asarray(np.random.default_rng(0).normal(size=(16, 8)), jnp.float32)
     params = net.init(jax.random.key(0), inputs)["params"]
     tx = OPTIMIZERS.create("kfac", learning_rate=0.1, seed=0, inverse_every=3)  # the inverses of step 0 are in use
@@ -297,7 +297,7 @@ VALLEY = dict.fromkeys(_SMALL, 5e-4) | {
 
 @pytest.mark.quick_cases("adam", "adamw", "lion", "muon", "nesterov", "sgd", "schedule_free")
 @pytest.mark.parametrize("name", NAMES)
-def test_descends_a_bowl_and_a_valley(name: str):
+def test_optimizer_descends_a_bowl_and_a_valley(name: str):
     start = {"kernel": jnp.full((2, 2), 1.5), "bias": jnp.ones(2)}
     end, _ = jax.jit(lambda p: run(create(name, RATES.get(name, 0.1)), p, 60))(start)
     assert quadratic(end) < quadratic(start) / 4
@@ -308,7 +308,7 @@ def test_descends_a_bowl_and_a_valley(name: str):
 
 @pytest.mark.quick_cases("adam", "muon")
 @pytest.mark.parametrize("name", slow_where_long(NAMES))
-def test_works_in_a_chain(name: str):
+def test_optimizer_works_in_an_optax_chain(name: str):
     params = mixed()
     alone, halved = create(name), optax.chain(create(name), optax.scale(0.5))
     with jax.numpy_dtype_promotion("standard"):  # optax's norm adds up leaves of several dtypes
@@ -343,20 +343,20 @@ def injected(name: str, static: bool) -> tuple[Any, Any]:
 @pytest.mark.quick_cases("adam-True", "nesterov-True")
 @pytest.mark.parametrize("static", [True, slow(False)])
 @pytest.mark.parametrize("name", WITH_RATE)
-def test_the_learning_rate_can_be_injected(name: str, static: bool):
+def test_learning_rate_can_be_injected(name: str, static: bool):
     """`optax.inject_hyperparams(factory)(learning_rate=...)`, as optax's documents have it, takes the defaults too.
 
     A rate of 0.1 moves from 1; a rate that was set to 0 in the state stands still.
     """
     before, after = injected(name, static)
     kernel = np.asarray(before["a"]["kernel"], np.float32)
-    assert np.all(kernel < 0) or name == "muon"  # which spreads a constant gradient over orthogonal directions
+    assert np.all(kernel < 0) or name == "muon"  # muon orthogonalizes a constant gradient
     assert np.any(kernel)
     assert not any(np.any(np.asarray(x, np.float32)) for x in jax.tree.leaves(after))
 
 
 @pytest.mark.parametrize("name", slow_where_long([n for n in NAMES if n not in WITH_RATE]))
-def test_what_has_no_rate_can_be_injected_all_the_same(name: str):
+def test_inject_hyperparams_accepts_optimizers_without_a_learning_rate(name: str):
     parameters = OPTIMIZERS[name].parameters()
     options: dict[str, Any] = {}
     if "inner" in parameters:

@@ -1,4 +1,4 @@
-"""Newton's method against numpy: the damped system, Nielsen's rule step by step, and what must not stop it."""
+"""Newton's method against numpy: the damped system, Nielsen's damping rule, nonfinite gradients and empty trees."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def as_vector(tree: Any) -> jax.Array:
 
 @jax.jit
 def damped_step(matrix: jax.Array, target: jax.Array, damping: Any, start: jax.Array) -> jax.Array:
-    """The pure update at `start` of the quadratic of `matrix` around `target`, made on a tree of several leaves."""
+    """Return the undamped-search update at `start` on a quadratic around `target`, for a tree of several leaves."""
 
     def value_fn(tree: Any) -> jax.Array:
         away = as_vector(tree) - target
@@ -35,7 +35,7 @@ def damped_step(matrix: jax.Array, target: jax.Array, damping: Any, start: jax.A
 
 @examples(40)
 @given(seed=st.integers(0, 2**32 - 1), damping=st.floats(0, 1e3))
-def test_the_pure_step_is_the_solution_of_the_damped_system(seed: int, damping: float):
+def test_newton_step_solves_the_damped_system(seed: int, damping: float):
     rng = np.random.default_rng(seed)
     q = np.linalg.qr(rng.normal(size=(6, 6)))[0]
     matrix = q @ np.diag(rng.uniform(0.5, 10, 6)) @ q.T
@@ -72,19 +72,19 @@ def nielsen_on_rosenbrock(damping: float, steps: int) -> tuple[np.ndarray, np.nd
 
 
 @pytest.mark.slow
-def test_the_damping_follows_nielsen_step_by_step():
+def test_newton_damping_follows_the_rule_of_nielsen():
     with jax.enable_x64(True):
         short = minimize(newton(damping=1e-3), rosenbrock, VALLEY_START, 6)
         trace = minimize(newton(damping=1e-3), rosenbrock, VALLEY_START, 18)
     points, dampings = nielsen_on_rosenbrock(1e-3, 18)
-    assert np.max(np.diff(dampings)) > 0 > np.min(np.diff(dampings))  # both ways on this way
+    assert np.max(np.diff(dampings)) > 0 > np.min(np.diff(dampings))  # the damping rises and falls on this path
     np.testing.assert_allclose(trace.points, points, rtol=1e-8)
     np.testing.assert_allclose(short.state.damping, dampings[5], rtol=1e-6)
     np.testing.assert_allclose(trace.state.damping, dampings[17], rtol=1e-6)
 
 
 @pytest.mark.slow
-def test_a_gradient_that_is_not_finite_is_sat_out():
+def test_newton_skips_a_nonfinite_gradient_and_recovers():
     x, tx = jnp.asarray(VALLEY_START, jnp.float32), newton()
     compiled = jax.jit(lambda g, s: tx.update(g, s, x, value_fn=rosenbrock))
     nothing, state = compiled(jnp.asarray([np.nan, 1], jnp.float32), tx.init(x))
@@ -93,8 +93,8 @@ def test_a_gradient_that_is_not_finite_is_sat_out():
     assert rosenbrock(x + step) < rosenbrock(x)
 
 
-def test_bfloat16_never_climbs_either():
-    """A trial is made where the update leads to after rounding, which may be higher than before it."""
+def test_newton_in_bfloat16_never_increases_the_objective():
+    """Newton evaluates each trial at the rounded point, where the value may be higher than before rounding."""
 
     def value_fn(x: jax.Array) -> jax.Array:
         wide = x.astype(jnp.float32)
@@ -120,13 +120,13 @@ def _rises(tx: Any, value_fn: Any, start: jax.Array, steps: int) -> jax.Array:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("levenberg_marquardt", [True, False])
-def test_nothing_to_train_is_no_trouble(levenberg_marquardt: bool):
+def test_newton_accepts_a_tree_without_parameters(levenberg_marquardt: bool):
     tx, tree = newton(levenberg_marquardt=levenberg_marquardt), {"a": optax.MaskedNode(), "b": ()}
     update, _ = tx.update(tree, tx.init(tree), tree, value_fn=lambda _: jnp.float32(1))
     assert update == tree
 
 
-def test_a_damping_that_would_never_be_tried_is_refused():
+def test_newton_refuses_a_damping_above_max_damping():
     with pytest.raises(ValueError, match=r"max_damping=10\.0, and damping=11\.0"):
         newton(damping=11.0, max_damping=10.0)
-    newton(damping=11.0, max_damping=10.0, levenberg_marquardt=False)  # which knows no limit
+    newton(damping=11.0, max_damping=10.0, levenberg_marquardt=False)  # without Levenberg-Marquardt there is no limit

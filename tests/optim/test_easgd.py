@@ -1,4 +1,4 @@
-"""Elastic averaging in float64 against loops in numpy, and what the springs keep."""
+"""Elastic averaging SGD in float64 against loops in numpy, and invariants of the elastic force."""
 
 import functools
 from typing import Any
@@ -27,7 +27,7 @@ CURVATURE = np.array([0.5, 1.0, 2.0, 3.0])
 
 
 def values(stacked: Any) -> jax.Array:
-    """f_i(x) = sum(c (x - target_i)^2 / 2 + cos x): the share of the batch of worker i asks for its own target."""
+    """f_i(x) = sum(c (x - target_i)^2 / 2 + cos x): each worker i has its own target."""
     x = jnp.concatenate([stacked["a"], stacked["b"]], axis=-1)
     own = jnp.asarray(TARGETS, x.dtype)[: x.shape[0]]
     return jnp.sum(jnp.asarray(CURVATURE, x.dtype)[None] * jnp.square(x - own) / 2 + jnp.cos(x), axis=-1)
@@ -54,7 +54,7 @@ def schedule(t: Any) -> Any:
 
 
 def ours(tx: optax.GradientTransformationExtraArgs, **extra: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The center and the workers after each step. The gradient at the center is NaN: it must not be used."""
+    """Return center and workers after each step. The gradient at the center is NaN: it must not be used."""
 
     def body(carry: Any, _: None) -> Any:
         x, state = carry
@@ -102,15 +102,15 @@ CASES = {
 
 @pytest.mark.quick_cases("period")
 @pytest.mark.parametrize("case", CASES)
-def test_trajectory_equals_numpy(case: str):
+def test_easgd_equals_numpy(case: str):
     for actual, expected in zip(path_of(*CASES[case]), by_hand(*CASES[case]), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
         assert np.abs(expected[-1] - START).max() > 0.1
 
 
 @pytest.mark.parametrize("case", [(WORKERS, 1.0, 1000, 0.0), (WORKERS, 1e-14, 1, 0.0)], ids=["period", "moving-rate"])
-def test_without_springs_the_workers_descend_alone(case: Any):
-    """A period beyond the run, or a moving rate near 0, leaves SGD on each worker's own share, and a center at rest."""
+def test_easgd_without_coupling_runs_sgd_on_each_worker(case: Any):
+    """A period beyond the run, or a moving rate near 0, gives plain SGD on each worker and a constant center."""
     center, workers = path_of(*case)
     x = np.repeat(START[None], WORKERS, 0)
     for t in range(STEPS):
@@ -120,8 +120,8 @@ def test_without_springs_the_workers_descend_alone(case: Any):
     assert np.abs(workers[-1] - workers[-1, :1]).max() > 0.1
 
 
-def test_one_objective_for_all_keeps_the_workers_together():
-    """Where there is only `value_fn`, every worker has it."""
+def test_easgd_with_one_objective_keeps_the_workers_equal():
+    """With `value_fn` alone, every worker has the same objective."""
 
     def value(x: Any) -> jax.Array:
         return values(jax.tree.map(lambda p: p[None], x))[0]
@@ -144,7 +144,7 @@ reals = st.floats(-8, 8, width=32, allow_subnormal=False)
 @pytest.mark.slow
 @examples(50)
 @given(before=npst.arrays(np.float32, (WORKERS, 2), elements=reals), rate=st.floats(0, 1))
-def test_springs_pull_both_ends_alike(before: np.ndarray, rate: float):
+def test_elastic_pull_keeps_the_sum_of_workers_and_center(before: np.ndarray, rate: float):
     """With no gradients the sum of all workers and the center is kept, and the workers' spread never grows."""
     center = jnp.asarray([1.0, -2.0])
     workers, after = elastic_pull(jnp.asarray(before), jnp.asarray(before), center, rate)
@@ -152,7 +152,7 @@ def test_springs_pull_both_ends_alike(before: np.ndarray, rate: float):
     assert np.var(workers, axis=0).sum() <= np.var(before, axis=0).sum() * (1 + 1e-5) + 1e-6
 
 
-def test_several_dtypes_and_the_size_of_the_state():
+def test_easgd_keeps_dtypes_and_one_copy_for_each_worker():
     """Without momentum the state holds one copy for each worker and no velocities; dtypes stay."""
     params = {"a": jnp.ones((2, 3), jnp.bfloat16), "b": (jnp.ones(()), optax.MaskedNode())}
     plain, heavy = easgd(0.1, workers=2), easgd(0.1, workers=2, momentum=0.5)
@@ -176,8 +176,8 @@ def test_several_dtypes_and_the_size_of_the_state():
 
 
 @pytest.mark.slow
-def test_frozen_parameters_are_no_copies_of_a_worker():
-    """The objective still sees them, once for each worker."""
+def test_easgd_keeps_no_worker_copies_of_frozen_parameters():
+    """The objective still gets the frozen parameters, once for each worker."""
     params = tree(jnp.asarray(START, jnp.float32))
     tx = with_rules(easgd(0.1, workers=WORKERS), ((".*", 1.0),), (("a", 1.0), (".*", 0.0)))
     state = tx.init(params)
@@ -188,7 +188,7 @@ def test_frozen_parameters_are_no_copies_of_a_worker():
     assert (np.asarray(updates["b"]) != 0).all()
 
 
-def test_without_objectives_it_is_refused():
+def test_easgd_without_objectives_raises_an_error():
     tx, params = easgd(0.1), {"a": jnp.ones(2)}
     with pytest.raises(ValueError, match="worker_values"):
         tx.update(params, tx.init(params), params)

@@ -47,8 +47,8 @@ FACTORIES = {
 
 
 @pytest.mark.parametrize("name", FACTORIES)
-def test_shapes_and_dtypes_stay(name: str):
-    """Of the gradient and of the state, in a scan; the state has no array without elements, which Orbax refuses."""
+def test_gradient_transform_keeps_shapes_and_dtypes(name: str):
+    """Updates and state keep them in a scan; the state has no empty array, which Orbax refuses."""
     tx, grads = FACTORIES[name](), mixed()
 
     def body(state: Any, _: None) -> Any:
@@ -82,7 +82,7 @@ def clipped_by_norm(grads: dict[str, np.ndarray], norm: float) -> dict[str, np.n
     norm=st.floats(0.125, 1e4, width=32),
 )
 def test_clip_by_norm_equals_numpy(a: np.ndarray, b: np.ndarray, norm: float):
-    """Zeros included; a gradient that is short enough passes bit by bit."""
+    """Zeros are included; a gradient below the limit passes bitwise unchanged."""
     grads = {"a": a, "b": b}
     out, expected = applied(clip_by_norm(norm), as_arrays(grads)), clipped_by_norm(grads, norm)
     for name in grads:
@@ -104,7 +104,7 @@ def test_clip_by_norm_equals_torch():
         np.testing.assert_allclose(out[name], p.grad.numpy(), rtol=2e-6)
 
 
-def test_clip_by_norm_adds_narrow_leaves_up_in_float32():
+def test_clip_by_norm_sums_bfloat16_leaves_in_float32():
     """The norm of 10,000 ones is 100; in bfloat16 the sum of squares would stop growing."""
     grads = {"a": jnp.ones(10_000, jnp.bfloat16), "b": jnp.zeros(2)}
     np.testing.assert_array_equal(applied(clip_by_norm(50.0), grads)["a"].astype(jnp.float32), 0.5)
@@ -129,8 +129,8 @@ def test_agc_equals_numpy(clipping: float):
         np.testing.assert_allclose(out[name], expected, rtol=2e-6, err_msg=name)
 
 
-def test_agc_equals_optax_but_for_units_of_a_row_and_rank_3():
-    """optax takes a kernel [1, O] for one unit, since it squeezes, and one of rank 3 for I * O of them."""
+def test_agc_equals_optax_except_for_single_rows_and_rank_3():
+    """optax treats a kernel [1, O] as one unit, since it squeezes, and a kernel of rank 3 as I * O units."""
     theirs = optax.adaptive_grad_clip(0.3, eps=0.05)
     with jax.numpy_rank_promotion("allow"):
         expected = applied(optax.with_extra_args_support(theirs), as_arrays(GRADS), as_arrays(PARAMS))
@@ -140,21 +140,21 @@ def test_agc_equals_optax_but_for_units_of_a_row_and_rank_3():
         assert same == (name not in ("row", "rank3")), name
 
 
-def test_agc_leaves_out_what_it_is_told():
+def test_agc_excludes_parameters_by_pattern():
     out = applied(agc(1e-3, exclude="dense$|head/"), as_arrays(GRADS), as_arrays(PARAMS))
     np.testing.assert_array_equal(out["dense"], GRADS["dense"])
     assert np.abs(out["conv"]).max() < np.abs(GRADS["conv"]).max() / 10
 
 
-def test_agc_of_nothing_and_of_what_begins_at_0():
-    """A gradient of 0 stays; a weight of 0 is clipped as if its norm were eps."""
+def test_agc_handles_zero_gradients_and_zero_weights():
+    """A gradient of 0 stays 0; for a weight of 0 the limit uses the norm eps."""
     params = {"w": jnp.zeros((3, 2)), "b": jnp.ones(2)}
     out = applied(agc(0.5, eps=0.1), {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}, params)
     np.testing.assert_allclose(jnp.linalg.norm(out["w"], axis=0), 0.05, rtol=1e-6)
     np.testing.assert_array_equal(out["b"], 0.0)
 
 
-def test_agc_says_what_it_lacks():
+def test_agc_refuses_missing_parameters_and_malformed_patterns():
     with pytest.raises(ValueError, match="needs the parameters"):
         applied(agc(), as_arrays(GRADS))
     with pytest.raises(ConfigError, match="not a regular expression"):
@@ -165,7 +165,7 @@ def test_agc_says_what_it_lacks():
 
 
 def noise_of(seed: int, tree: Any, steps: int, state: Any = None, **options: Any) -> tuple[Any, Any]:
-    """Draws [steps, ...] for each leaf, and the state after them."""
+    """Return the noise [steps, ...] of each leaf, and the state after these steps."""
     tx = gradient_noise(seed=seed, **options)
 
     def body(state: Any, _: None) -> Any:
@@ -177,7 +177,7 @@ def noise_of(seed: int, tree: Any, steps: int, state: Any = None, **options: Any
     return jax.tree.map(np.asarray, draws), state
 
 
-def test_noise_has_the_variance_of_the_paper():
+def test_gradient_noise_has_the_variance_of_the_paper():
     """sigma^2 = eta / (1 + t)^gamma, by 4000 draws a step; the standard error of a variance is sqrt(2 / n) of it."""
     draws, _ = noise_of(3, {"w": jnp.zeros(4000)}, 10, eta=0.5, gamma=0.8)
     expected = 0.5 / (1 + np.arange(10.0)) ** 0.8
@@ -188,8 +188,8 @@ def test_noise_has_the_variance_of_the_paper():
 
 
 @pytest.mark.slow
-def test_noise_depends_on_seed_step_and_path_alone():
-    """A run that goes on from a state draws what it would have drawn, and other parameters beside change nothing."""
+def test_gradient_noise_depends_only_on_seed_step_and_path():
+    """A resumed run draws the same noise, and other parameters do not change it."""
     tree = {"a": jnp.zeros(8), "b": {"c": jnp.zeros(8)}}
     whole, _ = noise_of(7, tree, 4)
     _, halfway = noise_of(7, tree, 2)
@@ -209,7 +209,7 @@ def test_noise_depends_on_seed_step_and_path_alone():
 @pytest.mark.slow
 @examples(25)
 @given(steps=st.integers(0, 4), grads=npst.arrays(np.float32, (7, 2), elements=reals))
-def test_delay_equals_numpy(steps: int, grads: np.ndarray):
+def test_delay_returns_the_gradients_of_earlier_steps(steps: int, grads: np.ndarray):
     tx = delay(steps)
     state, out = tx.init({"w": jnp.zeros(2)}), []
     for g in grads:
@@ -231,14 +231,14 @@ def descend(tx: optax.GradientTransformationExtraArgs) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_no_delay_is_the_optimizer_itself_bit_by_bit():
+def test_delay_of_zero_steps_equals_the_optimizer_bitwise():
     np.testing.assert_array_equal(
         descend(optax.chain(delay(0), sgd(0.3, momentum=0.5))), descend(sgd(0.3, momentum=0.5))
     )
 
 
-def test_delayed_descent_equals_numpy():
-    """x_t+1 = x_t - 0.3 g(x_t-2), as a worker two updates behind gives its gradient."""
+def test_sgd_with_delayed_gradients_equals_numpy():
+    """x_t+1 = x_t - 0.3 g(x_t-2), the gradient of a worker two updates behind."""
     points = [np.array([2.0, -1.0])]
     for t in range(12):
         stale = points[t - 2] if t >= 2 else None

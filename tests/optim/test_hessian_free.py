@@ -18,7 +18,7 @@ from tests.optim.problems import VALLEY_START, minimize, rosenbrock, steps_to
 
 
 def cg_by_hand(matrix: np.ndarray, gradient: np.ndarray, start: np.ndarray, most: int) -> tuple[np.ndarray, int]:
-    """Conjugate gradients (Hestenes & Stiefel 1952) on matrix p = -gradient, with the stops that are documented."""
+    """Conjugate gradients (Hestenes & Stiefel 1952) on matrix p = -gradient, with the documented stopping rules."""
     length = np.linalg.norm(gradient)
     p, r = start, -gradient - matrix @ start
     d, used = r, 0
@@ -45,8 +45,8 @@ def cg(matrix: jax.Array, gradient: jax.Array, start: jax.Array, most: Any) -> A
     size=st.sampled_from([1e-8, 1e-3, 1.0]),
     most=st.integers(1, 12),
 )
-def test_the_iteration_is_that_of_the_books(seed: int, least: float, size: float, most: int):
-    """From any start, to any length, with negative curvature (a least eigenvalue below 0) and without."""
+def test_truncated_cg_equals_textbook_conjugate_gradients(seed: int, least: float, size: float, most: int):
+    """From random starts, with random iteration limits, with and without negative curvature."""
     rng = np.random.default_rng(seed)
     q = np.linalg.qr(rng.normal(size=(6, 6)))[0]
     matrix = q @ np.diag(rng.uniform(least, 5, 6)) @ q.T
@@ -59,7 +59,7 @@ def test_the_iteration_is_that_of_the_books(seed: int, least: float, size: float
 
 
 def waves(x: jax.Array) -> jax.Array:
-    """Not convex; around (0, 0) it is a hill."""
+    """A nonconvex function with a maximum at (0, 0)."""
     return jnp.sum(jnp.cos(3 * x)) + 0.1 * jnp.sum(x * x) + 0.2 * x[0] * x[1] + 0.02 * jnp.sum(x**4)
 
 
@@ -105,18 +105,18 @@ VALLEY, HILL = (rosenbrock, rosenbrock_by_hand, VALLEY_START, 16), (waves, waves
 @pytest.mark.quick_cases("valley-0.95", "hill-0.0")
 @pytest.mark.parametrize("decay", [0.0, 0.95])
 @pytest.mark.parametrize("problem", [VALLEY, HILL], ids=["valley", "hill"])
-def test_updates_are_those_of_a_loop_in_numpy(problem: Any, decay: float):
+def test_hessian_free_equals_numpy(problem: Any, decay: float):
     value_fn, by_hand, start, steps = problem
     with jax.enable_x64(True):
         trace = minimize(hessian_free(curvature="hessian", cg_decay=decay), value_fn, start, steps)
     points, dampings = hessian_free_by_hand(by_hand, start, decay, steps)
-    assert value_fn is rosenbrock or dampings.max() > 2 > 1 > dampings[-1]  # which rises on the hill, and falls
+    assert value_fn is rosenbrock or dampings.max() > 2 > 1 > dampings[-1]  # on the hill the damping rises, then falls
     np.testing.assert_allclose(trace.points, points, rtol=1e-6)
     np.testing.assert_allclose(trace.state.damping, dampings[-1], rtol=1e-9)
 
 
 @pytest.mark.slow
-def test_beginning_at_the_latest_update_saves_updates():
+def test_hessian_free_with_warm_started_cg_needs_fewer_updates():
     with jax.enable_x64(True):
         cold, warm = (
             steps_to(minimize(hessian_free(curvature="hessian", cg_decay=d), rosenbrock, VALLEY_START, 60).values, 1e-9)
@@ -126,8 +126,8 @@ def test_beginning_at_the_latest_update_saves_updates():
 
 
 @pytest.mark.slow
-def test_the_damping_stays_where_it_can_still_move():
-    """At the optimum a step is found no more, and far from it every one is good."""
+def test_hessian_free_damping_stays_within_a_recoverable_range():
+    """At the optimum every step fails; on a constant slope every step succeeds."""
 
     def bowl(x: jax.Array) -> jax.Array:
         return 1 + jnp.sum(jnp.square(x - 0.3))
@@ -145,7 +145,7 @@ def test_the_damping_stays_where_it_can_still_move():
 
 @pytest.mark.quick_cases("0.95")
 @pytest.mark.parametrize("decay", [0.0, 0.95])
-def test_a_gradient_that_is_not_finite_is_sat_out(decay: float):
+def test_hessian_free_skips_a_nonfinite_gradient_and_recovers(decay: float):
     x, tx = jnp.asarray(VALLEY_START, jnp.float32), hessian_free(curvature="hessian", cg_decay=decay)
     compiled = jax.jit(lambda g, s: tx.update(g, s, x, value_fn=rosenbrock))
     step, state = compiled(jax.grad(rosenbrock)(x), tx.init(x))
@@ -158,8 +158,8 @@ def test_a_gradient_that_is_not_finite_is_sat_out(decay: float):
         assert rosenbrock(x + step) < rosenbrock(x)
 
 
-def test_a_penalty_outside_the_gauss_newton_matrix_is_minimized_all_the_same():
-    """Ridge regression, whose solution is known; the matrix sees the squares of the residuals alone."""
+def test_hessian_free_minimizes_a_penalty_outside_the_gauss_newton_matrix():
+    """Ridge regression has a known solution; the Gauss-Newton matrix covers only the squared residuals."""
     rng = np.random.default_rng(2)
     inputs, targets = rng.normal(size=(30, 4)), rng.normal(size=(30, 2))
 
@@ -188,7 +188,7 @@ def test_a_penalty_outside_the_gauss_newton_matrix_is_minimized_all_the_same():
     assert np.all(np.diff(values) <= 0)
 
 
-def test_nothing_to_train_is_no_trouble():
+def test_hessian_free_accepts_a_tree_without_parameters():
     tx, tree = hessian_free(curvature="hessian"), {"a": optax.MaskedNode(), "b": ()}
     update, state = tx.update(tree, tx.init(tree), tree, value_fn=lambda _: jnp.float32(1))
     assert update == tree

@@ -81,7 +81,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def look(w: np.ndarray, v: np.ndarray, x: np.ndarray, labels: np.ndarray, fisher: str) -> Any:
-    """Gradients and factors of both layers, the bias of the first as the last row of `w`."""
+    """Return gradients and factors of both layers; the bias of the first is the last row of `w`."""
     x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
     hidden = np.tanh(x @ w)
     p = softmax(hidden @ v)
@@ -120,7 +120,7 @@ def by_hand(
     kl_clip: float | None = 1e-3,
     weight_decay: float = 0.0,
 ) -> tuple[list[Any], list[bool]]:
-    """Both matrices after each batch, and whether each step was shortened."""
+    """Return both matrices after each batch, and whether each step was clipped."""
     weights = [np.concatenate([START["fc"]["kernel"], START["fc"]["bias"][None]]), START["logits"]["kernel"]]
     velocity = [np.zeros_like(w) for w in weights]
     means: Any = [(0.0, 0.0), (0.0, 0.0)]
@@ -164,7 +164,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.quick_cases("defaults")
 @pytest.mark.parametrize("case", CASES)
-def test_is_the_loop_that_solves_the_whole_system(case: str):
+def test_kfac_equals_a_numpy_loop_that_solves_the_damped_system(case: str):
     options = CASES[case]
     expected, shortened = by_hand(lambda t: 0.2 * 0.5**t, **options)
     with jax.enable_x64(True):
@@ -181,7 +181,7 @@ def test_is_the_loop_that_solves_the_whole_system(case: str):
         assert not all(shortened)
 
 
-def test_one_layer_takes_the_natural_gradient_step():
+def test_kfac_on_one_layer_takes_the_natural_gradient_step():
     """From equal logits, where the product of the factors is the Fisher matrix, and with next to no damping.
 
     The matrix is singular: a number added to all logits changes nothing. Gradients have no part along that.
@@ -215,7 +215,7 @@ class Mixed(nn.Module):
 
 
 @pytest.mark.slow
-def test_what_has_no_factors_takes_momentum_steps():
+def test_kfac_uses_momentum_for_parameters_without_factors():
     rng = np.random.default_rng(2)
     batch = jnp.asarray(rng.normal(size=(5, 8)), jnp.float32), jnp.arange(5) % 3
     shapes = jax.eval_shape(Mixed().init, jax.random.key(0), batch[0])["params"]
@@ -236,7 +236,7 @@ def test_what_has_no_factors_takes_momentum_steps():
 
 
 @pytest.mark.slow
-def test_draws_are_a_function_of_seed_and_step():
+def test_kfac_label_samples_depend_only_on_seed_and_step():
     x, labels = jnp.asarray(BATCHES[0]), jnp.asarray(LABELS[0])
     tx = kfac(0.1, seed=7)
 
@@ -266,8 +266,8 @@ def test_draws_are_a_function_of_seed_and_step():
 
 
 @pytest.mark.slow
-def test_frozen_leaves():
-    """A frozen layer changes nothing for the others; without its bias a layer is preconditioned as if it had none."""
+def test_kfac_preconditions_the_rest_of_a_partly_frozen_model():
+    """A frozen layer does not affect the others; a layer with a frozen bias is preconditioned as one without a bias."""
     batch = jnp.asarray(BATCHES[0]), jnp.asarray(LABELS[0])
     with jax.enable_x64(True):
         params, batch = in_float64(START), (in_float64(BATCHES[0]), batch[1])
@@ -293,7 +293,7 @@ def test_frozen_leaves():
 
 
 @pytest.mark.slow
-def test_a_scan_is_donated_steps_and_a_vmap_is_a_run_for_each():
+def test_kfac_under_scan_and_vmap_equals_separate_donated_steps():
     tx = kfac(0.05, inverse_every=3, factors_every=2, seed=1)
     starts = jax.tree.map(lambda x: jnp.stack([x, x / 2]), jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), START))
     together, _ = jax.jit(jax.vmap(functools.partial(run, tx)))(starts)
@@ -313,8 +313,8 @@ def test_a_scan_is_donated_steps_and_a_vmap_is_a_run_for_each():
     assert step._cache_size() == 1
 
 
-def test_matrices_are_inverted_one_at_a_time_under_vmap():
-    """LAPACK on a batch can wait for itself on a machine of few cores; see `_inverted`."""
+def test_kfac_inverts_matrices_one_at_a_time_under_vmap():
+    """Batched LAPACK calls can deadlock on a machine with few cores; see `_inverted`."""
     starts = jax.tree.map(lambda x: jnp.zeros((7, *x.shape), jnp.float32), START)
     text = str(jax.make_jaxpr(jax.vmap(functools.partial(run, kfac(0.1, seed=0))))(starts))
     shapes = re.findall(r":f32\[([\d,]+)\] = cholesky", text)
@@ -323,7 +323,7 @@ def test_matrices_are_inverted_one_at_a_time_under_vmap():
 
 
 @pytest.mark.slow
-def test_bfloat16_parameters_have_a_state_in_float32():
+def test_kfac_state_of_bfloat16_parameters_is_float32():
     tx = kfac(0.1, fisher="exact", seed=0)
 
     def first(dtype: Any) -> Any:
@@ -337,7 +337,7 @@ def test_bfloat16_parameters_have_a_state_in_float32():
     assert a @ b > 0.99 * np.linalg.norm(a) * np.linalg.norm(b)
 
 
-def test_says_what_it_needs():
+def test_kfac_without_outputs_or_output_loss_raises_an_error():
     tx, params = kfac(0.1, seed=0), {"kernel": jnp.ones((2, 2))}
     with pytest.raises(ValueError, match="outputs=params -> logits"):
         tx.update(params, tx.init(params), params)
@@ -374,8 +374,8 @@ def training_losses(tx: Any) -> jax.Array:
 
 
 @pytest.mark.slow
-def test_needs_fewer_steps_than_adam_on_digits():
-    """Than Adam at the best of five rates; K-FAC has its defaults."""
+def test_kfac_needs_fewer_steps_than_adam_on_digits():
+    """Adam has the best of five learning rates; K-FAC has its defaults."""
 
     def with_adam(rate: jax.Array) -> jax.Array:
         return training_losses(OPTIMIZERS.create("adam", learning_rate=lambda t: rate))
@@ -385,4 +385,4 @@ def test_needs_fewer_steps_than_adam_on_digits():
     for target in (0.02, 0.01):
         steps = [steps_to(losses, target) if losses.min() < target else np.inf for losses in adam]
         assert 0 < np.argmin(steps) < len(steps) - 1
-        assert steps_to(ours, target) < 0.85 * min(steps)  # 36 of 51 and 38 of 64 where this was written
+        assert steps_to(ours, target) < 0.85 * min(steps)  # measured: 36 against 51, and 38 against 64

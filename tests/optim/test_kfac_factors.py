@@ -1,4 +1,4 @@
-"""The factors of K-FAC against Fisher matrices summed up by brute force, and against patches cut by a loop."""
+"""K-FAC factors against Fisher matrices summed by brute force, and against patches extracted by a loop."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def draw_params(model: nn.Module, x: np.ndarray, scale: float = 0.7) -> Any:
 
 
 def factors_of(model: nn.Module, params: Any, x: np.ndarray, **options: Any) -> dict[str, Factors]:
-    """In float64; to be called where that is on."""
+    """Return the factors in float64; call it under `jax.enable_x64`."""
 
     def compute(p: Any) -> dict[str, Factors]:
         return kronecker_factors(lambda q: model.apply({"params": q}, jnp.asarray(x)), p, jax.random.key(0), **options)
@@ -93,7 +93,7 @@ def exact_fisher(model: nn.Module, params: Any, x: np.ndarray) -> dict[str, np.n
 leaves_of = jax.tree_util.tree_leaves_with_path
 
 
-def test_the_product_is_the_fisher_matrix_where_all_logits_are_equal():
+def test_kronecker_product_equals_the_fisher_matrix_for_equal_logits():
     """Then the gradients with respect to the outputs do not depend on the inputs: the approximation is exact."""
     model, x = nn.Dense(3), normal(5, 4)
     with jax.enable_x64(True):
@@ -104,8 +104,8 @@ def test_the_product_is_the_fisher_matrix_where_all_logits_are_equal():
 
 @pytest.mark.quick_cases("dense")
 @pytest.mark.parametrize("kind", ["dense", "convolution"])
-def test_the_product_is_the_fisher_matrix_of_one_example(kind: str):
-    """At any depth; for a convolution where it has one position."""
+def test_kronecker_product_equals_the_fisher_matrix_of_one_example(kind: str):
+    """The layer may have any depth; the convolution has one output position."""
     dense = kind == "dense"
     model, x = (Nested(), normal(1, 5)) if dense else (OneConv({"padding": "VALID"}), normal(1, 3, 2, 2))
     with jax.enable_x64(True):
@@ -153,7 +153,7 @@ CONVOLUTIONS: dict[str, tuple[dict[str, Any], tuple[Any, Any, Any]]] = {
 
 @pytest.mark.quick_cases("same", "one pad")
 @pytest.mark.parametrize("case", CONVOLUTIONS)
-def test_a_convolution_is_made_of_patches(case: str):
+def test_convolution_factors_equal_those_of_its_patches(case: str):
     options, geometry = CONVOLUTIONS[case]
     model, x = OneConv(options), normal(3, 5, 4, 2)
     with jax.enable_x64(True):
@@ -196,7 +196,7 @@ class Pointwise(nn.Module):
 
 @pytest.mark.quick_cases("1")
 @pytest.mark.parametrize("side", [1, 2])
-def test_a_convolution_of_size_1_is_a_dense_layer(side: int):
+def test_factors_of_a_1x1_convolution_equal_those_of_a_dense_layer(side: int):
     x = normal(3, side, side, 2)
     with jax.enable_x64(True):
         params = draw_params(Pointwise("dense"), x)
@@ -209,7 +209,7 @@ def test_a_convolution_of_size_1_is_a_dense_layer(side: int):
 
 
 @pytest.mark.slow
-def test_drawn_labels_give_the_expectation_on_average():
+def test_sampled_labels_give_the_exact_factors_on_average():
     model, x = Nested(), normal(6, 5)
     with jax.enable_x64(True):
         params = draw_params(model, x, scale=1.5)
@@ -228,7 +228,7 @@ def test_drawn_labels_give_the_expectation_on_average():
         assert np.all(error < 5 * deviation / np.sqrt(4000) + 1e-12)
 
 
-def test_empirical_takes_the_labels_of_the_data():
+def test_empirical_fisher_uses_the_labels_of_the_data():
     model, x, labels = nn.Dense(3), normal(5, 4), np.array([0, 2, 1, 1, 0])
     with jax.enable_x64(True):
         params = draw_params(model, x)
@@ -245,7 +245,7 @@ def test_empirical_takes_the_labels_of_the_data():
 
 
 @pytest.mark.slow
-def test_a_model_in_bfloat16_has_factors_in_float32():
+def test_factors_of_a_bfloat16_model_are_float32():
     x = np.float32(normal(4, 5, 4, 2))
     model, half = (OneConv({"dtype": dtype}) for dtype in (jnp.float32, jnp.bfloat16))
     params = jax.tree.map(lambda p: p.astype(jnp.float32), draw_params(model, x))
@@ -280,7 +280,7 @@ class Remat(nn.Module):
 @pytest.mark.parametrize(
     ("model", "says"), [(Twice(), "'shared', which is called twice"), (Remat(), "'again'.*nn.remat")]
 )
-def test_what_cannot_be_looked_into_is_refused(model: nn.Module, says: str):
+def test_kronecker_factors_refuse_shared_and_rematerialized_layers(model: nn.Module, says: str):
     x = np.float32(normal(2, 4))
     params = draw_params(model, x)
     with pytest.raises(ValueError, match=says):
@@ -288,7 +288,7 @@ def test_what_cannot_be_looked_into_is_refused(model: nn.Module, says: str):
 
 
 class Scaled(nn.Dense):
-    """Uses its kernel in a way of its own."""
+    """A subclass of Dense that uses its kernel differently."""
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -296,7 +296,7 @@ class Scaled(nn.Dense):
 
 
 class Others(nn.Module):
-    """Every kind of layer without factors, and one that has some and gets its inputs by name."""
+    """Every kind of layer without factors, and a dense layer that gets its inputs by keyword."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -309,7 +309,7 @@ class Others(nn.Module):
         return nn.Dense(3, name="plain")(inputs=x)
 
 
-def test_other_layers_have_no_factors():
+def test_kronecker_factors_skip_unsupported_layers():
     x = np.float32(normal(2, 4, 4, 2))
 
     def compute(p: Any) -> dict[str, Factors]:

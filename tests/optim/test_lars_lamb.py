@@ -93,7 +93,7 @@ def assert_same(path: list[dict[str, np.ndarray]], expected: list[dict[str, np.n
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("rules", [False, True], ids=["plain", "decay"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_trajectory_equals_numpy(name: str, rate: str, rules: bool):
+def test_lars_and_lamb_equal_numpy(name: str, rate: str, rules: bool):
     assert_same(path_of(name, rate, rules, rules), by_hand(name, RATES[rate][1], excluded=rules, rules=rules))
 
 
@@ -110,8 +110,8 @@ def test_lamb_equals_optax():
     assert_same(path_of("lamb", "constant", False, False), theirs)
 
 
-def test_excluded_vectors_take_the_plain_step():
-    """What is excluded is updated as without a trust ratio: by momentum in LARS, by Adam in LAMB."""
+def test_lamb_updates_excluded_vectors_as_adam_does():
+    """Excluded parameters are updated without a trust ratio: by momentum in LARS, by Adam in LAMB."""
     with jax.numpy_dtype_promotion("standard"):
         adam = ours(optax.adam(0.1, b1=0.8, b2=0.95, eps=1e-4))
     ours_ = path_of("lamb", "constant", True, True)
@@ -121,7 +121,7 @@ def test_excluded_vectors_take_the_plain_step():
 
 
 @pytest.mark.parametrize("factory", [lars, lamb])
-def test_parameters_and_gradients_of_zero_are_no_trouble(factory: Any):
+def test_trust_ratio_is_1_for_zero_parameters_or_gradients(factory: Any):
     """The ratio is 1 where a norm is 0, so that a kernel that begins at 0 moves."""
     tx = factory(0.5)
     params = {"zero": jnp.zeros((2, 2)), "flat": jnp.ones((2, 2))}
@@ -132,7 +132,7 @@ def test_parameters_and_gradients_of_zero_are_no_trouble(factory: Any):
 
 
 @pytest.mark.slow
-def test_trust_makes_the_step_of_a_layer_a_share_of_its_norm():
+def test_lamb_step_of_a_layer_is_proportional_to_its_norm():
     """One step of LAMB moves each matrix by the rate times its norm, whatever the scale of its gradient."""
     tx = lamb(0.01)
     params = {"a": jnp.full((3, 4), 2.0), "b": jnp.full((2, 2), 100.0)}

@@ -1,4 +1,4 @@
-"""Decay by layer and the linear scaling rule: which layers there are, what they are multiplied by, and one step."""
+"""Layer-wise learning-rate decay and the linear scaling rule: layers of a model, their multipliers, and one step."""
 
 import re
 from typing import Any
@@ -22,7 +22,7 @@ from tests.conftest import examples
 
 
 class Block(nn.Module):
-    """Two layers and a scale of its own."""
+    """Two dense layers and a scale parameter."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -31,7 +31,7 @@ class Block(nn.Module):
 
 
 class Nested(nn.Module):
-    """Modules defined in another order than they are called in, one of them twice, one without parameters."""
+    """Modules called in another order than defined; one is called twice, one has no parameters, one is unused."""
 
     def setup(self) -> None:
         self.head = nn.Dense(3)
@@ -57,11 +57,11 @@ class Nested(nn.Module):
     ],
     ids=["lenet5", "mlp", "nested"],
 )
-def test_layers_are_found_in_the_order_of_their_calls(model: nn.Module, shape: Any, order: tuple[str, ...]):
+def test_call_order_lists_layers_in_the_order_of_their_calls(model: nn.Module, shape: Any, order: tuple[str, ...]):
     assert call_order(model, shape) == order
 
 
-def test_a_model_without_parameters_has_no_layers():
+def test_call_order_of_a_model_without_parameters_is_empty():
     class Mean(nn.Module):
         @nn.compact
         def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -70,8 +70,8 @@ def test_a_model_without_parameters_has_no_layers():
     assert call_order(Mean(), (4, 4, 3)) == ()
 
 
-def test_multipliers_of_a_whole_model():
-    """Worked by hand: a layer has half the rate of the next, whatever its depth within; the rest has all of it."""
+def test_layer_decay_halves_the_learning_rate_from_layer_to_layer():
+    """Expected values by hand: each layer has half the rate of the next; other parameters keep the full rate."""
     model = Nested()
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)), train=False))["params"]
     rules = layer_decay_rules(call_order(model, (4, 4, 1)), 0.5)
@@ -91,7 +91,7 @@ def test_multipliers_of_a_whole_model():
     }
 
 
-def test_names_are_no_patterns_and_no_beginnings_of_names():
+def test_layer_decay_rules_match_whole_layer_names_literally():
     rules = layer_decay_rules(["conv1", "a.b", "conv10"], 0.1)
     tree = {"conv1": {"k": 0}, "a.b": {"k": 0}, "conv10": {"k": 0}, "axb": {"k": 0}, "top": {"conv1": {"k": 0}}}
     values = values_by_path(rules, tree, "here")
@@ -106,7 +106,7 @@ def test_names_are_no_patterns_and_no_beginnings_of_names():
 
 @examples(50)
 @given(st.lists(st.text("ab.+*(", min_size=1, max_size=4), unique=True, max_size=6), st.floats(0.01, 1))
-def test_rules_of_any_names(names: list[str], decay: float):
+def test_layer_decay_rules_handle_any_layer_name(names: list[str], decay: float):
     rules = layer_decay_rules(names, decay)
     assert rules[-1] == (".*", 1.0)
     for depth, name in enumerate(reversed(names)):
@@ -115,7 +115,7 @@ def test_rules_of_any_names(names: list[str], decay: float):
         assert value == pytest.approx(decay**depth)
 
 
-def test_a_step_with_decay_by_layer():
+def test_sgd_step_with_layer_decay_scales_the_update_of_each_layer():
     model = mlp(num_classes=2, widths=(3,))
     rules = layer_decay_rules(call_order(model, (2, 2, 1)), 0.25)
     params = {"fc1": {"kernel": jnp.zeros((4, 3))}, "logits": {"kernel": jnp.zeros((3, 2))}}
@@ -125,15 +125,15 @@ def test_a_step_with_decay_by_layer():
     np.testing.assert_array_equal(updates["logits"]["kernel"], -1.0)
 
 
-def test_linear_scaling_of_a_number():
+def test_linear_scaling_multiplies_a_constant_rate_by_the_batch_ratio():
     """Goyal et al. 2017: 0.1 for a batch of 256 is 3.2 for one of 8192."""
     assert linear_scaling(0.1, batch_size=8192) == pytest.approx(3.2)
     assert linear_scaling(0.1, batch_size=32, base_batch_size=128) == pytest.approx(0.025)
     assert linear_scaling(0.1, batch_size=256) == 0.1
 
 
-def test_linear_scaling_of_a_schedule():
-    """The schedule's values, warm-up included, and so the steps of an optimizer."""
+def test_linear_scaling_multiplies_a_schedule_and_the_updates_of_sgd():
+    """Scaling multiplies all values of the schedule, warm-up included, and so the updates of SGD."""
     schedule = cosine(0.1, total=20, warmup=5)
     scaled = linear_scaling(schedule, batch_size=64, base_batch_size=16)
     steps = jnp.arange(20)
@@ -143,7 +143,7 @@ def test_linear_scaling_of_a_schedule():
 
 
 def _step(tx: optax.GradientTransformationExtraArgs) -> Any:
-    """The second step: the first is of rate 0."""
+    """Return the second update; the first has a learning rate of 0."""
     params = {"k": jnp.ones(3)}
     _, state = tx.update(params, tx.init(params), params)
     return tx.update(params, state, params)[0]

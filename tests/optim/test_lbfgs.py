@@ -32,12 +32,12 @@ rules_and_searches = pytest.mark.parametrize(
     ],
 )
 first_rule = pytest.mark.parametrize("rule", ["lbfgs", *(slow(rule) for rule in RULES if rule != "lbfgs")])
-"""What is the same code for all, in a plain run for one."""
+"""For code that all rules share: a run without slow tests covers one rule."""
 
 
 @pytest.mark.quick_cases("lbfgs")
 @rules
-def test_rosenbrock_in_hardly_more_iterations_than_scipy(rule: str):
+def test_line_search_methods_need_few_more_iterations_than_scipy(rule: str):
     optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy")
     make, method = RULES[rule]
     with jax.enable_x64(True):
@@ -57,7 +57,7 @@ def test_rosenbrock_in_hardly_more_iterations_than_scipy(rule: str):
 
 @pytest.mark.quick_cases("lbfgs-strong_wolfe")
 @rules_and_searches
-def test_never_climbs_where_the_function_is_not_convex(rule: str, search: Any):
+def test_line_search_methods_never_increase_a_nonconvex_objective(rule: str, search: Any):
     """1000 updates: 25 from each of 40 random points, each on a random function of its own."""
     tx, rng = RULES[rule][0](line_search=search), np.random.default_rng(5)
 
@@ -108,7 +108,7 @@ def logistic() -> tuple[Any, float]:
 
 
 @pytest.mark.slow
-def test_logistic_regression_ends_where_scikit_learn_does_in_no_more_evaluations_than_scipy():
+def test_lbfgs_reaches_the_scikit_learn_loss_with_no_more_evaluations_than_scipy():
     optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy's L-BFGS-B")
     with jax.enable_x64(True):
         value_fn, best = logistic()
@@ -128,7 +128,7 @@ def test_logistic_regression_ends_where_scikit_learn_does_in_no_more_evaluations
 
 
 @pytest.mark.parametrize("search", ["strong_wolfe", "armijo"])
-def test_the_evaluations_are_counted_as_they_are_made(search: Any):
+def test_lbfgs_counts_its_function_evaluations(search: Any):
     made = []
 
     def value_fn(x: jax.Array) -> jax.Array:
@@ -150,7 +150,7 @@ def test_the_evaluations_are_counted_as_they_are_made(search: Any):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["lbfgs", slow("bfgs"), slow("polak_ribiere")])
-def test_optax_finds_value_and_gradient_in_the_state(rule: str):
+def test_optax_value_and_grad_from_state_reuses_the_line_search_result(rule: str):
     """`optax.value_and_grad_from_state` takes what the line search ended with, instead of evaluating again."""
     tx = RULES[rule][0]()
 
@@ -170,7 +170,7 @@ def test_optax_finds_value_and_gradient_in_the_state(rule: str):
 
 
 @pytest.mark.parametrize("memory", [1, 5, 10])
-def test_the_state_is_no_larger_than_it_says(memory: int):
+def test_lbfgs_state_size_stays_within_its_documented_limit(memory: int):
     params = {"kernel": jnp.zeros((40, 25)), "bias": jnp.zeros(25)}
     size = sum(x.nbytes for x in jax.tree.leaves(params))
     held = sum(x.nbytes for x in jax.tree.leaves(lbfgs(memory_size=memory).init(params)))
@@ -190,7 +190,7 @@ def inverse_by_hand(steps: list[np.ndarray], changes: list[np.ndarray]) -> np.nd
 
 @pytest.mark.quick_cases("3")
 @pytest.mark.parametrize("memory", [slow(1), 3, 20])
-def test_directions_are_those_of_the_dense_formula(memory: int):
+def test_lbfgs_directions_equal_the_dense_formula(memory: int):
     value_fn, start, count = wavy(7, 5), 2 * np.random.default_rng(3).normal(size=5), 10
     with jax.enable_x64(True):
         trace = minimize(lbfgs(memory_size=memory), value_fn, start, count)
@@ -207,8 +207,8 @@ def test_directions_are_those_of_the_dense_formula(memory: int):
 
 
 @pytest.mark.slow
-def test_a_search_that_finds_nothing_clears_the_memory():
-    """No point is as low as it is told the start is: no step, and the next is along the gradient."""
+def test_lbfgs_clears_its_memory_after_a_failed_search():
+    """A start value reported too low makes the search fail: no step, and the next step follows the gradient."""
     tx = lbfgs()
     with jax.enable_x64(True):
         trace = minimize(tx, rosenbrock, VALLEY_START, 6)
@@ -228,7 +228,7 @@ def test_a_search_that_finds_nothing_clears_the_memory():
 
 @pytest.mark.quick_cases("lbfgs-strong_wolfe")
 @rules_and_searches
-def test_what_is_not_finite_makes_no_step_and_is_forgotten(rule: str, search: Any):
+def test_nonfinite_values_give_no_step_and_leave_no_trace(rule: str, search: Any):
     tx = RULES[rule][0](line_search=search)
     start = jnp.asarray(VALLEY_START, jnp.float32)
     value, grad = jax.value_and_grad(rosenbrock)(start)
@@ -242,7 +242,7 @@ def test_what_is_not_finite_makes_no_step_and_is_forgotten(rule: str, search: An
 
 @pytest.mark.quick_cases("lbfgs")
 @rules
-def test_at_the_optimum_it_stays(rule: str):
+def test_line_search_methods_stay_at_the_optimum(rule: str):
     tx, x = RULES[rule][0](), jnp.ones(2)
     value, grad = jax.value_and_grad(rosenbrock)(x)
     update, state = jax.jit(lambda: tx.update(grad, tx.init(x), x, value=value, value_fn=rosenbrock))()
@@ -251,7 +251,7 @@ def test_at_the_optimum_it_stays(rule: str):
 
 
 @first_rule
-def test_float32_stops_at_the_optimum_without_harm(rule: str):
+def test_float32_line_search_methods_stay_finite_at_the_optimum(rule: str):
     trace = minimize(RULES[rule][0](), rosenbrock, VALLEY_START.astype(np.float32), 150)
     assert trace.points.dtype == np.float32
     assert np.isfinite(trace.points).all()
@@ -260,15 +260,15 @@ def test_float32_stops_at_the_optimum_without_harm(rule: str):
 
 
 @rules
-def test_what_is_missing_is_asked_for(rule: str):
+def test_line_search_methods_without_an_objective_raise_an_error(rule: str):
     tx, x = RULES[rule][0](), jnp.ones(2)
     with pytest.raises(ValueError, match="value_fn=objective"):
         tx.update(x, tx.init(x), x)
 
 
 @first_rule
-def test_a_multiplier_behind_it_is_taken_for_what_it_is(rule: str):
-    """Half of each step is taken: the pairs must be those of the steps made, and it still converges."""
+def test_line_search_methods_converge_with_a_later_update_multiplier(rule: str):
+    """Half of each step is applied; the pairs must use the applied steps, and the method still converges."""
     halved = optax.chain(RULES[rule][0](), optax.scale(0.5))
     with jax.enable_x64(True):
         trace = minimize(halved, lambda x: jnp.sum(jnp.asarray([1.0, 4.0, 9.0]) * x**2), np.ones(3), 60)

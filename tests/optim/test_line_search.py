@@ -1,4 +1,4 @@
-"""Line searches: the conditions they promise, the traps of values that are not finite, and SciPy's frugality."""
+"""Line searches: their conditions, nonfinite values, and the number of evaluations against SciPy."""
 
 import functools
 from collections.abc import Callable
@@ -29,7 +29,7 @@ LINES: dict[str, Callable[[Any], Any]] = {
 
 
 def along(name: str, kind: str, initial: float, c2: float = 0.9) -> tuple[Any, Any, Any]:
-    """The search along a line whose point is its step, and value and slope at its start."""
+    """Return the search along a line where the point equals the step, and value and slope at the start."""
     with jax.enable_x64(True):
         return jax.device_get(compiled_line(name, kind, c2)(jnp.asarray(initial)))
 
@@ -58,7 +58,7 @@ def evaluate(name: str) -> Any:
 
 @pytest.mark.parametrize("initial", [1e-3, 0.1, 1.0, 10.0, 1e3])
 @pytest.mark.parametrize("name", LINES)
-def test_strong_wolfe_holds(name: str, initial: float):
+def test_line_search_satisfies_the_strong_wolfe_conditions(name: str, initial: float):
     found, value, slope = along(name, "strong_wolfe", initial, c2=0.1)
     assert found.success
     with jax.enable_x64(True):
@@ -71,7 +71,7 @@ def test_strong_wolfe_holds(name: str, initial: float):
 
 @pytest.mark.parametrize("initial", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("name", LINES)
-def test_armijo_holds_and_its_gradient_is_that_of_the_point(name: str, initial: float):
+def test_armijo_search_satisfies_its_condition_and_returns_the_gradient_there(name: str, initial: float):
     found, value, slope = along(name, "armijo", initial)
     assert found.success
     with jax.enable_x64(True):
@@ -82,8 +82,8 @@ def test_armijo_holds_and_its_gradient_is_that_of_the_point(name: str, initial: 
 
 @pytest.mark.parametrize("name", ["rational", "steep", "parabola", "exponential"])
 @pytest.mark.parametrize("initial", [1e-3, 0.1, 1.0, 10.0])
-def test_as_frugal_as_more_and_thuente_in_scipy(name: str, initial: float):
-    """SciPy's search of the same paper, asked for the same conditions from the same first trial."""
+def test_line_search_needs_no_more_evaluations_than_scipy(name: str, initial: float):
+    """SciPy's search implements the same paper; conditions and first trial step are the same."""
     scipy = pytest.importorskip("scipy.optimize._dcsrch", reason="the oracle is SciPy's line search")
     found, _, _ = along(name, "strong_wolfe", initial, c2=0.1)
     with jax.enable_x64(True):
@@ -107,7 +107,7 @@ def test_as_frugal_as_more_and_thuente_in_scipy(name: str, initial: float):
 
 @pytest.mark.parametrize("kind", ["strong_wolfe", "armijo"])
 @pytest.mark.parametrize("edge", [np.nan, np.inf])
-def test_a_value_that_is_not_finite_lies_too_far(kind: Any, edge: float):
+def test_line_search_backs_off_from_nonfinite_values(kind: Any, edge: float):
     def value_fn(x: jax.Array) -> jax.Array:
         return jnp.where(x[0] > 0.3, edge, (x[0] - 0.2) ** 2)
 
@@ -120,8 +120,8 @@ def test_a_value_that_is_not_finite_lies_too_far(kind: Any, edge: float):
 
 
 @pytest.mark.parametrize("kind", ["strong_wolfe", "armijo"])
-def test_nothing_found_is_no_step_at_all(kind: Any):
-    """A slope that lies: the function rises whatever the gradient says."""
+def test_failed_line_search_returns_a_zero_step(kind: Any):
+    """The reported gradient is wrong: the function rises along the search direction."""
     value_fn = jax.custom_jvp(lambda x: jnp.sum(jnp.abs(x)))
     value_fn.defjvp(lambda primals, tangents: (jnp.sum(jnp.abs(primals[0])), -jnp.sum(tangents[0])))
     x = jnp.zeros(1)
@@ -143,7 +143,9 @@ def test_nothing_found_is_no_step_at_all(kind: Any):
 )
 @example(1.0, 1.5, 1.0, 0.0, "strong_wolfe")  # no slope at all: the start is as good as any point
 @example(1.0, 1.5, 1.0, 0.0, "armijo")
-def test_never_ends_above_the_start(curvature: float, shift: float, wave: float, exponent: float, kind: Any):
+def test_line_search_never_ends_above_the_start_value(
+    curvature: float, shift: float, wave: float, exponent: float, kind: Any
+):
     numbers = jnp.asarray([curvature, shift, wave, 10**exponent], jnp.float32)
     value, slope, found, after = jax.device_get(compiled_wave(kind)(numbers))
     assert found.value <= value

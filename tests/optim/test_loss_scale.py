@@ -1,4 +1,4 @@
-"""The loss scale: gradients divided by it, steps skipped, halved and doubled; against a count by hand."""
+"""Loss scaling: unscaled gradients, skipped steps, and a scale that is halved and doubled."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def same(a: Any, b: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_the_optimizer_inside_gets_the_gradients_of_the_loss_itself() -> None:
+def test_loss_scale_passes_unscaled_gradients_to_the_inner_optimizer() -> None:
     plain, wrapped = adam(0.1), with_loss_scale(adam(0.1))
     inside, state = plain.init(PARAMS), wrapped.init(PARAMS)
     for _ in range(3):
@@ -34,7 +34,7 @@ def test_the_optimizer_inside_gets_the_gradients_of_the_loss_itself() -> None:
     same(state.inner, inside)
 
 
-def test_a_step_that_overflows_is_skipped_and_halves_the_scale() -> None:
+def test_loss_scale_skips_an_overflowing_step_and_halves_the_scale() -> None:
     tx = with_loss_scale(adam(0.1))
     state = tx.init(PARAMS)
     _, state = tx.update(scaled(GRADS, state), state, PARAMS)
@@ -45,7 +45,7 @@ def test_a_step_that_overflows_is_skipped_and_halves_the_scale() -> None:
     assert (int(after.good), int(after.skipped)) == (0, 1)
 
 
-def test_the_scale_is_doubled_after_an_interval_of_good_steps() -> None:
+def test_loss_scale_doubles_after_an_interval_of_finite_steps() -> None:
     tx = with_loss_scale(optax.sgd(0.1), start=4.0, interval=3)
     state = tx.init(PARAMS)
     scales = []
@@ -56,13 +56,13 @@ def test_the_scale_is_doubled_after_an_interval_of_good_steps() -> None:
 
 
 @pytest.mark.parametrize(("start", "grads", "bound"), [(MOST, GRADS, MOST), (LEAST, BAD, LEAST)])
-def test_the_scale_stays_within_its_bounds(start: float, grads: Any, bound: float) -> None:
+def test_loss_scale_stays_within_its_bounds(start: float, grads: Any, bound: float) -> None:
     tx = with_loss_scale(optax.sgd(0.1), start=start, interval=1)
     _, state = tx.update(grads, tx.init(PARAMS), PARAMS)
     assert float(state.scale) == bound
 
 
-def test_extra_arguments_go_through_and_the_gradient_among_them_is_divided_too() -> None:
+def test_loss_scale_forwards_extra_arguments_and_unscales_the_gradient() -> None:
     seen = {}
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
@@ -76,7 +76,7 @@ def test_extra_arguments_go_through_and_the_gradient_among_them_is_divided_too()
     assert seen["value"] == 3.0
 
 
-def test_the_state_is_found_wherever_it_is() -> None:
+def test_loss_scale_state_is_found_in_a_nested_state() -> None:
     state = with_loss_scale(optax.sgd(0.1), start=16.0).init(PARAMS)
     found = loss_scale_state({"a": (state, 1)})
     assert found is not None

@@ -24,7 +24,7 @@ SIGMOID = 1 / (1 + np.exp(-LOGITS))
 
 
 def value_and_grad(loss: Loss, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A loss for each example, and the gradient of their sum."""
+    """Return the loss of each example, and the gradient of their sum."""
     with jax.enable_x64(True):
         losses, back = jax.vjp(lambda x: loss(x, jnp.asarray(labels)), jnp.asarray(LOGITS))
         (grad,) = back(jnp.ones_like(losses))
@@ -83,7 +83,7 @@ def test_binary_cross_entropy_equals_the_closed_form(smoothing: float, labels: n
 
 @each_target
 @each_smoothing
-def test_binary_cross_entropy_is_the_sum_of_torchs(smoothing: float, labels: np.ndarray):
+def test_binary_cross_entropy_equals_the_sum_of_torch_bce(smoothing: float, labels: np.ndarray):
     torch = pytest.importorskip("torch", reason="the oracle is torch's BCEWithLogitsLoss")
     y = torch.tensor(smoothed(labels, smoothing))
     theirs = torch.nn.BCEWithLogitsLoss(reduction="none")
@@ -93,7 +93,7 @@ def test_binary_cross_entropy_is_the_sum_of_torchs(smoothing: float, labels: np.
 
 @each_target
 @each_focus
-def test_focal_equals_torch(gamma: float, labels: np.ndarray):
+def test_focal_loss_equals_torch(gamma: float, labels: np.ndarray):
     torch = pytest.importorskip("torch", reason="the oracle is torch's differentiation of the formula")
     y = torch.tensor(smoothed(labels, 0.0))
 
@@ -106,14 +106,14 @@ def test_focal_equals_torch(gamma: float, labels: np.ndarray):
 
 @each_target
 @each_focus
-def test_focal_equals_the_closed_form(gamma: float, labels: np.ndarray):
+def test_focal_loss_equals_the_closed_form(gamma: float, labels: np.ndarray):
     target, p = smoothed(labels, 0.0), np.exp(LOG_SOFTMAX)
     losses = -(target * (1 - p) ** gamma * LOG_SOFTMAX).sum(axis=1)
     np.testing.assert_allclose(value_and_grad(focal(gamma), labels)[0], losses, rtol=1e-13)
 
 
 @each_target
-def test_focal_without_focus_is_cross_entropy(labels: np.ndarray):
+def test_focal_loss_with_gamma_zero_equals_cross_entropy(labels: np.ndarray):
     plain = value_and_grad(cross_entropy(), labels)
     for ours, expected in zip(value_and_grad(focal(0.0), labels), plain, strict=True):
         np.testing.assert_array_equal(ours, expected)
@@ -123,7 +123,7 @@ def test_focal_without_focus_is_cross_entropy(labels: np.ndarray):
 
 @pytest.mark.parametrize("lead", [5.0, 18.0, 40.0])
 @pytest.mark.parametrize("gamma", [0.5, 1.0])
-def test_focal_is_exact_where_the_probability_rounds_to_one(gamma: float, lead: float):
+def test_focal_loss_is_exact_where_the_probability_rounds_to_one(gamma: float, lead: float):
     """For two classes and q = 1 - p = 1 / (1 + e^lead), the loss is -q^gamma log(1 - q), and dq/dlead = -q (1 - q)."""
     q = 1 / (1 + math.exp(lead))
     loss = -(q**gamma) * math.log1p(-q)
@@ -141,8 +141,8 @@ def test_focal_is_exact_where_the_probability_rounds_to_one(gamma: float, lead: 
     label=st.integers(0, 3),
     gamma=st.sampled_from([0.25, 2.0]),
 )
-def test_focal_wherever_the_logits_are(logits: list[float], label: int, gamma: float):
-    """Equal to the formula in float64 with what leads by itself, with finite first and second derivatives."""
+def test_focal_loss_equals_the_formula_for_logits_of_any_size(logits: list[float], label: int, gamma: float):
+    """The value equals the formula in float64; first and second derivatives are finite."""
     value, slope, curvature = _focal_at[gamma](jnp.array(logits, jnp.float32), jnp.int32(label))
     lead = logits[label] - np.logaddexp.reduce(np.delete(logits, label))
     expected = np.exp(-gamma * np.logaddexp(0, lead)) * np.logaddexp(0, -lead)
@@ -164,7 +164,7 @@ _focal_at = {gamma: _focal_and_derivatives(gamma) for gamma in (0.25, 2.0)}
 @pytest.mark.quick_cases("10-0.1")
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("classes", [10, 1000])
-def test_equal_logits_cost_log_k(classes: int, smoothing: float):
+def test_losses_of_equal_logits_equal_their_closed_forms(classes: int, smoothing: float):
     logits, labels = np.zeros((3, classes), np.float32), np.array([0, 1, classes - 1], np.int32)
     smooth, binary = jax.jit(cross_entropy(smoothing)), jax.jit(binary_cross_entropy(smoothing))
     np.testing.assert_allclose(smooth(logits, labels), math.log(classes), rtol=1e-6)
@@ -175,7 +175,7 @@ def test_equal_logits_cost_log_k(classes: int, smoothing: float):
 
 @pytest.mark.parametrize("labels", [np.int32([0, 1]), np.float32([[1, 0], [0, 1]])], ids=["integer", "soft"])
 @pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy", "focal"])
-def test_large_logits_do_not_overflow(name: str, labels: np.ndarray):
+def test_loss_does_not_overflow_for_large_logits(name: str, labels: np.ndarray):
     logits = jnp.array([[1e4, -1e4], [1e4, -1e4]])
 
     @jax.jit
@@ -190,7 +190,7 @@ def test_large_logits_do_not_overflow(name: str, labels: np.ndarray):
 
 @pytest.mark.parametrize("name", LOSSES.names())
 @pytest.mark.parametrize("dtype", [np.int32, np.uint8])
-def test_contract_of_every_loss(name: str, dtype: Any):
+def test_loss_returns_finite_float32_values_for_each_example(name: str, dtype: Any):
     """A finite float32 value for each example, also inside jit, whatever integers the labels are."""
     loss = LOSSES.create(name)
     logits, labels = LOGITS.astype(np.float32), LABELS.astype(dtype)
@@ -201,8 +201,8 @@ def test_contract_of_every_loss(name: str, dtype: Any):
 
 
 @pytest.mark.parametrize("name", sorted(set(LOSSES.names()) - {"cross_entropy"}))
-def test_labels_that_are_bytes_name_one_class_of_many(name: str):
-    """Class 256 is not class 0 again."""
+def test_loss_with_uint8_labels_handles_more_than_256_classes(name: str):
+    """Class 256 must not wrap around to class 0."""
     labels = np.zeros(1, np.uint8)
     one, other = (
         jax.jit(LOSSES.create(name))(np.zeros((1, 300), np.float32), x) for x in (labels, labels.astype(np.int32))

@@ -43,7 +43,7 @@ def by_loop(scores: np.ndarray, labels: np.ndarray, margin: float, power: int) -
 
 @each_margin
 @each_power
-def test_hinge_is_torchs_times_the_classes(factory: Any, power: int, margin: float):
+def test_hinge_loss_equals_torch_multi_margin_loss_times_the_classes(factory: Any, power: int, margin: float):
     torch = pytest.importorskip("torch", reason="the oracle is torch's MultiMarginLoss")
     x = torch.tensor(SCORES, requires_grad=True)
     theirs = torch.nn.MultiMarginLoss(p=power, margin=margin, reduction="none")
@@ -56,7 +56,7 @@ def test_hinge_is_torchs_times_the_classes(factory: Any, power: int, margin: flo
 
 @each_margin
 @each_power
-def test_hinge_sums_the_violations_of_all_wrong_classes(factory: Any, power: int, margin: float):
+def test_hinge_loss_sums_the_violations_of_all_wrong_classes(factory: Any, power: int, margin: float):
     ours = value_and_grad(factory(margin), SCORES)[0]
     expected = by_loop(SCORES, LABELS, margin, power)
     np.testing.assert_allclose(ours, expected, rtol=1e-14)
@@ -64,26 +64,26 @@ def test_hinge_sums_the_violations_of_all_wrong_classes(factory: Any, power: int
     assert (expected > np.array(worst) + 1e-3).any()  # the sum, not the largest
 
 
-def test_worked_example():
+def test_hinge_loss_equals_the_worked_example_of_cs231n():
     """The scores of the lectures' cat, car and frog: 2.9, 0 and 12.9."""
     scores = jnp.array([[3.2, 5.1, -1.7], [1.3, 4.9, 2.0], [2.2, 2.5, -3.1]])
     np.testing.assert_allclose(hinge()(scores, jnp.array([0, 1, 2])), [2.9, 0.0, 12.9], rtol=1e-6, atol=1e-6)
 
 
 @each_power
-def test_equal_scores_violate_the_whole_margin(factory: Any, power: int):
+def test_hinge_loss_of_equal_scores_is_the_full_margin_per_class(factory: Any, power: int):
     np.testing.assert_allclose(factory(0.5)(jnp.zeros((2, 4)), jnp.array([0, 3])), 3 * 0.5**power)
 
 
-def test_a_margin_that_is_just_met_has_no_gradient():
+def test_hinge_loss_has_zero_gradient_where_the_margin_is_just_met():
     grad = jax.grad(lambda x: hinge()(x, jnp.array([0]))[0])(jnp.array([[1.0, 0.0, 0.5]]))
     np.testing.assert_array_equal(grad, [[-1.0, 0.0, 1.0]])
 
 
 @examples(40)
 @given(arrays.arrays(np.float32, (6, 5), elements=st.floats(-50, 50, width=32)))
-def test_hinge_properties(scores: np.ndarray):
-    """Equal to the loop, the same for shifted scores, and 0 just where every class is beaten by the margin."""
+def test_hinge_loss_is_nonnegative_and_invariant_to_shifted_scores(scores: np.ndarray):
+    """The loss equals the loop, is the same for shifted scores, and is never negative."""
     losses = np.asarray(_HINGE(scores, LABELS))
     np.testing.assert_allclose(losses, by_loop(scores.astype(np.float64), LABELS, 1.0, 1), rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(_HINGE(scores + np.float32(8), LABELS), losses, rtol=1e-5, atol=1e-3)
@@ -94,7 +94,7 @@ _HINGE = jax.jit(hinge())
 
 
 @pytest.mark.parametrize("options", [{}, {"on": 2.0, "off": 0.5}, {"templates": TEMPLATES}], ids=str)
-def test_templates_by_loop(options: dict[str, Any]):
+def test_template_mse_equals_a_numpy_loop(options: dict[str, Any]):
     on, off = options.get("on", 1.0), options.get("off", -1.0)
     default = [[on if j == k else off for j in range(5)] for k in range(5)]
     rows = np.array(options.get("templates", default))[LABELS]
@@ -104,17 +104,17 @@ def test_templates_by_loop(options: dict[str, Any]):
     np.testing.assert_allclose(grad, 2 * (outputs - rows), rtol=1e-14)
 
 
-def test_the_template_itself_costs_nothing():
+def test_template_mse_is_zero_at_the_template():
     outputs = jnp.asarray(TEMPLATES, jnp.float32)
     np.testing.assert_array_equal(template_mse(TEMPLATES)(outputs, jnp.arange(5)), np.zeros(5))
 
 
-def test_a_class_without_a_template_is_not_passed_over():
+def test_template_mse_is_nan_for_a_class_without_a_template():
     losses = template_mse(TEMPLATES[:4])(jnp.zeros((2, 7)), jnp.array([3, 4]))
     np.testing.assert_array_equal(np.isnan(losses), [False, True])
 
 
-def test_templates_that_do_not_fit_are_refused():
+def test_template_mse_refuses_templates_of_wrong_length():
     with pytest.raises(ValueError, match=r"equal length.*\[2, 1\]"):
         template_mse(((1.0, 0.0), (1.0,)))
     with pytest.raises(ValueError, match="equal length"):
@@ -124,6 +124,6 @@ def test_templates_that_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize("name", ["hinge", "squared_hinge", "template_mse"])
-def test_probabilities_are_refused(name: str):
+def test_margin_losses_refuse_soft_labels(name: str):
     with pytest.raises(ValueError, match="class indices"):
         LOSSES.create(name)(jnp.zeros((2, 5)), jnp.full((2, 5), 0.2))

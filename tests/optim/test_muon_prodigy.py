@@ -59,7 +59,7 @@ def assert_same(path: Path, expected: Path, tolerance: float = 1e-11) -> None:
 
 
 class Adam:
-    """The step of Adam for one array, without its rate."""
+    """The step of Adam for one array, without the learning rate."""
 
     def __init__(self, b1: float, b2: float, eps: float):
         self.b1, self.b2, self.eps = b1, b2, eps
@@ -76,7 +76,7 @@ class Adam:
 
 
 def looped(steps: dict[str, Callable[[np.ndarray], np.ndarray]], decay: dict[str, float] | None = None) -> Path:
-    """Descent along what `steps` make of each leaf's gradient, with decoupled decay."""
+    """Return the path of a descent in which `steps` map each gradient to an update, with decoupled decay."""
     x, path = dict(START), []
     for t in range(STEPS):
         g = gradient(x, np.cos)
@@ -128,7 +128,7 @@ def test_muon_equals_numpy(nesterov: bool):
     assert_same(ours(tx), looped(steps, {"dense": 0.2}), 1e-9)
 
 
-def test_muon_steps_along_an_almost_orthogonal_matrix():
+def test_muon_update_is_a_nearly_orthogonal_matrix():
     """All singular values of a step lie near 1, whatever those of the gradient."""
     g = {"w": jnp.asarray(_rng.normal(size=(8, 5)) * 10.0 ** np.linspace(-1, 1, 5), jnp.float32)}
     tx = muon(1.0)
@@ -183,8 +183,8 @@ def test_prodigy_equals_numpy():
     assert_same(ours(tx), prodigy_by_hand())
 
 
-def test_prodigy_waits_for_a_first_rate_and_a_first_gradient():
-    """A warm-up from 0 and gradients of 0 leave nothing to estimate from; then it goes on as if they had not been."""
+def test_prodigy_keeps_its_estimate_while_rates_and_gradients_are_zero():
+    """Steps with a learning rate of 0 or gradients of 0 leave the estimate unchanged; later steps move."""
     params = {"a": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(())}
     tx = prodigy(lambda t: jnp.where(t < 2, 0.0, 1.0), initial_estimate=1e-3)
     state = tx.init(params)
@@ -196,8 +196,8 @@ def test_prodigy_waits_for_a_first_rate_and_a_first_gradient():
     assert all((np.asarray(u, np.float32) < 0).all() for u in jax.tree.leaves(updates))
 
 
-def test_prodigy_finds_the_distance():
-    """From an estimate of 1e-6 it comes to the order of the distance to the solution, here 2 in each coordinate."""
+def test_prodigy_estimates_the_distance_to_the_solution():
+    """From 1e-6 the estimate grows to the order of the distance to the solution, here 2 in each coordinate."""
     target = {"w": 2 * jnp.sign(jnp.linspace(-1.0, 1.0, 6))}
     tx = prodigy()
 
@@ -218,8 +218,8 @@ def test_prodigy_finds_the_distance():
 
 
 @pytest.mark.parametrize("factory", [muon, prodigy, soap])
-def test_the_state_can_be_donated(factory: Any):
-    """No two arrays of it, nor of the parameters, are one in memory."""
+def test_muon_prodigy_and_soap_states_can_be_donated(factory: Any):
+    """No two arrays of state and parameters share a buffer."""
     params = jax.tree.map(jnp.asarray, START)
     arrays = jax.tree.leaves((params, factory(0.1).init(params)))
     assert len({x.unsafe_buffer_pointer() for x in arrays}) == len(arrays)
@@ -227,8 +227,8 @@ def test_the_state_can_be_donated(factory: Any):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("factory", [muon, soap])
-def test_kernels_of_convolutions_are_matrices(factory: Any):
-    """[H, W, I, O] is updated as [H * W * I, O] is."""
+def test_muon_and_soap_treat_convolution_kernels_as_matrices(factory: Any):
+    """A kernel [H, W, I, O] gets the update of a matrix [H * W * I, O]."""
     tx = factory(falling_schedule)
     flat = {"dense": START["conv"].reshape(-1, 3)}
     tall = {"conv": START["conv"]}

@@ -1,4 +1,4 @@
-"""Newton's method and Hessian-free optimization: exact where that is due, safe where the Hessian is indefinite."""
+"""Newton's method and Hessian-free optimization: exact on quadratics, monotone where the Hessian is indefinite."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxtrain.optim import hessian_free, newton
 from jaxtrain.optim.batch_objective import BatchObjective
 from jaxtrain.optim.hessian_free import gauss_newton_product, hessian_product, solve_truncated_cg
 from tests.conftest import slow
-from tests.optim.problems import VALLEY_START, falls_from_random_starts, minimize, rosenbrock, steps_to
+from tests.optim.problems import VALLEY_START, assert_descends_from_random_starts, minimize, rosenbrock, steps_to
 
 RNG = np.random.default_rng(4)
 _q = np.linalg.qr(RNG.normal(size=(5, 5)))[0]
@@ -28,13 +28,13 @@ def pure(damping: float) -> Any:
     return newton(damping=damping, levenberg_marquardt=False)
 
 
-def test_one_step_solves_a_quadratic():
+def test_newton_minimizes_a_quadratic_in_one_step():
     with jax.enable_x64(True):
         np.testing.assert_allclose(minimize(pure(0.0), quadratic, np.ones(5), 1).points[0], SOLUTION, rtol=1e-10)
 
 
-def test_pure_newton_on_rosenbrock_goes_the_known_way():
-    """It climbs to 1411.8 on the way, which is what damping is for."""
+def test_undamped_newton_on_rosenbrock_matches_published_values():
+    """Without damping the value rises to 1411.8 before it falls."""
     with jax.enable_x64(True):
         values = minimize(pure(0.0), rosenbrock, VALLEY_START, 6).values
     np.testing.assert_allclose(values[:4], [4.7319, 1411.845, 0.055965, 0.31319], rtol=2e-5)
@@ -43,7 +43,7 @@ def test_pure_newton_on_rosenbrock_goes_the_known_way():
 
 
 @pytest.mark.slow
-def test_a_great_damping_is_gradient_descent():
+def test_newton_with_large_damping_equals_gradient_descent():
     with jax.enable_x64(True):
         start = jnp.ones(5)
         step = minimize(pure(1e8), quadratic, start, 1).points[0] - start
@@ -51,7 +51,7 @@ def test_a_great_damping_is_gradient_descent():
 
 
 @pytest.mark.parametrize("rule", ["newton", "hessian_free"])
-def test_rosenbrock_in_no_more_iterations_than_scipy_takes(rule: str):
+def test_newton_and_hessian_free_need_few_more_iterations_than_scipy(rule: str):
     optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy's Newton-CG")
     tx = newton() if rule == "newton" else hessian_free(curvature="hessian")
     theirs: list[float] = []
@@ -69,12 +69,12 @@ def test_rosenbrock_in_no_more_iterations_than_scipy_takes(rule: str):
     assert np.all(np.diff(trace.values) <= 0)
 
 
-def test_never_climbs_where_the_hessian_is_indefinite():
+def test_newton_and_hessian_free_never_increase_a_nonconvex_objective():
     for tx in (newton(), newton(damping=0.0), hessian_free(curvature="hessian")):
-        falls_from_random_starts(tx)
+        assert_descends_from_random_starts(tx)
 
 
-def test_damping_falls_with_good_steps_and_rises_with_rejected_ones():
+def test_newton_damping_falls_after_good_steps_and_rises_after_rejected_steps():
     with jax.enable_x64(True):
         eased = minimize(newton(damping=1.0), quadratic, np.ones(5), 5).state.damping
         climbing = minimize(newton(damping=1e-3), lambda x: jnp.cos(x).sum(), np.full(3, 0.1), 1).state.damping
@@ -105,13 +105,13 @@ def flat(tree: Any) -> np.ndarray:
 
 
 def dense(product: Any, like: Any) -> np.ndarray:
-    """The matrix of a product, column by column."""
+    """Return the dense matrix of a matrix-vector product, column by column."""
     vector, restored = jax.flatten_util.ravel_pytree(like)
     return np.stack([flat(product(restored(row))) for row in np.eye(vector.size)], axis=1)
 
 
 @pytest.mark.slow
-def test_gauss_newton_products_are_those_of_the_explicit_matrix():
+def test_gauss_newton_product_equals_the_explicit_matrix():
     with jax.enable_x64(True):
         params = weights(jnp.float64)
         objective = BatchObjective(outputs=network, output_loss=cross_entropy)
@@ -124,7 +124,7 @@ def test_gauss_newton_products_are_those_of_the_explicit_matrix():
 
 
 @pytest.mark.slow
-def test_gauss_newton_is_the_hessian_of_a_linear_least_squares_problem():
+def test_gauss_newton_matrix_of_linear_least_squares_equals_the_hessian():
     with jax.enable_x64(True):
         inputs, targets = jnp.asarray(INPUTS), jnp.asarray(RNG.normal(size=(40, 2)))
         params = {"kernel": jnp.ones((4, 2))}
@@ -142,7 +142,7 @@ def test_gauss_newton_is_the_hessian_of_a_linear_least_squares_problem():
         np.testing.assert_allclose(explicit, hessian, atol=1e-12)
 
 
-def test_conjugate_gradients_run_to_their_end_solve_the_system():
+def test_truncated_cg_solves_the_damped_system_when_run_to_convergence():
     with jax.enable_x64(True):
         gradient = jnp.asarray(1e-12 * RNG.normal(size=5))  # so that the residual asked for is 1e-18
         solution, used = solve_truncated_cg(lambda v: jnp.asarray(MATRIX) @ v, jnp.asarray(0.3), gradient, 50)
@@ -151,7 +151,7 @@ def test_conjugate_gradients_run_to_their_end_solve_the_system():
     assert 5 <= int(used) <= 7
 
 
-def test_negative_curvature_ends_the_iteration_with_a_descent_direction():
+def test_truncated_cg_stops_at_negative_curvature_with_a_descent_direction():
     with jax.enable_x64(True):
         gradient = jnp.asarray([1.0, 1.0])
         at_once, used = solve_truncated_cg(lambda v: -v, jnp.asarray(0.0), gradient, 50)
@@ -163,7 +163,7 @@ def test_negative_curvature_ends_the_iteration_with_a_descent_direction():
 
 
 @pytest.mark.parametrize("curvature", ["gauss_newton", slow("hessian")])
-def test_trains_a_network_in_far_fewer_steps_than_gradient_descent(curvature: Any):
+def test_hessian_free_halves_the_loss_that_gradient_descent_reaches(curvature: Any):
     tx, params = hessian_free(curvature=curvature), weights(jnp.float32)
 
     def objective(p: Any) -> jax.Array:
@@ -189,7 +189,7 @@ def test_trains_a_network_in_far_fewer_steps_than_gradient_descent(curvature: An
     assert values[-1] < 0.5 * min(descend(params, jnp.float32(rate)) for rate in (0.1, 0.3, 1.0, 3.0))
 
 
-def test_float32_stops_at_the_optimum_without_harm():
+def test_float32_newton_and_hessian_free_stay_finite_at_the_optimum():
     for tx in (newton(), hessian_free(curvature="hessian")):
         trace = minimize(tx, rosenbrock, VALLEY_START.astype(np.float32), 120)
         assert np.isfinite(trace.points).all()
@@ -197,7 +197,7 @@ def test_float32_stops_at_the_optimum_without_harm():
         assert np.all(np.diff(trace.values) <= 0)
 
 
-def test_what_is_missing_is_asked_for():
+def test_newton_and_hessian_free_errors_name_the_missing_argument():
     x = jnp.ones(2)
     for tx in (newton(), hessian_free(curvature="hessian")):
         with pytest.raises(ValueError, match="value_fn=objective"):
@@ -207,6 +207,6 @@ def test_what_is_missing_is_asked_for():
         tx.update(x, tx.init(x), x, value_fn=rosenbrock)
 
 
-def test_too_many_parameters_are_refused_with_their_price():
+def test_newton_refuses_too_many_parameters_and_reports_the_memory():
     with pytest.raises(ValueError, match=r"newton .*1,000,000 x 1,000,000 numbers, 4,000\.0 GB"):
         newton().init(jnp.zeros((1000, 1000)))

@@ -40,8 +40,8 @@ def linear_cg(matrix: np.ndarray, right: np.ndarray, steps: int) -> np.ndarray:
 
 @pytest.mark.quick_cases("polak_ribiere")
 @methods
-def test_a_quadratic_ends_in_as_many_steps_as_it_has_dimensions(method: Any):
-    """With searches that are all but exact, both methods are linear conjugate gradients."""
+def test_nonlinear_cg_solves_a_quadratic_in_as_many_steps_as_dimensions(method: Any):
+    """With nearly exact line searches, both methods equal linear conjugate gradients."""
     matrix, right = system()
 
     def value_fn(x: jax.Array) -> jax.Array:
@@ -58,7 +58,7 @@ def test_a_quadratic_ends_in_as_many_steps_as_it_has_dimensions(method: Any):
 
 
 def directions_by_hand(method: str, grads: np.ndarray) -> tuple[np.ndarray, list[float]]:
-    """The directions at these gradients, each search having found something, and their betas."""
+    """Return the directions at these gradients, if every line search succeeds, and their betas."""
     directions, betas = [-grads[0]], []
     for before, now in itertools.pairwise(grads):
         if method == "polak_ribiere":
@@ -75,8 +75,8 @@ def directions_by_hand(method: str, grads: np.ndarray) -> tuple[np.ndarray, list
 
 @pytest.mark.quick_cases("polak_ribiere")
 @methods
-def test_directions_are_those_of_the_formula(method: Any):
-    """Where the function is not convex: some begin anew, some do not."""
+def test_nonlinear_cg_directions_equal_the_formula(method: Any):
+    """On a nonconvex function: some directions restart, some do not."""
     value_fn, start = wavy(7, 5), 2 * np.random.default_rng(3).normal(size=5)
     with jax.enable_x64(True):
         trace = minimize(nonlinear_cg(method=method), value_fn, start, 14)
@@ -99,13 +99,13 @@ def test_directions_are_those_of_the_formula(method: Any):
         ({"method": "fletcher_reeves", "c2": 0.5}, r"below 0\.5, and c2 is 0\.5"),
     ],
 )
-def test_conditions_that_cannot_hold_are_refused(options: Any, says: str):
+def test_nonlinear_cg_refuses_inconsistent_wolfe_conditions(options: Any, says: str):
     with pytest.raises(ValueError, match=says):
         nonlinear_cg(**options)
 
 
 @pytest.mark.slow
-def test_c2_can_be_injected():
+def test_nonlinear_cg_accepts_an_injected_c2():
     """As an array in the state of `optax.inject_hyperparams`; a looser search takes fewer evaluations."""
     static = ("method", "line_search", "max_evaluations")
     tx = optax.inject_hyperparams(nonlinear_cg, static_args=static)(c2=1e-3)

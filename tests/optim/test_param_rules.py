@@ -22,7 +22,7 @@ OPTIMIZERS = {
 
 
 def params() -> Any:
-    """Leaves of shapes that differ, so that state kept for one can be recognized by its shape."""
+    """Return leaves of different shapes, so that the state of one is recognizable by its shape."""
     rng = np.random.default_rng(0)
     shapes = {
         "conv1": {"kernel": (3, 2), "bias": (2,)},
@@ -37,7 +37,7 @@ def by_name(tree: Any) -> dict[str, Any]:
 
 
 def train(tx: optax.GradientTransformationExtraArgs, steps: int = 4) -> tuple[Any, Any]:
-    """Parameters after some steps with gradients that are never 0, and the optimizer's first state."""
+    """Return the parameters after some steps with nonzero gradients, and the optimizer's initial state."""
     first = state = tx.init(params())
     update = jax.jit(lambda p, s: _step(tx, p, s))
     p = params()
@@ -52,7 +52,7 @@ def _step(tx: optax.GradientTransformationExtraArgs, p: Any, state: Any) -> tupl
     return optax.apply_updates(p, updates), state
 
 
-def test_the_first_rule_that_matches_decides():
+def test_values_by_path_takes_the_first_rule_that_matches():
     rules = (("logits", 3.0), ("bias$", 2.0), ("^conv1/", 5.0), (".*", 7.0))
     assert by_name(values_by_path(rules, params(), "here")) == {
         "conv1/bias": 2.0,
@@ -64,7 +64,7 @@ def test_the_first_rule_that_matches_decides():
 
 
 @pytest.mark.parametrize("number", [0.5, 2])
-def test_a_number_is_for_every_parameter(number: float):
+def test_values_by_path_gives_a_single_number_to_every_parameter(number: float):
     assert set(by_name(values_by_path(number, params(), "here")).values()) == {float(number)}
 
 
@@ -79,17 +79,17 @@ def test_a_number_is_for_every_parameter(number: float):
     ],
     ids=["uncovered", "none", "unused", "shadowed", "malformed"],
 )
-def test_rules_that_do_not_fit_are_refused(rules: Any, message: str):
+def test_values_by_path_refuses_invalid_rules(rules: Any, message: str):
     with pytest.raises(ConfigError, match=message):
         values_by_path(rules, params(), "here", all_used=True)
 
 
-def test_a_closing_catch_all_may_catch_nothing():
+def test_values_by_path_accepts_a_final_catch_all_without_matches():
     assert values_by_path((("kernel|bias", 1.0), (".*", 0.0)), params(), "here", all_used=True)
 
 
-def test_a_transform_may_see_a_part_of_the_parameters():
-    """There a rule for the others decides nothing, and is no mistake; an uncovered parameter still is."""
+def test_values_by_path_accepts_unused_rules_on_a_subset_of_the_parameters():
+    """Rules for absent parameters are allowed there; a parameter without a rule is still an error."""
     part = {"conv10": params()["conv10"]}
     assert by_name(values_by_path((("bias", 1.0), (".*", 2.0)), part, "here")) == {"conv10/kernel": 2.0}
     with pytest.raises(ConfigError, match="no rule covers"):
@@ -97,7 +97,7 @@ def test_a_transform_may_see_a_part_of_the_parameters():
 
 
 @pytest.mark.parametrize("optimizer", [sgd, adamw])
-def test_decay_is_added_exactly_where_it_is_asked(optimizer: Any):
+def test_weight_decay_rules_add_decay_only_to_matching_parameters(optimizer: Any):
     """With gradients of 0 the update is the decay alone: -rate * decay * parameter."""
     tx = optimizer(0.1, weight_decay=((r"bias$", 0.0), ("^conv1/", 0.25), (".*", 0.5)))
     zeros = jax.tree.map(np.zeros_like, params())
@@ -107,7 +107,7 @@ def test_decay_is_added_exactly_where_it_is_asked(optimizer: Any):
         np.testing.assert_allclose(updates[name], -0.1 * decay[name] * value, rtol=1e-6)
 
 
-def test_leaves_without_decay_are_as_if_there_were_no_decay_at_all():
+def test_parameters_excluded_from_decay_train_as_without_decay():
     rules, _ = train(sgd(0.1, momentum=0.9, weight_decay=((r"kernel", 0.1), (".*", 0.0))))
     without, _ = train(sgd(0.1, momentum=0.9))
     number, _ = train(sgd(0.1, momentum=0.9, weight_decay=0.1))
@@ -116,14 +116,14 @@ def test_leaves_without_decay_are_as_if_there_were_no_decay_at_all():
         assert not np.array_equal(number[name], without[name])
 
 
-def test_decay_without_parameters_says_what_is_missing():
+def test_add_weight_decay_without_parameters_raises_an_error():
     tx = add_weight_decay(0.1)
     with pytest.raises(ValueError, match="needs the parameters"):
         tx.update(params(), tx.init(params()))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_multiplier_scales_the_update(optimizer: str):
+def test_learning_rate_multiplier_scales_the_update(optimizer: str):
     """Powers of two, so that scaling is exact; one step, after which the parameters differ and the gradients too."""
     factors = (("^conv1/", 0.5), ("bias", 0.0), (".*", 4.0))
     tx = OPTIMIZERS[optimizer]()
@@ -136,7 +136,7 @@ def test_a_multiplier_scales_the_update(optimizer: str):
         np.testing.assert_array_equal(updates[name], factor[name] * plain[name])
 
 
-def test_rules_that_change_nothing_leave_the_optimizer_as_it_is():
+def test_neutral_rules_leave_optimizer_and_state_unchanged():
     plain, state = train(OPTIMIZERS["momentum"]())
     same, same_state = train(with_rules(OPTIMIZERS["momentum"](), EVERYTHING, NOTHING))
     jax.tree.map(np.testing.assert_array_equal, plain, same)
@@ -144,7 +144,7 @@ def test_rules_that_change_nothing_leave_the_optimizer_as_it_is():
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_frozen_leaves_stay_bitwise_and_carry_no_state(optimizer: str):
+def test_frozen_parameters_stay_bitwise_equal_and_have_no_state(optimizer: str):
     frozen = (("^conv1/", 1.0), ("logits/bias", 1.0), (".*", 0.0))
     trained, state = train(with_rules(OPTIMIZERS[optimizer](), EVERYTHING, frozen))
     free, free_state = train(OPTIMIZERS[optimizer]())
@@ -162,7 +162,7 @@ def test_frozen_leaves_stay_bitwise_and_carry_no_state(optimizer: str):
         assert {(3, 2), (2,), (6,)} <= {x.shape for x in jax.tree.leaves(free_state)}
 
 
-def test_frozen_leaves_ignore_gradients_that_are_not_finite():
+def test_frozen_parameters_ignore_nonfinite_gradients():
     tx = with_rules(sgd(0.1, momentum=0.9), EVERYTHING, (("conv", 1.0), (".*", 0.0)))
     grads = jax.tree.map(lambda x: np.full_like(x, np.nan), params())
     updates, _ = tx.update(grads, tx.init(params()), params())
@@ -172,8 +172,8 @@ def test_frozen_leaves_ignore_gradients_that_are_not_finite():
 
 
 @pytest.mark.parametrize("pattern", ["^conv1/", "kernel"])
-def test_a_decay_rule_may_name_frozen_leaves(pattern: str):
-    """Such rules decay the others as if nothing were frozen, and the frozen ones not at all."""
+def test_weight_decay_rule_may_match_frozen_parameters(pattern: str):
+    """Other parameters decay as if none were frozen; frozen ones do not decay."""
     decay = ((pattern, 0.5), (".*", 0.25))
     frozen, _ = train(with_rules(sgd(0.1, weight_decay=decay), EVERYTHING, (("^conv1/", 1.0), (".*", 0.0))))
     free, _ = train(sgd(0.1, weight_decay=decay))
@@ -182,7 +182,7 @@ def test_a_decay_rule_may_name_frozen_leaves(pattern: str):
 
 
 @pytest.mark.parametrize("pattern", ["^conv1/", "kernel"])
-def test_a_multiplier_may_name_frozen_leaves(pattern: str):
+def test_learning_rate_multiplier_may_match_frozen_parameters(pattern: str):
     factors = ((pattern, 0.5), (".*", 2.0))
     tx = sgd(0.1, momentum=0.9)
     frozen, _ = train(with_rules(tx, factors, (("^conv1/", 1.0), (".*", 0.0))))

@@ -1,4 +1,4 @@
-"""Refusals of the first-order rules, and what their options mean where a trajectory in float64 does not show it."""
+"""Options of the first-order optimizers: refused values, and meanings that float64 trajectories do not show."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def rising(t: Any) -> jax.Array:
     return 1 - 0.5 / (t + 1).astype(jnp.result_type(float))
 
 
-# Every rule in every form that keeps a state of its own or takes a path of its own.
+# Every optimizer in every form with a different state or a different trajectory.
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("sgd", {"momentum": 0.9, "nesterov": True}),
     "momentum": ("momentum", {}),
@@ -56,7 +56,7 @@ def create(form: str, **changes: Any) -> optax.GradientTransformationExtraArgs:
 
 
 def moves(name: str, gradients: list[float], **options: Any) -> np.ndarray:
-    """The updates of one number, at 0, in float64, with a learning rate of 1 unless it is given."""
+    """Return the updates of one number at 0 in float64; the default learning rate is 1."""
     with jax.enable_x64(True):
         tx = OPTIMIZERS.create(name, **{"learning_rate": 1.0, **options})
         x = jnp.zeros((), jnp.float64)
@@ -82,7 +82,7 @@ def moves(name: str, gradients: list[float], **options: Any) -> np.ndarray:
         ("addsign", {"decay_steps": 10}, "needs internal_decay"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(name: str, options: dict[str, Any], words: str):
+def test_optimizer_refuses_inconsistent_options(name: str, options: dict[str, Any], words: str):
     with pytest.raises(ValueError, match=words):
         OPTIMIZERS.create(name, **{"learning_rate": 0.1, **options})
 
@@ -111,14 +111,14 @@ def test_options_that_do_not_go_together_are_refused(name: str, options: dict[st
         "lion(0.1, b2=1)",
     ],
 )
-def test_a_config_refuses_what_is_out_of_range(text: str):
+def test_optimizer_spec_refuses_options_out_of_range(text: str):
     name = text.partition("(")[0]
-    OptimizerSpec.parse(f"{name}(0.1)")  # the rest of the text is well
+    OptimizerSpec.parse(f"{name}(0.1)")  # the rest of the text is valid
     with pytest.raises(ConfigError):
         OptimizerSpec.parse(text)
 
 
-def test_weight_decay_without_parameters_is_refused():
+def test_adamw_without_parameters_raises_an_error():
     tx = create("adamw")
     state = tx.init(jnp.ones(2))
     with pytest.raises(ValueError, match="needs the parameters"):
@@ -133,8 +133,8 @@ def kinds(tree: Any) -> Any:
 
 
 @forms
-def test_dtypes_and_shapes_are_kept_whatever_the_precision(form: str):
-    """float32, float64 and bfloat16 side by side, an empty container, no array at all, and arguments nobody knows."""
+def test_optimizer_keeps_dtypes_and_shapes_of_mixed_precision_trees(form: str):
+    """The tree has float32, float64 and bfloat16 leaves and empty containers; unknown extra arguments are passed."""
     with jax.enable_x64(True):
         params = {
             "single": jnp.ones((2, 3), jnp.float32),
@@ -151,7 +151,7 @@ def test_dtypes_and_shapes_are_kept_whatever_the_precision(form: str):
 
 
 @forms
-def test_injected_hyperparameters_leave_the_dtypes_alone(form: str):
+def test_injected_hyperparameters_do_not_change_dtypes(form: str):
     """`optax.inject_hyperparams` makes every number an array of the widest dtype of the tree."""
     name, options = FORMS[form]
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):  # optax's own conversions
@@ -165,7 +165,7 @@ def test_injected_hyperparameters_leave_the_dtypes_alone(form: str):
 
 
 @forms
-def test_state_may_be_donated(form: str):
+def test_optimizer_state_can_be_donated(form: str):
     """No two arrays of a fresh state share a buffer: XLA refuses to donate one twice."""
     tx = create(form)
     params = {"a": jnp.ones(3), "b": jnp.ones(())}
@@ -175,7 +175,7 @@ def test_state_may_be_donated(form: str):
 
 @pytest.mark.quick_cases("adam", "nesterov")
 @forms
-def test_half_precision_follows_single_precision(form: str):
+def test_bfloat16_updates_follow_float32_updates(form: str):
     """In bfloat16 0.999 is 1: a second moment kept there would never forget. Constant parameters, 40 gradients."""
     tx = create(form)
     gradients = jnp.asarray(np.random.default_rng(1).normal(size=(40, 8)), jnp.bfloat16)
@@ -194,7 +194,7 @@ def test_half_precision_follows_single_precision(form: str):
     np.testing.assert_allclose(half, single, rtol=2**-8)  # one rounding, at the end
 
 
-def test_vmap_is_many_runs_at_once():
+def test_nadam_under_vmap_equals_separate_runs():
     tx = create("nadam-warmed-up")
     gradients = jnp.asarray(np.random.default_rng(2).normal(size=(3, 4, 5)), jnp.float32)
 
@@ -211,7 +211,7 @@ def test_vmap_is_many_runs_at_once():
 
 
 @pytest.mark.parametrize("name", ["momentum", "rmsprop"])
-def test_the_placement_decides_what_a_new_learning_rate_acts_on(name: str):
+def test_lr_placement_decides_whether_the_velocity_keeps_old_rates(name: str):
     """A rate of 1 for one step and then 0: inside, the velocity goes on; outside, everything stops."""
     rate = lambda t: jnp.where(t < 1, 1.0, 0.0)  # noqa: E731
     inside = moves(name, [1.0, 1.0, 1.0], learning_rate=rate, momentum=0.5, lr_placement="inside")
@@ -222,12 +222,12 @@ def test_the_placement_decides_what_a_new_learning_rate_acts_on(name: str):
 
 
 @pytest.mark.slow
-def test_adagrad_and_rmsprop_stand_still_where_there_never_was_a_gradient():
+def test_adaptive_optimizers_do_not_move_without_gradients():
     for name in ("adagrad", "rmsprop", "adadelta", "adam", "adam_uncorrected", "nadam"):
         np.testing.assert_array_equal(moves(name, [0.0, 0.0]), [0, 0])
 
 
-def test_adadelta_descends():
+def test_adadelta_descends_with_its_defaults():
     """optax's alias with its default does not: it has no learning rate then, and no sign."""
     assert (moves("adadelta", [1.0, 2.0, 0.5]) < 0).all()
     x = jnp.ones(())
@@ -236,7 +236,7 @@ def test_adadelta_descends():
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9])
-def test_centered_rmsprop_where_gradients_hardly_vary(decay: float):
+def test_centered_rmsprop_is_accurate_for_nearly_constant_gradients(decay: float):
     """In float32 the mean of squares less the square of the mean would be negative here, or pure rounding."""
     tx = OPTIMIZERS.create("rmsprop", learning_rate=1.0, decay=decay, centered=True, eps=1e-7)
     gradients = 1 + 1e-4 * np.random.default_rng(3).normal(size=60)
@@ -248,12 +248,12 @@ def test_centered_rmsprop_where_gradients_hardly_vary(decay: float):
     np.testing.assert_allclose(update, expected, rtol=0.02)
 
 
-def test_the_uncorrected_first_step_is_over_three_times_as_long():
+def test_adam_uncorrected_takes_a_first_step_three_times_as_long():
     first = moves("adam_uncorrected", [0.7])[0] / moves("adam", [0.7])[0]
     np.testing.assert_allclose(first, (1 - 0.9) / math.sqrt(1 - 0.999), rtol=1e-6)  # eps is not quite nothing
 
 
-def test_amsgrad_remembers_the_largest_second_moment():
+def test_amsgrad_keeps_the_largest_second_moment():
     """After one large gradient and many small ones Adam's steps recover and AMSGrad's do not."""
     gradients = [100.0] + [1.0] * 30
     options = {"b1": 0.0, "b2": 0.5}
@@ -263,7 +263,7 @@ def test_amsgrad_remembers_the_largest_second_moment():
 
 
 def decay_alone(learning_rate: Any, **options: Any) -> list[float]:
-    """How much of a parameter AdamW takes away in each of three steps, with no gradient at all."""
+    """Return the decay of a parameter by AdamW in each of three steps with zero gradients."""
     with jax.enable_x64(True):
         tx = OPTIMIZERS.create("adamw", learning_rate=learning_rate, weight_decay=0.01, **options)
         x = jnp.ones((), jnp.float64)
@@ -279,8 +279,8 @@ def halving(peak: float) -> Callable[[jax.Array], jax.Array]:
 
 
 @pytest.mark.parametrize("peak", [0.1, 0.3])
-def test_adamw_decays_by_the_learning_rate_or_by_the_schedule_alone(peak: float):
-    """The whole difference between the forms: whether a larger peak decays more."""
+def test_adamw_scales_decay_by_learning_rate_or_schedule(peak: float):
+    """With schedule decoupling, a larger peak does not increase the decay."""
     np.testing.assert_allclose(decay_alone(halving(peak)), 0.01 * peak * np.array([1, 0.5, 0.25]), rtol=1e-12)
     by_schedule = decay_alone(halving(peak), decoupling="schedule", peak=peak)
     np.testing.assert_allclose(by_schedule, 0.01 * np.array([1, 0.5, 0.25]), rtol=1e-12)
@@ -288,12 +288,12 @@ def test_adamw_decays_by_the_learning_rate_or_by_the_schedule_alone(peak: float)
     np.testing.assert_allclose(decay_alone(peak, decoupling="schedule", peak=0.6), [0.01 * peak / 0.6] * 3, rtol=1e-12)
 
 
-def test_adamw_by_the_schedule_decays_at_a_learning_rate_of_0():
+def test_adamw_with_schedule_decoupling_decays_at_learning_rate_zero():
     np.testing.assert_allclose(decay_alone(0.0, decoupling="schedule"), [0.01] * 3, rtol=1e-12)
 
 
-def test_weight_decay_by_path():
-    """Rules reach every rule: an L2 term for the kernel and none for the bias."""
+def test_every_optimizer_accepts_weight_decay_rules_by_path():
+    """Each optimizer decays the kernel and not the bias."""
     rules = (("kernel", 0.5), (".*", 0.0))
     params = {"kernel": jnp.full(2, 4.0), "bias": jnp.full(2, 4.0)}
     zeros = jax.tree.map(jnp.zeros_like, params)
@@ -306,7 +306,7 @@ def test_weight_decay_by_path():
 
 @given(psi=st.floats(0.0, 10.0, allow_subnormal=False), t=st.integers(1, 5))
 @examples(20)
-def test_nadam_momentum_decay(psi: float, t: int):
+def test_nadam_momentum_decay_equals_the_closed_form(psi: float, t: int):
     """Step t with no gradient before it: all that is left is (1 - mu_t) / (1 - P_t) and mu_t+1 / (1 - P_t+1)."""
     b1 = 0.9
     mu = [b1 * (1 - 0.5 * 0.96 ** (k * psi)) if psi else b1 for k in range(1, t + 2)]
@@ -318,7 +318,7 @@ def test_nadam_momentum_decay(psi: float, t: int):
     np.testing.assert_allclose(actual, expected, rtol=1e-11)
 
 
-def test_nadam_without_warm_up_is_optax_nadam_also_where_0_is_an_array():
+def test_nadam_without_momentum_decay_equals_optax_nadam():
     gradients = [1.0, -0.5, 2.0, 0.1]
     plain = moves("nadam", gradients)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
@@ -335,8 +335,8 @@ def test_nadam_without_warm_up_is_optax_nadam_also_where_0_is_an_array():
 @pytest.mark.slow
 @given(steps=st.integers(1, 8))
 @examples(8)
-def test_the_internal_decay_runs_from_1_to_0_and_stays_there(steps: int):
-    """Of gradients that always agree: base ** f(t) and alpha + f(t)."""
+def test_sign_optimizers_internal_decay_falls_from_1_to_0(steps: int):
+    """With gradients of constant sign, the factors are base ** f(t) and alpha + f(t)."""
     t = np.minimum(np.arange(steps + 3), steps) / steps
     forms = {"none": np.ones_like(t), "linear": 1 - t, "cosine": (1 + np.cos(np.pi * t)) / 2}
     for form, f in forms.items():
@@ -347,22 +347,22 @@ def test_the_internal_decay_runs_from_1_to_0_and_stays_there(steps: int):
         np.testing.assert_allclose(sums, -2 * (0.5 + f), rtol=1e-14)
 
 
-def test_signs_are_of_any_size_of_gradient():
-    """In float32 the product of 1e-30 and 1e-31 is 0, and the sign of that is none; a gradient of 0 does not move."""
+def test_powersign_handles_gradients_whose_product_underflows():
+    """In float32 the product of 1e-30 and 1e-31 is 0 and has no sign; a gradient of 0 gives no update."""
     tx = OPTIMIZERS.create("powersign", learning_rate=1.0)
     x = jnp.zeros(2)
     updates, _ = tx.update(jnp.asarray([1e-30, 0.0]), tx.init(x), x)
     np.testing.assert_allclose(updates, [-math.e * 1e-30, 0.0], rtol=1e-6)
 
 
-def test_a_momentum_schedule_of_one_value_is_that_momentum():
+def test_constant_momentum_schedule_equals_constant_momentum():
     gradients = [1.0, -2.0, 0.5, 3.0]
     for name in ("momentum", "nesterov"):
         scheduled = moves(name, gradients, momentum=lambda t: jnp.full_like(t, 0.7, jnp.float64))
         np.testing.assert_allclose(scheduled, moves(name, gradients, momentum=0.7), rtol=1e-14)
 
 
-def test_nesterov_takes_the_momentum_of_the_next_step_for_looking_ahead():
+def test_nesterov_looks_ahead_with_the_momentum_of_the_next_step():
     """m_0 = 0.5 acts on no velocity yet; the first point ahead is m_1 = 0.9 further along."""
     momentum = lambda t: jnp.where(t == 0, 0.5, 0.9)  # noqa: E731
     assert moves("nesterov", [1.0], momentum=momentum)[0] == pytest.approx(-1.9, rel=1e-14)

@@ -35,21 +35,21 @@ def value(penalty: Penalty, params: Any = PARAMS) -> float:
         return float(result)
 
 
-def test_sums_over_the_kernels():
+def test_penalty_sums_over_the_kernels():
     assert value(l1(0.3)) == pytest.approx(0.3 * np.abs(KERNELS).sum(), rel=1e-14)
     assert value(l2(0.3)) == pytest.approx(0.3 * (KERNELS**2).sum(), rel=1e-14)
     mixed = 0.2 * np.abs(KERNELS).sum() + 0.3 * (KERNELS**2).sum()
     assert value(elastic_net(0.2, 0.3)) == pytest.approx(mixed, rel=1e-14)
 
 
-def test_other_parameters_by_path():
+def test_penalty_selects_parameters_by_path():
     everything = np.concatenate([KERNELS, BIASES, PARAMS["norm"]["scale"]])
     assert value(l2(1.0, parameters=".*")) == pytest.approx((everything**2).sum(), rel=1e-14)
     assert value(l1(1.0, parameters="bias$")) == pytest.approx(np.abs(BIASES).sum(), rel=1e-14)
     assert value(elastic_net(1.0, 0.0, parameters="^norm/")) == pytest.approx(np.abs(PARAMS["norm"]["scale"]).sum())
 
 
-def test_parameters_of_several_dtypes_are_added_up_in_the_widest():
+def test_penalty_sums_mixed_dtypes_in_the_widest_dtype():
     """256 + 1 is 256 in bfloat16."""
     params = {"a": {"kernel": jnp.full((257,), 1, jnp.bfloat16)}, "b": {"kernel": jnp.ones(2, jnp.float32)}}
     total, grads = jax.value_and_grad(l2(1.0))(params)
@@ -58,13 +58,13 @@ def test_parameters_of_several_dtypes_are_added_up_in_the_widest():
     np.testing.assert_array_equal(np.asarray(grads["a"]["kernel"], np.float32), 2.0)
 
 
-def test_l1_has_no_gradient_at_zero():
+def test_l1_penalty_has_zero_gradient_at_zero():
     grad = jax.grad(l1(0.5))({"kernel": jnp.array([-2.0, 0.0, 3.0])})["kernel"]
     np.testing.assert_array_equal(grad, [-0.5, 0.0, 0.5])
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_l2_is_a_weight_decay_of_twice_the_strength(momentum: float):
+def test_l2_penalty_equals_weight_decay_of_twice_the_strength(momentum: float):
     """Over ten steps of gradient descent whose loss adds a gradient of its own."""
     strength, decay = 0.05, (("kernel", 0.1), (".*", 0.0))
 
@@ -103,19 +103,19 @@ def gradient_at(weights: np.ndarray, penalty: Penalty) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_ridge_is_the_optimum_of_l2():
+def test_l2_penalty_has_the_optimum_of_scikit_learn_ridge():
     """sklearn minimizes |Xw - y|^2 + alpha |w|^2: N times ours with strength alpha / N."""
     weights = linear_model.Ridge(alpha=0.3 * 40, fit_intercept=False).fit(X, Y).coef_
     np.testing.assert_allclose(gradient_at(weights, l2(0.3)), 0, atol=1e-12)
 
 
-def test_lasso_is_the_optimum_of_l1():
+def test_l1_penalty_has_the_optimum_of_scikit_learn_lasso():
     """sklearn minimizes |Xw - y|^2 / (2 N) + alpha |w|_1: half of ours with strength 2 alpha."""
     weights = linear_model.Lasso(alpha=0.2, fit_intercept=False, tol=1e-13, max_iter=10_000).fit(X, Y).coef_
     assert_subgradient(weights, l1(0.4), 0.4)
 
 
-def test_elastic_net_is_the_optimum_of_both():
+def test_elastic_net_penalty_has_the_optimum_of_scikit_learn():
     """sklearn adds alpha * ratio * |w|_1 + alpha * (1 - ratio) / 2 * |w|^2 to |Xw - y|^2 / (2 N): half of ours."""
     alpha, ratio = 0.4, 0.5
     fit = linear_model.ElasticNet(alpha=alpha, l1_ratio=ratio, fit_intercept=False, tol=1e-13, max_iter=10_000)
@@ -124,7 +124,7 @@ def test_elastic_net_is_the_optimum_of_both():
 
 
 def assert_subgradient(weights: np.ndarray, penalty: Penalty, l1_strength: float) -> None:
-    """0 is among the slopes: the gradient is 0 where a weight is not, and within the kink where it is 0."""
+    """Assert that 0 is a subgradient: gradient 0 at nonzero weights, at most `l1_strength` at zero weights."""
     gradient, zero = gradient_at(weights, penalty), weights == 0
     assert 0 < zero.sum() < len(weights)  # the penalty chose
     np.testing.assert_allclose(gradient[~zero], 0, atol=1e-9)
@@ -133,7 +133,7 @@ def assert_subgradient(weights: np.ndarray, penalty: Penalty, l1_strength: float
 
 @examples(40)
 @given(arrays.arrays(np.float32, 6, elements=st.floats(-100, 100, width=32)), st.floats(0, 1))
-def test_elastic_net_lies_between(weights: np.ndarray, share: float):
+def test_elastic_net_is_the_weighted_sum_of_l1_and_l2(weights: np.ndarray, share: float):
     params = {"kernel": jnp.asarray(weights)}
     parts = share * float(l1(1.0)(params)) + (1 - share) * float(l2(1.0)(params))
     assert float(elastic_net(share, 1 - share)(params)) == pytest.approx(parts, rel=1e-5, abs=1e-6)
@@ -143,8 +143,8 @@ OPTIONS = {"l1": {"strength": 0.1}, "l2": {"strength": 0.1}, "elastic_net": {"l1
 
 
 @pytest.mark.parametrize("name", PENALTIES.names())
-def test_contract_of_every_penalty(name: str):
-    """Finite, not negative, convex along a line, refused without parameters or with a regex that is none."""
+def test_penalty_is_convex_and_refuses_invalid_patterns(name: str):
+    """A penalty is nonnegative and convex along a line; patterns that match nothing or are malformed are refused."""
     penalty = PENALTIES.create(name, **OPTIONS[name])
     ends = [jax.tree.map(lambda x, f=f: jnp.asarray(f * x, jnp.float32), PARAMS) for f in (1.0, -2.0, -0.5)]
     first, last, middle = (float(penalty(p)) for p in ends)

@@ -38,7 +38,7 @@ def observed(controller: Plateau, metrics: np.ndarray, higher: bool) -> np.ndarr
     higher=st.booleans(),
     end=st.sampled_from([0.0, 0.03]),
 )
-def test_equals_torch(
+def test_plateau_equals_torch_reduce_lr_on_plateau(
     metrics: list[int], patience: int, cooldown: int, threshold: float, mode: Any, higher: bool, end: float
 ):
     torch = pytest.importorskip("torch", reason="the oracle is torch.optim.lr_scheduler")
@@ -63,15 +63,15 @@ def test_equals_torch(
     np.testing.assert_allclose(observed(controller, np.asarray(metrics, float), higher), expected, rtol=1e-12)
 
 
-def test_a_metric_that_is_not_a_number_is_no_improvement():
+def test_plateau_treats_a_nan_metric_as_no_improvement():
     rates = observed(plateau(1.0, factor=0.1, patience=1), np.array([1.0, np.nan, np.nan, 0.5]), False)
     np.testing.assert_allclose(rates, [1, 1, 0.1, 0.1])
     late = observed(plateau(1.0, factor=0.1, patience=5), np.array([np.nan, 2.0, 1.0]), False)
     np.testing.assert_allclose(late, [1, 1, 1])
 
 
-def test_the_rate_reaches_the_inside_of_a_velocity():
-    """Reduced inside, a velocity keeps what it gained; outside it would be cut at once."""
+def test_plateau_rate_reaches_the_velocity_of_momentum():
+    """With the rate inside the velocity, a reduction affects new gradients only; outside, the whole velocity."""
     controller = plateau(1.0, factor=0.1, patience=0, warmup=0)
     for make, expected in (
         (lambda rate: momentum(rate, momentum=0.5), -(0.5 * 1 + 0.1)),
@@ -91,7 +91,7 @@ def test_the_rate_reaches_the_inside_of_a_velocity():
         assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
-def test_it_is_found_wherever_it_is_and_missed_where_it_is_not():
+def test_plateau_state_is_found_in_a_chain_or_reported_missing():
     controller = plateau(0.1, patience=0)
     tx = optax.chain(optax.clip(1.0), with_plateau(lambda rate: sgd(rate), controller))
     state = tx.init(jnp.zeros(2))
@@ -102,7 +102,7 @@ def test_it_is_found_wherever_it_is_and_missed_where_it_is_not():
         plateau_state(sgd(0.1).init(jnp.zeros(2)))
 
 
-def test_a_warm_up_comes_first_and_a_step_alone_is_refused():
+def test_plateau_begins_with_a_warm_up_and_refuses_use_as_a_schedule():
     controller = plateau(0.4, warmup=10)
     np.testing.assert_allclose([controller.value(controller.init(), t) for t in (0, 5, 10, 99)], [0, 0.2, 0.4, 0.4])
     with pytest.raises(ValueError, match="with_plateau"):

@@ -1,4 +1,4 @@
-"""Schedules against closed forms in float64 and against torch's schedulers, and what holds for any options.
+"""Schedules against closed forms in float64 and torch's schedulers, and properties under random options.
 
 Inside a float32 step a schedule is exact to 1e-7 of its peak; under x64 it is held to 1e-12.
 """
@@ -37,7 +37,7 @@ from jaxtrain.optim.schedules import (
 from tests.conftest import examples
 
 STEPS = 64
-"""Steps that are looked at: always as many, so that each operation is compiled once."""
+"""Number of steps evaluated: the same in every test, so that each operation is compiled once."""
 
 
 def values(schedule: Schedule) -> np.ndarray:
@@ -52,7 +52,7 @@ def exact(make: Callable[[], Schedule]) -> np.ndarray:
 
 
 def cosine_form(peak: float, total: int, warmup: int, end: float) -> list[float]:
-    """Loshchilov & Hutter 2017, equation 5, over what the warm-up leaves of the run."""
+    """Loshchilov & Hutter 2017, equation 5, over the steps after the warm-up."""
     result = []
     for t in range(STEPS):
         if t < warmup:
@@ -79,7 +79,7 @@ def snapshot_form(peak: float, total: int, cycles: int) -> list[float]:
 
 
 def sustained_form(peak: float, total: int, warmup: int, decay: int, left: float) -> list[float]:
-    """Warm-up, stable, linear decay to a fraction that is left."""
+    """Warm-up, stable phase, linear decay to the fraction `left` of the peak."""
     path = []
     for t in range(STEPS):
         into = min(max(t - (total - decay), 0), decay) / decay
@@ -135,7 +135,7 @@ CASES: dict[str, tuple[Callable[[], Schedule], list[float]]] = {
 
 @pytest.mark.slow_cases("per-epoch", "sutskever")
 @pytest.mark.parametrize("case", CASES)
-def test_closed_form(case: str):
+def test_schedule_equals_its_closed_form(case: str):
     make, expected = CASES[case]
     peak = max(expected)
     np.testing.assert_allclose(exact(make), expected, rtol=1e-12, atol=1e-15)
@@ -147,7 +147,7 @@ def test_closed_form(case: str):
 
 @pytest.mark.quick_cases("cosine-warmup", "multistep", "inverse-sqrt-warmup")
 @pytest.mark.parametrize("case", CASES)
-def test_a_scalar_step_inside_jit_equals_the_eager_value(case: str):
+def test_schedule_inside_jit_equals_its_eager_value(case: str):
     schedule = CASES[case][0]()
     jitted = jax.jit(schedule)
     for t in (0, 5, 21):
@@ -233,7 +233,7 @@ def warmed(steps: int, after: Callable[[Any, Any], Any]) -> Callable[[Any, Any],
         *("one-cycle", "one-cycle-linear", "triangular", "triangular2", "exp-range"),
     ],
 )
-def test_equals_torch(make: Callable[[], Schedule], theirs: Callable[[Any, Any], Any]):
+def test_schedule_equals_torch_scheduler(make: Callable[[], Schedule], theirs: Callable[[Any, Any], Any]):
     expected = torch_rates(0.4, theirs, 51)  # beyond T_max torch's cosine rises again
     np.testing.assert_allclose(values(make())[:51], expected, rtol=0, atol=2e-7)  # a power in float32
     np.testing.assert_allclose(exact(make)[:51], expected, rtol=0, atol=1e-9)
@@ -246,7 +246,7 @@ many = examples(30)
 
 @many
 @given(peak=peaks, warmup=warmups, length=st.integers(1, 30), fraction=st.floats(0, 1))
-def test_any_cosine(peak: float, warmup: int, length: int, fraction: float):
+def test_cosine_schedule_rises_to_its_peak_and_falls_to_its_end(peak: float, warmup: int, length: int, fraction: float):
     end, total = peak * fraction, warmup + length
     path = values(cosine(peak, total=total, warmup=warmup, end=end))
     assert (np.diff(path[: warmup + 1]) > 0).all()
@@ -259,7 +259,7 @@ def test_any_cosine(peak: float, warmup: int, length: int, fraction: float):
 @given(
     peak=peaks, warmup=warmups, gaps=st.lists(st.integers(1, 10), max_size=3), factor=st.sampled_from([0.1, 0.5, 2.0])
 )
-def test_any_step_changes_exactly_at_its_boundaries(peak: float, warmup: int, gaps: list[int], factor: float):
+def test_multistep_schedule_changes_exactly_at_its_boundaries(peak: float, warmup: int, gaps: list[int], factor: float):
     boundaries = tuple(int(b) for b in warmup + np.cumsum(gaps))
     path = values(multistep(peak, boundaries=boundaries, factor=factor, warmup=warmup))
     assert (np.diff(path[: warmup + 1]) > 0).all()
@@ -270,7 +270,7 @@ def test_any_step_changes_exactly_at_its_boundaries(peak: float, warmup: int, ga
             np.testing.assert_allclose(path[b], peak * factor**passed, rtol=5e-7)
 
 
-def test_a_number_is_a_constant_schedule_and_a_schedule_stays_itself():
+def test_as_schedule_turns_a_number_into_a_constant_schedule():
     schedule = cosine(1.0, total=3)
     assert as_schedule(schedule) is schedule
     np.testing.assert_array_equal(values(as_schedule(0.25)), np.full(STEPS, 0.25, np.float32))
@@ -301,14 +301,14 @@ def test_a_number_is_a_constant_schedule_and_a_schedule_stays_itself():
         (lambda: per_epoch(constant(1.0), examples=2**31 - 1, batch_size=2**31 - 2), r"more than the step counter"),
     ],
 )
-def test_impossible_schedules_are_refused(make: Callable[[], Schedule], message: str):
+def test_schedules_refuse_inconsistent_arguments(make: Callable[[], Schedule], message: str):
     with pytest.raises(ValueError, match=message):
         make()
 
 
 @many
 @given(period=st.integers(1, 9), growth=st.sampled_from([1.0, 1.5, 2.0, 3.0]), loss=st.sampled_from([0.5, 0.9, 1.0]))
-def test_restarts_are_where_the_periods_add_up(period: int, growth: float, loss: float):
+def test_sgdr_restarts_where_a_period_ends(period: int, growth: float, loss: float):
     path = values(sgdr(1.0, period=period, period_factor=growth, peak_factor=loss))
     begin, length, peak = 0.0, float(period), 1.0
     for t in range(STEPS):
@@ -320,7 +320,7 @@ def test_restarts_are_where_the_periods_add_up(period: int, growth: float, loss:
 
 @many
 @given(examples=st.integers(1, 5000), batch=st.integers(1, 600), start=st.integers(0, 2**30))
-def test_epochs_are_counted_as_the_loader_counts_them(examples: int, batch: int, start: int):
+def test_per_epoch_changes_at_the_first_step_of_an_epoch(examples: int, batch: int, start: int):
     seen: list[int] = []
     schedule = per_epoch(lambda t: seen.append(int(t)) or jnp.float32(0), examples=examples, batch_size=batch)
     schedule(start)

@@ -12,7 +12,7 @@ from jaxtrain.optim.lookahead import slow_weights
 
 
 @pytest.mark.parametrize(("every", "decay", "power"), [(5, 0.95**5, 3.0), (3, 0.5, 0.0), (1, 0.9, 1.0)])
-def test_against_the_definition(every: int, decay: float, power: float) -> None:
+def test_slow_weights_equal_numpy(every: int, decay: float, power: float) -> None:
     total, rate, momentum = 17, 0.1, 0.9
     gradients = np.random.RandomState(0).normal(size=(total, 4))
     with jax.enable_x64(True):
@@ -25,7 +25,7 @@ def test_against_the_definition(every: int, decay: float, power: float) -> None:
         for t, g in enumerate(gradients, 1):
             updates, state = step({"w": jnp.asarray(g)}, state, params)
             params = optax.apply_updates(params, updates)
-            velocity = momentum * velocity + g  # which goes on as if nothing had happened
+            velocity = momentum * velocity + g  # synchronization does not reset the velocity
             x = x - rate * velocity
             if t % every == 0:
                 share = decay * (t / total) ** power
@@ -36,7 +36,7 @@ def test_against_the_definition(every: int, decay: float, power: float) -> None:
         assert step._cache_size() == 1
 
 
-def test_of_low_precision_the_average_is_made_in_float32() -> None:
+def test_slow_weights_of_bfloat16_parameters_are_kept_in_float32() -> None:
     tx = slow_weights(total=4, every=1)
     params = {"w": jnp.ones(3, jnp.bfloat16), "count": jnp.int32(3)}
     state = tx.init(params)
@@ -47,7 +47,7 @@ def test_of_low_precision_the_average_is_made_in_float32() -> None:
     assert evaluation_params(state, params)["w"].dtype == jnp.bfloat16
 
 
-def test_what_is_refused() -> None:
+def test_slow_weights_refuse_zero_steps_and_missing_parameters() -> None:
     with pytest.raises(ValueError, match=r"total=0 .* at least 1 step"):
         slow_weights(total=0)
     tx = slow_weights(total=2)

@@ -1,4 +1,4 @@
-"""SOAP in float64 against a loop in numpy, and what its bases keep."""
+"""SOAP in float64 against a loop in numpy, and properties of its bases."""
 
 import functools
 from typing import Any
@@ -59,7 +59,7 @@ def test_soap_equals_numpy(every: int, max_side: int):
     assert_same(ours(tx), looped(steps, {"dense": 0.2}), 1e-9)
 
 
-def test_soap_without_rotation_is_adam():
+def test_soap_without_rotation_equals_adam():
     tx = soap(falling_schedule, max_side=1, **SOAP_OPTIONS)
     assert_same(ours(tx), looped({k: Adam(**SOAP_OPTIONS).step for k in START}))
 
@@ -80,7 +80,7 @@ def soap_state(steps: int) -> Any:
     return jax.tree.map(np.asarray, state[0].leaves["w"])
 
 
-def test_soap_keeps_orthonormal_bases_that_come_to_diagonalize_the_means():
+def test_soap_keeps_orthonormal_bases_that_diagonalize_the_means():
     leaf = soap_state(61)
     for side in (leaf.left, leaf.right):
         np.testing.assert_allclose(side.basis.T @ side.basis, np.eye(len(side.basis)), atol=1e-5)
@@ -96,7 +96,7 @@ def test_soap_keeps_orthonormal_bases_that_come_to_diagonalize_the_means():
 
 
 @pytest.mark.slow
-def test_soap_refreshes_bases_when_it_is_time():
+def test_soap_refreshes_its_bases_every_given_number_of_steps():
     """The first step finds the bases; with `precondition_every` 2 the third and the fifth refresh them."""
     bases = [soap_state(n).right.basis for n in (1, 2, 3, 4)]
     np.testing.assert_array_equal(bases[0], bases[1])
@@ -105,7 +105,7 @@ def test_soap_refreshes_bases_when_it_is_time():
 
 
 @pytest.mark.slow
-def test_soap_takes_any_tree():
+def test_soap_accepts_empty_leaves_and_rank_3_kernels():
     """Empty arrays, empty containers and kernels of rank 3."""
     params = {"none": optax.MaskedNode(), "empty": jnp.zeros((0, 3)), "rank3": jnp.ones((2, 3, 2)), "pair": ()}
     tx = soap(0.1)

@@ -34,7 +34,7 @@ at an optimum they jump about it, and rounding grows to another path, in torch a
 
 
 def rates_of(rule: str, rate: str) -> tuple[Any, Callable[[int], float]]:
-    """The rate as the package and as an oracle takes it."""
+    """Return the learning rate in the form of the package and in the form of the oracles."""
     scale, (traced, plain) = SCALES.get(rule, 1.0), RATES[rate]
     return (lambda t: scale * traced(t)) if callable(traced) else scale * traced, lambda t: scale * plain(t)
 
@@ -48,7 +48,7 @@ def traced_warming(t: Any) -> Any:
     return warming(jnp.asarray(t).astype(jnp.result_type(float)))
 
 
-# name of the case: (rule, options, oracle, what the oracle is told besides)
+# name of the case: (optimizer, options, oracle, additional options of the oracle)
 CASES: dict[str, tuple[str, dict[str, Any], Any, dict[str, Any]]] = {
     "sgd": ("sgd", {}, oracles.sgd, {}),
     "sgd-decay": ("sgd", {"weight_decay": 0.1}, oracles.sgd, {}),
@@ -116,7 +116,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Any, dict[str, Any]]] = {
 each_problem_and_rate = [(problem, rate) for problem in PROBLEMS for rate in RATES]
 Paths = dict[tuple[str, str], np.ndarray]
 WIDTH = max(problem.start.size for problem in PROBLEMS.values())
-"""Of the points in the compiled loops: zeros fill a shorter one up, and their gradient is zero."""
+"""Size of the points in the compiled loops; shorter ones are padded with zeros, whose gradient is zero."""
 
 
 def paths_of(optimizers: dict[str, optax.GradientTransformationExtraArgs]) -> Paths:
@@ -169,7 +169,7 @@ def assert_same_path(actual: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_oracle_gradients_by_hand_are_those_of_the_functions(problem: str):
+def test_oracle_gradients_equal_automatic_differentiation(problem: str):
     p = PROBLEMS[problem]
     with jax.enable_x64(True):
         gradient = jax.jit(jax.grad(lambda x: p.value(x, jnp)))(p.start)
@@ -181,7 +181,7 @@ def test_oracle_gradients_by_hand_are_those_of_the_functions(problem: str):
 
 @pytest.mark.quick_cases("nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw", "lion", "lamb")
 @pytest.mark.parametrize("case", CASES)
-def test_optimizer_equals_a_loop_in_numpy(case: str):
+def test_optimizer_equals_numpy(case: str):
     name, options, oracle, told = CASES[case]
     for problem, rate in each_problem_and_rate:
         expected = oracle(PROBLEMS[problem], rates_of(name, rate)[1], {**options, **told})
@@ -251,7 +251,7 @@ def test_optimizer_equals_torch(case: str):
         assert_same_path(ours(case)[problem, rate], torch_path(case, problem, rate))
 
 
-def test_delay_of_zero_is_sgd_and_of_three_is_a_loop_with_old_gradients():
+def test_delayed_sgd_equals_a_numpy_loop_with_old_gradients():
     delays = {"plain": [], "none": [{"steps": 0}], "late": [{"steps": 3}]}
     with jax.enable_x64(True):
         paths = paths_of(
@@ -276,8 +276,8 @@ def test_delay_of_zero_is_sgd_and_of_three_is_a_loop_with_old_gradients():
 
 
 @pytest.mark.parametrize("rule", ["momentum", "nesterov"])
-def test_place_of_the_learning_rate_matters_under_a_schedule_and_only_there(rule: str):
-    """The trap: torch's and optax's forms agree with these at a constant rate, and not beside a decaying one."""
+def test_lr_placement_matters_only_with_a_changing_learning_rate(rule: str):
+    """torch's and optax's forms agree with these at a constant rate, and not at a decaying rate."""
     options = {"momentum": 0.9, "nesterov": rule == "nesterov"}
     with jax.enable_x64(True):
         outside = paths_of({r: OPTIMIZERS.create("sgd", learning_rate=RATES[r][0], **options) for r in RATES})

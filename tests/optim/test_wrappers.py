@@ -43,7 +43,7 @@ def flat(x: Any) -> np.ndarray:
 
 
 def ours(tx: optax.GradientTransformationExtraArgs, evaluate: Any = evaluation_params) -> tuple[np.ndarray, np.ndarray]:
-    """What is trained and what is evaluated, after each step."""
+    """Return the trained and the evaluated parameters after each step."""
 
     def body(carry: Any, _: None) -> Any:
         x, state = carry
@@ -73,7 +73,7 @@ def assert_same(actual: np.ndarray, expected: np.ndarray) -> None:
 
 
 class Spy:
-    """An optimizer that keeps the extra arguments it was given."""
+    """An optimizer that records its gradient and extra arguments."""
 
     def __init__(self) -> None:
         self.extra: dict[str, Any] = {}
@@ -95,7 +95,7 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_all_that_a_step_offers_reaches_the_optimizer_inside(name: str):
+def test_wrapper_forwards_all_extra_arguments_to_the_inner_optimizer(name: str):
     spy = Spy()
     tx = WRAPPERS[name](spy.tx())
     params = tree(jnp.ones(5))
@@ -107,8 +107,8 @@ def test_all_that_a_step_offers_reaches_the_optimizer_inside(name: str):
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_wrappers_of_several_dtypes(name: str):
-    """Shapes and dtypes of updates and state stay, empty containers too; no two arrays are one in memory."""
+def test_wrapper_keeps_shapes_and_dtypes_of_mixed_trees(name: str):
+    """Updates and state keep shapes, dtypes and empty containers; no two arrays share a buffer."""
     params = {"a": jnp.ones((2, 3), jnp.bfloat16), "b": (jnp.ones(()), optax.MaskedNode())}
     tx = WRAPPERS[name](sgd(0.1, momentum=0.5))
     grads = jax.tree.map(jnp.ones_like, params)
@@ -148,8 +148,8 @@ def test_sam_equals_numpy(adaptive: bool):
     assert_same(sam_path(adaptive), np.array(path))
 
 
-def test_sam_at_a_stationary_point_stays():
-    """No direction leads up where the gradient is 0; the point itself is looked at."""
+def test_sam_stays_at_a_stationary_point():
+    """Where the gradient is 0 there is no ascent direction; SAM takes the gradient at the point itself."""
     params = {"a": jnp.zeros(2), "b": jnp.ones(3)}
     tx = sam(sgd(1.0))
     zeros = jax.tree.map(jnp.zeros_like, params)
@@ -157,7 +157,7 @@ def test_sam_at_a_stationary_point_stays():
     jax.tree.map(lambda u: np.testing.assert_array_equal(u, 0.0), updates)
 
 
-def test_sam_takes_the_gradient_at_the_worst_point_to_the_optimizer_inside():
+def test_sam_gives_the_gradient_at_the_perturbed_point_to_the_inner_optimizer():
     """On |x|^2 / 2 the worst point at distance rho lies straight outward."""
     spy, params = Spy(), tree(jnp.asarray([3.0, 0.0, 4.0, 0.0, 0.0]))
     tx = sam(spy.tx(), rho=0.5)
@@ -165,8 +165,8 @@ def test_sam_takes_the_gradient_at_the_worst_point_to_the_optimizer_inside():
     np.testing.assert_allclose(flat(spy.gradient), [3.3, 0, 4.4, 0, 0], rtol=1e-6)
 
 
-def test_sam_in_half_precision_looks_far_enough():
-    """A scale of rho / |g| beyond what float16 holds is no trouble."""
+def test_sam_in_float16_perturbs_correctly_for_tiny_gradients():
+    """The scale rho / |g| may exceed the range of float16."""
     params = {"w": jnp.ones(4, jnp.float16)}
     spy = Spy()
     tx = sam(spy.tx(), rho=0.5)
@@ -175,7 +175,7 @@ def test_sam_in_half_precision_looks_far_enough():
     np.testing.assert_allclose(spy.gradient["w"], 1.25, rtol=1e-3)
 
 
-def test_sam_without_an_objective_is_refused():
+def test_sam_without_an_objective_raises_an_error():
     tx, params = sam(sgd(0.1)), {"a": jnp.ones(2)}
     with pytest.raises(ValueError, match="value_fn=objective"):
         tx.update(params, tx.init(params), params)
@@ -224,7 +224,7 @@ def _lookahead_of(period: int) -> Callable[[float], Any]:
 
 @examples(20)
 @given(period=st.integers(1, 4), alpha=st.floats(0.0625, 1, width=32))
-def test_lookahead_on_a_parabola_has_a_closed_form(period: int, alpha: float):
+def test_lookahead_on_a_parabola_equals_its_closed_form(period: int, alpha: float):
     """Each step of sgd(1/4) on x^2 / 2 multiplies by 3/4; each synchronization by 1 - alpha + alpha * (3/4)^k."""
     path = _lookahead_of(period)(jnp.float32(alpha))
     rounds, rest = np.divmod(np.arange(1, 13), period)
@@ -232,7 +232,7 @@ def test_lookahead_on_a_parabola_has_a_closed_form(period: int, alpha: float):
     np.testing.assert_allclose(path, expected, rtol=2e-5)
 
 
-def test_lookahead_that_goes_all_the_way_is_the_optimizer_inside():
+def test_lookahead_with_full_slow_step_equals_the_inner_optimizer():
     trained, evaluated = ours(lookahead(sgd(schedule, momentum=0.8), sync_period=1, slow_step=1.0))
     expected = lookahead_by_hand(1, 1.0, STEPS)[0]
     assert_same(trained, expected)
@@ -278,8 +278,8 @@ def test_schedule_free_equals_optax():
 
 
 @pytest.mark.parametrize("name", ["lookahead", "schedule_free"])
-def test_what_is_frozen_is_evaluated_as_it_is(name: str):
-    """Trees in the state have nothing where a parameter is frozen."""
+def test_evaluation_params_keep_frozen_parameters_unchanged(name: str):
+    """Trees in the state have no leaf where a parameter is frozen."""
     params = tree(jnp.asarray([1.0, 2.0, 3.0, 4.0, 5.0]) / 3)
     tx = with_rules(WRAPPERS[name](sgd(0.1)), ((".*", 1.0),), (("b", 1.0), (".*", 0.0)))
     state = tx.init(params)
@@ -294,7 +294,7 @@ def test_what_is_frozen_is_evaluated_as_it_is(name: str):
 
 
 @pytest.mark.parametrize("name", ["lookahead", "schedule_free"])
-def test_parameters_are_asked_for(name: str):
+def test_wrapper_without_parameters_raises_an_error(name: str):
     tx, params = WRAPPERS[name](sgd(0.1)), {"a": jnp.ones(2)}
     with pytest.raises(ValueError, match="needs the parameters"):
         tx.update(params, tx.init(params))

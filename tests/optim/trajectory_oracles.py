@@ -1,6 +1,6 @@
 """First-order rules written out as their papers have them, a numpy loop each: `rule(problem, rate, options) -> path`.
 
-None of this looks at the package. `rate` is a function of the step, counted from 0.
+None of this uses the package. `rate` is a function of the step, counted from 0.
 """
 
 from collections.abc import Callable
@@ -236,7 +236,7 @@ def _ratio(x: Array, u: Array) -> float:
 
 
 def lars(problem: Problem, rate: Rate, o: dict[str, Any]) -> Array:
-    """Of a parameter with the trust ratio (the oracle is of one vector, which is a layer)."""
+    """LARS for one vector, which is one layer with the trust ratio."""
     v = np.zeros_like(problem.start)
 
     def step(t: int, x: Array, g: Array) -> Array:
