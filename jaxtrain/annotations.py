@@ -41,7 +41,7 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class StepCount:
-    """A mark for a number of steps: an int for Python callers, a duration with a unit in a config."""
+    """An `Annotated` marker for a number of steps: an int in Python, a duration with a unit in a config."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,8 @@ class ReceptiveField:
     """A receptive field: the part of the image on which one element of a layer's output depends.
 
     Attributes:
-      size: pixels along each side of the image, including pixels outside of it.
-      stride: pixels between the fields of two neighbors; 0 where all fields are the same.
+      size: height and width in pixels of the image, padding included.
+      stride: distance in pixels between the fields of neighboring elements; 0 if all fields are the same.
       whole: whether the field of every element is the whole image.
     """
 

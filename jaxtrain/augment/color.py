@@ -30,7 +30,7 @@ def contrast_about(middle: jax.Array, factor: jax.Array, image: jax.Array) -> ja
 
 
 def saturation_given(factor: jax.Array, image: jax.Array) -> jax.Array:
-    """Blend `image[H, W, C]` with its luma: factor 0 gives black and white, 1 the image."""
+    """Blend `image[H, W, C]` with its luma: factor 0 gives a grayscale image, 1 the image itself."""
     values = to_float(image)
     return cast_like(blend(factor, values, luma(values)), image)
 

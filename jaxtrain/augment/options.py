@@ -31,7 +31,7 @@ Turns = Annotated[float, Interval(least=0, most=0.5)] | tuple[_Turn, _Turn]
 
 
 def check_order(pair: Range, name: str) -> Range:
-    """Return `pair`; raise `ValueError` with the option `name` if the lower bound is not first."""
+    """Return `pair`, (low, high); raise `ValueError` that names the option if low > high."""
     low, high = pair
     if low > high:
         raise ValueError(f"{name} goes from {low} to {high}; write the lower bound first")

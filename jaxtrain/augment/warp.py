@@ -41,9 +41,9 @@ def warp_given(matrix: Matrix, image: jax.Array, interpolation: Interpolation, f
 
 
 def sample(image: jax.Array, x: jax.Array, y: jax.Array, interpolation: Interpolation, fill: Fill) -> jax.Array:
-    """Return `image[H, W, C]` at the coordinates `x` and `y` f32[H', W'], as [H', W', C] of the same dtype.
+    """Sample `image[H, W, C]` at `x` and `y` (f32[H', W']); return [H', W', C] in the dtype of `image`.
 
-    Bilinear sampling blends border pixels with the fill outside the image.
+    With bilinear interpolation, pixels at the border blend with the fill color.
     """
     height, width = image.shape[:2]
     column = jnp.clip(x + (width - 1) / 2, -_FAR, _FAR)
@@ -85,7 +85,7 @@ def _table(image: jax.Array, fill: Fill) -> jax.Array:
 
 
 def _table_rows(column: jax.Array, row: jax.Array, height: int, width: int, fill: Fill) -> jax.Array:
-    """Return the rows, in `_table`, of the pixels at `column` and `row` int32[H', W']."""
+    """Return, for each pixel at (`column`, `row`), both int32[H', W'], the index of its entry in `_table`."""
     if fill == "reflect":
         column, row = _reflect(column, width), _reflect(row, height)
     inner_column, inner_row = jnp.clip(column, 0, width - 1), jnp.clip(row, 0, height - 1)

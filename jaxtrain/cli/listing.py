@@ -98,7 +98,7 @@ def _settings() -> list[dict[str, Any]]:
 
 
 def _configs() -> list[dict[str, Any]]:
-    """Return the recipes and their variants with what their headers say, read from the files without running them."""
+    """Return the recipes and their variants, described by their files' docstrings; the files are parsed, not run."""
     import ast
     import re
 

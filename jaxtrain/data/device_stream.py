@@ -41,7 +41,7 @@ class DeviceStream:
     def chunks(self, size: int) -> Iterator[Arrays]:
         """Yield the split in order, `size` examples at a time, replicated on every device.
 
-        Each process reads only the part for its own devices, and the devices gather the rest.
+        Each process reads only its share of a chunk; an all-gather then gives every device the whole chunk.
         """
         layout = self._layout
         whole = -(-size // layout.shares) * layout.shares

@@ -28,14 +28,14 @@ class Encoded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedSource:
-    """Random access to the encoded images of a split, from any thread.
+    """Random access to the encoded images of a split or of a subset of it, from any thread.
 
     Attributes:
       count: the number of images.
       read: a function that returns the stored image at an index; it raises `DataError` if it cannot read the image.
       channels: the number of channels of decoded images: 1, 3 or 4.
       upright: whether images are rotated according to their EXIF data.
-      number: a function from an index to the image's index in the whole split, for messages.
+      number: a function from an index in this source to the index in the whole split, for messages.
     """
 
     count: int

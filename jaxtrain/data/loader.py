@@ -89,7 +89,7 @@ class TrainingLoader:
         return Batch(*self.mix(step, images, labels)) if self.mix is not None else Batch(images, labels)
 
     def prepare(self, step: jax.Array, images: jax.Array) -> jax.Array:
-        """Augment and normalize `images` uint8[N, H, W, C], the batch or the part of it in the current step context."""
+        """Augment and normalize `images` uint8[N, H, W, C], the batch or the shard that the step context describes."""
         with narrow_context(epochs=None if self.count_epochs is None else self.count_epochs(images, step)):
             if self.normalize_first:
                 return self._augment(step, normalize(images, self.normalization))

@@ -61,7 +61,10 @@ class Partition:
     def _spec_of_rule(self, axes: str, path: str, shape: tuple[int, ...]) -> PartitionSpec:
         words = [None if word == "-" else word for word in axes.split()]
         if unknown := [word for word in words if word not in (None, DATA, MODEL)]:
-            raise ConfigError(f"{unknown[0]!r} is not an axis; write data, model or - for each dimension", _RULES)
+            raise ConfigError(
+                f"{unknown[0]!r} is not a mesh axis; for each dimension write 'data', 'model' or '-' (not sharded)",
+                _RULES,
+            )
         named = [word for word in words if word is not None]
         if len(set(named)) < len(named):
             raise ConfigError(

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> list[str]:
 def _cell(shape: tuple[int, ...], kind: str, rounds: int) -> str:
     if not _is_native(shape, kind):
         return "XLA's"
-    clock, processors = measuring.both_times(
+    clock, processors = measuring.wall_and_cpu_times(
         {which: _repeated(*_program(shape, kind, which)) for which in ("ours", "XLA's")}, rounds
     )
     ratios = [statistics.median(t["XLA's"]) / statistics.median(t["ours"]) for t in (processors, clock)]

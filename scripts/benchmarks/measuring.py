@@ -59,7 +59,7 @@ def in_turns(contenders: Mapping[str, Measure], rounds: int) -> dict[str, list[f
     return {name: values for name, values in found.items() if values}
 
 
-def both_times(
+def wall_and_cpu_times(
     contenders: Mapping[str, Advance], rounds: int, steps: int = 1
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Seconds a step, by the clock and of this process's processors: of these other work takes less."""

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> list[str]:
         else:
             runs["PyTorch NCHW"] = _torch_step(net, name, channels_last=False)
             runs["PyTorch channels_last"] = _torch_step(net, name, channels_last=True)
-        clock, processors = measuring.both_times(runs, args.rounds, 10 if name == "lenet5" else 1)
+        clock, processors = measuring.wall_and_cpu_times(runs, args.rounds, 10 if name == "lenet5" else 1)
         speeds = {name: [1 / seconds for seconds in values] for name, values in clock.items()}
         used = {name: [1000 * seconds for seconds in values] for name, values in processors.items()}
         unit = measuring.Unit("steps/s", decimals=2)

@@ -77,7 +77,7 @@ def test_the_digest_depends_on_every_other_setting(override: str) -> None:
     assert [path for path, *_ in difference(tiny_config(), changed)] == [override.partition("=")[0]]
 
 
-def test_difference_shows_settings_of_one_config_only() -> None:
+def test_difference_includes_settings_that_only_one_config_has() -> None:
     rows = difference(tiny_config(), apply_overrides(tiny_config(), ["model=linear"]))
     assert rows == [
         ("model.name", "mlp", "linear"),

@@ -225,7 +225,7 @@ def test_incompatible_parallel_settings_are_refused(settings: dict[str, Any], pa
         ({"dense_7": "data"}, "'dense_7' matches no array of the state; there are "),
         ({"bias": "data -"}, "'data -' has 2 words, but .*bias has 1 dimensions"),
         ({"kernel": "data data"}, "shards two dimensions of .*kernel along the same axis"),
-        ({"kernel": "rows"}, "'rows' is not an axis; write data, model or -"),
+        ({"kernel": "rows"}, "'rows' is not a mesh axis; for each dimension write 'data', 'model' or '-'"),
         ({"logits/bias": "data"}, "a dimension of 3 of .*logits/bias does not divide evenly among 8 devices"),
         ({"(": "data"}, "is not a regular expression"),
     ],

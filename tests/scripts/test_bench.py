@@ -79,7 +79,7 @@ def test_a_benchmark_speed_is_steps_per_second_without_compilation(
     assert sum(made) < 2 * made[-1]
 
 
-def test_both_times_returns_wall_time_and_processor_time(
+def test_wall_and_cpu_times_returns_wall_time_and_processor_time(
     measuring: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, used = [0.0], [0.0]
@@ -90,7 +90,7 @@ def test_both_times_returns_wall_time_and_processor_time(
         clock[0] += steps * 2.0
         used[0] += steps * 1.0
 
-    assert measuring.both_times({"a": advance}, 3, steps=4) == ({"a": [2.0] * 3}, {"a": [1.0] * 3})
+    assert measuring.wall_and_cpu_times({"a": advance}, 3, steps=4) == ({"a": [2.0] * 3}, {"a": [1.0] * 3})
 
 
 def test_a_failed_benchmark_process_reports_its_error(measuring: ModuleType) -> None:

@@ -117,7 +117,7 @@ class Convolutions(nn.Module):
         return nn.Dense(CLASSES)(x.mean(axis=(1, 2)))
 
 
-def test_micro_batches_of_a_quarter_need_under_0_4_of_the_memory() -> None:
+def test_four_micro_batches_need_less_than_40_percent_of_the_memory() -> None:
     batch = Batch(jax.ShapeDtypeStruct((64, 16, 16, 3), jnp.float32), jax.ShapeDtypeStruct((64,), jnp.int32))
     model = Convolutions()
     params = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), batch.images)["params"]

@@ -100,8 +100,8 @@ def mixup(
     Args:
       alpha: the parameter of the distribution, in the paper 0.2 for ImageNet and 1 for CIFAR; small values leave most
         images nearly unchanged.
-      probability: the probability of applying it.
-      until: the step from which on it is off; None for never.
+      probability: the probability that a step applies it.
+      until: the step at which it is switched off; None keeps it on.
       per: whether a draw is for the whole batch ("batch") or for each example ("example").
 
     Example:
@@ -124,7 +124,7 @@ def cutmix(
     Args:
       alpha: the parameter of the distribution; 1 in the paper, where all areas are equally likely.
       probability: the probability of applying it; 1 for ImageNet and 0.5 for CIFAR in the authors' code.
-      until: the step from which on it is off; None for never.
+      until: the step at which it is switched off; None keeps it on.
       per: whether a draw is for the whole batch ("batch") or for each example ("example").
 
     Example:
@@ -184,7 +184,7 @@ def mixup_or_cutmix(
 def _make_mixing(
     draw: Callable[[jax.Array, int, int], MixWeights], probability: Scheduled, until: int | None, per: Per
 ) -> Mixing:
-    """Return a mixing with the weights `draw(key, height, width)` for each pair or for all, with a probability."""
+    """Return a function that mixes pairs of images with weights from `draw(key, height, width)`."""
 
     def mix(key: jax.Array, step: jax.Array, batch: SoftBatch) -> SoftBatch:
         current_probability = value_at_step(probability, step, until)

@@ -14,7 +14,7 @@ def label_smoothing(share: ScheduledShare = 0.1, until: Steps | None = None) -> 
 
     Args:
       share: the share of the probability.
-      until: the step from which on it is off; None for never.
+      until: the step at which it is switched off; None keeps it on.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain.augment.mixing

@@ -70,7 +70,7 @@ class _Dtype(_Inert):
 
     def build(self) -> np.dtype:
         if not _PLAIN_NUMBER.fullmatch(self.code) or self.order not in ("<", ">", "|", "="):
-            raise ValueError(f"it holds an array of dtype {self.code!r}, where only plain numbers are read")
+            raise ValueError(f"it holds an array of dtype {self.code!r}; only numeric dtypes can be loaded")
         return np.dtype(self.order + self.code)
 
 

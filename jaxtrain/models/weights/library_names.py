@@ -51,7 +51,7 @@ _RESNET = Family(
 def _channel_order(model: ResNet, anatomy: ModelTrace) -> Mapping[str, Mapping[int, np.ndarray]]:
     """Return channel permutations by path and axis, for shortcuts that pad with zeros.
 
-    Our zero channels come after the others; there, half of them come before and half after.
+    Our shortcuts append all zero channels; the other library puts half of them before and half after.
     """
     if model.residual.shortcut != "A":
         return {}
