@@ -1,4 +1,4 @@
-"""Small nets and batches that tests of initializations share."""
+"""Small nets and batches shared by the tests of initializations."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from flax import linen as nn
 
 
 def key(seed: int = 0) -> jax.Array:
-    """A key of the generator that compiles fastest."""
+    """Return a key of the generator that compiles fastest."""
     return jax.random.key(seed, impl="rbg")
 
 
@@ -35,7 +35,7 @@ class Small(nn.Module):
 
 
 def outputs(model: nn.Module, variables: Any, images: Any) -> dict[str, np.ndarray]:
-    """What each module gives, by flax's own capture."""
+    """Return the output of each module, captured by flax."""
     _, state = jax.jit(
         lambda v, x: model.apply(v, x, train=False, capture_intermediates=True, mutable=["intermediates"])
     )(variables, jnp.asarray(images))
@@ -52,7 +52,7 @@ def shapes(tree: Any) -> Any:
 
 
 class Constant(nn.Module):
-    """A layer behind a ReLU that lets nothing through."""
+    """A layer behind a ReLU whose outputs are all 0."""
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -61,7 +61,7 @@ class Constant(nn.Module):
 
 
 class NoLayers(nn.Module):
-    """Nothing to initialize."""
+    """A model without layers to initialize."""
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:

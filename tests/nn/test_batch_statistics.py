@@ -18,7 +18,7 @@ IMAGES = (2 + 3 * _rng.normal(size=(20, 2, 2, 1))).astype(np.float32)
 
 
 class Normed(nn.Module):
-    """Two normalizations: of the pixels, and of a hidden layer that the first one feeds."""
+    """Two normalizations: one of the pixels, one of the hidden layer after them."""
 
     momentum: float = 0.9
 
@@ -32,7 +32,7 @@ class Normed(nn.Module):
 
 
 class RunningMean(nn.Module):
-    """Another module that keeps a running mean, and counts; what it keeps is no part of its output in training."""
+    """A custom module with a running mean and a counter that do not affect its output in training."""
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -45,7 +45,7 @@ class RunningMean(nn.Module):
 
 
 class Partly(nn.Module):
-    """A frozen normalization before one that trains, noise, another collection, and a module of one's own."""
+    """A frozen normalization before a trained one, dropout, another collection, and a custom module."""
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -91,16 +91,16 @@ def assert_close(ours: Any, expected: Any, rtol: float) -> None:
 
 @pytest.mark.quick_cases("0.9")
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.99, 0.999])
-def test_statistics_of_a_batch_at_any_momentum(momentum: float):
-    """Momenta that differ within a model are told apart; what ran before is of no account."""
+def test_compute_batch_statistics_is_exact_at_any_momentum(momentum: float):
+    """Momenta may differ within a model; earlier running statistics do not matter."""
     model = Normed(momentum=momentum)
     params, variables = initial(model)
     # float32 tells 1 - m to 6e-8 / (1 - m), and flax's fast variance is E x^2 - (E x)^2
     assert_close(statistics(model, params, variables, IMAGES), by_hand(params, IMAGES), 5e-6 + 6e-8 / (1 - momentum))
 
 
-def test_the_mean_over_batches():
-    """Batches of 8, 8 and 4: the mean weighted by size is that of all examples, in the layer that sees the data."""
+def test_mean_statistics_weights_batches_by_size():
+    """Batches of 8, 8 and 4; in the first layer the weighted mean equals the mean over all examples."""
     model = Normed()
     params, variables = initial(model)
     batches = [IMAGES[:8], IMAGES[8:16], IMAGES[16:]]
@@ -110,8 +110,8 @@ def test_the_mean_over_batches():
     np.testing.assert_allclose(found["bn1"]["mean"], IMAGES.reshape(20, -1).mean(axis=0), rtol=1e-5)
 
 
-def test_recalibration_gives_the_data_its_own_mean_and_variance():
-    """Over uneven batches of far-off numbers, in the layer that sees them; another is of what the first one gives."""
+def test_recalibrate_gives_mean_and_variance_of_all_the_data():
+    """The batches differ in size and mean; the first layer is exact, the second approximate."""
     model, images = Normed(), IMAGES + np.float32(30)
     images[:5] += 20  # so that the batches differ
     params, variables = initial(model)
@@ -130,7 +130,7 @@ def test_recalibration_gives_the_data_its_own_mean_and_variance():
         recalibrate(model, {"params": params}, [jnp.asarray(images)])
 
 
-def test_equals_torch_update_bn():
+def test_mean_statistics_equal_torch_update_bn():
     """torch's cumulative mean, whose variance is divided by N - 1, over batches of one size."""
     torch = pytest.importorskip("torch", reason="the oracle is torch.optim.swa_utils.update_bn")
     model = Normed()
@@ -148,8 +148,8 @@ def test_equals_torch_update_bn():
         np.testing.assert_allclose(found[name]["var"] * 5 / 4, layer.running_var.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_what_training_does_not_move_stays():
-    """A frozen layer keeps its statistics, and those after it are of what it gives out; counts are left alone."""
+def test_compute_batch_statistics_leaves_frozen_statistics_and_counts_unchanged():
+    """A frozen layer keeps its statistics, later layers use its outputs, and counters stay unchanged."""
     model = Partly()
     params, variables = initial(model)
     variables["batch_stats"]["own"]["calls"] = jnp.int32(17)
@@ -166,7 +166,7 @@ def test_what_training_does_not_move_stays():
 
 
 @pytest.mark.slow
-def test_evaluation_with_the_statistics_of_its_batch_is_training():
+def test_evaluation_with_recomputed_batch_statistics_equals_training():
     model = Normed()
     params, variables = initial(model)
     found = statistics(model, params, variables, IMAGES)
@@ -178,7 +178,7 @@ def test_evaluation_with_the_statistics_of_its_batch_is_training():
 
 @examples(30)
 @given(st.lists(st.tuples(st.floats(-100, 100, width=32), st.integers(1, 9)), min_size=1, max_size=6))
-def test_mean_of_sizes_is_the_mean_of_what_is_counted(batches: list[tuple[float, int]]):
+def test_mean_statistics_equal_the_mean_over_all_examples(batches: list[tuple[float, int]]):
     trees = [{"mean": jnp.float32(value)} for value, _ in batches]
     everything = np.concatenate([np.full(size, value) for value, size in batches])
     found = mean_statistics(trees, [size for _, size in batches])["mean"]
@@ -186,7 +186,7 @@ def test_mean_of_sizes_is_the_mean_of_what_is_counted(batches: list[tuple[float,
     np.testing.assert_allclose(mean_statistics(trees)["mean"], np.mean([v for v, _ in batches]), rtol=1e-5, atol=1e-4)
 
 
-def test_a_mean_of_nothing_is_refused():
+def test_mean_statistics_refuse_no_batches_or_too_few_sizes():
     with pytest.raises(ValueError, match="no batches"):
         mean_statistics([])
     with pytest.raises(ValueError, match="shorter"):

@@ -1,4 +1,4 @@
-"""DropConnect against numpy given masks, by enumeration of 12 weights and biases, and against sampling."""
+"""DropConnect against numpy for fixed masks, against all masks of 12 weights and biases, and against sampling."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ X, KERNEL, BIAS = (RNG.normal(size=s).astype(np.float32) for s in ((6, 5), (5, 7
 
 
 @pytest.mark.slow
-def test_each_example_has_its_own_weights_and_gradients_go_through_kept_ones_alone() -> None:
+def test_dropconnect_masks_weights_and_gradients_by_example() -> None:
     kept, bias_kept = RNG.random((6, 5, 7)) < 0.5, RNG.random((6, 7)) < 0.5
     masks = jnp.asarray(kept), jnp.asarray(bias_kept)
     found, back = jax.vjp(lambda *a: dropconnect_given(*masks, *a), *map(jnp.asarray, (X, KERNEL, BIAS)))
@@ -40,7 +40,7 @@ def test_each_example_has_its_own_weights_and_gradients_go_through_kept_ones_alo
     assert not any(np.asarray(x).any() for x in gradients)
 
 
-def test_moments_are_those_of_all_masks() -> None:
+def test_dropconnect_moments_equal_those_over_all_masks() -> None:
     """Three inputs, three outputs: 9 weights and 3 biases, 4,096 masks with their probabilities."""
     rate = 0.4
     with jax.enable_x64(True):
@@ -62,11 +62,11 @@ def test_moments_are_those_of_all_masks() -> None:
 
 
 @pytest.mark.slow
-def test_masks_do_not_depend_on_how_many_are_made_at_a_time_or_on_other_examples() -> None:
+def test_dropconnect_masks_are_independent_of_at_a_time_and_batch_size() -> None:
     key, ones = jax.random.key(1), jnp.ones((6, 5))
     counting = jnp.asarray(2.0 ** np.arange(5, dtype=np.float32)[:, None] * np.ones((1, 7), np.float32))
     run = lambda x, some: dropconnect(key, x, counting, jnp.full(7, 32.0), 0.5, at_a_time=some)  # noqa: E731
-    whole = np.asarray(run(ones, None))  # the binary number says which weights and biases were kept
+    whole = np.asarray(run(ones, None))  # the binary digits show which weights and biases were kept
     assert len(np.unique(whole)) > 12
     for some in (3, 100):
         np.testing.assert_array_equal(run(ones, some), whole)
@@ -77,7 +77,7 @@ def test_masks_do_not_depend_on_how_many_are_made_at_a_time_or_on_other_examples
     assert not bits.all(axis=(0, 1)).any()
 
 
-def test_masks_keep_with_probability_1_minus_rate() -> None:
+def test_dropconnect_keeps_weights_with_probability_1_minus_rate() -> None:
     """64 x 50 x 41 gates: six standard deviations, a chance of 2e-9 for a right one."""
     ones = jnp.ones((64, 40)), jnp.ones((40, 50)), jnp.ones(50)
     share = float(dropconnect(jax.random.key(2), *ones, 0.2).mean()) / 41
@@ -85,7 +85,7 @@ def test_masks_keep_with_probability_1_minus_rate() -> None:
 
 
 @pytest.mark.slow
-def test_gradients_are_the_same_in_parts() -> None:
+def test_dropconnect_gradients_are_independent_of_at_a_time() -> None:
     def gradients(some: int | None) -> list[np.ndarray]:
         run = lambda *a: jnp.square(dropconnect(jax.random.key(3), *a, 0.5, at_a_time=some)).sum()  # noqa: E731
         return list(map(np.asarray, jax.jit(jax.grad(run, (0, 1, 2)))(X, KERNEL, BIAS)))
@@ -95,8 +95,8 @@ def test_gradients_are_the_same_in_parts() -> None:
 
 
 @pytest.mark.slow
-def test_the_mean_of_a_relu_is_its_closed_form() -> None:
-    """Against a fine Riemann sum over the density; at a variance of 0 it is the ReLU itself."""
+def test_mean_activation_of_a_relu_equals_numerical_integration() -> None:
+    """The oracle is a fine Riemann sum over the density; at a variance of 0 the result is the ReLU itself."""
     mean, deviation = np.meshgrid(np.linspace(-3, 3, 7), [0.3, 1.0, 2.5])
     with jax.enable_x64(True):
         found = mean_activation(jnp.asarray(mean), jnp.asarray(deviation**2), "relu")
@@ -112,7 +112,7 @@ def test_the_mean_of_a_relu_is_its_closed_form() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["relu", "tanh", "identity", "scaled_tanh"])
-def test_the_papers_samples_tend_to_what_is_computed_without_any(name: Activation) -> None:
+def test_sampled_mean_activation_converges_to_the_closed_form(name: Activation) -> None:
     """20,000 samples, six standard deviations of what each gives."""
     mean, variance = jnp.array([[-1.0, 0.5, 2.0]]), jnp.array([[0.5, 1.0, 4.0]])
     noise = jnp.asarray(RNG.normal(size=(20_000, 1, 3)), jnp.float32)
@@ -122,7 +122,7 @@ def test_the_papers_samples_tend_to_what_is_computed_without_any(name: Activatio
 
 
 @pytest.mark.slow
-def test_the_layer_at_test_is_the_mean_and_moments_are_nearer_to_the_masks_mean() -> None:
+def test_dropconnect_moments_at_test_are_more_accurate_than_the_mean() -> None:
     layer = {kind: DropConnect(False, 7, 0.5, "relu", kind) for kind in ("mean", "moments")}
     x = jnp.asarray(RNG.normal(size=(3, 40)), jnp.float32)
     variables = layer["mean"].init(jax.random.key(4), x)
@@ -138,7 +138,7 @@ def test_the_layer_at_test_is_the_mean_and_moments_are_nearer_to_the_masks_mean(
 
 
 @pytest.mark.slow
-def test_the_option_of_the_perceptron_keeps_parameters_and_their_names() -> None:
+def test_mlp_with_dropconnect_keeps_the_parameters_of_a_plain_mlp() -> None:
     images = jnp.asarray(RNG.normal(size=(4, 3, 3, 1)), jnp.float32)
     plain, dropped, moments = (
         mlp(num_classes=3, widths=(8,), **options)
@@ -155,7 +155,7 @@ def test_the_option_of_the_perceptron_keeps_parameters_and_their_names() -> None
     assert not np.array_equal(a, b)
 
 
-def test_what_is_no_batch_of_vectors_is_refused() -> None:
+def test_dropconnect_refuses_wrong_input_shapes_and_rates() -> None:
     with pytest.raises(ValueError, match=r"shape \(2, 3, 4\) and rate 0.5"):
         DropConnect(True, 7, 0.5).init(jax.random.key(0), jnp.ones((2, 3, 4)))
     with pytest.raises(ValueError, match=r"and rate 1\.0"):

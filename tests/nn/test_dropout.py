@@ -1,4 +1,4 @@
-"""Dropout in all forms, noise and shake-shake: given draws, by enumeration of the gates, and against torch and flax."""
+"""Dropout in all forms, Gaussian noise and shake-shake: fixed masks, enumeration of all masks, torch and flax."""
 
 import itertools
 import math
@@ -30,16 +30,16 @@ X = RNG.normal(size=(4, 3, 5, 8)).astype(np.float32)
 
 
 def all_gates(count: int, rate: float) -> Iterator[tuple[np.ndarray, float]]:
-    """Every choice of what is kept, and its probability."""
+    """Yield every mask and its probability."""
     for gates in itertools.product([False, True], repeat=count):
         kept = np.array(gates)
         yield kept, float(np.where(kept, 1 - rate, rate).prod())
 
 
 @pytest.mark.parametrize("scaling", ["in_training", "at_test"])
-def test_given_gates_let_through_or_give_exactly_0(scaling: Scaling) -> None:
+def test_dropout_passes_or_zeroes_values_and_gradients_by_mask(scaling: Scaling) -> None:
     kept = RNG.random(X.shape) < 0.7
-    poisoned = np.where(kept, X, np.nan).astype(np.float32)  # what is dropped is not looked at
+    poisoned = np.where(kept, X, np.nan).astype(np.float32)  # dropped values must not be read
     found, back = jax.vjp(lambda x: dropout_given(jnp.asarray(kept), x, 0.25, scaling), jnp.asarray(poisoned))
     scale = np.float32(1 / 0.75 if scaling == "in_training" else 1)
     np.testing.assert_allclose(found, np.where(kept, X * scale, 0), rtol=2e-7)
@@ -49,7 +49,7 @@ def test_given_gates_let_through_or_give_exactly_0(scaling: Scaling) -> None:
 
 
 @pytest.mark.parametrize("kind", ["inverted", "vanilla"])
-def test_the_mean_over_all_gates_of_a_linear_net_is_its_output_at_test(kind: DropoutKind) -> None:
+def test_dropout_mean_over_all_masks_equals_the_test_output(kind: DropoutKind) -> None:
     """Ten inputs: 1,024 masks, each with its probability."""
     rate = 0.3
     x, w = RNG.normal(size=(2, 10))
@@ -63,8 +63,8 @@ def test_the_mean_over_all_gates_of_a_linear_net_is_its_output_at_test(kind: Dro
     np.testing.assert_allclose(probabilities @ np.asarray(outputs), tested[0], rtol=1e-12)
 
 
-def test_two_inputs_at_half_give_half_of_the_sum() -> None:
-    """Of a unit with weights w1, w2: the mean over four masks is (w1 x + w2 y) / 2, what is multiplied by at test."""
+def test_vanilla_dropout_at_rate_half_gives_half_the_sum_at_test() -> None:
+    """For a unit with weights w1, w2 the mean over four masks is (w1 x + w2 y) / 2, the output at test."""
     w, x = np.array([3.0, -5.0], np.float32), np.array([2.0, 7.0], np.float32)
     masked = [
         float(dropout_given(jnp.asarray(kept), jnp.asarray(x), 0.5, "at_test") @ w) for kept, _ in all_gates(2, 0.5)
@@ -74,14 +74,14 @@ def test_two_inputs_at_half_give_half_of_the_sum() -> None:
     assert Dropout(train=False, rate=0.5, kind="vanilla").apply({}, jnp.asarray(x)[None])[0] @ w == np.mean(masked)
 
 
-def test_inverted_dropout_is_that_of_flax_with_the_same_gates() -> None:
+def test_inverted_dropout_equals_flax_for_the_same_mask() -> None:
     theirs = nn.Dropout(0.3, deterministic=False).apply({}, jnp.asarray(X), rngs={"dropout": jax.random.key(1)})
     kept = np.asarray(theirs) != 0
     assert 0 < kept.mean() < 1
     np.testing.assert_array_equal(dropout_given(kept, jnp.asarray(X), 0.3), theirs)
 
 
-def test_rate_is_the_share_that_is_dropped() -> None:
+def test_dropout_rate_is_the_fraction_of_dropped_values() -> None:
     """480 draws for each of 40 keys: six standard deviations, a chance of 2e-9 for a right one."""
     keys = jax.random.split(jax.random.key(2), 40)
     kept = np.asarray(jax.jit(jax.vmap(lambda k: draw_dropout_mask(k, X, 0.2)))(keys))
@@ -99,7 +99,7 @@ def test_spatial_dropout_drops_whole_channels_of_an_example() -> None:
 
 
 @pytest.mark.slow
-def test_an_examples_gates_do_not_depend_on_how_many_others_there_are() -> None:
+def test_dropout_mask_of_an_example_is_independent_of_the_batch_size() -> None:
     for spatial in (False, True):
         whole, part = (draw_dropout_mask(jax.random.key(4), X[:n], 0.5, spatial=spatial) for n in (4, 2))
         np.testing.assert_array_equal(whole[:2], part)
@@ -115,7 +115,7 @@ def test_gaussian_dropout_has_the_moments_of_dropout() -> None:
     assert abs(drawn.var() - 0.25) < 6 * 0.25 * math.sqrt(2) / 200
 
 
-def test_alpha_dropout_is_torchs_and_keeps_mean_and_variance() -> None:
+def test_alpha_dropout_equals_torch_and_keeps_mean_and_variance() -> None:
     torch = pytest.importorskip("torch", reason="the oracle is torch")
     x = torch.tensor(X)
     torch.manual_seed(0)
@@ -131,7 +131,7 @@ def test_alpha_dropout_is_torchs_and_keeps_mean_and_variance() -> None:
 
 
 @pytest.mark.parametrize("kind", ["inverted", "vanilla", "spatial", "gaussian", "alpha"])
-def test_at_test_and_at_rate_0_nothing_is_drawn(kind: DropoutKind) -> None:
+def test_dropout_needs_no_random_key_at_test_or_rate_0(kind: DropoutKind) -> None:
     tested = Dropout(train=False, rate=0.4, kind=kind).apply({}, jnp.asarray(X))
     np.testing.assert_allclose(tested, X * np.float32(0.6) if kind == "vanilla" else X, rtol=1e-7)
     np.testing.assert_array_equal(Dropout(train=True, rate=0.0, kind=kind).apply({}, jnp.asarray(X)), X)
@@ -145,7 +145,7 @@ def test_at_test_and_at_rate_0_nothing_is_drawn(kind: DropoutKind) -> None:
     assert low.dtype == jnp.bfloat16
 
 
-def test_noise_is_added_in_training_alone() -> None:
+def test_gaussian_noise_is_added_only_in_training() -> None:
     noise = RNG.normal(size=X.shape).astype(np.float32)
     np.testing.assert_allclose(
         gaussian_noise_given(jnp.asarray(noise), jnp.asarray(X), 0.1), X + 0.1 * noise, rtol=1e-4
@@ -160,7 +160,7 @@ def test_noise_is_added_in_training_alone() -> None:
 A, B = X, RNG.normal(size=X.shape).astype(np.float32)
 
 
-def test_shake_shake_mixes_by_one_number_and_its_gradient_by_another() -> None:
+def test_shake_shake_mixes_values_by_alpha_and_gradients_by_beta() -> None:
     alpha, beta = (RNG.random((4, 1, 1, 1)).astype(np.float32) for _ in range(2))
     cotangent = RNG.normal(size=X.shape).astype(np.float32)
     found, back = jax.vjp(shake_given, *map(jnp.asarray, (alpha, beta, A, B)))
@@ -175,7 +175,7 @@ def test_shake_shake_mixes_by_one_number_and_its_gradient_by_another() -> None:
 
 
 @pytest.mark.parametrize("per_example", [True, False])
-def test_the_kinds_of_shake_shake(per_example: bool) -> None:
+def test_shake_shake_variants_draw_alpha_and_beta_as_documented(per_example: bool) -> None:
     """With branches 1 and 0 the output is alpha, and the gradients are beta and 1 - beta."""
 
     def numbers(forward: str, backward: str) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +198,7 @@ def test_the_kinds_of_shake_shake(per_example: bool) -> None:
     assert (numbers("shake", "even")[1] == 0.5).all()
 
 
-def test_shake_shake_at_test_is_the_mean_over_its_draws() -> None:
+def test_shake_shake_at_test_equals_the_mean_over_draws() -> None:
     """E alpha = 1/2: 3,000 draws within six standard deviations of a uniform number."""
     tested = ShakeShake(train=False).apply({}, jnp.asarray(A), jnp.asarray(B))
     np.testing.assert_allclose(tested, (A + B) / 2, rtol=1e-5, atol=1e-6)

@@ -20,15 +20,15 @@ MODELS = {
     "googlenet": (lambda: models.googlenet_bn(num_classes=3), 32, 0),
     "vgg": (lambda: models.vgg11_bn(num_classes=3), 32, 0),
     "fractalnet": (lambda: models.fractalnet(num_classes=3, features=(4,), dropout_rates=(0.1,)), 4, 0),
-    # what is first in a block sees more than one convolution, or is not alone to see it
+    # a normalization that is first in a block follows several layers, or its input has other users
     "wide": (lambda: models.wide_resnet(num_classes=3, depth=10, width=1), 8, 4),
     "densenet": (lambda: models.cifar_densenet(num_classes=3, depth=10, growth=4), 8, 6),
 }
-"""The model, the side of its images, and how many normalizations stay."""
+"""The model, the side of its images, and the number of normalizations that cannot be folded."""
 
 
 def drawn(model: nn.Module, images: np.ndarray) -> Any:
-    """Variables none of which is 0 or 1."""
+    """Return random variables, none of which is 0 or 1."""
     rng = np.random.default_rng(0)
     abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(images), train=False))
 
@@ -49,7 +49,7 @@ def norms(variables: Any) -> int:
 @pytest.mark.exhaustive_cases("googlenet", "vgg")
 @pytest.mark.quick_cases("fractalnet")
 @pytest.mark.parametrize("name", [name if name in ("resnext", "fractalnet", "wide") else slow(name) for name in MODELS])
-def test_logits_stay_and_normalizations_go(name: str) -> None:
+def test_fold_batch_norm_keeps_logits_and_removes_normalizations(name: str) -> None:
     make, side, left = MODELS[name]
     model: Any = make()
     images = np.random.default_rng(1).normal(size=(3, side, side, 3)).astype(np.float32)
@@ -83,7 +83,7 @@ def test_what_two_things_see_is_left_alone() -> None:
 
 
 @pytest.mark.slow
-def test_products_stay_and_operations_go() -> None:
+def test_fold_batch_norm_keeps_flops_and_removes_operations() -> None:
     model = models.cifar_resnet(num_classes=3, depth=8)
     images = np.zeros((1, 8, 8, 3), np.float32)
     variables = drawn(model, images)

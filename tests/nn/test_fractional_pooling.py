@@ -1,4 +1,4 @@
-"""Fractional max pooling against torch, bit by bit, against numpy loops, and the laws of its sequences."""
+"""Fractional max pooling bitwise against torch, against numpy loops, and the distribution of its sequences."""
 
 import itertools
 import math
@@ -37,8 +37,10 @@ def numpy_pool(x: np.ndarray, rows: list[range], columns: list[range]) -> np.nda
 
 @pytest.mark.quick_cases("7-12-*")
 @pytest.mark.parametrize(("h", "w", "places", "window"), [(25, 17, (17, 12), 2), (7, 12, (1, 5), 3)])
-def test_torchs_samples_give_torchs_values_and_gradients(h: int, w: int, places: tuple[int, int], window: int) -> None:
-    """Bit by bit, with many equal values, of which the first gets the gradient, and with a NaN."""
+def test_fractional_pooling_equals_torch_for_the_same_samples(
+    h: int, w: int, places: tuple[int, int], window: int
+) -> None:
+    """Bitwise; among equal values the first gets the gradient; one value is NaN."""
     torch = pytest.importorskip("torch", reason="the oracle is torch")
     x = RNG.integers(-3, 4, size=(3, h, w, 4)).astype(np.float32)
     x[1, 0, 1, 2] = np.nan
@@ -62,8 +64,8 @@ def test_torchs_samples_give_torchs_values_and_gradients(h: int, w: int, places:
 
 
 @pytest.mark.parametrize("size", [36, 94, 224])
-def test_torchs_starts_for_many_samples(size: int) -> None:
-    """Its formula in float32, as numpy computes it."""
+def test_window_starts_equal_the_formula_of_torch(size: int) -> None:
+    """The expected values are torch's formula in float32, computed by numpy."""
     u = RNG.random(500, np.float32)
     for places in (count_regions(size, r) for r in (1.2, math.sqrt(2), 1.9)):
         alpha = np.float32(size - 2) / np.float32(places - 1)
@@ -76,8 +78,8 @@ def test_torchs_starts_for_many_samples(size: int) -> None:
 
 @pytest.mark.quick_cases("windows-random")
 @pytest.mark.parametrize(("regions", "sequence"), KINDS)
-def test_sequences_have_steps_of_one_and_two_and_cover_the_axis(regions: RegionKind, sequence: SequenceKind) -> None:
-    """The regions begin at 0 and end at the end, leave nothing out, and are as long as their kind says."""
+def test_pooling_intervals_have_steps_of_1_or_2_and_cover_the_axis(regions: RegionKind, sequence: SequenceKind) -> None:
+    """The regions cover the whole axis without gaps and have the lengths of their kind."""
     for size, places in ((25, 17), (8, 4), (7, 6)):
         draw = jnp.asarray(RNG.random((200, *draw_shape(places, regions, sequence)), np.float32))
         longest = []
@@ -105,8 +107,8 @@ def test_sequences_have_steps_of_one_and_two_and_cover_the_axis(regions: RegionK
         assert lengths.max() <= longest[0]
 
 
-def test_pseudorandom_boundaries_are_the_papers_ceilings() -> None:
-    """For every offset that there is: ceil(alpha (i + u)), moved to begin at 0, for u in (0, 1)."""
+def test_pseudorandom_boundaries_equal_the_formula_of_the_paper() -> None:
+    """For every distinct offset: ceil(alpha (i + u)), shifted to begin at 0, for u in (0, 1)."""
     size, places = 25, 18
     u = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / size
     exact = np.array([[math.ceil((i + v) * size / places) for i in range(places + 1)] for v in u.astype(np.float64)])
@@ -126,7 +128,7 @@ def test_random_sequences_are_uniform_among_all_orders() -> None:
 
 
 @pytest.mark.slow
-def test_regions_given_by_hand() -> None:
+def test_pooling_regions_equal_a_worked_example_of_tensorflow() -> None:
     """TensorFlow's example: boundaries 0, 2, 4, 5 of [20, 5, 16, 3, 7]; the index 2 is in two regions or in one."""
     row = jnp.array([20.0, 5, 16, 3, 7]).reshape(1, 1, 5, 1)
     one = pooling_intervals(jnp.zeros((1, 1, 0)), 1, 1, "windows", "random", window=1)
@@ -143,7 +145,7 @@ def test_regions_given_by_hand() -> None:
 
 @pytest.mark.quick_cases("windows-random", "disjoint-random", "disjoint-pseudorandom")
 @pytest.mark.parametrize(("regions", "sequence"), KINDS)
-def test_maxima_are_those_of_a_loop(regions: RegionKind, sequence: SequenceKind) -> None:
+def test_fractional_pooling_equals_a_numpy_loop(regions: RegionKind, sequence: SequenceKind) -> None:
     x = RNG.permutation(2 * 9 * 7 * 3).reshape(2, 9, 7, 3).astype(np.float32)
     draws = [jnp.asarray(RNG.random((2, 1, *draw_shape(p, regions, sequence)), np.float32)) for p in (6, 5)]
     rows, columns = (
@@ -163,7 +165,9 @@ def test_maxima_are_those_of_a_loop(regions: RegionKind, sequence: SequenceKind)
 @pytest.mark.parametrize(
     ("shared", "different"), [("batch", (False, False)), ("example", (True, False)), ("channel", (True, True))]
 )
-def test_what_shares_a_draw_has_the_same_regions(shared: Shared, different: tuple[bool, bool]) -> None:
+def test_fractional_pooling_shares_regions_by_batch_example_or_channel(
+    shared: Shared, different: tuple[bool, bool]
+) -> None:
     x = jnp.broadcast_to(jnp.asarray(RNG.permutation(400), jnp.float32).reshape(1, 20, 20, 1), (4, 20, 20, 3))
     found = np.asarray(fractional_max_pool(jax.random.key(0), x, (14, 14), shared=shared))
     assert (not (found == found[:1]).all(), not (found == found[..., :1]).all()) == different
@@ -171,7 +175,7 @@ def test_what_shares_a_draw_has_the_same_regions(shared: Shared, different: tupl
 
 
 @pytest.mark.slow
-def test_at_test_the_layer_draws_only_where_it_is_given_a_stream() -> None:
+def test_fractional_pooling_at_test_is_random_only_with_a_key() -> None:
     x = jnp.asarray(RNG.normal(size=(2, 10, 10, 3)), jnp.float32)
     layer, key = FractionalMaxPool(train=False), jax.random.key(0)
     middle = layer.apply({}, x)
@@ -188,7 +192,7 @@ def test_at_test_the_layer_draws_only_where_it_is_given_a_stream() -> None:
     np.testing.assert_allclose(mean, np.mean(each, axis=0), rtol=1e-5, atol=1e-6)
 
 
-def test_what_does_not_fit_is_refused_with_its_numbers() -> None:
+def test_fractional_pooling_refuses_sizes_and_ratios_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"5 windows of 2 needs .* at least 6 positions, got 5"):
         pooling_intervals(jnp.zeros((4,)), 5, 5)
     with pytest.raises(ValueError, match=r"with 4 .*regions needs .* 4 to 8 positions, got 9"):
@@ -205,13 +209,13 @@ SIDES = {
         [93, 73, 57, 44, 34, 26, 20, 15, 11, 8, 5, 3],
     ),
 }
-"""Channels of the first convolution, sides after each pooling and before it, of the nets for 36x36 and 94x94."""
+"""Channels of the first convolution, and sides after and before each pooling, for inputs of 36x36 and 94x94."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIDES)
-def test_the_nets_of_the_paper_have_its_sizes(name: str) -> None:
-    """From the last pixels back, times the ratio to the nearest, plus 1 for a convolution, they come to the input."""
+def test_fractional_cnns_have_the_sizes_of_the_paper(name: str) -> None:
+    """Backward from the last map: each side times the ratio, rounded, plus 1 for a convolution, gives the input."""
     facts = MODELS[name].reference
     width, after, before = SIDES[name]
     model = MODELS.create(name, num_classes=10)

@@ -1,4 +1,4 @@
-"""Gates of few bits: their probability, that they are independent, and which take how many bits."""
+"""Random masks from few bits: their probability, independence and number of bits."""
 
 import math
 
@@ -10,8 +10,8 @@ from jaxtrain.nn.dropout import draw_mask
 
 
 @pytest.mark.parametrize("probability", [0.5, 0.75, 0.9375, 0.3, 1 - 2**-16])
-def test_they_are_true_with_their_probability_and_independent(probability: float) -> None:
-    """Of 400 rows of 515; six standard errors each, and for neighbors within a word, across words and across rows."""
+def test_draw_mask_gives_independent_values_of_the_given_probability(probability: float) -> None:
+    """400 rows of 515: six standard errors for the mean and for correlations within and across words and rows."""
     gates = np.asarray(jax.jit(draw_mask, static_argnums=(1, 2))(jax.random.key(0), probability, (400, 515)))
     assert gates.dtype == bool
     variance = probability * (1 - probability)
@@ -24,8 +24,8 @@ def test_they_are_true_with_their_probability_and_independent(probability: float
 
 @pytest.mark.quick_cases("0.625-4")
 @pytest.mark.parametrize(("probability", "bits"), [(0.5, 1), (0.25, 2), (0.625, 4), (1 - 2**-8, 8), (2**-16, 16)])
-def test_they_are_the_fields_of_as_many_words_as_are_needed(probability: float, bits: int) -> None:
-    """Read bit by bit in Python, the lowest first, and compared in whole numbers."""
+def test_draw_mask_uses_the_minimal_number_of_random_bits(probability: float, bits: int) -> None:
+    """Expected values are read bit by bit in Python, the lowest first, and compared as integers."""
     key, count = jax.random.key(7), 77
     words = [int(w) for w in jax.random.bits(key, (-(-count * bits // 32),), np.uint32)]
     stream = [word >> bit & 1 for word in words for bit in range(32)]
@@ -35,7 +35,7 @@ def test_they_are_the_fields_of_as_many_words_as_are_needed(probability: float, 
     np.testing.assert_array_equal(found, np.array(expected).reshape(7, 11))
 
 
-def test_certain_ones_and_a_single_one() -> None:
+def test_draw_mask_handles_probabilities_0_and_1_and_empty_shapes() -> None:
     assert draw_mask(jax.random.key(0), 1.0, (9,)).all()
     assert not draw_mask(jax.random.key(0), 0.0, (9,)).any()
     assert draw_mask(jax.random.key(0), 0.5, ()).shape == ()

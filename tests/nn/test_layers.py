@@ -1,4 +1,4 @@
-"""What models make their layers with: normalizations by name, and what does not fit."""
+"""LayerBuilder: normalizations by name, padding, and refused sizes."""
 
 import dataclasses
 from typing import Any, get_type_hints
@@ -16,7 +16,7 @@ X = np.random.default_rng(0).normal(3, 2, size=(4, 5, 6, 64)).astype(np.float32)
 
 
 class Applied(nn.Module):
-    """One call of a method of `Layers`."""
+    """One call of a method of `LayerBuilder`."""
 
     layers: LayerBuilder
     method: str
@@ -40,7 +40,7 @@ def over(kind: Norm) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["batch", "layer", "instance", "group"])
-def test_normalizations_are_over_what_they_say(kind: Norm) -> None:
+def test_normalization_layers_equal_numpy(kind: Norm) -> None:
     model = Applied(LayerBuilder(train=True, norm=kind), "normalize", options=(("name", "norm"),))
     found, variables = model.init_with_output(jax.random.key(0), jnp.asarray(X))
     np.testing.assert_allclose(found, over(kind), atol=1e-5)
@@ -48,7 +48,7 @@ def test_normalizations_are_over_what_they_say(kind: Norm) -> None:
 
 
 @pytest.mark.parametrize("kind", ["batch", "layer", "instance", "group"])
-def test_normalizations_compute_in_float32_at_least(kind: Norm) -> None:
+def test_normalization_layers_compute_in_float32_at_least(kind: Norm) -> None:
     layers = LayerBuilder(train=True, norm=kind, dtype="bfloat16", param_dtype="float16")
     model = Applied(layers, "normalize", options=(("name", "norm"),))
     halved = jnp.asarray(X, jnp.bfloat16)
@@ -60,7 +60,7 @@ def test_normalizations_compute_in_float32_at_least(kind: Norm) -> None:
     np.testing.assert_array_equal(found, expected.astype(jnp.bfloat16))
 
 
-def test_what_does_not_divide_or_fit_is_refused_with_its_numbers() -> None:
+def test_layer_builder_refuses_sizes_that_do_not_fit() -> None:
     def tried(method: str, *arguments: Any, kind: Norm = "group", channels: int = 64, **options: Any) -> None:
         layers = LayerBuilder(train=False, norm=kind)
         model = Applied(layers, method, arguments, tuple({**options, "name": "conv7"}.items()))
@@ -74,7 +74,7 @@ def test_what_does_not_divide_or_fit_is_refused_with_its_numbers() -> None:
         tried("normalize", channels=40)
 
 
-def test_a_stride_of_2_pads_as_the_papers_do() -> None:
+def test_convolution_of_stride_2_pads_both_sides_equally() -> None:
     """(1, 1) for a 3x3 window, and not jax's "SAME", which is (0, 1) on an even side."""
     options = (("stride", 2), ("name", "conv"))
     model = Applied(LayerBuilder(train=False), "conv", (1,), options)
@@ -83,8 +83,8 @@ def test_a_stride_of_2_pads_as_the_papers_do() -> None:
     np.testing.assert_array_equal(found[0, :, :, 0], [[4, 6], [6, 9]])
 
 
-def test_shared_options_default_to_what_layers_are() -> None:
-    """They are written twice, since a TypedDict has no defaults."""
+def test_block_options_have_the_defaults_of_layer_builder() -> None:
+    """The defaults are written twice, since a TypedDict has no defaults."""
     options = get_type_hints(BlockOptions, include_extras=True)
     defaults = {name: mark.value for name, hint in options.items() for mark in hint.__metadata__}
     assert defaults == {f.name: f.default for f in dataclasses.fields(LayerBuilder) if f.name in options}

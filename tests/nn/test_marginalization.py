@@ -1,4 +1,4 @@
-"""Averages over draws: exact for given keys, in any chunks, and of whole models whose statistics stay."""
+"""Averages over random draws: exact for given keys and any chunk, and of models whose statistics stay unchanged."""
 
 import itertools
 from typing import Any
@@ -22,7 +22,7 @@ def keys(count: int) -> jax.Array:
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 3, 7, 20])
-def test_the_mean_is_that_of_a_loop_in_any_chunks(chunk: int | None) -> None:
+def test_marginalize_equals_the_mean_of_a_loop_for_any_chunk(chunk: int | None) -> None:
     def draw(key: jax.Array) -> dict[str, jax.Array]:
         value = jax.random.normal(key, (2,)) * X[0, 0]
         return {"value": value, "low": value.astype(jnp.bfloat16), "positive": value > 0}
@@ -35,15 +35,15 @@ def test_the_mean_is_that_of_a_loop_in_any_chunks(chunk: int | None) -> None:
         np.testing.assert_allclose(value, np.mean([e[name].astype(np.float64) for e in each], axis=0), **close)
 
 
-def test_what_is_no_mean_is_refused() -> None:
+def test_marginalize_refuses_no_keys_and_a_chunk_of_0() -> None:
     with pytest.raises(ValueError, match="got 0 keys"):
         marginalize(lambda k: jax.random.normal(k), keys(1)[:0])
     with pytest.raises(ValueError, match="got 2 keys and chunk=0"):
         marginalize(lambda k: jax.random.normal(k), keys(2), chunk=0)
 
 
-def test_over_all_masks_of_a_linear_net_it_is_the_net_at_test() -> None:
-    """Keys that stand for 2^6 masks, each once: at a rate of 1/2 all are as likely."""
+def test_marginalize_over_all_masks_of_a_linear_net_equals_the_test_output() -> None:
+    """Each key stands for one of 2^6 masks; at a rate of 1/2 all are equally likely."""
     gates = jnp.array(list(itertools.product([False, True], repeat=6)))
     known = {tuple(np.asarray(jax.random.key_data(k)).tolist()): i for i, k in enumerate(keys(64))}
     assert len(known) == 64
@@ -58,7 +58,7 @@ def test_over_all_masks_of_a_linear_net_it_is_the_net_at_test() -> None:
 
 
 class Net(nn.Module):
-    """Both batch normalizations and dropout."""
+    """A net with both batch normalizations and dropout."""
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -69,8 +69,8 @@ class Net(nn.Module):
 
 
 @pytest.mark.slow
-def test_a_models_draws_use_running_statistics_and_leave_them() -> None:
-    """Where a value is kept it is twice that at test; a batch's own statistics would give another."""
+def test_draw_outputs_uses_running_statistics_and_does_not_update_them() -> None:
+    """Each kept value is twice the test output; statistics of the batch would give other values."""
     model, x = Net(), jnp.asarray(X)
     with jax.numpy_dtype_promotion("standard"):
         variables = model.init(jax.random.key(1), x, train=False)
@@ -83,8 +83,8 @@ def test_a_models_draws_use_running_statistics_and_leave_them() -> None:
 
 
 @pytest.mark.slow
-def test_monte_carlo_dropout_of_a_linear_model_tends_to_its_logits() -> None:
-    """2,000 draws, six of the standard deviations that they have themselves."""
+def test_monte_carlo_dropout_of_a_linear_model_converges_to_its_logits() -> None:
+    """2,000 draws; the tolerance is six standard errors."""
     model = mlp(num_classes=3, widths=(6,), activation="identity", dropout_rate=0.5)
     images = jnp.asarray(X).reshape(4, 3, 1, 1)
     variables = model.init(jax.random.key(3), images, train=False)

@@ -16,7 +16,7 @@ X = RNG.normal(2, 3, size=(4, 5, 6, 3)).astype(np.float32)
 
 
 def moved(layer: nn.Module, x: np.ndarray, times: int = 3) -> tuple[np.ndarray, Any]:
-    """The last output in training, and the variables."""
+    """Return the last output in training, and the variables."""
     variables = layer.init(jax.random.key(0), jnp.asarray(x))
     for i in range(times):
         y, new = layer.apply(variables, jnp.asarray(x + i), mutable=["batch_stats"])
@@ -24,7 +24,7 @@ def moved(layer: nn.Module, x: np.ndarray, times: int = 3) -> tuple[np.ndarray, 
     return np.asarray(y), variables
 
 
-def test_training_and_running_statistics_are_torchs() -> None:
+def test_batch_norm_equals_torch_in_training_and_evaluation() -> None:
     torch = pytest.importorskip("torch", reason="the oracle is torch's BatchNorm2d")
     theirs = torch.nn.BatchNorm2d(3, momentum=0.1)
     for i in range(3):
@@ -38,7 +38,7 @@ def test_training_and_running_statistics_are_torchs() -> None:
     np.testing.assert_allclose(tested, expected.transpose(0, 2, 3, 1), atol=2e-6)
 
 
-def test_training_and_running_statistics_are_flaxs() -> None:
+def test_batch_norm_equals_flax_in_training() -> None:
     flax = nn.BatchNorm(use_running_average=False, momentum=0.9, use_fast_variance=False)
     theirs, expected = moved(flax, X)
     ours, variables = moved(BatchNorm(train=True, decay=0.9), X)
@@ -53,8 +53,8 @@ def test_training_and_running_statistics_are_flaxs() -> None:
 
 
 @pytest.mark.parametrize(("mean", "deviation"), [(100.0, 1.0), (100.0, 0.01), (-3000.0, 1.0)])
-def test_a_mean_far_from_0_breaks_nothing(mean: float, deviation: float) -> None:
-    """The variance of E[x^2] - E[x]^2 has no digit left there: flax's default gives deviations of 0.2 to 2.7."""
+def test_batch_norm_is_accurate_for_a_mean_far_from_0(mean: float, deviation: float) -> None:
+    """E[x^2] - E[x]^2 has no correct digit there: flax's default gives standard deviations of 0.2 to 2.7."""
     x = RNG.normal(mean, deviation, size=(64, 4, 4, 3)).astype(np.float32)
     y, _ = moved(BatchNorm(train=True, affine=False, epsilon=1e-12), x, times=1)
     wide = x.astype(np.float64)
@@ -65,7 +65,7 @@ def test_a_mean_far_from_0_breaks_nothing(mean: float, deviation: float) -> None
 
 
 @pytest.mark.parametrize("unbiased", [False, True])
-def test_statistics_of_a_batch_can_be_told_from_the_layer(unbiased: bool) -> None:
+def test_compute_batch_statistics_returns_mean_and_variance_of_batch_norm(unbiased: bool) -> None:
     class Model(nn.Module):
         @nn.compact
         def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -80,7 +80,7 @@ def test_statistics_of_a_batch_can_be_told_from_the_layer(unbiased: bool) -> Non
 
 
 @pytest.mark.slow
-def test_devices_joined_by_name_are_one_batch() -> None:
+def test_batch_norm_with_an_axis_name_joins_devices_into_one_batch() -> None:
     layer = BatchNorm(train=True, axis_name="devices", unbiased=True)
     variables = BatchNorm(train=True).init(jax.random.key(0), jnp.asarray(X))
 
@@ -94,14 +94,14 @@ def test_devices_joined_by_name_are_one_batch() -> None:
         np.testing.assert_allclose(new["batch_stats"][key][2], alone[1]["batch_stats"][key], rtol=1e-5)
 
 
-def test_half_precision_keeps_statistics_and_parameters_in_single() -> None:
+def test_batch_norm_in_bfloat16_keeps_statistics_and_parameters_in_float32() -> None:
     layer = BatchNorm(train=True)
     y, variables = moved(layer, X.astype(jnp.bfloat16), times=1)
     assert y.dtype == jnp.bfloat16
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(variables))
 
 
-def test_local_response_norm_is_the_papers_and_torchs() -> None:
+def test_local_response_norm_equals_the_paper_and_torch() -> None:
     x = RNG.normal(0, 20, size=(2, 3, 3, 9)).astype(np.float32)
     expected = np.empty_like(x)
     for c in range(9):
@@ -119,7 +119,7 @@ def test_local_response_norm_is_the_papers_and_torchs() -> None:
     np.testing.assert_allclose(gradient, tensor.grad.numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
 
 
-def test_the_backward_pass_has_two_sums_over_the_images() -> None:
+def test_batch_norm_backward_pass_has_two_sums_over_the_images() -> None:
     norm, x = BatchNorm(train=True), jnp.linspace(-1, 2, 2 * 3 * 3 * 4).reshape(2, 3, 3, 4)
     variables = norm.init(jax.random.key(0), x)
 

@@ -15,7 +15,7 @@ KINDS: list[Pooling] = ["max", "average"]
 
 
 def distinct(shape: tuple[int, ...]) -> np.ndarray:
-    """No two values equal: without ties the gradient of a maximum is the same however it is computed."""
+    """Return distinct values: without ties the gradient of a maximum is unique."""
     values = np.random.default_rng(0).permutation(int(np.prod(shape)))
     return (values.reshape(shape) / 7 - 3).astype(np.float32)
 
@@ -32,7 +32,7 @@ def numpy_pool(x: np.ndarray, kind: str, window: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("shape", "window"), SHAPES)
-def test_values_and_gradients(kind: Pooling, shape: tuple[int, ...], window: int):
+def test_pool_equals_numpy_and_flax_in_values_and_gradients(kind: Pooling, shape: tuple[int, ...], window: int):
     x = distinct(shape)
     cotangent = np.random.default_rng(1).normal(size=numpy_pool(x, kind, window).shape).astype(np.float32)
     flax_pool = nn.max_pool if kind == "max" else nn.avg_pool
@@ -51,7 +51,7 @@ def test_values_and_gradients(kind: Pooling, shape: tuple[int, ...], window: int
     np.testing.assert_allclose(grad, flax_grad, rtol=tolerance, atol=tolerance)
 
 
-def test_what_fills_no_tile_is_left_out_of_values_and_gradients():
+def test_pool_ignores_incomplete_windows():
     x = distinct((1, 3, 3, 1))
     x[:, 2, :], x[:, :, 2] = 100, 100
     value, grad = jax.value_and_grad(lambda a: pool(a).sum())(jnp.asarray(x))
@@ -61,7 +61,7 @@ def test_what_fills_no_tile_is_left_out_of_values_and_gradients():
     assert not grad[:, :, 2].any()
 
 
-def test_a_shared_maximum_divides_its_gradient():
+def test_max_pool_splits_the_gradient_among_equal_maxima():
     x = jnp.array([[3.0, 3.0], [1.0, 3.0]]).reshape(1, 2, 2, 1)
     grad = jax.grad(lambda a: pool(a).sum())(x)
     np.testing.assert_allclose(np.asarray(grad).reshape(2, 2), [[1 / 3, 1 / 3], [0, 1 / 3]], rtol=1e-6)
@@ -69,7 +69,7 @@ def test_a_shared_maximum_divides_its_gradient():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_dtype_is_kept(kind: Pooling, dtype: Any):
+def test_pool_keeps_the_dtype(kind: Pooling, dtype: Any):
     assert jax.eval_shape(lambda x: pool(x, kind), jax.ShapeDtypeStruct((1, 4, 4, 1), dtype)).dtype == dtype
 
 
@@ -79,7 +79,7 @@ WINDOWS = [(3, 2, 0, False), (3, 2, 0, True), (3, 2, 1, False), (3, 1, 1, False)
 @pytest.mark.quick_cases("3-2-1-False-14", "3-2-0-True-13", "5-3-0-False-27")
 @pytest.mark.parametrize("size", [13, 14, 27])
 @pytest.mark.parametrize(("window", "stride", "padding", "ceil"), WINDOWS)
-def test_windows_that_overlap_equal_torch(size: int, window: int, stride: int, padding: int, ceil: bool) -> None:
+def test_overlapping_pools_equal_torch(size: int, window: int, stride: int, padding: int, ceil: bool) -> None:
     torch = pytest.importorskip("torch", reason="the oracle is torch.nn.functional")
     x = distinct((2, size, size + 1, 3)) - 20
     f = torch.nn.functional
@@ -105,7 +105,7 @@ def test_windows_that_overlap_equal_torch(size: int, window: int, stride: int, p
         np.testing.assert_allclose(back(2 * found)[0], wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_global_pools_and_trainable_subsampling() -> None:
+def test_global_pool_and_subsampling_equal_numpy() -> None:
     x = distinct((2, 4, 6, 3))
     np.testing.assert_allclose(global_pool(jnp.asarray(x)), x.mean(axis=(1, 2)), rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(global_pool(jnp.asarray(x), "max"), x.max(axis=(1, 2)))

@@ -1,4 +1,4 @@
-"""Sizes of what windows give, against counting."""
+"""Output sizes of windows, against counting."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from jaxtrain.nn.pooling import full_correlation_size, output_size
     before=st.integers(0, 3),
     after=st.integers(0, 3),
 )
-def test_places_are_those_that_can_be_counted(size: int, window: int, stride: int, before: int, after: int) -> None:
+def test_output_size_equals_the_number_of_windows(size: int, window: int, stride: int, before: int, after: int) -> None:
     starts = [s for s in range(-before, size + after, stride) if s + window <= size + after]
     if not starts:
         with pytest.raises(ValueError, match=f"must be at least {window - before - after}"):
@@ -24,7 +24,9 @@ def test_places_are_those_that_can_be_counted(size: int, window: int, stride: in
 
 
 @given(size=st.integers(1, 20), window=st.integers(1, 7), stride=st.integers(1, 4), data=st.data())
-def test_with_ceil_a_last_window_hangs_over_the_end(size: int, window: int, stride: int, data: st.DataObject) -> None:
+def test_output_size_with_ceil_counts_a_last_partial_window(
+    size: int, window: int, stride: int, data: st.DataObject
+) -> None:
     """As torch has it: with the same padding on both sides, half of the window at the most."""
     padding = data.draw(st.integers(0, window // 2))
     end = size + padding
@@ -34,7 +36,7 @@ def test_with_ceil_a_last_window_hangs_over_the_end(size: int, window: int, stri
     assert output_size(size, window, stride=stride, padding=(padding, padding), ceil=True) == len(starts)
 
 
-def test_a_stride_that_does_not_fit_is_refused() -> None:
+def test_output_size_refuses_a_stride_that_does_not_fit_exactly() -> None:
     """The exercise of a 3x3 window on 7x7: strides of 1, 2 and 3."""
     assert [output_size(7, 3, stride=s, exact=True) for s in (1, 2)] == [5, 3]
     with pytest.raises(ValueError, match=r"stride 3 .* on a side of 7 fits 2\.33333 times"):

@@ -15,7 +15,7 @@ X = np.random.default_rng(0).normal(size=(6, 2, 2, 3)).astype(np.float32)
 
 
 @pytest.mark.parametrize("scaling", ["at_test", "in_training"])
-def test_the_mean_over_draws_is_what_is_used_at_test(scaling: str) -> None:
+def test_stochastic_depth_mean_over_draws_equals_the_test_output(scaling: str) -> None:
     survival = 0.8
     tested = StochasticDepth(train=False, survival=survival, scaling=scaling).apply({}, jnp.asarray(X))
     branches = [stochastic_depth_given(jnp.asarray(here), jnp.asarray(X), survival, scaling) for here in (True, False)]
@@ -25,7 +25,7 @@ def test_the_mean_over_draws_is_what_is_used_at_test(scaling: str) -> None:
 
 @pytest.mark.quick_cases("True")
 @pytest.mark.parametrize("per_example", [False, True])
-def test_a_branch_is_there_or_not(per_example: bool) -> None:
+def test_stochastic_depth_keeps_or_drops_whole_branches(per_example: bool) -> None:
     layer = StochasticDepth(train=True, survival=0.5, per_example=per_example)
     run = jax.jit(lambda key: layer.apply({}, jnp.ones((6, 2)), rngs={"dropout": key}))
     draws = np.stack([run(jax.random.key(i))[:, 0] for i in range(200)])
@@ -36,13 +36,13 @@ def test_a_branch_is_there_or_not(per_example: bool) -> None:
     np.testing.assert_array_equal(run(jax.random.key(3)), run(jax.random.key(3)))
 
 
-def test_survival_falls_linearly_to_the_last_block() -> None:
+def test_linear_survival_falls_linearly_to_the_last_block() -> None:
     assert [linear_survival(block, 4, 0.5) for block in (1, 2, 3, 4)] == [0.875, 0.75, 0.625, 0.5]
     assert linear_survival(3, 4, 1.0) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_join_is_the_mean_of_what_is_there(count: int) -> None:
+def test_fractal_join_is_the_mean_of_the_present_inputs(count: int) -> None:
     columns = np.random.default_rng(1).normal(size=(count, 2, 3)).astype(np.float32)
     for present in itertools.product([False, True], repeat=count):
         if any(present):
@@ -50,8 +50,8 @@ def test_a_join_is_the_mean_of_what_is_there(count: int) -> None:
             np.testing.assert_allclose(found, columns[list(present)].mean(axis=0), rtol=1e-6)
 
 
-def test_local_paths_leave_one_at_least_and_have_the_probabilities_of_the_paper() -> None:
-    """Of two inputs at rate 1/2: both, either, and either again where none was left: 1/4, 3/8, 3/8."""
+def test_local_drop_path_has_the_probabilities_of_the_paper() -> None:
+    """For two inputs at rate 1/2: both 1/4, each alone 3/8; a draw without inputs keeps a random one."""
     keys = jax.random.split(jax.random.key(0), 4000)
     draws = np.asarray(jax.jit(jax.vmap(lambda k: draw_local_paths(k, 2, 0.5)))(keys))
     assert draws.any(axis=1).all()
@@ -60,8 +60,8 @@ def test_local_paths_leave_one_at_least_and_have_the_probabilities_of_the_paper(
 
 
 @pytest.mark.parametrize(("count", "rate"), [(2, 0.15), (3, 0.15), (3, 0.6)])
-def test_the_mean_over_all_local_paths_is_the_plain_mean(count: int, rate: float) -> None:
-    """Every choice of gates and of the spare one, with its probability; one input is there at least in each."""
+def test_fractal_join_mean_over_all_local_paths_is_the_plain_mean(count: int, rate: float) -> None:
+    """Every mask and fallback input is enumerated with its probability; at least one input is always present."""
     columns = np.random.default_rng(4).normal(size=(count, 5)).astype(np.float32)
     inputs = [jnp.asarray(x) for x in columns]
     mean, total = np.zeros(5), 0.0
@@ -80,7 +80,7 @@ def test_the_mean_over_all_local_paths_is_the_plain_mean(count: int, rate: float
 
 
 @pytest.mark.slow
-def test_gradients_do_not_reach_what_is_dropped() -> None:
+def test_dropped_branches_get_zero_gradients() -> None:
     present = jnp.array([True, False, True])
     (gradient,) = jax.vjp(lambda x: fractal_join_given(present, list(x)), jnp.ones((3, 4)))[1](jnp.ones(4))
     np.testing.assert_array_equal(gradient, np.array([[0.5], [0], [0.5]]) * np.ones((3, 4)))
@@ -92,7 +92,7 @@ def test_gradients_do_not_reach_what_is_dropped() -> None:
     assert not np.asarray(gradient)[~np.asarray(here)].any()
 
 
-def test_dropping_a_path_by_example_is_timms_formula() -> None:
+def test_stochastic_depth_per_example_equals_timm_drop_path() -> None:
     """timm's DropPath: x times a mask that is Bernoulli(keep), divided by keep."""
     here, keep = np.array([1, 0, 1, 1, 0, 1], np.float32), np.float32(0.7)
     expected = X * (here / keep).reshape(6, 1, 1, 1)
@@ -100,13 +100,13 @@ def test_dropping_a_path_by_example_is_timms_formula() -> None:
     np.testing.assert_allclose(found, expected, rtol=3e-7)
 
 
-def test_a_branch_that_never_survives_gives_0() -> None:
+def test_stochastic_depth_with_survival_0_gives_0() -> None:
     for scaling in ("at_test", "in_training"):
         layer = StochasticDepth(train=True, survival=0.0, scaling=scaling)
         assert not np.asarray(layer.apply({}, jnp.asarray(X), rngs={"dropout": jax.random.key(0)})).any()
 
 
-def test_the_mean_over_all_depths_of_linear_blocks_is_the_net_at_test() -> None:
+def test_stochastic_depth_net_mean_over_all_subnets_equals_the_test_output() -> None:
     """Ten blocks x + a_l x that decay linearly to 1/2: 1,024 subnets with their probabilities."""
     slopes = np.random.default_rng(5).normal(size=10) / 4
     survivals = [linear_survival(block, 10, 0.5) for block in range(1, 11)]
@@ -120,12 +120,12 @@ def test_the_mean_over_all_depths_of_linear_blocks_is_the_net_at_test() -> None:
     np.testing.assert_allclose(probabilities @ np.asarray(x)[:, 0], np.asarray(tested)[0, 0], rtol=1e-12)
 
 
-def test_a_global_path_is_one_column_where_it_is_joined() -> None:
+def test_global_drop_path_selects_one_column() -> None:
     np.testing.assert_array_equal(global_paths(jnp.int32(2), [1, 2]), [False, True])
     np.testing.assert_array_equal(global_paths(jnp.int32(0), [1, 2]), [True, True])
 
 
-def test_maxout_is_the_largest_of_its_pieces() -> None:
+def test_maxout_returns_the_largest_of_its_pieces() -> None:
     x = np.random.default_rng(2).normal(size=(4, 12)).astype(np.float32)
     expected = np.maximum(np.maximum(x[:, 0::3], x[:, 1::3]), x[:, 2::3])
     np.testing.assert_array_equal(maxout(jnp.asarray(x), 3), expected)
@@ -149,7 +149,7 @@ TORCH = {
 
 
 @pytest.mark.parametrize("name", TORCH)
-def test_activations_are_torchs(name: str) -> None:
+def test_activation_equals_torch(name: str) -> None:
     torch = pytest.importorskip("torch", reason="the oracle is torch")
     function = torch
     for part in TORCH[name].split("."):
@@ -158,7 +158,7 @@ def test_activations_are_torchs(name: str) -> None:
     np.testing.assert_allclose(activation(name)(jnp.asarray(x)), function(torch.tensor(x)), rtol=2e-6, atol=2e-6)
 
 
-def test_scaled_tanh_keeps_1_and_prelu_has_a_slope_a_channel() -> None:
+def test_scaled_tanh_keeps_1_and_prelu_has_one_slope_per_channel() -> None:
     np.testing.assert_allclose(activation("scaled_tanh")(jnp.array([-1.0, 0, 1])), [-1, 0, 1], atol=2e-5)
     x = np.random.default_rng(3).normal(size=(5, 4)).astype(np.float32)
     layer = PReLU()

@@ -1,4 +1,4 @@
-"""Stochastic layers at once under jit, vmap, remat, pmap and both kinds of meshes: the same draws everywhere."""
+"""Stochastic layers under jit, vmap, remat, pmap and both kinds of meshes: the same random draws everywhere."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ IMAGES = np.random.default_rng(0).normal(size=(16, 6, 5, 3)).astype(np.float32)
 
 
 class Everything(nn.Module):
-    """All of them side by side: `x[N, H, W, C]` -> `[N, ...]` by name."""
+    """All stochastic layers in parallel: `x[N, H, W, C]` -> `[N, ...]` by name."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
@@ -39,13 +39,13 @@ class Everything(nn.Module):
 
 
 def drawn(module: nn.Module, key: jax.Array, images: Any) -> dict[str, jax.Array]:
-    """What the layers give."""
+    """Return the outputs of the layers."""
     params = {"DropConnect_0": {"kernel": jnp.linspace(-1, 1, 12).reshape(3, 4), "bias": jnp.ones(4)}}
     return module.apply({"params": params}, images, rngs={"dropout": key})
 
 
 def values(module: nn.Module, key: jax.Array, images: Any) -> tuple[dict[str, jax.Array], jax.Array]:
-    """The same, and the gradient of a function of it."""
+    """Return the outputs of the layers, and the gradient of a function of them."""
 
     def total(x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         found = drawn(module, key, x)
@@ -66,7 +66,7 @@ def alone() -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [slow(AxisType.Auto), AxisType.Explicit])
-def test_eight_devices_draw_what_one_does(alone: Any, kind: AxisType) -> None:
+def test_stochastic_layers_on_eight_devices_equal_one_device(alone: Any, kind: AxisType) -> None:
     mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
     with jax.set_mesh(mesh):
         images = jax.device_put(IMAGES, NamedSharding(mesh, PartitionSpec("data")))
@@ -77,7 +77,7 @@ def test_eight_devices_draw_what_one_does(alone: Any, kind: AxisType) -> None:
 
 
 @pytest.mark.slow
-def test_a_part_of_a_batch_draws_what_it_does_in_the_whole(alone: Any) -> None:
+def test_stochastic_layers_on_part_of_a_batch_equal_the_whole(alone: Any) -> None:
     numbers = np.array([11, 3, 6], np.uint32)
 
     @jax.jit
@@ -92,14 +92,14 @@ def test_a_part_of_a_batch_draws_what_it_does_in_the_whole(alone: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_rematerialized_one_draws_the_same(alone: Any) -> None:
+def test_stochastic_layers_under_remat_draw_the_same_values(alone: Any) -> None:
     remat = nn.remat(Everything)
     same(jax.device_get(jax.jit(lambda k, x: values(remat(), k, x))(jax.random.key(0), IMAGES)), alone)
 
 
 @pytest.mark.slow
-def test_devices_of_a_pmap_draw_what_a_vmap_does() -> None:
-    """Each with the key folded with its number, on its own two examples."""
+def test_stochastic_layers_under_pmap_equal_vmap() -> None:
+    """Each device folds its index into the key and processes two examples."""
     parts = IMAGES.reshape(8, 2, *IMAGES.shape[1:])
 
     def one(key: jax.Array, x: jax.Array) -> Any:

@@ -1,4 +1,4 @@
-"""Initialization within and between layers (Kraehenbuehl et al. 2016), measured by other means."""
+"""Within-layer and between-layer initialization (Kraehenbuehl et al. 2016), against independent measurements."""
 
 import functools
 from typing import Any
@@ -25,7 +25,7 @@ def made(filters: Any) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("filters", ["gaussian", "pca"])
-def test_every_channel_has_the_mean_and_the_deviation(filters: Any) -> None:
+def test_within_layer_gives_every_channel_the_target_mean_and_deviation(filters: Any) -> None:
     variables = made(filters)
     own = jax.eval_shape(lambda: Small().init(key(0), jnp.asarray(IMAGES), train=False))
     assert shapes(variables) == shapes(own)
@@ -38,7 +38,7 @@ def test_every_channel_has_the_mean_and_the_deviation(filters: Any) -> None:
 
 
 def patches(images: np.ndarray) -> np.ndarray:
-    """Windows of 3x3 at a stride of 2, zeros around: as `conv1` sees them."""
+    """Return the zero-padded 3x3 windows at a stride of 2 that `conv1` sees."""
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     places = [(i, j) for i in range(0, 6, 2) for j in range(0, 6, 2)]
     return np.stack([padded[:, i : i + 3, j : j + 3].reshape(len(images), -1) for i, j in places], 1).reshape(-1, 36)
@@ -54,14 +54,14 @@ def test_pca_filters_are_the_principal_components_of_patches() -> None:
 
 
 class Grouped(nn.Module):
-    """One convolution, of two groups."""
+    """One convolution with two groups."""
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         return nn.Conv(4, (1, 1), feature_group_count=2, name="conv")(images)
 
 
-def test_a_group_has_components_of_its_own_inputs() -> None:
+def test_pca_filters_of_a_group_use_only_its_inputs() -> None:
     kernel = within_layer(Grouped(), key(0), IMAGES, filters="pca")["params"]["conv"]["kernel"]
     for group, part in enumerate(np.split(np.asarray(kernel, np.float64).reshape(2, 4), 2, axis=1)):
         rows = IMAGES[..., 2 * group : 2 * group + 2].reshape(-1, 2).astype(np.float64)
@@ -70,7 +70,7 @@ def test_a_group_has_components_of_its_own_inputs() -> None:
 
 
 @pytest.mark.slow
-def test_centroids_of_each_group_are_scaled_as_any_kernel() -> None:
+def test_kmeans_filters_of_each_group_are_scaled_to_unit_variance() -> None:
     variables = within_layer(Grouped(), key(), IMAGES, filters="kmeans", patches=50)
     rows = outputs(Grouped(), variables, IMAGES)["conv"].reshape(-1, 4)
     np.testing.assert_allclose(rows.std(axis=0), 1, rtol=1e-4)
@@ -79,7 +79,7 @@ def test_centroids_of_each_group_are_scaled_as_any_kernel() -> None:
     assert np.abs(kernel - np.asarray(within_layer(Grouped(), key(), IMAGES)["params"]["conv"]["kernel"])).max() > 0.01
 
 
-def test_fewer_components_than_channels_are_filled_with_random_numbers() -> None:
+def test_pca_filters_fill_missing_components_with_random_numbers() -> None:
     rng = np.random.default_rng(0)
     rows = jnp.asarray(rng.normal(size=(50, 2)) @ rng.normal(size=(2, 5)), jnp.float32)  # rank 2
     random = jnp.asarray(rng.normal(size=(5, 7)), jnp.float32)
@@ -89,8 +89,8 @@ def test_fewer_components_than_channels_are_filled_with_random_numbers() -> None
 
 
 @pytest.mark.slow
-def test_kmeans_finds_the_clusters() -> None:
-    """Four directions with a little noise, equal in number and of opposite pairs, so that whitening keeps angles."""
+def test_kmeans_filters_find_the_clusters() -> None:
+    """Four noisy directions, equally frequent and in opposite pairs, so that whitening keeps angles."""
     rng = np.random.default_rng(0)
     centers = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
     rows = jnp.asarray(np.tile(centers, (100, 1)) + rng.normal(0, 0.05, (400, 2)), jnp.float32)
@@ -103,7 +103,7 @@ def test_kmeans_finds_the_clusters() -> None:
 
 
 def measured_rates(model: nn.Module, variables: Any, names: tuple[str, ...], draws: int) -> np.ndarray:
-    """Rates of change from reverse-mode Jacobians of all outputs: the expectation over random losses taken exactly."""
+    """Return rates of change from Jacobians of all outputs, the exact expectation over random losses."""
     params = variables["params"]
     apply = jax.jit(jax.jacrev(lambda p, x: model.apply({"params": p}, x[None], train=False)[0]))
     squares = dict.fromkeys(names, 0.0)
@@ -119,8 +119,8 @@ def measured_rates(model: nn.Module, variables: Any, names: tuple[str, ...], dra
 
 
 @pytest.mark.slow
-def test_rates_of_change_are_what_jacobians_say() -> None:
-    """Over many random losses; a draw an example differs from their mean."""
+def test_change_rates_equal_those_from_jacobians() -> None:
+    """The average is over many random losses, since one loss per example deviates from the mean."""
     model = models.mlp(num_classes=4, widths=(8, 6))
     images = np.repeat(IMAGES[:, :2, :2], 400, axis=0)
     variables = model.init(key(0), jnp.asarray(images), train=False)
@@ -142,9 +142,9 @@ def test_rates_of_change_are_what_jacobians_say() -> None:
 
 
 @pytest.mark.slow
-def test_rates_become_equal_and_the_net_stays_as_it_computes() -> None:
+def test_between_layers_equalizes_change_rates_and_keeps_the_outputs() -> None:
     class Plain(nn.Module):
-        """Homogeneous, with biases."""
+        """A homogeneous net with biases."""
 
         @nn.compact
         def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -164,7 +164,7 @@ def test_rates_become_equal_and_the_net_stays_as_it_computes() -> None:
 
 
 @pytest.mark.slow
-def test_both_algorithms_together() -> None:
+def test_between_layers_gives_equal_rates_and_unit_variance() -> None:
     model = models.mlp(num_classes=10, widths=(30, 20))
     variables = between_layers(model, key(0), IMAGES, tolerance=0.02)
     rates = np.log(measured_rates(model, variables, ("fc1", "fc2", "logits"), len(IMAGES)))
@@ -174,7 +174,7 @@ def test_both_algorithms_together() -> None:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_balanced_is_named() -> None:
+def test_within_layer_and_between_layers_name_layers_that_cannot_be_balanced() -> None:
     keys = jax.random.split(key(0), 6)
     with pytest.raises(ValueError, match="this one has 1 example"):
         within_layer(Small(), keys[0], IMAGES[:1])
@@ -193,7 +193,7 @@ def test_what_cannot_be_balanced_is_named() -> None:
 
 
 @pytest.mark.slow
-def test_projections_of_attention_have_heads_of_channels() -> None:
+def test_within_layer_scales_each_head_of_an_attention_layer() -> None:
     class Attention(nn.Module):
         """Kernels `[inputs, heads, size]` and `[heads, size, outputs]`."""
 

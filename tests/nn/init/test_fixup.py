@@ -1,4 +1,4 @@
-"""Fixup: what is 0, what is scaled by how much, and that a net without normalization trains."""
+"""Fixup: zeros and scales at initialization, and training of a net without normalization."""
 
 import functools
 from typing import Any
@@ -28,7 +28,7 @@ def deviation(params: Any, *path: str) -> float:
     return float(np.asarray(params["kernel"]).std())
 
 
-def test_scales_are_the_papers() -> None:
+def test_fixup_scales_kernels_as_in_the_paper() -> None:
     """Three branches of two layers: 3^(-1/2)."""
     assert fixup_scale(16, 3) == pytest.approx(0.5)
     assert fixup_scale(16, 1) == 1
@@ -47,7 +47,7 @@ def test_scales_are_the_papers() -> None:
 
 
 @pytest.mark.slow
-def test_each_block_begins_as_its_shortcut() -> None:
+def test_fixup_blocks_equal_their_shortcuts_at_initialization() -> None:
     model = models.cifar_resnet(num_classes=5, depth=8, norm="none", activation="relu")
     given = outputs(model, fixup(model, key(0), RGB), RGB)
     stem = np.maximum(given["conv1"], 0)
@@ -64,7 +64,7 @@ def block(kind: Any, stride: int, features: int = 4) -> FixupBlock:
 
 @pytest.mark.quick_cases("basic-2")
 @pytest.mark.parametrize(("kind", "layers"), [("basic", 2), ("bottleneck", 3)])
-def test_the_block_has_the_papers_scalars(kind: Any, layers: int) -> None:
+def test_fixup_block_has_the_scalars_of_the_paper(kind: Any, layers: int) -> None:
     module = block(kind, 2)
     params = module.init(key(0), IMAGES)["params"]
     scalars = [f"bias{i}{side}" for i in range(1, layers + 1) for side in "ab"]
@@ -79,8 +79,8 @@ def test_the_block_has_the_papers_scalars(kind: Any, layers: int) -> None:
     assert deviation(kernels, "conv1") == pytest.approx(4 ** (-1 / (2 * layers - 2)) * np.sqrt(2 / fan), rel=0.05)
 
 
-def test_the_block_computes_the_papers_figure() -> None:
-    """Every parameter drawn; a projection of the shifted input."""
+def test_fixup_block_computes_the_formula_of_the_paper() -> None:
+    """All parameters are random; the shortcut is a projection of the shifted input."""
     module = block("basic", 2)
     rng = np.random.default_rng(0)
     abstract = jax.eval_shape(lambda: module.init(key(0), jnp.asarray(IMAGES)))
@@ -100,7 +100,7 @@ def test_the_block_computes_the_papers_figure() -> None:
 
 
 @pytest.mark.slow
-def test_a_deep_net_of_blocks_begins_as_its_stem_and_trains() -> None:
+def test_deep_fixup_net_equals_its_stem_at_initialization_and_trains() -> None:
     class Deep(nn.Module):
         """8 blocks without normalization."""
 
@@ -140,7 +140,7 @@ def test_a_deep_net_of_blocks_begins_as_its_stem_and_trains() -> None:
     np.testing.assert_allclose(given["stage1_block8"], np.maximum(given["conv1"], 0), rtol=1e-6)
 
 
-def test_what_is_no_net_for_it_is_refused() -> None:
+def test_fixup_refuses_unsuitable_models() -> None:
     with pytest.raises(ValueError, match=r"ResNet has norm1; build the model with\s+norm='none'"):
         fixup(models.cifar_resnet(num_classes=3, depth=8), key(), RGB)
     with pytest.raises(ValueError, match=r"found no residual branch: .* the layers fc1, fc2, logits, ... of MLP"):

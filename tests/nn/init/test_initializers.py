@@ -1,4 +1,4 @@
-"""Kernel initializers against closed forms, torch, and walks of norms through many layers."""
+"""Kernel initializers against closed forms, torch, and gradient norms through many layers."""
 
 import math
 from typing import Any, get_args
@@ -32,8 +32,8 @@ def drawn(init: Any, *shape: int, dtype: Any = jnp.float32, seed: int = 0) -> np
         ("zeros", 0.0),
     ],
 )
-def test_deviations_by_name(name: KernelInit, expected: float) -> None:
-    """A convolution of 3x3 places, 256 inputs and 128 outputs."""
+def test_initializer_has_its_standard_deviation(name: KernelInit, expected: float) -> None:
+    """The kernel is a 3x3 convolution with 256 inputs and 128 outputs."""
     found = drawn(initializer(name), 3, 3, 256, 128)
     assert found.std() == pytest.approx(expected, rel=0.01)
     assert abs(found.mean()) <= 0.01 * expected
@@ -53,7 +53,9 @@ def test_every_name_has_an_initializer() -> None:
         ("orthogonal", "orthogonal_", {}),
     ],
 )
-def test_deviations_are_torchs(name: KernelInit, torch_name: str, options: dict[str, Any]) -> None:
+def test_initializer_has_the_standard_deviation_of_torch(
+    name: KernelInit, torch_name: str, options: dict[str, Any]
+) -> None:
     torch = pytest.importorskip("torch", reason="the oracle is torch, the extra `oracles`")
     torch.manual_seed(0)
     theirs = getattr(torch.nn.init, torch_name)(torch.empty(96, 64, 5, 5), **options).numpy()
@@ -65,13 +67,13 @@ def test_deviations_are_torchs(name: KernelInit, torch_name: str, options: dict[
 
 @pytest.mark.quick_cases("shape0")
 @pytest.mark.parametrize("shape", [(3, 3, 4, 10), (6, 20), (1, 1, 7, 7)])
-def test_orthogonal_columns_or_rows(shape: tuple[int, ...]) -> None:
+def test_orthogonal_initializer_gives_orthogonal_columns_or_rows(shape: tuple[int, ...]) -> None:
     matrix = drawn(orthogonal(1.5), *shape).reshape(-1, shape[-1]) / 1.5
     product = matrix.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.T
     np.testing.assert_allclose(product, np.eye(len(product)), atol=2e-6)
 
 
-def test_groups_are_orthogonal_each_on_its_own() -> None:
+def test_orthogonal_initializer_makes_each_group_orthogonal_separately() -> None:
     found = drawn(orthogonal(groups=3), 3, 3, 2, 12).reshape(18, 3, 4)
     for group in range(3):
         np.testing.assert_allclose(found[:, group].T @ found[:, group], np.eye(4), atol=2e-6)
@@ -80,14 +82,14 @@ def test_groups_are_orthogonal_each_on_its_own() -> None:
         drawn(orthogonal(groups=3), 3, 10)
 
 
-def test_orthogonal_in_bfloat16_is_so_to_its_digits() -> None:
+def test_orthogonal_initializer_in_bfloat16_is_orthogonal_to_its_precision() -> None:
     found = orthogonal()(jax.random.key(0), (16, 16), jnp.bfloat16)
     assert found.dtype == jnp.bfloat16
     matrix = np.asarray(found, np.float64)
     np.testing.assert_allclose(matrix.T @ matrix, np.eye(16), atol=0.02)
 
 
-def test_orthogonal_matrices_are_uniform() -> None:
+def test_orthogonal_initializer_draws_uniform_orthogonal_matrices() -> None:
     """The trace of a uniform orthogonal matrix has the mean 0 and the variance 1 (Diaconis & Shahshahani 1994)."""
     keys = jax.random.split(jax.random.key(0), 2000)
     matrices = jax.vmap(lambda k: orthogonal()(k, (8, 8), jnp.float32))(keys)
@@ -97,7 +99,7 @@ def test_orthogonal_matrices_are_uniform() -> None:
 
 
 def walk(init: Any, width: int, layers: int, relu: bool) -> np.ndarray:
-    """Mean over many nets of the change a layer in the logarithm of a back-propagated gradient's norm."""
+    """Return the mean change per layer in the logarithm of a back-propagated gradient's norm, over many nets."""
     rng = np.random.default_rng(0)
     gradients = rng.normal(size=(600, width))
     begin = np.log(np.linalg.norm(gradients, axis=1))
@@ -111,8 +113,8 @@ def walk(init: Any, width: int, layers: int, relu: bool) -> np.ndarray:
 
 @pytest.mark.quick_cases("linear-10")
 @pytest.mark.parametrize(("follows", "width"), [("linear", 10), slow("linear", 30), ("relu", 20)])
-def test_a_random_walk_does_not_drift(follows: Any, width: int) -> None:
-    """The gain is that of the width: without it a linear net of width 10 loses 5 % a layer, one with ReLU more."""
+def test_random_walk_initializer_keeps_gradient_norms_over_many_layers(follows: Any, width: int) -> None:
+    """The gain depends on the width: without it a linear net of width 10 loses 5 % per layer, a ReLU net more."""
     relu = follows == "relu"
     corrected = walk(random_walk(follows), width, 20, relu).mean()
     plain = walk(initializers.he() if relu else initializers.xavier(), width, 20, relu).mean()
@@ -120,12 +122,12 @@ def test_a_random_walk_does_not_drift(follows: Any, width: int) -> None:
     assert plain < -0.8 / (2 * width)
 
 
-def test_small_numbers_and_constants() -> None:
+def test_normal_and_constant_initializers_give_their_values() -> None:
     assert drawn(normal(0.05), 300, 300).std() == pytest.approx(0.05, rel=0.01)
     np.testing.assert_array_equal(drawn(initializers.constant(0.3), 2, 3), np.full((2, 3), np.float32(0.3)))
 
 
-def test_a_constant_kernel_keeps_units_the_same() -> None:
+def test_constant_kernel_gives_all_units_the_same_gradient() -> None:
     kernel = initializers.constant(0.1)(jax.random.key(0), (5, 4), jnp.float32)
     x = jax.random.normal(jax.random.key(0), (7, 5))
     gradient = jax.grad(lambda k: jnp.square(jnp.tanh(x @ k) @ jnp.ones(4)).sum())(kernel)

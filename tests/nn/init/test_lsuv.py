@@ -1,4 +1,4 @@
-"""LSUV against loops in numpy and what the layers then give."""
+"""LSUV against loops in numpy, and the outputs of the initialized layers."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def variables() -> Any:
 
 
 @pytest.mark.slow
-def test_every_output_has_the_variance_1_and_kernels_are_orthogonal(variables: Any) -> None:
+def test_lsuv_gives_unit_variance_and_orthogonal_kernels(variables: Any) -> None:
     given = outputs(Small(), variables, IMAGES)
     for name in LAYERS:
         assert given[name].var() == pytest.approx(1, abs=0.01), name
@@ -32,8 +32,8 @@ def test_every_output_has_the_variance_1_and_kernels_are_orthogonal(variables: A
         assert not np.any(variables["params"][name].get("bias", 0))
 
 
-def test_it_is_the_papers_loop() -> None:
-    """A plain MLP in numpy: from the same orthonormal kernels, divided in turn."""
+def test_lsuv_equals_the_loop_of_the_paper() -> None:
+    """An MLP in numpy: from the same orthonormal kernels, divided layer by layer."""
     model = models.mlp(num_classes=3, widths=(9, 20))
     found = lsuv(model, key(1), IMAGES)["params"]
     x = IMAGES.reshape(len(IMAGES), -1).astype(np.float64)
@@ -49,14 +49,14 @@ def test_it_is_the_papers_loop() -> None:
         x = np.maximum(x @ kernel, 0)
 
 
-def test_the_tree_is_the_models_and_what_is_not_called_stays(variables: Any) -> None:
+def test_lsuv_keeps_the_parameter_tree_and_layers_that_are_not_called(variables: Any) -> None:
     own = jax.eval_shape(lambda: Small().init(key(0), jnp.asarray(IMAGES), train=False))
     assert shapes(variables) == shapes(own)
     assert np.asarray(variables["params"]["auxiliary"]["kernel"]).std() == pytest.approx(np.sqrt(1 / 8), rel=0.5)
 
 
 class Two(nn.Module):
-    """Two dense layers, inside a block that is made again for its gradient where `remat`."""
+    """Two dense layers, rematerialized if `remat`."""
 
     dtype: Any = jnp.float32
     remat: bool = False
@@ -70,7 +70,7 @@ class Two(nn.Module):
 
 
 @pytest.mark.slow
-def test_low_precision() -> None:
+def test_lsuv_in_bfloat16_gives_unit_variance() -> None:
     model = Small(jnp.bfloat16, jnp.bfloat16)
     variables = lsuv(model, key(), IMAGES)
     assert {str(x.dtype) for x in jax.tree.leaves(variables)} == {"bfloat16"}
@@ -80,7 +80,7 @@ def test_low_precision() -> None:
 
 
 @pytest.mark.slow
-def test_in_double_precision_and_under_jit() -> None:
+def test_lsuv_in_float64_under_jit_equals_the_eager_result() -> None:
     with jax.enable_x64(True):
         model, images = Two(jnp.float64), IMAGES.astype(np.float64)
         eager = lsuv(model, key(), images)
@@ -91,7 +91,7 @@ def test_in_double_precision_and_under_jit() -> None:
 
 
 @pytest.mark.slow
-def test_layers_that_are_made_again_for_their_gradient() -> None:
+def test_lsuv_handles_rematerialized_layers() -> None:
     variables = lsuv(Two(remat=True), key(), IMAGES, tolerance=0.01)
     given = outputs(Two(), variables, IMAGES)
     assert given["fc"].var() == pytest.approx(1, abs=0.01)
@@ -99,7 +99,7 @@ def test_layers_that_are_made_again_for_their_gradient() -> None:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_scaled_is_named() -> None:
+def test_lsuv_names_layers_that_cannot_be_scaled() -> None:
     with pytest.raises(ValueError, match="this one has 1 example"):
         lsuv(Small(), key(9), IMAGES[:1])
     with pytest.raises(ValueError, match=r"NoLayers calls no nn\.Conv or nn.Dense"):
@@ -119,7 +119,7 @@ class Standardized(nn.Dense):
         return 3 * inputs @ (kernel / jnp.linalg.norm(kernel))
 
 
-def test_a_layer_that_normalizes_its_kernel_is_refused() -> None:
+def test_lsuv_refuses_a_layer_that_normalizes_its_kernel() -> None:
     class Net(nn.Module):
         @nn.compact
         def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:

@@ -1,4 +1,4 @@
-"""A whitening first layer against numpy on patches cut by hand, and the identity initialization against torch's."""
+"""A whitening first layer against numpy on extracted patches, and the Dirac initializer against torch."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ SMOOTH /= SMOOTH.std()
 
 
 def patches(images: np.ndarray, window: int, stride: int = 1) -> np.ndarray:
-    """[patches, window * window * channels], rows, then columns, then channels, as a kernel has them."""
+    """Return f[patches, window * window * channels] in the axis order of a kernel: rows, columns, channels."""
     cut = np.lib.stride_tricks.sliding_window_view(images, (window, window), axis=(1, 2))[:, ::stride, ::stride]
     return cut.transpose(0, 1, 2, 4, 5, 3).reshape(-1, window * window * images.shape[3]).astype(np.float64)
 
@@ -28,14 +28,14 @@ def net() -> Any:
 
 
 def first_outputs(variables: Any, images: np.ndarray) -> np.ndarray:
-    """What the convolution `whiten` gives, f64[places, features]."""
+    """Return the outputs of the convolution `whiten`, f64[positions, features]."""
     model = nn.Conv(24, (2, 2), padding="VALID")
     out: Any = model.apply({"params": variables["params"]["whiten"]}, images)
     return np.asarray(out, np.float64).reshape(-1, 24)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.3])
-def test_outputs_on_the_images_are_white(epsilon: float) -> None:
+def test_whiten_first_layer_gives_white_outputs(epsilon: float) -> None:
     variables = whiten_first_layer(net(), jax.random.key(0), SMOOTH, epsilon=epsilon)
     out = first_outputs(variables, SMOOTH)
     np.testing.assert_allclose(out[:, 12:], -out[:, :12], atol=1e-4)
@@ -45,7 +45,7 @@ def test_outputs_on_the_images_are_white(epsilon: float) -> None:
 
 
 @pytest.mark.slow
-def test_all_else_is_as_the_model_begins_with_it() -> None:
+def test_whiten_first_layer_changes_only_the_first_kernel() -> None:
     model = net()
     found = whiten_first_layer(model, jax.random.key(0), SMOOTH)
     plain: Any = jax.jit(lambda: model.init(jax.random.key(0), jnp.asarray(SMOOTH[:1]), train=False))()
@@ -57,7 +57,7 @@ def test_all_else_is_as_the_model_begins_with_it() -> None:
 
 @pytest.mark.quick_cases("9-2")
 @pytest.mark.parametrize(("features", "stride"), [(5, 1), (9, 2), (15, 1)])
-def test_any_first_convolution(features: int, stride: int) -> None:
+def test_whiten_first_layer_handles_any_convolution(features: int, stride: int) -> None:
     class Net(nn.Module):
         @nn.compact
         def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -72,7 +72,7 @@ def test_any_first_convolution(features: int, stride: int) -> None:
     np.testing.assert_allclose(np.asarray(found).reshape(9, features), wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_signs_and_the_order_do_not_depend_on_the_library() -> None:
+def test_whitening_filters_have_a_fixed_order_and_signs() -> None:
     moments = np.diag([1.0, 4.0, 0.0])
     np.testing.assert_allclose(whitening_filters(moments, 1.0), [[0, 2**-0.5, 0], [5**-0.5, 0, 0], [0, 0, 1]])
 
@@ -100,14 +100,14 @@ class Small(nn.Module):
     (TooWide(), SMOOTH, "Conv_0, has 25 features, but patches of 12 values have only 12"),
     (Small(), SMOOTH[:1, :2, :2], "1 patches are too few to compute the 12 components"),
 ])  # fmt: skip
-def test_what_is_refused(model: Any, images: Any, says: str) -> None:
+def test_whiten_first_layer_refuses_unsuitable_models_and_images(model: Any, images: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         whiten_first_layer(model, jax.random.key(0), images)
 
 
 @pytest.mark.quick_cases("shape0")
 @pytest.mark.parametrize("shape", [(3, 3, 4, 7), (3, 3, 5, 5), (2, 2, 6, 4), (1, 1, 2, 3)])
-def test_dirac_against_torch(shape: tuple[int, int, int, int]) -> None:
+def test_dirac_initializer_equals_torch(shape: tuple[int, int, int, int]) -> None:
     torch = pytest.importorskip("torch")
     found = np.asarray(dirac()(jax.random.key(0), shape, jnp.float32))
     same = min(shape[2:])
