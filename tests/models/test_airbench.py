@@ -1,4 +1,4 @@
-"""The speedrun net against torch layers put together by its description; its recipe on a few images."""
+"""The speedrun net airbench94 against torch layers, and its recipe on a few images."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def randomized(tree: Any) -> Any:
 
 
 @pytest.mark.slow
-def test_against_torch() -> None:
+def test_airbench94_equals_torch() -> None:
     torch = pytest.importorskip("torch")
     model = MODELS.create("airbench94", num_classes=5, widths=(6, 8, 8))
     shapes: Any = jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES, train=False))
@@ -56,7 +56,7 @@ def test_against_torch() -> None:
     np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-4 * np.abs(wanted).max())
 
 
-def test_small_images_are_refused() -> None:
+def test_airbench94_refuses_small_images() -> None:
     model = MODELS.create("airbench94", num_classes=5)
     jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES[:, :25, :25], train=False))
     with pytest.raises(ValueError, match="at least 25x25"):
@@ -64,7 +64,7 @@ def test_small_images_are_refused() -> None:
 
 
 def small_recipe(*more: str) -> Config:
-    """The recipe with one group of 8 channels on 96 images of 12x12, in 24 steps of 16."""
+    """Return the recipe with one group of 8 channels on 96 images of 12x12, in 24 steps of 16 images."""
     data = "synthetic(height=12, width=12, channels=3, num_classes=4, train_examples=96, test_examples=24)"
     return apply_overrides(load_config("cifar10_speedrun"), [
         *("model.widths=[8]", "precision=float32", f"data.dataset={data}", "data.batch_size=16", "devices=1"),
@@ -74,7 +74,7 @@ def small_recipe(*more: str) -> Config:
 
 
 @pytest.mark.slow
-def test_a_run_begins_with_a_whitening_layer_and_leaves_it_alone(tmp_path: Path) -> None:
+def test_airbench94_run_starts_from_a_whitening_layer_and_keeps_it_frozen(tmp_path: Path) -> None:
     config = small_recipe()
     plan = make_plan(config)
     train = load_splits(plan.splits, ("train",), config.seed)["train"]
@@ -98,7 +98,7 @@ def test_a_run_begins_with_a_whitening_layer_and_leaves_it_alone(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_streamed_it_begins_the_same() -> None:
+def test_whitening_initialization_is_the_same_for_streamed_data() -> None:
     states = []
     for stream in ("false", "true"):
         plan = make_plan(small_recipe(f"data.stream={stream}"))
@@ -107,7 +107,7 @@ def test_streamed_it_begins_the_same() -> None:
     jax.tree.map(np.testing.assert_array_equal, states[0].params, states[1].params)
 
 
-def test_an_initialization_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_whitening_initialization_of_an_unsuitable_model_is_refused(tmp_path: Path) -> None:
     config = small_recipe("model=linear", "parameters.learning_rate=[['.*', 1]]", "parameters.frozen=[['.*', 0]]",
                           "optimizer.weight_decay=0", "average=none")  # fmt: skip
     with pytest.raises(ConfigError, match="a convolution with one group") as error:

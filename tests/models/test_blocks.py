@@ -1,4 +1,4 @@
-"""Blocks by themselves: Inception's two forms by their counts, and the three forms of ResNeXt's block."""
+"""Single blocks: operation counts of both Inception forms, and the three forms of the ResNeXt block."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ from jaxtrain.models.residual import BlockSpec, ResidualBlock, ResidualOptions
 from jaxtrain.nn.layers import LayerBuilder
 
 GROUPS, WIDTH, FEATURES = 4, 3, 5
-"""Paths of the small ResNeXt block, channels of each, and those of its stage: 20 go in and out."""
+"""Number of paths of the small ResNeXt block, channels per path, and features of its stage (20 in and out)."""
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,9 @@ GROUPS, WIDTH, FEATURES = 4, 3, 5
         (Inception(LayerBuilder(norm="none"), (128, 64, 192, 64, 96, 64)), 271_351_808, 480),
     ],
 )
-def test_the_1x1_convolutions_save_two_thirds(module: nn.Module, multiply_adds: int, channels: int) -> None:
+def test_inception_1x1_convolutions_save_two_thirds_of_the_flops(
+    module: nn.Module, multiply_adds: int, channels: int
+) -> None:
     """The example of Szegedy et al.: 28x28x256 in; 854,196,224 = 28 * 28 * 256 * (128 + 9 * 192 + 25 * 96)."""
     images = jax.ShapeDtypeStruct((1, 28, 28, 256), jnp.float32)
     traced, (result, _) = jax.make_jaxpr(lambda x: module.init_with_output(jax.random.key(0), x), return_shape=True)(
@@ -48,33 +50,33 @@ def normed(x: jax.Array, p: Any, stats: Any) -> jax.Array:
 
 
 def cut(tree: Any, path: int) -> Any:
-    """What of a layer's last axis is one path's."""
+    """Return the slice of one path from the last axis of a layer."""
     return jax.tree.map(lambda a: a[..., path * WIDTH : (path + 1) * WIDTH], tree)
 
 
 def path_inside(x: jax.Array, p: Any, s: Any, path: int) -> jax.Array:
-    """1x1 and 3x3 of one path, each with its normalization and ReLU."""
+    """Apply the 1x1 and 3x3 convolutions of one path, each with normalization and ReLU."""
     y = nn.relu(normed(conv(x, cut(p["conv1"]["kernel"], path)), cut(p["norm1"], path), cut(s["norm1"], path)))
     y = conv(y, cut(p["conv2"]["kernel"], path), 1)
     return nn.relu(normed(y, cut(p["norm2"], path), cut(s["norm2"], path)))
 
 
 def summed(x: jax.Array, p: Any, s: Any) -> jax.Array:
-    """Form (a) of figure 3: each path ends in a 1x1 convolution of its own, and what these give is added."""
+    """Compute form (a) of figure 3: each path ends in its own 1x1 convolution, and their outputs are added."""
     rows = [p["conv3"]["kernel"][:, :, i * WIDTH : (i + 1) * WIDTH] for i in range(GROUPS)]
     y = sum(conv(path_inside(x, p, s, i), rows[i]) for i in range(GROUPS))
     return nn.relu(normed(jnp.asarray(y), p["norm3"], s["norm3"]) + x)
 
 
 def joined(x: jax.Array, p: Any, s: Any) -> jax.Array:
-    """Form (b): what the 3x3 convolutions of the paths give is concatenated before one 1x1 convolution."""
+    """Compute form (b): the outputs of the 3x3 convolutions are concatenated before one 1x1 convolution."""
     y = jnp.concatenate([path_inside(x, p, s, i) for i in range(GROUPS)], axis=-1)
     return nn.relu(normed(conv(y, p["conv3"]["kernel"]), p["norm3"], s["norm3"]) + x)
 
 
 @pytest.mark.quick_cases("joined")
 @pytest.mark.parametrize("form", [summed, joined])
-def test_the_three_forms_of_resnext_are_one(form: Any) -> None:
+def test_resnext_block_equals_its_two_other_published_forms(form: Any) -> None:
     """Xie et al. 2017, figure 3: form (c), a grouped convolution, is the block of the package."""
     block = ResidualBlock(
         layers=LayerBuilder(dtype="float64", param_dtype="float64"),

@@ -1,4 +1,4 @@
-"""Every row of the table of models against its published figures: by shapes and traces, nothing is compiled."""
+"""Every registered model against its published figures, from shapes and traces without compilation."""
 
 import math
 from typing import Any
@@ -19,11 +19,11 @@ from jaxtrain.training.objective import Objective
 from tests.levels import slow_except
 
 WITHOUT_HEADS = 6_998_552
-"""GoogLeNet's parameters as Caffe counts them; its row has the auxiliary heads too."""
+"""GoogLeNet's parameters as Caffe counts them; the registered model also has the auxiliary heads."""
 
 
 def counted(model: Any, shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Parameters and multiply-adds, of one trace of the initialization, which runs the model once."""
+    """Return parameters and multiply-adds from one trace of the initialization, which runs the model once."""
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     traced, variables = jax.make_jaxpr(lambda x: model.init(jax.random.key(0), x, train=False), return_shape=True)(
         images
@@ -38,7 +38,7 @@ FAMILIES = [name for name, info in MODELS.items() if not info.preset]
 
 @pytest.mark.slow_cases("cifar_resnext", "fractalnet", "fractional_cnn", "googlenet", "vit", "wide_resnet")
 @pytest.mark.parametrize("name", slow_except(MODELS.names(), *(f for f in FAMILIES if f not in DEEP)))
-def test_every_row_has_its_published_counts(name: str) -> None:
+def test_registered_model_has_its_published_counts(name: str) -> None:
     facts = MODELS[name].reference
     model = MODELS.create(name, num_classes=facts["num_classes"])
     if name == "googlenet":  # whose multiply-adds are published without the heads, as its output is
@@ -50,8 +50,8 @@ def test_every_row_has_its_published_counts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", slow_except(FAMILIES, "lenet5", "cifar_resnet"))
-def test_every_model_has_the_precision_that_is_asked_for(name: str) -> None:
-    """bfloat16 inside, parameters in float16 but for the statistics of batches, logits in float32."""
+def test_model_uses_the_requested_precision(name: str) -> None:
+    """Computation is in bfloat16, parameters in float16, batch statistics and logits in float32."""
     facts = MODELS[name].reference
     model = MODELS.create(name, num_classes=2, dtype="bfloat16", param_dtype="float16")
     images = jax.ShapeDtypeStruct((1, *facts["input"]), jnp.float32)
@@ -82,20 +82,20 @@ def test_every_model_has_the_precision_that_is_asked_for(name: str) -> None:
         ("resnext29_16x64d", 100, 68_247_460),
     ],
 )
-def test_other_published_counts(spec: str, classes: int, parameters: int) -> None:
+def test_model_variant_has_its_published_parameter_count(spec: str, classes: int, parameters: int) -> None:
     model = ModelSpec.parse(spec).build(num_classes=classes)
     assert counted(model, (32, 32, 3))[0] == parameters
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("depth", "multiply_adds"), [(50, 3_857_973_248), (101, 7_570_194_432), (152, 11_282_415_616)])
-def test_the_stride_in_the_1x1_is_the_papers_count(depth: int, multiply_adds: int) -> None:
+def test_resnet_with_stride_in_the_1x1_has_the_published_multiply_adds(depth: int, multiply_adds: int) -> None:
     model = models.resnet(num_classes=1000, depth=depth, stride_in="1x1")
     assert counted(model, (224, 224, 3))[1] == multiply_adds
 
 
 @pytest.mark.slow
-def test_auxiliary_heads_count_in_training_and_are_gone_after_it() -> None:
+def test_googlenet_auxiliary_heads_are_used_only_in_training() -> None:
     model = models.googlenet(num_classes=3)
     images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
@@ -172,7 +172,7 @@ REFUSED = {
 }
 
 
-def test_options_that_do_not_fit_a_model_are_refused_with_their_numbers() -> None:
+def test_models_refuse_options_that_do_not_fit() -> None:
     for spec, told in REFUSED.items():
         with pytest.raises((ConfigError, ValueError), match=told):
             counted(ModelSpec.parse(spec).build(num_classes=11), (32, 32, 3))

@@ -1,4 +1,4 @@
-"""Every family in half precision: what its products are in, and what stays in float32. By shapes alone."""
+"""Every model family in half precision: dtypes of matrix multiplications and of the rest, from shapes alone."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ from tests.levels import slow_except
 from tests.models.test_training import CLASSES, SMALL
 
 SOFT = ("exp", "log", "reduce_window_sum", "rsqrt", "pow", "cumsum")
-"""What softmaxes, losses and normalizations are made of, local response normalization among them."""
+"""Operations of softmaxes, losses and normalizations, including local response normalization."""
 
 
 def model_of(name: str, dtype: str) -> Any:
@@ -27,7 +27,7 @@ def model_of(name: str, dtype: str) -> Any:
 @pytest.mark.exhaustive_cases("*-float16")
 @pytest.mark.parametrize("dtype", slow_except(["bfloat16", "float16"], "bfloat16"))
 @pytest.mark.parametrize("name", slow_except(SMALL, "lenet5", "alexnet", "cifar_resnet", "vit"))
-def test_products_are_in_half_and_the_rest_that_counts_in_float32(name: str, dtype: str) -> None:
+def test_half_precision_models_normalize_and_return_logits_in_float32(name: str, dtype: str) -> None:
     side = SMALL[name][1]
     outputs, forward, norms = trace_forward(model_of(name, dtype), (side, side, 1))
     inputs = {
@@ -49,13 +49,13 @@ def test_products_are_in_half_and_the_rest_that_counts_in_float32(name: str, dty
 
 
 def is_known(kind: str, stack: str) -> bool:
-    """What may be in half: the exponential inside a GELU, and sums over windows that only average."""
+    """Tell whether half precision is allowed: the exponential in a GELU, and sums of average pooling."""
     gelu = kind == "exp" and "attention" not in stack and "ViT" in stack
     return gelu or (kind == "reduce_window_sum" and "auxiliary" in stack)
 
 
 @pytest.mark.slow
-def test_parameters_and_statistics_are_kept_in_float32() -> None:
+def test_half_precision_models_keep_parameters_and_statistics_in_float32() -> None:
     for name in ("cifar_resnet", "vit", "lenet5", "googlenet"):
         side = SMALL[name][1]
         model = model_of(name, "bfloat16")

@@ -13,7 +13,7 @@ def squash(x: np.ndarray) -> np.ndarray:
 
 
 def by_hand(params: dict[str, dict[str, np.ndarray]], image: np.ndarray) -> np.ndarray:
-    """f64[10], minus the distances of one image f[32, 32], map by map."""
+    """Return f64[10], the negative squared distances of one image f[32, 32], computed map by map."""
     maps = [
         squash(correlate2d(image, params["c1"]["kernel"][:, :, 0, m], "valid") + params["c1"]["bias"][m])
         for m in range(6)
@@ -36,7 +36,7 @@ def by_hand(params: dict[str, dict[str, np.ndarray]], image: np.ndarray) -> np.n
     return -np.square(f6 - templates("digits", 10)).sum(axis=1)
 
 
-def test_logits_are_those_of_a_loop_over_maps() -> None:
+def test_lenet5_1998_logits_equal_a_numpy_loop_over_maps() -> None:
     model = lenet5_1998(num_classes=10)
     rng = np.random.default_rng(0)
     abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)), train=False))["params"]
@@ -48,7 +48,7 @@ def test_logits_are_those_of_a_loop_over_maps() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_parameters_and_connections_layer_by_layer() -> None:
+def test_lenet5_1998_has_the_published_parameters_and_connections() -> None:
     """The paper's own figures, section II.B."""
     shapes = jax.eval_shape(
         lambda: lenet5_1998(num_classes=10).init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)), train=False)
@@ -68,7 +68,7 @@ def test_parameters_and_connections_layer_by_layer() -> None:
     assert sum(connections.values()) == 340_908
 
 
-def test_the_table_breaks_the_symmetry_as_published() -> None:
+def test_lenet5_1998_connection_table_has_the_published_pattern() -> None:
     assert [len(seen) for seen in CONNECTIONS] == [3] * 6 + [4] * 9 + [6]
     assert sum(map(len, CONNECTIONS)) == 60
     assert len({frozenset(seen) for seen in CONNECTIONS}) == 16
@@ -76,7 +76,7 @@ def test_the_table_breaks_the_symmetry_as_published() -> None:
     assert each == [10] * 6
 
 
-def test_templates_differ_and_are_of_1_and_minus_1() -> None:
+def test_lenet5_1998_templates_are_distinct_vectors_of_1_and_minus_1() -> None:
     for kind, classes in (("digits", 10), ("random", 40)):
         found = templates(kind, classes)
         assert (found.shape, found.dtype) == ((classes, 84), np.float32)

@@ -1,6 +1,6 @@
 """Models against layer arithmetic and a hand-written torch net; `analysis.cost` against the same arithmetic.
 
-The cost of a program is tested here since both are held to one count: the `facts` of the table of models.
+The cost of a program is tested here since both use the same counts: `reference` of the model registry.
 """
 
 import math
@@ -26,14 +26,14 @@ Arrays = dict[str, dict[str, np.ndarray]]
 
 
 def published(name: str, channels: int | None = None) -> tuple[Any, tuple[int, int, int]]:
-    """The model of a row as its facts describe it, and the shape of its input."""
+    """Return a registered model as its reference describes it, and the shape of its input."""
     facts = MODELS[name].reference
     h, w, c = facts["input"]
     return MODELS.create(name, num_classes=facts["num_classes"]), (h, w, channels or c)
 
 
 def abstract(model: Any, shape: tuple[int, int, int], batch: int = 1) -> tuple[Any, Any, Any]:
-    """Shapes of variables, of every module's output, and of the logits."""
+    """Return the shapes of the variables, of the outputs of all modules, and of the logits."""
     images = jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
     logits, seen = jax.eval_shape(
@@ -43,7 +43,7 @@ def abstract(model: Any, shape: tuple[int, int, int], batch: int = 1) -> tuple[A
 
 
 def counted(model: Any, shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Parameters and multiply-adds: each kernel is applied once at each place of its layer's output."""
+    """Count parameters and multiply-adds: each kernel is applied once at each position of its layer's output."""
     variables, outputs, _ = abstract(model, shape)
     parameters = multiply_adds = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
@@ -66,7 +66,7 @@ def conv(side: int, inputs: int, outputs: int, kernel: int = 5) -> tuple[int, in
     return taps + outputs, taps * side * side
 
 
-# Layer by layer, with the sizes written out: no formula of the package has a part in it.
+# Layer by layer with explicit sizes; no formula of the package is used.
 BY_HAND = {
     ("linear", 1): [dense(784, 10)],
     ("mlp", 1): [dense(784, 512), dense(512, 512), dense(512, 10)],
@@ -78,20 +78,20 @@ BY_HAND = {
 BASIC = ["linear", "mlp", "lenet5"]
 
 
-def test_every_row_is_an_attribute_of_the_package():
+def test_every_registered_model_is_an_attribute_of_the_package():
     """`from jaxtrain.models import mlp` gives the factory, also after the module that holds it was imported."""
     for name in MODELS.names():
         assert getattr(models, name) is MODELS[name].load(), name
 
 
 @pytest.mark.parametrize("name", BASIC)
-def test_the_facts_of_every_row_are_what_the_model_has(name: str):
+def test_model_reference_counts_equal_the_model(name: str):
     facts = MODELS[name].reference
     assert counted(*published(name)) == (facts["parameters"], facts["multiply_adds"])
 
 
 @pytest.mark.parametrize(("name", "channels"), BY_HAND)
-def test_counts_by_hand(name: str, channels: int):
+def test_model_counts_equal_layer_arithmetic(name: str, channels: int):
     parameters, multiply_adds = (sum(column) for column in zip(*BY_HAND[name, channels], strict=True))
     assert counted(*published(name, channels)) == (parameters, multiply_adds)
     if name == "lenet5":  # published numbers of the simplification, grey and color
@@ -100,7 +100,7 @@ def test_counts_by_hand(name: str, channels: int):
 
 @pytest.mark.quick_cases("linear", "mlp")
 @pytest.mark.parametrize("name", BASIC)
-def test_contract_of_every_model(name: str):
+def test_model_returns_float32_logits_and_trains_every_parameter(name: str):
     """Any batch size, float32 logits, one compile, no random stream in evaluation, a gradient for every parameter."""
     model, shape = published(name)
     for batch in (1, 3):
@@ -220,7 +220,7 @@ def test_logits_and_gradients_equal_torch(
 
 
 @pytest.mark.slow
-def test_dropout_is_inverted_in_training_only_and_draws_from_the_stream_dropout():
+def test_mlp_dropout_is_inverted_and_uses_the_dropout_stream():
     rate, shape = 0.25, (4, 4, 1)
     model = mlp(num_classes=3, widths=(2000,), activation="sigmoid", dropout_rate=rate)
     params = drawn(model, shape)
@@ -246,14 +246,14 @@ def test_dropout_is_inverted_in_training_only_and_draws_from_the_stream_dropout(
         hidden(train=True, augment=jax.random.key(0))
 
 
-def test_without_dropout_training_needs_no_stream():
+def test_training_without_dropout_needs_no_random_stream():
     model = mlp(num_classes=3, widths=(5,))
     params, images = drawn(model, (2, 2, 1)), np.ones((2, 2, 2, 1), np.float32)
     logits = [model.apply({"params": params}, images, train=train) for train in (False, True)]
     np.testing.assert_array_equal(*logits)
 
 
-def test_lenet5_says_what_to_do_with_images_that_are_too_small():
+def test_lenet5_refuses_small_images_and_suggests_resizing():
     with pytest.raises(ValueError, match=r"at least 16x16.*these are 28x15.*data\.resize"):
         abstract(lenet5(num_classes=2), (28, 15, 1))
     assert abstract(lenet5(num_classes=2), (16, 16, 1))[2].shape == (1, 2)
@@ -273,13 +273,13 @@ def test_forward_flops_are_twice_the_multiply_adds(name: str):
 
 
 def forward_and_backward(f: Callable[..., Any], *args: Any) -> tuple[int, int, int]:
-    """Operations forward, and of the gradients of the first and of the second argument without the forward pass."""
+    """Return the operations of the forward pass, and of the gradients of both arguments without the forward pass."""
     forward = operations(f, *args)
     first, second = (operations(jax.grad(lambda *a: f(*a).sum(), i), *args) - forward for i in (0, 1))
     return forward, first, second
 
 
-def test_flops_of_a_dense_layer_and_its_gradients():
+def test_flops_counts_a_dense_layer_and_its_gradients():
     once = 2 * 5 * 7 * 3
     assert forward_and_backward(jnp.dot, jnp.ones((5, 7)), jnp.ones((7, 3))) == (once, once, once)
 
@@ -288,7 +288,7 @@ def test_flops_of_a_dense_layer_and_its_gradients():
     ("side", "stride", "padding", "out", "groups"),
     [(8, 1, 1, 8, 1), (8, 2, 1, 4, 1), (9, 2, 0, 4, 1), (8, 1, 0, 6, 1), (8, 1, 1, 8, 2)],
 )
-def test_flops_of_a_convolution_and_its_gradients(side: int, stride: int, padding: int, out: int, groups: int):
+def test_flops_counts_a_convolution_and_its_gradients(side: int, stride: int, padding: int, out: int, groups: int):
     """3x3, 4 to 6 channels. The weight gradient has the forward pass's products; the input gradient has one for each
     input pixel and tap, those on padding included, less the zeros that a stride inserts.
     """
@@ -306,7 +306,7 @@ def test_flops_of_a_convolution_and_its_gradients(side: int, stride: int, paddin
     assert counts == (forward, 2 * batch * side * side * taps // stride**2, forward)
 
 
-def test_flops_of_a_loop_and_of_a_condition():
+def test_flops_counts_loop_iterations_and_the_longer_branch():
     x = jnp.ones((4, 4))
     loop = operations(lambda a: jax.lax.scan(lambda c, _: (c @ a, None), a, length=7)[0], x)
     assert loop == 7 * 2 * 4**3

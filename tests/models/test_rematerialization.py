@@ -1,4 +1,4 @@
-"""Blocks made again for their gradient: the same gradient, and less that is kept for it the more is made again."""
+"""Rematerialized blocks: the gradient is the same, and stronger settings save fewer residuals."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def loss_of(family: str, remat: Any) -> tuple[Any, Any]:
 
 
 def kept(family: str, remat: Any, capsys: pytest.CaptureFixture[str]) -> int:
-    """How many values a gradient keeps from the pass forward, parameters aside."""
+    """Return the number of values that a gradient saves from the forward pass, without parameters."""
     print_saved_residuals(*loss_of(family, remat))
     lines = capsys.readouterr().out.splitlines()
     return sum("from the argument" not in line and "from a constant" not in line for line in lines)
@@ -41,7 +41,7 @@ def kept(family: str, remat: Any, capsys: pytest.CaptureFixture[str]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", slow_except(FAMILIES, "cifar_resnet(depth=8)"))
-def test_less_is_kept_the_more_is_made_again(family: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stronger_rematerialization_saves_fewer_residuals(family: str, capsys: pytest.CaptureFixture[str]) -> None:
     everything, convs, dots, nothing = (kept(family, remat, capsys) for remat in (False, "convs", "dots", "full"))
     assert everything > convs
     assert convs >= dots >= nothing
@@ -52,13 +52,13 @@ def test_less_is_kept_the_more_is_made_again(family: str, capsys: pytest.Capture
 
 @pytest.mark.slow
 @pytest.mark.parametrize("remat", slow_except(["full", "convs"], "full"))
-def test_rematerialization_leaves_the_gradient_as_it_is(remat: str) -> None:
+def test_rematerialization_does_not_change_the_gradient(remat: str) -> None:
     family = "vit(patch=4, width=16, depth=2, heads=2, mlp_width=32)"
     plain, again = (jax.jit(jax.grad(loss))(params) for loss, params in (loss_of(family, r) for r in (False, remat)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), again, plain)
 
 
-def test_true_and_false_mean_what_they_meant() -> None:
+def test_remat_settings_give_distinct_digests_and_false_is_the_default() -> None:
     configs = [tiny_config(model=f"cifar_resnet(depth=8, remat={x})") for x in ("false", "true", "convs")]
     assert len({digest(config) for config in configs}) == 3
     assert digest(configs[0]) == digest(tiny_config(model="cifar_resnet(depth=8)"))

@@ -1,4 +1,4 @@
-"""Dense layers as convolutions: each score of a map is that of the model applied to what the window sees."""
+"""Dense layers as convolutions: each score of a map equals the logits of the model on the crop at that position."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 
 
 class Unpadded(nn.Module):
-    """What padding cannot disturb: a convolution, a pooling, and a normalized dense layer without a bias."""
+    """A net without padding: a convolution, a pooling, and a normalized dense layer without a bias."""
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -38,14 +38,14 @@ def begun(model: nn.Module, shape: tuple[int, int, int]) -> Any:
 
 
 def of_crops(model: Any, variables: Any, x: jax.Array, side: tuple[int, int], stride: int) -> np.ndarray:
-    """The logits of every crop, `[N, rows, columns, K]`, by the model as it was trained."""
+    """Return the logits of every crop, `[N, rows, columns, K]`, by the original model."""
     (h, w), apply = side, jax.jit(lambda crop: model.apply(variables, crop, train=False))
     tops, lefts = range(0, x.shape[1] - h + 1, stride), range(0, x.shape[2] - w + 1, stride)
     return np.stack([[apply(x[:, i : i + h, j : j + w]) for j in lefts] for i in tops]).transpose(2, 0, 1, 3)
 
 
-def test_a_score_map_is_the_net_at_every_place() -> None:
-    """Stride 2, from 8x6 to 14x10: 4x3 places; normalization folded or not."""
+def test_score_map_equals_the_model_on_every_crop() -> None:
+    """Stride 2, from 8x6 to 14x10: 4x3 positions; with and without folded normalization."""
     model, x = Unpadded(), images(14, 10, 2)
     variables = begun(model, (8, 6, 2))
     statistics = {"norm": {"mean": RNG.normal(size=5).astype("f"), "var": RNG.uniform(0.5, 2, 5).astype("f")}}
@@ -61,8 +61,8 @@ def test_a_score_map_is_the_net_at_every_place() -> None:
 
 
 @pytest.mark.slow
-def test_lenet5_at_every_place() -> None:
-    """From 32 to 40 in steps of 4, its stride: 3x3 places."""
+def test_score_map_of_lenet5_equals_the_model_on_every_crop() -> None:
+    """From 32 to 40 at the stride of 4: 3x2 positions."""
     model, x = models.create("lenet5", num_classes=3), images(40, 36, 1)
     variables = begun(model, (32, 32, 1))
     wanted = of_crops(model, variables, x, (32, 32), 4)
@@ -71,22 +71,22 @@ def test_lenet5_at_every_place() -> None:
 
 
 @pytest.mark.parametrize(("name", "side"), [pytest.param("lenet5", 16, marks=pytest.mark.slow), ("mlp", 4)])
-def test_at_the_size_of_training_scores_are_the_logits(name: str, side: int) -> None:
+def test_mean_scores_at_the_training_size_equal_the_logits(name: str, side: int) -> None:
     model, x = models.create(name, num_classes=3), images(side, side, 1)
     variables = begun(model, (side, side, 1))
     logits = model.apply(variables, x, train=False)
     np.testing.assert_array_equal(mean_scores(model, variables, x, (side, side, 1)), logits)
 
 
-def test_a_model_that_sees_pixels_is_a_convolution_of_the_image() -> None:
+def test_score_map_of_a_linear_model_equals_the_model_on_every_crop() -> None:
     model, x = models.create("linear", num_classes=3), images(5, 7, 2)
     variables = begun(model, (4, 5, 2))
     found = score_map(model, variables, x, (4, 5, 2))
     np.testing.assert_allclose(found, of_crops(model, variables, x, (4, 5), 1), atol=1e-5)
 
 
-def test_the_mean_of_scores_is_the_score_of_the_mean_where_a_model_ends_in_one() -> None:
-    """So a model that flattens nothing is applied as it is; the two orders agree."""
+def test_score_map_of_a_model_with_global_pooling_gives_its_logits() -> None:
+    """A model without flattening is applied unchanged; mean of scores and score of the mean agree."""
 
     class Pooled(nn.Module):
         @nn.compact
@@ -111,7 +111,9 @@ def test_the_mean_of_scores_is_the_score_of_the_mean_where_a_model_ends_in_one()
         ("resnet20", 32, 40, (1, 7)),
     ],
 )
-def test_nets_of_the_zoo_take_larger_images(name: str, trained: int, side: int, shape: tuple[int, ...]) -> None:
+def test_score_map_applies_registered_models_to_larger_images(
+    name: str, trained: int, side: int, shape: tuple[int, ...]
+) -> None:
     model = models.create(name, num_classes=7)
     own = (trained, trained, 3)
     variables = jax.eval_shape(
@@ -122,7 +124,7 @@ def test_nets_of_the_zoo_take_larger_images(name: str, trained: int, side: int, 
 
 
 @pytest.mark.slow
-def test_half_precision_stays() -> None:
+def test_score_map_keeps_half_precision() -> None:
     model = models.create("lenet5", num_classes=3, dtype="bfloat16")
     variables, x = begun(model, (16, 16, 1)), images(20, 20, 1)
     found = jax.eval_shape(lambda x: score_map(model, variables, x, (16, 16, 1)), x)
@@ -139,7 +141,7 @@ def test_half_precision_stays() -> None:
         ("lenet5", 8, "the model cannot take images of 8x8x1: lenet5 needs images of at least 16x16"),
     ],
 )
-def test_smaller_images_are_refused(name: str, side: int, message: str) -> None:
+def test_score_map_refuses_smaller_images(name: str, side: int, message: str) -> None:
     model = models.create(name, num_classes=3)
     variables = begun(model, (32, 32, 1))
     with pytest.raises(ValueError, match=message):

@@ -123,10 +123,10 @@ def wide_resnet(blocks: int) -> Callable[[Weights, Any], Any]:
 
 
 def fractal(w: Weights, x: Any) -> Any:
-    """By the expansion rule itself: f_1 is a convolution, f_{C+1} the join of f_C(f_C(z)) and a convolution of z."""
+    """Apply the expansion rule: f_1 is a convolution, f_{C+1} the join of f_C(f_C(z)) and a convolution of z."""
 
     def expand(x: Any, block: int, columns: int, taken: dict[int, int], last: bool) -> list[Any]:
-        """What comes into the join that ends f_columns, deepest first; pooled at the end of a block."""
+        """Return the inputs of the join that ends f_columns, deepest first; pooled at the end of a block."""
         column = 3 - columns + 1
         taken[column] = taken.get(column, 0) + 1
         name = f"block{block}_column{column}_conv{taken[column]}"
@@ -157,7 +157,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int, tuple[int, int], Callable[[Weig
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", slow_except(CASES, "cifar-A", "fractalnet"))
-def test_equals_a_net_in_plain_torch(name: str) -> None:
+def test_model_equals_a_net_in_plain_torch(name: str) -> None:
     """In float64: rounding does not decide maxima, and 1e-9 is a match."""
     row, options, side, flattened, net = CASES[name]
     rng = np.random.default_rng(0)
@@ -185,7 +185,7 @@ def test_equals_a_net_in_plain_torch(name: str) -> None:
 
 
 def drawn(rng: np.random.Generator, path: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Nothing of it 0 or 1, which would hide a mistake."""
+    """Return random values, none 0 or 1, which could hide an error."""
     if path.endswith(("var", "scale")):
         return rng.uniform(0.5, 1.5, shape)
     return rng.normal(size=shape) * (0.1 if len(shape) == 1 else np.sqrt(1.5 / np.prod(shape[:-1])))

@@ -1,4 +1,4 @@
-"""Logits and gradients of the families that torchvision has, with its weights at random."""
+"""Logits and gradients of the model families that torchvision has, with random weights."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,7 @@ CLASSES = 5
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A row of the table, how torchvision makes it, and how its names are ours."""
+    """A registered model, its constructor in torchvision, and the mapping of parameter names."""
 
     make: Callable[[Any], Any]
     name: Callable[[str], str]
@@ -29,7 +29,7 @@ class Case:
 
 
 def vgg(row: str) -> Callable[[Any], Any]:
-    """For images of 32x32: torchvision pools what it has to 7x7 before its dense layers, which is 1x1 here."""
+    """Return VGG for images of 32x32: the pooling to 7x7 is removed, since the feature map is 1x1."""
 
     def make(models: Any) -> Any:
         import torch
@@ -69,7 +69,7 @@ CASES = {
 
 @pytest.mark.exhaustive_cases("resnet152", "vgg11", "wide_resnet50_2")
 @pytest.mark.parametrize("row", CASES)
-def test_equals_torchvision(row: str) -> None:
+def test_model_equals_torchvision(row: str) -> None:
     case = CASES[row]
     torchvision = port.torchvision()
     import torch
@@ -100,7 +100,7 @@ def test_equals_torchvision(row: str) -> None:
 
 
 def ours(row: str, state: Any, images: np.ndarray, cotangent: np.ndarray) -> tuple[Any, Any, Any]:
-    """Logits, gradients of every parameter where the case asks for them, and the shapes of the variables."""
+    """Return logits, gradients of all parameters (if the case has them), and the shapes of the variables."""
     case = CASES[row]
     model = MODELS.create(row, num_classes=CLASSES, dtype=case.dtype)
     abstract = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)

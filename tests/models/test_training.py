@@ -27,7 +27,7 @@ CLASSES, BATCH, STEPS, SEED = 3, 8, 12, 0
 
 
 def imagenet_resnet(num_classes: int) -> ResNet:
-    """With the stem for large images, which the rows have at depths of 18 and more."""
+    """Return a ResNet with the stem for large images, as in registered models of depth 18 and more."""
     return ResNet(num_classes, blocks=(1, 1), features=(8, 8), layers=LayerBuilder(norm="group", remat=True))
 
 
@@ -41,7 +41,7 @@ def imagenet_densenet(num_classes: int) -> DenseNet:
 
 
 DOUBLE = "dtype=float64, param_dtype=float64"
-"""For nets in which rounding decides some of many maxima, and with it where the gradient goes."""
+"""For nets with many maxima, where rounding can decide which input gets the gradient."""
 SMALL: dict[str, tuple[str | Callable[[int], Any], int, float]] = {
     "linear": ("linear", 4, 0.1),
     "mlp": ("mlp(widths=[16, 8], dropout_rate=0.1)", 4, 0.1),
@@ -70,20 +70,20 @@ SMALL: dict[str, tuple[str | Callable[[int], Any], int, float]] = {
 """A small model of each family, the side of its images, and a learning rate."""
 
 
-def test_every_family_is_here() -> None:
+def test_small_models_cover_every_family() -> None:
     families = {info.factory.partition(":")[2] for info in MODELS.values()}
     assert families <= SMALL.keys()
 
 
 def images_by_class(side: int) -> Batch:
-    """Noise, and for each class a brightness of its own."""
+    """Return noise images with a different brightness for each class."""
     labels = np.arange(BATCH, dtype=np.int32) % CLASSES
     images = np.random.default_rng(0).normal(size=(BATCH, side, side, 1)) + labels.reshape(-1, 1, 1, 1)
     return Batch(images.astype(np.float32), labels)
 
 
 def started(model: Any, rate: float, side: int) -> TrainState:
-    """On one device; compiled once for one and eight, since compiling is what takes the time here."""
+    """Return the initial state on one device; it is compiled once for all runs, since compilation is slow."""
     return jit_for_one_call(state_initializer(model, sgd(rate, momentum=0.9), (side, side, 1), SEED))()
 
 
@@ -91,7 +91,7 @@ Trained = tuple[list[TrainState], list[float], int]
 
 
 def trained(model: Any, start: TrainState, batch: Batch, rate: float, devices: int, steps: int) -> Trained:
-    """The states after two steps and after all; the losses; how often the step was compiled."""
+    """Return the states after two steps and after all, the losses, and the number of compilations of the step."""
     layout = make_layout(devices, BATCH)
     step = jax.jit(make_train_step(Objective(model, cross_entropy()), sgd(rate, momentum=0.9), SEED))
     state, batch = jax.block_until_ready(jax.device_put((start, batch), (layout.replicated, layout.batch)))
@@ -108,8 +108,8 @@ def trained(model: Any, start: TrainState, batch: Batch, rate: float, devices: i
 @pytest.mark.exhaustive_cases("alexnet", "fractional_cnn", "googlenet", "vgg", "zfnet")
 @pytest.mark.quick_cases("mlp")
 @pytest.mark.parametrize("name", slow_except(SMALL, "mlp", "cifar_resnet"))
-def test_a_small_one_of_every_family_trains(name: str) -> None:
-    """The loss falls, every parameter moves, one compile, and eight devices do what one does."""
+def test_small_model_of_every_family_trains_on_one_and_eight_devices(name: str) -> None:
+    """The loss falls, every parameter moves, the step compiles once, and eight devices give the result of one."""
     double = DOUBLE in str(SMALL[name])  # in which an int32 meets an int64
     with jax.enable_x64(double), jax.numpy_dtype_promotion("standard" if double else "strict"):
         check(*SMALL[name])

@@ -1,4 +1,4 @@
-"""What is made of weights for other channels, classes and sizes, and what is said of files that do not fit."""
+"""Weights adapted to other channels, classes and sizes, and errors for files that do not fit."""
 
 import re
 from typing import Any
@@ -37,7 +37,7 @@ def filled(model: Any, shape: tuple[int, int, int] = SHAPE) -> dict[str, Any]:
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def test_a_head_for_other_classes() -> None:
+def test_load_weights_replaces_the_head_for_other_classes() -> None:
     small: dict[str, Any] = {"blocks": (1,), "features": (8,)}
     arrays = export_arrays(net(**small), SHAPE, filled(net(**small)), naming="torchvision")
     other, key = net(num_classes=7, **small), jax.random.key(3)
@@ -57,7 +57,7 @@ def test_a_head_for_other_classes() -> None:
 
 
 @pytest.mark.parametrize("naming", ["jaxtrain", "torchvision"])
-def test_a_first_convolution_for_gray_images(naming: Any) -> None:
+def test_load_weights_adapts_the_first_convolution_to_gray_images(naming: Any) -> None:
     arrays = export_arrays(net(), SHAPE, filled(net()), naming=naming)
     with pytest.raises(
         WeightsError,
@@ -73,7 +73,7 @@ def test_a_first_convolution_for_gray_images(naming: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
-def test_channels_are_summed_or_repeated_as_in_timm(channels: int) -> None:
+def test_resize_channels_equals_timm(channels: int) -> None:
     port.torchvision()
     manipulate = pytest.importorskip("timm.models._manipulate", reason="the oracle is timm")
     import torch
@@ -83,14 +83,14 @@ def test_channels_are_summed_or_repeated_as_in_timm(channels: int) -> None:
     np.testing.assert_allclose(resize_channels(kernel, channels), port.laid_out(wanted), rtol=1e-6)
 
 
-def test_channels_keep_what_equal_channels_give() -> None:
+def test_resize_channels_keeps_the_output_for_equal_channels() -> None:
     kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 4)).astype(np.float32)
     for channels in (1, 3, 6, 9):
         np.testing.assert_allclose(resize_channels(kernel, channels).sum(axis=2), kernel.sum(axis=2), atol=1e-5)
 
 
 @pytest.mark.parametrize(("old", "new"), [(7, 7), (7, 12), (14, 6), (3, 1), (1, 4), (2, 5)])
-def test_bicubic_interpolation_equals_torchs(old: int, new: int) -> None:
+def test_bicubic_interpolation_equals_torch(old: int, new: int) -> None:
     torch = pytest.importorskip("torch", reason="the oracle is torch")
     grid = np.random.default_rng(0).normal(size=(old, old, 3)).astype(np.float32)
     options: dict[Any, Any] = {"torchvision": {"align_corners": True}, "timm": {"antialias": True}}
@@ -102,7 +102,7 @@ def test_bicubic_interpolation_equals_torchs(old: int, new: int) -> None:
 
 
 @pytest.mark.parametrize("side", [8, 24])
-def test_positions_for_another_size_equal_torchvisions(side: int) -> None:
+def test_resized_position_embeddings_equal_torchvision(side: int) -> None:
     models = port.torchvision().models
     import torch
 
@@ -120,7 +120,7 @@ def test_positions_for_another_size_equal_torchvisions(side: int) -> None:
     assert list(report.adapted) == ["params/positions"]
 
 
-def test_positions_for_images_that_are_not_square() -> None:
+def test_position_embeddings_resize_to_images_that_are_not_square() -> None:
     torch = pytest.importorskip("torch", reason="the oracle is torch")
     positions = np.random.default_rng(0).normal(size=(1, 10, 4)).astype(np.float32)
     found = resize_positions(positions, (3, 3), (2, 5), "timm")
@@ -131,8 +131,8 @@ def test_positions_for_images_that_are_not_square() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 9), (7, 7)])
-def test_a_dense_layer_on_a_pooled_map_equals_torchs(size: tuple[int, int]) -> None:
-    """What torchvision's VGG does with maps that are not 7x7."""
+def test_resize_dense_kernel_equals_torch_adaptive_pooling(size: tuple[int, int]) -> None:
+    """torchvision's VGG pools feature maps of other sizes to 7x7."""
     torch = pytest.importorskip("torch", reason="the oracle is torch")
     rng = np.random.default_rng(0)
     kernel, image = rng.normal(size=(7 * 7 * 3, 4)), rng.normal(size=(2, *size, 3))
@@ -143,7 +143,7 @@ def test_a_dense_layer_on_a_pooled_map_equals_torchs(size: tuple[int, int]) -> N
     )
 
 
-def test_a_flattened_map_of_another_size() -> None:
+def test_load_weights_resizes_a_dense_layer_on_a_flattened_map() -> None:
     model = MODELS.create("fractalnet", num_classes=4, columns=1, features=(8,), dropout_rates=(0.0,))
     arrays = export_arrays(model, (8, 8, 3), filled(model, (8, 8, 3)))
     with pytest.raises(
@@ -158,8 +158,8 @@ def test_a_flattened_map_of_another_size() -> None:
 @pytest.mark.quick_cases("bfloat16-.safetensors", "float16-.npz")
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
-def test_other_floating_point_numbers_are_cast(dtype: Any, suffix: str, tmp_path: Any) -> None:
-    """numpy has no bfloat16 of its own."""
+def test_load_weights_casts_other_floating_point_dtypes(dtype: Any, suffix: str, tmp_path: Any) -> None:
+    """numpy itself has no bfloat16."""
     arrays = {k: v.astype(dtype) for k, v in export_arrays(net(), SHAPE, filled(net()), naming="torchvision").items()}
     (np.savez(tmp_path / "x.npz", **arrays) if suffix == ".npz" else save_file(arrays, tmp_path / "x.safetensors"))
     variables, _ = load_weights(tmp_path / f"x{suffix}", net(), SHAPE)
@@ -169,7 +169,7 @@ def test_other_floating_point_numbers_are_cast(dtype: Any, suffix: str, tmp_path
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_a_model_in_bfloat16_comes_back(suffix: str, tmp_path: Any) -> None:
+def test_bfloat16_weights_survive_saving_and_loading(suffix: str, tmp_path: Any) -> None:
     model = net(layers=LayerBuilder(param_dtype="bfloat16"))
     save_weights(tmp_path / f"x{suffix}", model, SHAPE, filled(model))
     variables, _ = load_weights(tmp_path / f"x{suffix}", model, SHAPE)
@@ -178,7 +178,7 @@ def test_a_model_in_bfloat16_comes_back(suffix: str, tmp_path: Any) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [f"x{suffix}"]
 
 
-def test_everything_that_does_not_fit_is_told_at_once() -> None:
+def test_weights_error_lists_all_mismatches_at_once() -> None:
     arrays = export_arrays(net(), SHAPE, filled(net()), naming="torchvision")
     arrays["layer1.0.conv_1.weight"] = arrays.pop("layer1.0.conv1.weight")
     arrays["bn1.running_var"] = np.ones(9, np.float32)
@@ -216,13 +216,13 @@ def test_everything_that_does_not_fit_is_told_at_once() -> None:
     ],
     ids=["depth", "normalization", "width", "family", "family without names"],
 )
-def test_weights_of_another_network(model: Any, told: str) -> None:
+def test_weights_of_another_network_are_refused_with_the_difference(model: Any, told: str) -> None:
     arrays = export_arrays(net(), SHAPE, filled(net()), naming="torchvision")
     with pytest.raises(WeightsError, match=told):
         load_weights(arrays, model, SHAPE)
 
 
-def test_names_that_there_are_not() -> None:
+def test_unknown_weight_names_and_namings_are_refused() -> None:
     arrays = export_arrays(net(), SHAPE, filled(net()))
     with pytest.raises(WeightsError, match="it seems to be a network saved with the names of this package"):
         load_weights(arrays, MODELS.create("vit", num_classes=4, **VIT), SHAPE)
@@ -254,7 +254,7 @@ def test_names_that_there_are_not() -> None:
         ("x.safetensors", None, "there is no file"),
     ],
 )
-def test_what_is_no_file_of_weights(name: str, content: bytes | None, told: str, tmp_path: Any) -> None:
+def test_load_weights_refuses_files_without_weights(name: str, content: bytes | None, told: str, tmp_path: Any) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=told):
@@ -262,7 +262,7 @@ def test_what_is_no_file_of_weights(name: str, content: bytes | None, told: str,
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_damaged_files(suffix: str, tmp_path: Any) -> None:
+def test_load_weights_refuses_damaged_files(suffix: str, tmp_path: Any) -> None:
     file = tmp_path / f"x{suffix}"
     save_weights(file, net(), SHAPE, filled(net()))
     whole = file.read_bytes()
@@ -278,7 +278,7 @@ def test_damaged_files(suffix: str, tmp_path: Any) -> None:
         save_weights(tmp_path / "none" / f"x{suffix}", net(), SHAPE, filled(net()))
 
 
-def test_an_npz_with_objects_or_of_one_array(tmp_path: Any) -> None:
+def test_load_weights_refuses_npz_files_with_objects_or_one_unnamed_array(tmp_path: Any) -> None:
     np.savez(tmp_path / "x.npz", a=np.array([{}], dtype=object))
     with pytest.raises(WeightsError, match=r"damaged or not an .npz file: Object arrays cannot be loaded"):
         load_weights(tmp_path / "x.npz", net(), SHAPE)
@@ -288,7 +288,7 @@ def test_an_npz_with_objects_or_of_one_array(tmp_path: Any) -> None:
         load_weights(tmp_path / "x.npz", net(), SHAPE)
 
 
-def test_saving_leaves_the_old_file_until_the_new_one_is_whole(tmp_path: Any, monkeypatch: Any) -> None:
+def test_save_weights_keeps_the_old_file_until_the_new_one_is_complete(tmp_path: Any, monkeypatch: Any) -> None:
     file = tmp_path / "x.safetensors"
     save_weights(file, net(), SHAPE, filled(net()))
     before = file.read_bytes()
@@ -304,7 +304,7 @@ def test_saving_leaves_the_old_file_until_the_new_one_is_whole(tmp_path: Any, mo
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
 
 
-def test_our_names_are_the_paths(tmp_path: Any) -> None:
+def test_jaxtrain_weight_names_are_parameter_paths(tmp_path: Any) -> None:
     save_weights(tmp_path / "x.safetensors", net(), SHAPE, filled(net()))
     names = set(load_file(tmp_path / "x.safetensors"))
     assert {"params/stage1_block1/conv1/kernel", "batch_stats/norm1/mean"} < names

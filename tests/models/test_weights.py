@@ -1,6 +1,6 @@
-"""Files of weights against torchvision, timm and hand-written torch nets, and there and back for the table.
+"""Weight files against torchvision, timm and hand-written torch nets, and export and reload for all models.
 
-What is expected of the arrays comes from the tests' own port, `torch_port`, which shares nothing with the package's.
+Expected arrays come from `torch_port`, which shares no code with the package.
 """
 
 import functools
@@ -30,7 +30,7 @@ SMALL_VIT = {"patch": 8, "width": 16, "depth": 2, "heads": 2, "mlp_width": 32}
 
 
 def filled(model: Any, shape: tuple[int, int, int], seed: int = 0) -> dict[str, Any]:
-    """Variables at random: nothing is compiled."""
+    """Return random variables without compiling."""
     rng = np.random.default_rng(seed)
     flat = {path: rng.random(x.shape, np.float32) + 0.5 for path, x in trace_model(model, shape).shapes.items()}
     return traverse_util.unflatten_dict(flat, sep="/")
@@ -63,7 +63,7 @@ def small_densenet(models: Any) -> tuple[Any, Any]:
 
 
 def small_vgg(models: Any) -> tuple[Any, Any]:
-    """For images of 32x32; made without values, since the first dense layer is that of larger ones."""
+    """Return VGG for images of 32x32, created on the meta device, since the original first dense layer is large."""
     import torch
 
     with torch.device("meta"):
@@ -94,8 +94,8 @@ TORCHVISION: dict[str, tuple[Any, int, Any, Any, bool]] = {
 
 @pytest.mark.quick_cases("densenet")
 @pytest.mark.parametrize("case", slow_except(TORCHVISION, "resnet", "densenet", "vit"))
-def test_a_file_of_torchvision(case: str, tmp_path: Any) -> None:
-    """Each array where the tests' own port puts it, the logits torchvision's, and back into a strict torchvision."""
+def test_torchvision_weights_load_and_export_exactly(case: str, tmp_path: Any) -> None:
+    """Arrays equal those of `torch_port`, logits equal torchvision's, and the export loads strictly into torchvision."""
     make, side, name, special, runs = TORCHVISION[case]
     models = port.torchvision().models
     import torch
@@ -131,8 +131,8 @@ def test_a_file_of_torchvision(case: str, tmp_path: Any) -> None:
 
 
 @pytest.mark.slow
-def test_rows_of_the_first_dense_layer_are_reordered() -> None:
-    """Maps of 2x3 are flattened with their channels first there and last here."""
+def test_export_reorders_the_rows_of_the_first_dense_layer() -> None:
+    """torch flattens the 2x3 feature map channels first, jaxtrain channels last."""
     model = MODELS.create("vgg11", num_classes=CLASSES)
     variables = filled(model, (64, 96, 3))
     kernel = variables["params"]["fc1"]["kernel"]
@@ -146,7 +146,7 @@ def test_rows_of_the_first_dense_layer_are_reordered() -> None:
         equal(load_weights(found, model, (64, 96, 3))[0], variables)
 
 
-def test_torchvisions_alexnet() -> None:
+def test_alexnet_name_map_equals_torchvision() -> None:
     """Names and shapes of `state_dict()`, with the options that make the class torchvision's net."""
     models = port.torchvision().models
     import torch
@@ -161,7 +161,7 @@ def test_torchvisions_alexnet() -> None:
 
 
 @pytest.mark.slow
-def test_googlenets_auxiliary_heads() -> None:
+def test_googlenet_auxiliary_heads_load_from_torchvision_names() -> None:
     models = port.torchvision().models
     import torch
 
@@ -203,8 +203,8 @@ def cifar_net(torch: Any, state: dict[str, np.ndarray], images: np.ndarray) -> n
 
 
 @pytest.mark.slow
-def test_a_file_of_pytorch_resnet_cifar10() -> None:
-    """Its shortcuts pad channels on both sides, ours after them: the same function all the same."""
+def test_pytorch_resnet_cifar10_weights_load_and_export_exactly() -> None:
+    """Its shortcuts pad channels on both sides, ours only after them; reordered channels give the same function."""
     torch = pytest.importorskip("torch", reason="the oracle is a hand-written torch net")
     model = MODELS.create("cifar_resnet", num_classes=CLASSES, depth=8)
     variables = filled(model, (8, 8, 3))
@@ -232,7 +232,7 @@ def test_a_file_of_pytorch_resnet_cifar10() -> None:
     "row",
     slow_except(["resnet34", "wide_resnet50_2", "vgg11", "vgg16_bn", "densenet121", "vit_b_16"], "resnet34", "vgg11"),
 )
-def test_names_and_shapes_of_large_ones(row: str, library: Any) -> None:
+def test_large_models_have_the_names_and_shapes_of_torchvision_and_timm(row: str, library: Any) -> None:
     models = port.torchvision().models
     if library == "timm":
         timm = pytest.importorskip("timm", reason="the oracle is timm")
@@ -249,7 +249,7 @@ def test_names_and_shapes_of_large_ones(row: str, library: Any) -> None:
     assert {entry.name: entry.shape for entry in found} == wanted
 
 
-def test_a_file_of_timms_vit() -> None:
+def test_timm_vit_weights_load_and_export_exactly() -> None:
     port.torchvision()
     timm = pytest.importorskip("timm", reason="the oracle is timm")
     import torch
@@ -296,8 +296,8 @@ ROWS: dict[str, tuple[tuple[int, int, int], dict[str, Any], set[str]]] = {
 
 @pytest.mark.quick_cases("lenet5", "mlp")
 @pytest.mark.parametrize("row", slow_except(ROWS, "mlp", "lenet5", "cifar_resnet", "vit"))
-def test_there_and_back_is_bitwise_the_same(row: str, tmp_path: Any) -> None:
-    """In each naming that the model has."""
+def test_exported_and_reloaded_weights_are_bitwise_equal(row: str, tmp_path: Any) -> None:
+    """The test covers each naming that the model has."""
     shape, options, libraries = ROWS[row]
     model = MODELS[row.removesuffix("_plain")].load()(num_classes=10, **options)
     variables = filled(model, shape)
@@ -318,7 +318,7 @@ def test_there_and_back_is_bitwise_the_same(row: str, tmp_path: Any) -> None:
 
 
 @pytest.mark.slow
-def test_names_of_earlier_releases() -> None:
+def test_weights_with_names_of_earlier_torchvision_releases_load() -> None:
     vit = MODELS.create("vit", num_classes=CLASSES, **SMALL_VIT)
     dense = DenseNet(num_classes=CLASSES, blocks=(2, 2), growth=4, stem_features=8)
     for model, pairs in (

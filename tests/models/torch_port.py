@@ -1,4 +1,4 @@
-"""Weights of torchvision's models under the names of this package: the oracle's side of a comparison."""
+"""Port of torchvision weights to the names of this package, independent of the package's own port."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ _LIBRARIES: list[Any] = []  # torch forgets an operator's schema with the object
 
 
 def torchvision() -> ModuleType:
-    """torchvision beside a torch without its operators, whose names are all that its import asks for."""
+    """Import torchvision with a torch that lacks its operators; the import needs only their names."""
     torch = pytest.importorskip("torch", reason="the oracle is torchvision")
     if not _LIBRARIES:
         library = torch.library.Library("torchvision", "DEF")
@@ -82,7 +82,7 @@ def vit_name(module: str) -> str:
 
 
 def vit_leaf(state: Mapping[str, np.ndarray], path: str) -> np.ndarray | None:
-    """What is no dense layer of its own in torch: tokens, positions, and attention, whose three inputs are one."""
+    """Return leaves that torch stores differently: tokens, positions, and attention with its joint input projection."""
     plain = {"class_token": "class_token", "positions": "encoder.pos_embedding"}
     if path in plain:
         return state[plain[path]]
@@ -104,7 +104,7 @@ def ported(
     special: Callable[[Mapping[str, np.ndarray], str], np.ndarray | None] = lambda state, path: None,
     flattened: tuple[int, int] = (1, 1),
 ) -> Any:
-    """The variables of a model, `abstract` as `eval_shape` gives them, from a torch state.
+    """Return the variables of a model from a torch state; `abstract` is the result of `eval_shape`.
 
     `flattened` are height and width of the feature map that the first dense layer sees, which torch flattens with its
     channels first.
@@ -124,7 +124,7 @@ def ported(
 
 
 def laid_out(value: np.ndarray, flattened: tuple[int, int] | None = None) -> np.ndarray:
-    """From OIHW to HWIO, and from (out, in) to (in, out)."""
+    """Convert torch's layout to jaxtrain's: OIHW to HWIO, and (out, in) to (in, out)."""
     if value.ndim == 4:
         return value.transpose(2, 3, 1, 0)
     if value.ndim == 2 and flattened:
@@ -134,7 +134,7 @@ def laid_out(value: np.ndarray, flattened: tuple[int, int] | None = None) -> np.
 
 
 def laid_in(value: np.ndarray, flattened: tuple[int, int] | None = None) -> np.ndarray:
-    """From HWIO to OIHW, and from (in, out) to (out, in); what `laid_out` takes back."""
+    """Convert jaxtrain's layout to torch's: HWIO to OIHW, and (in, out) to (out, in)."""
     if value.ndim == 4:
         return np.ascontiguousarray(value.transpose(3, 2, 0, 1))
     if value.ndim == 2 and flattened:
@@ -145,7 +145,7 @@ def laid_in(value: np.ndarray, flattened: tuple[int, int] | None = None) -> np.n
 
 
 def randomized(torch: Any, model: Any, seed: int = 0) -> dict[str, np.ndarray]:
-    """Draws every weight, bias and statistic, since what is 0 or 1 would hide a mistake; the state."""
+    """Set every weight, bias and statistic to a random value, since 0 or 1 could hide an error; return the state."""
     rng = np.random.default_rng(seed)
     state = {}
     for key, value in model.state_dict().items():
