@@ -8,7 +8,7 @@ from jax.extend import core
 
 from jaxtrain.analysis.cost import equation_flops
 from jaxtrain.analysis.jaxpr_ops import CALLS, STATISTICS, jax_nn_activation
-from jaxtrain.analysis.layers import LayerFinder, Path, TracedLayer, TracedValue
+from jaxtrain.analysis.layer_finder import LayerFinder, Path, TracedLayer, TracedValue
 from jaxtrain.analysis.receptive_field import ReceptiveFields, propagate
 
 

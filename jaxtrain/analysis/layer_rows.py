@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from jaxtrain.analysis.jaxpr_ops import ABBREVIATIONS
-from jaxtrain.analysis.layers import Path
+from jaxtrain.analysis.layer_finder import Path
 
 _COUNTS = ("weights", "biases", "statistics", "multiply_adds")
 

@@ -14,8 +14,8 @@ from flax import linen as nn
 
 from jaxtrain.analysis.cost import tree_bytes
 from jaxtrain.analysis.jaxpr_walk import find_layers
+from jaxtrain.analysis.layer_finder import Path, TracedLayer
 from jaxtrain.analysis.layer_rows import LayerRow, ReceptiveField, fold_minor_layers, merge_layers
-from jaxtrain.analysis.layers import Path, TracedLayer
 from jaxtrain.analysis.receptive_field import ReceptiveFields
 from jaxtrain.optim.param_rules import path_name
 from jaxtrain.random import MODEL_STREAMS

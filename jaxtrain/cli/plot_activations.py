@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes]))
     elif args.output:
-        from jaxtrain.reporting.pictures import histograms
+        from jaxtrain.reporting.figures import histograms
 
         cells = [
             (o.init, [(f"{s.layer}: {s.mean:.2g} ± {s.std:.2g}", s.low, s.high, s.counts) for s in o.layers])

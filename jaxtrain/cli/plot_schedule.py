@@ -38,12 +38,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([{"step": s, "value": v} for s, v in zip(steps, values, strict=True)]))
     elif args.output:
-        from jaxtrain.reporting.pictures import curve
+        from jaxtrain.reporting.figures import curve
 
         curve(args.output, epochs, values, title=title, x_label="epoch", y_label="value")
         print(args.output)
     else:
-        from jaxtrain.reporting.charts import chart
+        from jaxtrain.reporting.terminal_chart import chart
 
         print(title)
         print(chart(epochs, values, x_label="epochs"))

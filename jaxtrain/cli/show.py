@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from jaxtrain.analysis.show import preview_data
+    from jaxtrain.analysis.data_preview import preview_data
     from jaxtrain.reporting.class_chart import class_chart, class_table
     from jaxtrain.reporting.contact_sheet import contact_sheet, stack_vertically
     from jaxtrain.run.compilation_cache import enable_compilation_cache

@@ -158,8 +158,8 @@ def adamw(
         return chain(moments, optax.scale(peak), decay, optax.scale(1 / peak), rate)
     if callable(learning_rate):
         raise ValueError(
-            'adamw: decoupling="schedule" with a learning-rate schedule requires peak=..., the highest learning rate of '
-            "the schedule"
+            'adamw: decoupling="schedule" with a learning-rate schedule requires peak=..., the highest learning rate '
+            "of the schedule"
         )
     return chain(moments, rate, optax.scale(-1.0), decay, optax.scale(-1.0))
 

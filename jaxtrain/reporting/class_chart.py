@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from jaxtrain.reporting.contact_sheet import INK, MARGIN, canvas
-from jaxtrain.reporting.lettering import line_height, load_font, truncate
+from jaxtrain.reporting.pillow_text import line_height, load_font, truncate
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxtrain.reporting.lettering import line_height, load_font, wrap_parts
+from jaxtrain.reporting.pillow_text import line_height, load_font, wrap_parts
 
 if TYPE_CHECKING:
     from PIL.Image import Image

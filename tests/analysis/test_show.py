@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxtrain.analysis import batch_images
 from jaxtrain.analysis.class_balance import ClassBalance, class_balance
-from jaxtrain.analysis.show import label_parts, preview_data
+from jaxtrain.analysis.data_preview import label_parts, preview_data
 from jaxtrain.config import DataConfig
 from jaxtrain.data.loader import Batch
 from jaxtrain.data.source import ArraySource

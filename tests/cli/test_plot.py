@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxtrain.cli.main import main
-from jaxtrain.reporting.charts import chart
+from jaxtrain.reporting.terminal_chart import chart
 
 
 def test_plot_schedule_json_contains_the_values(capsys: pytest.CaptureFixture[str]) -> None:

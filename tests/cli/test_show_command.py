@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxtrain.analysis.show import preview_data
+from jaxtrain.analysis.data_preview import preview_data
 from jaxtrain.cli.main import main
 from jaxtrain.config import dumps
 from jaxtrain.reporting.contact_sheet import to_viewable_rgb

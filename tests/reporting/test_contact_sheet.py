@@ -7,7 +7,7 @@ from PIL._util import DeferredError
 
 from jaxtrain.reporting.class_chart import class_chart, class_table
 from jaxtrain.reporting.contact_sheet import channels_note, contact_sheet, stack_vertically, to_viewable_rgb
-from jaxtrain.reporting.lettering import load_font, to_ascii, truncate, wrap_parts
+from jaxtrain.reporting.pillow_text import load_font, to_ascii, truncate, wrap_parts
 from tests.reporting.pictures import places
 
 NOISE = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxtrain
-from jaxtrain.analysis.show import preview_data
+from jaxtrain.analysis.data_preview import preview_data
 from jaxtrain.cli.main import main
 from jaxtrain.config import (
     CheckpointConfig,

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain.analysis.cost import flops
 from jaxtrain.models.lenet import lenet5
-from jaxtrain.xla_cpu.convolutions import conv_general_dilated, native, tasks
+from jaxtrain.xla_cpu.convolutions import conv_general_dilated, native
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 needs_kernels = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="no C++ compiler here")

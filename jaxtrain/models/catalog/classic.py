@@ -1,6 +1,6 @@
 """Catalog entries of perceptrons, LeNet, fractional max pooling, AlexNet, ZFNet, GoogLeNet, VGG and Airbench."""
 
-from jaxtrain.models.catalog.rows import cifar_reference, entry, reference
+from jaxtrain.models.catalog.entries import cifar_reference, entry, reference
 
 _VGG = "Simonyan & Zisserman 2015, Very deep convolutional networks, arXiv:1409.1556"
 _ALEX = "Krizhevsky et al. 2012, ImageNet classification with deep convolutional neural networks"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxtrain.models.catalog.rows import cifar_reference, entry, reference
+from jaxtrain.models.catalog.entries import cifar_reference, entry, reference
 
 _DENSE = "Huang et al. 2017, Densely connected convolutional networks, arXiv:1608.06993"
 _FRACTAL = "Larsson et al. 2017, FractalNet, arXiv:1605.07648"

@@ -1,6 +1,6 @@
 """Catalog entries of residual, plain, pre-activation and wide residual networks and of ResNeXt."""
 
-from jaxtrain.models.catalog.rows import cifar_reference, entry, reference
+from jaxtrain.models.catalog.entries import cifar_reference, entry, reference
 
 _RESNET = "He et al. 2015, Deep residual learning for image recognition, arXiv:1512.03385"
 _PREACT = "He et al. 2016, Identity mappings in deep residual networks, arXiv:1603.05027"

@@ -2,7 +2,7 @@
 
 `convolution` computes the same as `jax.lax.conv_general_dilated`. `primitive.py` defines a primitive with the same name
 and parameters. Its lowering for one CPU device calls native kernels (`native.py`, `kernels.cc`) for the convolutions
-that `tasks.py` selects, those for which the kernels are faster. Everywhere else, and without a C++ compiler, it is
+that `kernel_selection.py` selects, those for which the kernels are faster. Everywhere else, and without a C++ compiler, it is
 XLA's convolution.
 """
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import jax
 
-from jaxtrain.xla_cpu.convolutions.tasks import Kernel
+from jaxtrain.xla_cpu.convolutions.kernel_selection import Kernel
 
 SWITCH = "JAXTRAIN_NATIVE"
 """The environment variable that turns the kernels off, or names the directory where they are kept."""

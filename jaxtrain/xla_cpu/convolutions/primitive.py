@@ -17,7 +17,7 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
 from jaxtrain.xla_cpu.convolutions import native
-from jaxtrain.xla_cpu.convolutions.tasks import choose_kernel
+from jaxtrain.xla_cpu.convolutions.kernel_selection import choose_kernel
 
 Array = jax.Array
 convolution_p = core.Primitive(lax.conv_general_dilated_p.name)
