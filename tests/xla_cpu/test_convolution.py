@@ -26,7 +26,7 @@ needs_kernels = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)),
 
 @pytest.fixture(autouse=True)
 def _also_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "SMALLEST", 0)
+    monkeypatch.setattr(kernel_selection, "SMALLEST", 0)
 
 
 @pytest.fixture
