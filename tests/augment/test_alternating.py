@@ -53,7 +53,7 @@ def epochs_of_flips(epochs: int) -> np.ndarray:
     return flips
 
 
-def test_every_image_alternates_and_half_begin_mirrored() -> None:
+def test_alternating_flip_alternates_each_image_and_half_begin_mirrored() -> None:
     flips = epochs_of_flips(4)
     np.testing.assert_array_equal(flips[1], ~flips[0])
     np.testing.assert_array_equal(flips[2], flips[0])
@@ -61,19 +61,19 @@ def test_every_image_alternates_and_half_begin_mirrored() -> None:
     assert 18 <= flips[0].sum() <= 42  # 30 and 3 deviations
 
 
-def test_which_ones_begin_mirrored_depends_on_the_seed() -> None:
+def test_alternating_flip_start_depends_on_the_seed() -> None:
     found = [mirrored(range(BATCH), augmented(np.arange(BATCH), 0, key)) for key in (0, 1)]
     assert (found[0] != found[1]).any()
 
 
 @given(size=st.integers(1, 70), examples=st.integers(1, 70), step=st.integers(0, 400))
-def test_epochs_of_a_batch(size: int, examples: int, step: int) -> None:
+def test_batch_epochs_equal_integer_division_of_positions(size: int, examples: int, step: int) -> None:
     found = np.asarray(batch_epochs(jnp.int32(step), jnp.arange(70, dtype=jnp.int32), size, examples))[:size]
     assert found.tolist() == [(step * size + i) // examples for i in range(size)]
 
 
-def test_epochs_of_long_runs() -> None:
-    """Positions of which int32 does not hold the number."""
+def test_batch_epochs_are_exact_in_long_runs() -> None:
+    """Positions exceed the range of int32."""
     step = 2_000_000_000
     assert np.asarray(batch_epochs(jnp.int32(step), jnp.arange(1024, dtype=jnp.int32), 1024, 50_000)).tolist() == [
         (step * 1024 + i) // 50_000 for i in range(1024)
@@ -82,13 +82,13 @@ def test_epochs_of_long_runs() -> None:
         batch_epochs(jnp.int32(0), jnp.arange(3, dtype=jnp.int32), 3, 2_000_000_000)
 
 
-def test_outside_of_training_it_is_a_random_flip() -> None:
+def test_alternating_flip_outside_training_is_a_random_flip() -> None:
     flips = [mirrored(range(COUNT), np.asarray(FLIP(jax.random.key(seed), IMAGES))) for seed in range(2)]
     assert all(15 <= f.sum() <= 45 for f in flips)
     assert (flips[0] != flips[1]).any()
 
 
-def test_what_else_is_drawn_stays_what_it_is() -> None:
+def test_epoch_context_does_not_change_other_augmentations() -> None:
     crop, key = pad_crop(2), jax.random.key(3)
     with_sightings = pipeline([crop])
     with narrow_context(epochs=count_epochs(jax.random.key(0), jnp.asarray(IMAGES), jnp.int32(0), COUNT, COUNT)):
@@ -96,7 +96,7 @@ def test_what_else_is_drawn_stays_what_it_is() -> None:
     np.testing.assert_array_equal(found, pipeline([crop])(key, jnp.asarray(IMAGES)))
 
 
-# In a run.
+# Alternating flips in a run.
 
 
 def config(**data: Any) -> Any:
@@ -130,7 +130,7 @@ def expected() -> list[np.ndarray]:
     return batches()
 
 
-def test_a_run_shows_every_image_both_ways_in_two_epochs() -> None:
+def test_alternating_flip_run_shows_every_image_both_ways_in_two_epochs() -> None:
     shown = np.concatenate(expected()).reshape(4, 20, 4, 4)
     for first, second in ((0, 1), (1, 2), (2, 3)):
         a = {image.tobytes() for image in shown[first]}
@@ -141,12 +141,12 @@ def test_a_run_shows_every_image_both_ways_in_two_epochs() -> None:
 
 
 @pytest.mark.parametrize("options", [{"devices": 2}, {"stream": True, "workers": 2}, {"normalize_first": True}])
-def test_it_is_the_same_on_two_devices_streamed_and_after_normalizing(options: Any) -> None:
+def test_alternating_flip_is_independent_of_devices_streaming_and_normalization(options: Any) -> None:
     for a, b in zip(batches(**options), expected(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_pictures_that_are_drawn_anew_are_refused(tmp_path: Any) -> None:
+def test_alternating_flip_refuses_random_decode_transforms(tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match=r"identifies an example by its pixels, but data.decode changes") as error:
         make_plan(config(decode="random_crop(4)"))
     assert error.value.path == "data.augment"

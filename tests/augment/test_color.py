@@ -37,7 +37,7 @@ CHANGES: dict[str, tuple[Any, list[float], str]] = {
 
 
 def photo(shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
-    """Uneven channels, with some plain grey pixels, which have no hue."""
+    """Return an image with different channels and some gray pixels, which have no hue."""
     rng = np.random.default_rng(4)
     x = (rng.beta(2, 3, shape) * np.array([255, 200, 120])[: shape[2]]).astype(np.uint8)
     x[:3, :4] = 90
@@ -56,8 +56,8 @@ def torch_result(name: str, x: np.ndarray, value: float) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("name", CHANGES)
-def test_changes_equal_torchvision(name: str, dtype: Any) -> None:
-    """Floats to 2e-4: torchvision's weights of luma have four digits (0.2989)."""
+def test_color_operations_equal_torchvision(name: str, dtype: Any) -> None:
+    """Floats agree to 2e-4, since torchvision's luma weights have four digits (0.2989)."""
     change, values, oracle = CHANGES[name]
     x = photo() if dtype == np.uint8 else photo().astype(np.float32) / 255
     results = np.asarray(jax.jit(jax.vmap(change, (0, None)))(np.array(values, np.float32), x))
@@ -70,8 +70,8 @@ def test_changes_equal_torchvision(name: str, dtype: Any) -> None:
             np.testing.assert_allclose(result, expected, atol=2e-4)
 
 
-def test_tones_equal_pillow() -> None:
-    """To the last level, but for autocontrast, which Pillow does not round."""
+def test_tone_operations_equal_pillow() -> None:
+    """Results agree exactly, except autocontrast, which Pillow does not round."""
     pil = pytest.importorskip("PIL.ImageOps")
     from PIL import Image
 
@@ -104,7 +104,7 @@ def test_tones_equal_pillow() -> None:
         np.testing.assert_array_equal(np.rint(np.asarray(floats[name]) * 255), ours[name])
 
 
-def test_nothing_is_exactly_nothing() -> None:
+def test_color_operations_at_neutral_parameters_are_exact_identities() -> None:
     x = photo()
 
     @jax.jit
@@ -120,13 +120,13 @@ def test_nothing_is_exactly_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_constant_images_stay() -> None:
+def test_autocontrast_and_equalize_keep_constant_images() -> None:
     x = jnp.full((20, 20, 3), 77, jnp.uint8)
     np.testing.assert_array_equal(autocontrast_given(x), x)
     np.testing.assert_array_equal(equalize_given(x), x)
 
 
-def test_one_channel_has_no_color() -> None:
+def test_color_operations_keep_gray_images_and_refuse_other_channels() -> None:
     x = jnp.asarray(photo((6, 5, 1)))
     for result in (saturation_given(jnp.float32(0), x), hue_given(jnp.float32(0.3), x), random_gray_given(True, x)):
         np.testing.assert_array_equal(result, x)
@@ -137,7 +137,7 @@ def test_one_channel_has_no_color() -> None:
 
 
 @pytest.mark.slow
-def test_jitter_is_its_parts_in_the_order_drawn() -> None:
+def test_color_jitter_applies_its_parts_in_the_drawn_order() -> None:
     x = photo()
     draw = Jitter(*map(jnp.float32, (1.3, 0.7, 1.4, 0.2)))
     parts = [brightness_given, contrast_given, saturation_given, hue_given]
@@ -152,14 +152,14 @@ def test_jitter_is_its_parts_in_the_order_drawn() -> None:
 
 
 @pytest.mark.slow
-def test_blur_keeps_a_plain_image_and_refuses_even_sizes() -> None:
+def test_blur_keeps_a_constant_image_and_refuses_even_sizes() -> None:
     x = jnp.full((3, 2, 1), 0.25)
     np.testing.assert_allclose(blur_given(jnp.float32(2), x, 13), x, atol=1e-6)
     with pytest.raises(ValueError, match="size=4 must be odd; set it to 3 or 5"):
         blur(size=4)
 
 
-def test_principal_colors_of_a_split() -> None:
+def test_fit_color_pca_equals_the_covariance_of_pixels() -> None:
     images = np.stack([photo(), photo()[::-1] // 2])
     pca = fit_color_pca([images])
     pixels = images.reshape(-1, 3) / 255
@@ -172,7 +172,7 @@ def test_principal_colors_of_a_split() -> None:
     assert fancy_pca(eigenvalues=pca.eigenvalues, eigenvectors=pca.eigenvectors)
 
 
-def test_fancy_pca_shifts_along_the_axes() -> None:
+def test_fancy_pca_shifts_colors_along_the_principal_axes() -> None:
     x, alpha = photo().astype(np.float32) / 512 + 0.25, np.array([0.2, -0.3, 0.5], np.float32)
     shift = np.array(IMAGENET_COLORS.eigenvectors).T @ (alpha * np.array(IMAGENET_COLORS.eigenvalues))
     np.testing.assert_allclose(fancy_pca_given(jnp.array(alpha), jnp.array(x)), x + shift, atol=1e-6)
@@ -182,7 +182,7 @@ def test_fancy_pca_shifts_along_the_axes() -> None:
     np.testing.assert_allclose(vectors @ vectors.T, np.eye(3), atol=2e-3)  # they were printed with four digits
 
 
-def test_principal_colors_that_do_not_fit_are_refused() -> None:
+def test_fancy_pca_refuses_eigenvectors_and_images_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"2 eigenvalues need as many eigenvectors of that length, not \[3, 3, 3\]"):
         fancy_pca(eigenvalues=(0.1, 0.2))
     with pytest.raises(ValueError, match="the principal axes have 2 channels, but the images 3"):

@@ -1,4 +1,4 @@
-"""Augmentations on the host: windows against torchvision's draws and Pillow's own pictures, for images of any size."""
+"""Decode transforms: windows against torchvision's draws and Pillow's results, for images of any size."""
 
 import functools
 import io
@@ -35,14 +35,14 @@ def draws(seed: int = 0) -> np.random.RandomState:
     return np.random.RandomState(seed)
 
 
-def picture(size: Size, mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """Smooth, as photographs are, so that a rounding of sizes moves pixels by little."""
+def make_image(size: Size, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    """Return a smooth image, so that rounded sizes change pixels only slightly."""
     coarse = np.random.RandomState(seed).randint(0, 256, (4, 4, 3)).astype(np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
 
 
 class Replayed:
-    """Torch's draws, answered from numbers of ours."""
+    """A replacement of torch's random functions that uses our random numbers."""
 
     def __init__(self, numbers: np.random.RandomState):
         import torch
@@ -59,9 +59,7 @@ class Replayed:
 
 @pytest.mark.parametrize("size", [(500, 375), (37, 91), (400, 10), (3, 200), (1, 1), (1, 30)])
 @pytest.mark.parametrize("options", ["", ", area=(0.5, 0.7), aspect=(0.9, 1.5)"])
-def test_resized_crops_are_drawn_as_torchvision_draws_them(
-    size: Size, options: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_random_resized_crop_draws_equal_torchvision(size: Size, options: str, monkeypatch: pytest.MonkeyPatch) -> None:
     port.torchvision()
     import torch
     from torchvision.transforms import RandomResizedCrop
@@ -79,24 +77,24 @@ def test_resized_crops_are_drawn_as_torchvision_draws_them(
 
 
 @given(SIZES, SIZES)
-def test_fit_is_pillows(size: Size, target: Size) -> None:
-    image = picture(size)
+def test_fit_equals_pillow(size: Size, target: Size) -> None:
+    image = make_image(size)
     ours = apply_window(image, made(f"fit({target[1]}, {target[0]})").window(draws(), size))
     theirs = ImageOps.fit(image, target, Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
 
 
 @given(SIZES, SIZES)
-def test_resize_is_pillows(size: Size, target: Size) -> None:
-    image = picture(size)
+def test_resize_equals_pillow(size: Size, target: Size) -> None:
+    image = make_image(size)
     ours = apply_window(image, made(f"resize({target[1]}, {target[0]})").window(draws(), size))
     np.testing.assert_array_equal(np.asarray(ours), np.asarray(image.resize(target, Image.Resampling.BILINEAR)))
 
 
 @pytest.mark.parametrize("size", [(50, 37), (37, 50), (31, 31), (200, 29)])
 @pytest.mark.parametrize(("text", "short"), [("resize_short(28)", 28), ("resize_short(40)", 40)])
-def test_one_resampling_is_what_two_steps_are(size: Size, text: str, short: int) -> None:
-    image = picture(size)
+def test_resize_and_crop_in_one_resampling_equal_two_steps(size: Size, text: str, short: int) -> None:
+    image = make_image(size)
     ours = np.asarray(apply_window(image, made(f"{text}|center_crop((20, 24))").window(draws(), size)))
     small = image.resize(
         tuple(int(short * side / min(size)) for side in size),  # type: ignore[arg-type]  # torchvision's rounding
@@ -107,8 +105,8 @@ def test_one_resampling_is_what_two_steps_are(size: Size, text: str, short: int)
     assert np.abs(ours.astype(int) - theirs).max() <= 1
 
 
-def test_a_crop_inside_the_picture_is_its_pixels() -> None:
-    image = picture((40, 30))
+def test_random_crop_inside_the_image_copies_its_pixels() -> None:
+    image = make_image((40, 30))
     seen = set()
     for seed in range(200):
         window = made("random_crop((28, 37))").window(draws(seed), image.size)
@@ -121,7 +119,7 @@ def test_a_crop_inside_the_picture_is_its_pixels() -> None:
     assert made("center_crop((28, 37))").window(draws(), image.size)[:2] == (1, 1)
 
 
-def test_scale_jitter_is_uniform_between_its_bounds() -> None:
+def test_resize_short_scale_jitter_is_uniform_between_its_bounds() -> None:
     (jitter,) = parts("resize_short(256, 480)")
     shorts = [min(jitter.window(draws(seed), (500, 375)).size) for seed in range(2000)]
     assert (min(shorts), max(shorts)) == (256, 480)
@@ -129,8 +127,8 @@ def test_scale_jitter_is_uniform_between_its_bounds() -> None:
     assert np.mean(shorts) == pytest.approx(368, abs=5.8)
 
 
-def test_flips() -> None:
-    image = picture((7, 5))
+def test_decode_flip_lr_mirrors_with_its_probability() -> None:
+    image = make_image((7, 5))
     flipped = np.asarray(apply_window(image, made("resize(5, 7)|flip_lr(1.0)").window(draws(), image.size)))
     np.testing.assert_array_equal(flipped, np.asarray(image)[:, ::-1])
     never, half = made("resize(5, 7)|flip_lr(0)"), made("resize(5, 7)|flip_lr")
@@ -142,9 +140,9 @@ def test_flips() -> None:
 
 
 @given(SIZES, st.integers(0, 5), st.booleans())
-def test_a_window_on_a_window_is_one_window(size: Size, seed: int, mirrored: bool) -> None:
-    """For crops and flips, where no pixel is computed, the composition is exact."""
-    image, numbers = picture(size), draws(seed)
+def test_composed_windows_equal_two_successive_windows(size: Size, seed: int, mirrored: bool) -> None:
+    """The composition of crops and flips is exact, since no pixel is interpolated."""
+    image, numbers = make_image(size), draws(seed)
     width, height = numbers.randint(1, size[0] + 1), numbers.randint(1, size[1] + 1)
     left, top = numbers.randint(0, size[0] - width + 1), numbers.randint(0, size[1] - height + 1)
     first = full_window(size)._replace(mirrored=mirrored)
@@ -168,7 +166,7 @@ CHAINS = [
 
 @pytest.mark.parametrize("text", CHAINS)
 @given(size=SIZES, seed=st.integers(0, 2**32 - 1), channels=st.sampled_from([1, 3, 4]))
-def test_any_picture_gives_the_one_size(text: str, size: Size, seed: int, channels: int) -> None:
+def test_decode_chain_gives_its_output_size_for_any_image(text: str, size: Size, seed: int, channels: int) -> None:
     steps = made(text)
     window = steps.window(draws(seed), size)
     assert window == steps.window(draws(seed), size)
@@ -183,8 +181,8 @@ def test_any_picture_gives_the_one_size(text: str, size: Size, seed: int, channe
         assert (found == 77).all()
 
 
-def test_augmentations_are_functions_of_numbers_and_an_image() -> None:
-    image = picture((40, 30))
+def test_decode_transforms_are_determined_by_the_random_state() -> None:
+    image = make_image((40, 30))
     (crop,) = parts("random_resized_crop(8)")
     first, again, other = (np.asarray(crop(draws(seed), image)) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
@@ -196,7 +194,7 @@ def test_augmentations_are_functions_of_numbers_and_an_image() -> None:
     ("random_crop((20, 30))", "fit(20, 30)"),
     ("resize(20, 30)", "resize(20, 30)"),
 ])  # fmt: skip
-def test_what_evaluation_does_where_nothing_is_said(text: str, evaluation: str) -> None:
+def test_default_eval_chain_is_deterministic_with_the_same_size(text: str, evaluation: str) -> None:
     found = default_eval_chain(made(text))
     assert found == made(evaluation)
     assert found.size == made(text).size
@@ -212,22 +210,22 @@ def test_what_evaluation_does_where_nothing_is_said(text: str, evaluation: str) 
     ("flip_lr(1.5)", "out of range"),
     ("random_crp(8)", "did you mean 'random_crop'"),
 ])  # fmt: skip
-def test_bad_options_are_refused(text: str, says: str) -> None:
+def test_decode_transforms_refuse_invalid_options(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parts(text)
 
 
 @pytest.mark.parametrize("text", ["flip_lr", "resize_short(256)", "center_crop(8)|resize_short(9, 12)"])
-def test_images_of_several_sizes_are_refused(text: str) -> None:
+def test_decode_chain_without_a_fixed_output_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="differ in size; end the transforms with random_crop"):
         made(text)
 
 
-def test_a_size_that_follows_from_another_is_one() -> None:
+def test_decode_chain_derives_its_size_from_an_earlier_resize() -> None:
     assert made("resize(40, 20)|resize_short(10)|flip_lr").size == (10, 20)
 
 
-def test_every_row_is_tried_here() -> None:
+def test_these_chains_cover_every_decode_transform() -> None:
     tried = " ".join([*CHAINS, "resize("])
     assert all(f"{name}(" in tried or name in tried for name in DECODE_TRANSFORMS)
 
@@ -242,8 +240,8 @@ def encoded(image: Image.Image, suffix: str, **options: Any) -> io.BytesIO:
     ("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("1", "BMP"),
 ])  # fmt: skip
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_of_any_mode_are_decoded_as_they_are_in_memory(mode: str, suffix: str, channels: int) -> None:
-    image = picture((41, 30), "L").convert("I;16") if mode == "I;16" else picture((41, 30), mode)
+def test_decode_window_equals_decode_for_every_image_mode(mode: str, suffix: str, channels: int) -> None:
+    image = make_image((41, 30), "L").convert("I;16") if mode == "I;16" else make_image((41, 30), mode)
     file = encoded(image, suffix)
     fitted = made("fit(12, 10)")
     ours = decode_window(file, "a", channels, lambda size: fitted.window(draws(), size))
@@ -251,10 +249,10 @@ def test_pictures_of_any_mode_are_decoded_as_they_are_in_memory(mode: str, suffi
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright_before_they_are_cut(orientation: int) -> None:
+def test_decode_window_applies_the_exif_orientation_before_cropping(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    file = encoded(picture((41, 30)), "JPEG", exif=exif)
+    file = encoded(make_image((41, 30)), "JPEG", exif=exif)
     crop = made("random_crop((20, 26))")
     seen: list[Size] = []
 
@@ -273,10 +271,12 @@ def test_pictures_are_turned_upright_before_they_are_cut(orientation: int) -> No
 @pytest.mark.parametrize(
     ("sides", "orientation", "factor"), [((640, 480), 1, 4), ((333, 517), 6, 2), ((120, 90), 1, 1)]
 )
-def test_a_large_jpeg_is_decoded_smaller_where_that_cannot_be_seen(sides: Size, orientation: int, factor: int) -> None:
+def test_decode_window_reduces_large_jpegs_without_visible_difference(
+    sides: Size, orientation: int, factor: int
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    file = encoded(picture(sides, seed=3), "JPEG", quality=95, exif=exif)
+    file = encoded(make_image(sides, seed=3), "JPEG", quality=95, exif=exif)
     plain = Image.fromarray(decode(file, "a", 3, None))
     window = made("resize_short(48)|center_crop(40)|flip_lr(1)").window(draws(), plain.size)
     assert jpeg_reduction(window) == factor
@@ -286,7 +286,7 @@ def test_a_large_jpeg_is_decoded_smaller_where_that_cannot_be_seen(sides: Size, 
     assert np.abs(ours - theirs).max() <= (6 if factor > 1 else 0)
 
 
-def test_a_picture_that_is_cut_short_is_named() -> None:
-    file = io.BytesIO(encoded(picture((64, 64)), "JPEG").getvalue()[:-200])
+def test_truncated_image_raises_an_error_with_its_name() -> None:
+    file = io.BytesIO(encoded(make_image((64, 64)), "JPEG").getvalue()[:-200])
     with pytest.raises(DataError, match=r"^rose\.jpg cannot be decoded: .*replace it$"):
         decode_window(file, "rose.jpg", 3, lambda size: full_window(size))

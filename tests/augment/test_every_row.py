@@ -1,4 +1,4 @@
-"""What every augmentation of the table keeps: shape, dtype, range, and draws that belong to the key."""
+"""The contract of every registered augmentation: shape, dtype, range, and draws determined by the key."""
 
 import functools
 import pkgutil
@@ -18,27 +18,27 @@ from tests.conftest import slow
 
 NAMES = AUGMENTATIONS.names()
 OPTIONS: dict[str, dict[str, Any]] = {"cutout": {"size": 1}}
-"""For images of one pixel, of which a square of 16 would leave nothing."""
+"""Options for images of one pixel, which a square of 16 would hide completely."""
 KEYS = 12
 
 
 def images(shape: tuple[int, int, int], dtype: Any) -> np.ndarray:
-    """No pixel is black or white, so that autocontrast has something to do."""
+    """Return images without black and white pixels, so that autocontrast changes them."""
     values = np.random.default_rng(0).integers(30, 220, shape)
     return values.astype(np.uint8) if dtype == np.uint8 else (values / 255).astype(dtype)
 
 
 SAME = {"translate", "rotate", "scale", "stretch", "shear", "autoaugment", "trivialaugment"}
-"""Other draws for the code of `affine` and `randaugment`, which are not computed here."""
+"""Augmentations that share the code of `affine` and `randaugment`; they are not run here."""
 RUN = sorted(set(NAMES) - SAME)
 KINDS = {"photo": images((20, 16, 3), np.uint8), "pixel": images((1, 1, 1), np.float32)}
 FAST = {"xla_backend_optimization_level": 0}
-"""To compile takes longer than to run."""
+"""Compiler options for a fast compilation, which takes longer than the run."""
 
 
 @functools.cache
 def draw(kind: str) -> dict[str, np.ndarray]:
-    """Apply every row under the same keys, the first of them twice, in one program that is hardly optimized."""
+    """Apply every augmentation under the same keys, the first key twice, in one program without optimizations."""
     bits = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(0), KEYS)))
     bits = np.concatenate([bits, bits[:1]])
     rows = [AUGMENTATIONS.create(name, **OPTIONS.get(name, {})) for name in RUN]
@@ -51,7 +51,7 @@ def draw(kind: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["photo", slow("pixel")])
 @pytest.mark.parametrize("name", RUN)
-def test_shape_dtype_and_range(kind: str, name: str) -> None:
+def test_augmentation_keeps_shape_dtype_and_range(kind: str, name: str) -> None:
     found, x = draw(kind)[name], KINDS[kind]
     assert (found.shape, found.dtype) == ((KEYS + 1, *x.shape), x.dtype)
     assert np.isfinite(found).all()
@@ -60,7 +60,7 @@ def test_shape_dtype_and_range(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RUN)
-def test_a_key_is_a_draw(name: str) -> None:
+def test_augmentation_draws_are_determined_by_the_key(name: str) -> None:
     photos = draw("photo")[name]
     np.testing.assert_array_equal(photos[0], photos[-1])
     assert len(np.unique(photos.reshape(KEYS + 1, -1), axis=0)) > 1
@@ -68,7 +68,7 @@ def test_a_key_is_a_draw(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("shape", "dtype"), [((6, 4, 1), jnp.uint8), ((3, 9, 3), jnp.bfloat16)])
-def test_other_images(name: str, shape: tuple[int, int, int], dtype: Any) -> None:
+def test_augmentation_keeps_shape_and_dtype_of_other_images(name: str, shape: tuple[int, int, int], dtype: Any) -> None:
     row = AUGMENTATIONS.create(name, **OPTIONS.get(name, {}))
     key = jax.eval_shape(lambda: jax.random.key(0))
     result = jax.eval_shape(row, key, jax.ShapeDtypeStruct(shape, dtype))
@@ -76,14 +76,14 @@ def test_other_images(name: str, shape: tuple[int, int, int], dtype: Any) -> Non
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"flip_lr", "flip_ud", "pad_crop"}))
-def test_options_read_and_write(name: str) -> None:
+def test_augmentation_spec_survives_writing_and_parsing(name: str) -> None:
     spec = AugmentationSpec.parse(name)
     assert AugmentationSpec.parse(str(spec)) == spec
     assert callable(spec.build())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_divided_over_an_explicit_mesh(name: str) -> None:
+def test_augmentation_keeps_the_sharding_of_a_batch_on_an_explicit_mesh(name: str) -> None:
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2])
     run = pipeline([AUGMENTATIONS.create(name, **OPTIONS.get(name, {}))])
     with jax.set_mesh(mesh):
@@ -94,8 +94,8 @@ def test_a_batch_divided_over_an_explicit_mesh(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [slow(AxisType.Auto), AxisType.Explicit])
-def test_draws_do_not_depend_on_the_devices(kind: AxisType) -> None:
-    """Of four devices and of one; a level of difference is allowed, since programs may round differently."""
+def test_augmentation_draws_are_independent_of_the_devices(kind: AxisType) -> None:
+    """Four devices against one; a difference of one level is allowed, since programs may round differently."""
     run = pipeline([AUGMENTATIONS.create(name) for name in ("rotate", "trivialaugment")])
     batch = np.random.default_rng(0).integers(0, 256, (8, 9, 7, 3), np.uint8)
     alone = np.asarray(jax.jit(run, compiler_options=FAST)(jax.random.key(3), batch), int)
@@ -108,6 +108,6 @@ def test_draws_do_not_depend_on_the_devices(kind: AxisType) -> None:
     assert not np.array_equal(alone, batch)
 
 
-def test_a_module_has_not_the_name_of_a_row() -> None:
-    """Or importing the module would hide the factory, `jaxtrain.augment.NAME`."""
+def test_no_augment_module_has_the_name_of_an_augmentation() -> None:
+    """Otherwise importing the module would hide the factory, `jaxtrain.augment.NAME`."""
     assert not {module.name for module in pkgutil.iter_modules(augment.__path__)} & set(NAMES)

@@ -25,7 +25,7 @@ def image(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_flip_given(shape: tuple[int, int, int], dtype: Any):
+def test_flips_equal_numpy(shape: tuple[int, int, int], dtype: Any):
     x = image(shape, dtype)
     for axis, flip in ((1, flip_lr_given), (0, flip_ud_given)):
         flipped, same = jax.jit(jax.vmap(flip, (0, None)))(np.array([True, False]), x)
@@ -36,8 +36,8 @@ def test_flip_given(shape: tuple[int, int, int], dtype: Any):
 
 @pytest.mark.parametrize("mode", ["zero", "reflect", "edge"])
 @pytest.mark.parametrize(("shape", "dtype"), [(SHAPES[0], np.uint8), (SHAPES[1], np.float32), (SHAPES[2], np.uint8)])
-def test_pad_crop_given_for_every_offset(shape: tuple[int, int, int], dtype: Any, mode: str):
-    """The image of one pixel is smaller than its padding, which numpy reflects more than once."""
+def test_pad_crop_equals_numpy_for_every_offset(shape: tuple[int, int, int], dtype: Any, mode: str):
+    """The image of one pixel is smaller than its padding, so that numpy reflects it more than once."""
     x = image(shape, dtype)
     crops = jax.jit(jax.vmap(lambda offset: pad_crop_given(offset, x, PADDING, mode)))(OFFSETS)
     assert crops.dtype == dtype
@@ -51,7 +51,7 @@ def keys(count: int, seed: int = 0) -> jax.Array:
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 0.5, 1.0])
-def test_flip_frequency(probability: float):
+def test_flip_lr_mirrors_with_its_probability(probability: float):
     """20,000 draws within six standard deviations: a right one fails with a chance of 2e-9."""
     x, count = image((1, 2, 1), np.uint8), 20_000
     flips = np.asarray(jax.jit(jax.vmap(flip_lr(probability), (0, None)))(keys(count), x))[:, 0, 0, 0] == x[0, 1, 0]
@@ -59,7 +59,7 @@ def test_flip_frequency(probability: float):
     assert abs(flips.mean() - probability) <= tolerance
 
 
-def test_crop_offsets_are_uniform():
+def test_pad_crop_offsets_are_uniform():
     """Chi-square over the 25 offsets, 24 degrees of freedom; above 81.9 with a chance of 3e-8."""
     count = 10_000
     place = image((5, 5, 1), np.uint8)  # with zero padding, the middle pixel of the crop tells the offset
@@ -70,7 +70,7 @@ def test_crop_offsets_are_uniform():
     assert ((observed - expected) ** 2 / expected).sum() < 81.9
 
 
-def test_default_crop_reaches_every_offset_of_four_pixels():
+def test_default_pad_crop_reaches_every_offset_of_four_pixels():
     place = image((9, 9, 1), np.uint8)
     crops = np.asarray(jax.jit(jax.vmap(pad_crop(), (0, None)))(keys(3000), place))
     assert set(crops[:, 4, 4, 0].tolist()) == set(range(1, 82))  # one of 81 missed: a chance of 81 exp(-37)
@@ -79,7 +79,7 @@ def test_default_crop_reaches_every_offset_of_four_pixels():
 @pytest.mark.quick_cases("shape0-uint8-*")
 @pytest.mark.parametrize("name", ["flip_lr", "flip_ud", "pad_crop"])
 @pytest.mark.parametrize(("shape", "dtype"), [((4, 6, 3), np.uint8), ((1, 1, 1), np.uint8), ((6, 4, 1), np.float32)])
-def test_contract_to_the_bit(name: str, shape: tuple[int, int, int], dtype: Any):
+def test_flips_and_pad_crop_are_bitwise_reproducible(name: str, shape: tuple[int, int, int], dtype: Any):
     """Shape and dtype are kept, the draw is a function of the key, examples differ, and jit changes nothing."""
     augment = AUGMENTATIONS.create(name)
     x = image(shape, dtype)
@@ -94,7 +94,7 @@ def test_contract_to_the_bit(name: str, shape: tuple[int, int, int], dtype: Any)
         assert not np.array_equal(mapped(keys(64, seed=1), x), eager)
 
 
-def test_pipeline_applies_in_order():
+def test_pipeline_applies_augmentations_in_order():
     images = np.arange(6, dtype=np.float32).reshape(3, 2, 1, 1)
     add, double = (lambda _, x: x + 1), (lambda _, x: x * 2)
     np.testing.assert_array_equal(pipeline([add, double])(jax.random.key(0), images), (images + 1) * 2)
@@ -103,12 +103,12 @@ def test_pipeline_applies_in_order():
 
 
 def numbers(key: jax.Array, x: jax.Array) -> jax.Array:
-    """In the place of an image: digits of the key that it is augmented with, after what was there before."""
+    """Append random bits of the key to `x`, so that the keys are visible in the result."""
     return jnp.concatenate([x[1:], jax.random.bits(key, (1, 1, 1), jnp.uint32)])
 
 
-def test_pipeline_gives_each_example_and_place_a_key_of_its_own():
-    """The draw at (example, place) is of `fold_in(fold_in(key, example), place)`, whatever the size of the batch."""
+def test_pipeline_gives_each_example_and_augmentation_its_own_key():
+    """Example i and augmentation j use `fold_in(fold_in(key, i), j)` for every batch size."""
     run = pipeline([numbers, numbers])
     drawn = np.asarray(run(jax.random.key(5), jnp.zeros((6, 2, 1, 1), jnp.uint32)))[:, :, 0, 0]
     for example in range(6):
@@ -122,7 +122,7 @@ def test_pipeline_gives_each_example_and_place_a_key_of_its_own():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [8, 2])
-def test_pipeline_does_not_depend_on_the_sharding_of_the_batch(devices: int):
+def test_pipeline_results_are_independent_of_the_batch_sharding(devices: int):
     images = np.random.default_rng(0).integers(0, 256, (16, 5, 4, 3), np.uint8)
     run = pipeline([pad_crop(2, "reflect"), flip_lr()])
     mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])

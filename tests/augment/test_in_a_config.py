@@ -1,4 +1,4 @@
-"""Augmentations as a config writes them: read, built for the shape of the images, or refused with a sentence."""
+"""Augmentations in configs: parsed, built for the shape of the images, or refused with an error."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ def with_augment(config: Config, augment: str) -> Config:
     return apply_overrides(config, [f"data.augment={augment}"])
 
 
-def test_a_list_of_them(config: Config) -> None:
+def test_config_reads_a_list_of_augmentations(config: Config) -> None:
     changed = with_augment(
         config, "pad_crop(4)|flip_lr|cutout(3, fill=[0.4])|rotate([-5, 20], fill=edge)|randaugment(2, 9)"
     )
@@ -34,7 +34,9 @@ def test_a_list_of_them(config: Config) -> None:
         ("rotate(fill=[0.1, 0.2])", "data.augment.0", "fill has 2 numbers, but the images have 1 channels"),
     ],
 )
-def test_what_the_images_do_not_allow(config: Config, augment: str, path: str, words: str) -> None:
+def test_plan_refuses_augmentations_that_do_not_fit_the_images(
+    config: Config, augment: str, path: str, words: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         make_plan(with_augment(config, augment))
     assert caught.value.path == path
@@ -55,20 +57,20 @@ def test_what_the_images_do_not_allow(config: Config, augment: str, path: str, w
         ("hue(0.6)", "out of range"),
     ],
 )
-def test_options_out_of_range(config: Config, augment: str, words: str) -> None:
+def test_config_refuses_augmentation_options_out_of_range(config: Config, augment: str, words: str) -> None:
     with pytest.raises(ConfigError, match=r"data\.augment\.0") as caught:
         with_augment(config, augment)
     assert words in str(caught.value)
 
 
-def test_what_a_factory_refuses(config: Config) -> None:
+def test_plan_reports_errors_of_augmentation_factories_as_config_errors(config: Config) -> None:
     with pytest.raises(ConfigError, match="m=31 must be from 0 to 30"):
         make_plan(dataclasses.replace(config, data=dataclasses.replace(config.data, augment="randaugment(m=31)")))
 
 
 @pytest.mark.slow
-def test_images_of_the_data_set_are_what_is_asked(config: Config) -> None:
-    """The same square fits larger images."""
+def test_plan_builds_augmentations_for_the_image_shape_of_the_dataset(config: Config) -> None:
+    """A square of 16 fits images of 16x12."""
     data = DataConfig(
         dataset="synthetic(height=16, width=12, channels=3, num_classes=3, train_examples=96, test_examples=20)",
         batch_size=16,
@@ -77,8 +79,8 @@ def test_images_of_the_data_set_are_what_is_asked(config: Config) -> None:
     assert make_plan(dataclasses.replace(config, data=data)).augment
 
 
-def test_principal_colors_are_those_of_the_training_split(config: Config) -> None:
-    """Those that a config leaves out; `with_training_colors` puts them in, and axes that are given stay."""
+def test_fancy_pca_uses_the_principal_colors_of_the_training_split(config: Config) -> None:
+    """`add_training_colors` fills in missing principal axes; axes given in the config stay."""
     data = "synthetic(height=4, width=4, channels=3, num_classes=3, train_examples=96, test_examples=20)"
     changed = with_augment(apply_overrides(config, [f"data.dataset={data}"]), "fancy_pca(2.0)")
     assert "eigenvalues" not in changed.data.augment[0].options

@@ -39,7 +39,7 @@ def soft() -> SoftBatch:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_mixup_is_the_average_of_neighbors(share: float) -> None:
+def test_mixup_is_the_weighted_average_of_neighbors(share: float) -> None:
     weights = MixWeights(*(w[None] for w in mixup_weights(jnp.float32(share))))
     images, targets = mix_given(weights, soft())
     for i in range(N):
@@ -48,7 +48,7 @@ def test_mixup_is_the_average_of_neighbors(share: float) -> None:
 
 
 def cutmix_by_hand(share: float, row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel by pixel, as the authors' code bounds the box: clipped corners about the center."""
+    """Compute CutMix pixel by pixel with the box of the authors' code: corners clipped to the image."""
     root = np.sqrt(np.float32(1) - np.float32(share))
     rows, columns = int(np.float32(H) * root) // 2, int(np.float32(W) * root) // 2
     images = IMAGES.copy()
@@ -63,7 +63,7 @@ def cutmix_by_hand(share: float, row: int, column: int) -> tuple[np.ndarray, np.
 
 @examples(25)
 @given(st.floats(0, 1, width=32), st.integers(0, H - 1), st.integers(0, W - 1))
-def test_cutmix_is_the_authors_box(share: float, row: int, column: int) -> None:
+def test_cutmix_equals_the_box_of_the_authors(share: float, row: int, column: int) -> None:
     weights = _cutmix(jnp.float32(share), jnp.array([row, column], jnp.int32))
     images, targets = _mixed(weights, soft())
     expected = cutmix_by_hand(share, row, column)
@@ -76,7 +76,7 @@ _cutmix = jax.jit(lambda share, center: MixWeights(*(w[None] for w in cutmix_wei
 
 
 @pytest.mark.slow
-def test_shares_are_beta_distributed() -> None:
+def test_mixing_shares_are_beta_distributed() -> None:
     """Mean 1/2 and variance 1 / (8 alpha + 4), within six standard errors of 20,000 draws."""
     for alpha in (0.2, 1.0, 3.0):
         keys = jax.random.split(jax.random.key(1), 20_000)
@@ -96,8 +96,8 @@ def test_shares_are_beta_distributed() -> None:
         *(slow(mixup, "example"), slow(cutmix, "batch"), slow(mixup_or_cutmix, "batch")),
     ],
 )
-def test_draws_are_for_the_batch_or_for_each_pair(factory: Any, per: Any) -> None:
-    """Images of all ones beside images of zeros show the weights themselves."""
+def test_mixing_draws_once_per_batch_or_per_example(factory: Any, per: Any) -> None:
+    """Images of ones and zeros make the mixing weights visible."""
     images = jnp.zeros((N, H, W, 1)).at[::2].set(1)
     targets = jnp.eye(2)[jnp.arange(N) % 2]
     mixed = jax.jit(factory(per=per))(jax.random.key(5), STEP, SoftBatch(images, targets))
@@ -108,8 +108,8 @@ def test_draws_are_for_the_batch_or_for_each_pair(factory: Any, per: Any) -> Non
 
 
 @pytest.mark.slow
-def test_the_choice_between_the_two_is_made_by_its_share() -> None:
-    """Out of 300 draws; a mixup has no pixel that is one image's alone."""
+def test_mixup_or_cutmix_chooses_cutmix_with_its_share() -> None:
+    """The test uses 300 draws; after mixup no pixel comes from one image alone."""
     images = jnp.zeros((2, H, W, 1)).at[0].set(1)
     keys = jax.random.split(jax.random.key(2), 300)
     mix = mixup_or_cutmix(cutmix_share=0.25)
@@ -118,7 +118,7 @@ def test_the_choice_between_the_two_is_made_by_its_share() -> None:
     assert abs(cut - 0.25) < 6 * np.sqrt(0.25 * 0.75 / 300) + 0.02
 
 
-def test_label_smoothing_is_that_of_the_loss() -> None:
+def test_label_smoothing_equals_smoothing_in_the_loss() -> None:
     logits = jnp.asarray(RNG.normal(size=(N, K)), jnp.float32)
     smoothed = label_smoothing(0.1)(KEY(), STEP, soft())
     np.testing.assert_array_equal(smoothed.images, IMAGES)
@@ -127,7 +127,7 @@ def test_label_smoothing_is_that_of_the_loss() -> None:
 
 
 @pytest.mark.slow
-def test_probability_zero_and_steps_past_the_end_leave_all_as_it_is() -> None:
+def test_mixing_at_probability_0_or_after_its_end_changes_nothing() -> None:
     for mixing in (mixup(1.0, 0.0), cutmix(until=3), mixup_or_cutmix(until=3, per="example"), label_smoothing(until=3)):
         mixed = jax.jit(mixing)(KEY(), np.int32(3), soft())
         np.testing.assert_array_equal(mixed.images, IMAGES)
@@ -136,13 +136,13 @@ def test_probability_zero_and_steps_past_the_end_leave_all_as_it_is() -> None:
     assert not np.array_equal(before.images, IMAGES)
 
 
-def test_a_probability_may_follow_a_schedule() -> None:
+def test_mixup_probability_may_follow_a_schedule() -> None:
     mix = jax.jit(mixup(1.0, lambda step: jnp.where(step < 10, 0.0, 1.0)))
     assert np.array_equal(mix(KEY(), np.int32(9), soft()).images, IMAGES)
     assert not np.array_equal(mix(KEY(), np.int32(10), soft()).images, IMAGES)
 
 
-def test_places_in_a_list_have_keys_of_their_own_and_a_key_gives_the_same() -> None:
+def test_composed_mixings_use_separate_keys_and_are_reproducible() -> None:
     mix = compose_mixings([mixup(1.0), mixup(1.0)], K)
     compiled = jax.jit(mix)
     once = compiled(KEY(), STEP, IMAGES, LABELS)
@@ -157,7 +157,7 @@ def test_places_in_a_list_have_keys_of_their_own_and_a_key_gives_the_same() -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("per", [slow("batch"), "example"])
-def test_eight_devices_mix_what_one_does(per: Any) -> None:
+def test_mixing_on_eight_devices_equals_one_device(per: Any) -> None:
     mix = jax.jit(compose_mixings([mixup_or_cutmix(per=per), label_smoothing()], K))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     place = NamedSharding(mesh, PartitionSpec("data"))
@@ -170,12 +170,12 @@ def test_eight_devices_mix_what_one_does(per: Any) -> None:
 
 
 @pytest.mark.parametrize("loss", [cross_entropy(), cross_entropy(0.1), binary_cross_entropy(), focal(2.0)])
-def test_every_loss_of_probabilities_is_that_of_class_numbers_where_they_are_certain(loss: Any) -> None:
+def test_losses_for_one_hot_targets_equal_those_for_class_indices(loss: Any) -> None:
     logits = jnp.asarray(RNG.normal(size=(N, K)), jnp.float32)
     np.testing.assert_allclose(loss(logits, TARGETS), loss(logits, LABELS), rtol=1e-5)
 
 
-def test_accuracy_counts_the_most_probable_class() -> None:
+def test_accuracy_for_soft_targets_uses_the_most_probable_class() -> None:
     logits = jnp.eye(3) * 5
     targets = jnp.array([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7], [0.0, 0.3, 0.7]])
     total, count = metric_pairs(jnp.zeros(3), logits, targets)["accuracy"]
@@ -186,7 +186,7 @@ def with_mix(config: Config, mix: str, **changes: Any) -> Config:
     return apply_overrides(dataclasses.replace(config, **changes), [f"data.mix={mix}"])
 
 
-def test_in_a_config(config: Config) -> None:
+def test_config_with_mixings_is_parsed_and_applied(config: Config) -> None:
     mixed = with_mix(config, "mixup_or_cutmix(until='75%')|label_smoothing('linear(0.1, end=0)')")
     assert loads(dumps(mixed)) == mixed
     plan = make_plan(mixed)
@@ -199,7 +199,7 @@ def test_in_a_config(config: Config) -> None:
 
 
 @pytest.mark.slow
-def test_all_rows_are_built_by_their_defaults() -> None:
+def test_every_mixing_works_with_its_defaults() -> None:
     for name in MIXINGS.names():
         mixed = jax.jit(MIXINGS.create(name))(KEY(), STEP, soft())
         assert (mixed.images.shape, mixed.images.dtype) == (IMAGES.shape, IMAGES.dtype)
@@ -219,7 +219,7 @@ def test_all_rows_are_built_by_their_defaults() -> None:
         ("mixup(until=3)", "data.mix.0", "duration"),
     ],
 )
-def test_what_is_refused(config: Config, mix: str, path: str, words: str) -> None:
+def test_config_refuses_invalid_mixings(config: Config, mix: str, path: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make_plan(with_mix(config, mix))
     assert caught.value.path.startswith(path)
@@ -227,7 +227,7 @@ def test_what_is_refused(config: Config, mix: str, path: str, words: str) -> Non
 
 
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge", "template_mse"])
-def test_a_loss_of_class_numbers_is_refused(config: Config, loss: str) -> None:
+def test_mixing_refuses_a_loss_that_accepts_only_class_indices(config: Config, loss: str) -> None:
     hard = dataclasses.replace(config, loss=loss)
     assert make_plan(hard).abstract_batch.labels.dtype == np.int32
     with pytest.raises(ConfigError, match=f"the loss {loss} accepts only class indices") as caught:
@@ -235,7 +235,7 @@ def test_a_loss_of_class_numbers_is_refused(config: Config, loss: str) -> None:
     assert caught.value.path == "data.mix"
 
 
-def test_a_batch_of_one_and_a_full_batch_method_do_not_mix(config: Config) -> None:
+def test_mixing_refuses_batches_of_one_and_full_batch_optimizers(config: Config) -> None:
     with pytest.raises(ConfigError, match="a batch has one"):
         make_plan(with_mix(config, "mixup", data=dataclasses.replace(config.data, batch_size=1)))
     whole = DataConfig(dataset=config.data.dataset, batch_size="all")
@@ -243,7 +243,7 @@ def test_a_batch_of_one_and_a_full_batch_method_do_not_mix(config: Config) -> No
         make_plan(with_mix(config, "mixup", data=whole, optimizer="newton", model="mlp(widths=[8])"))
 
 
-def test_another_augmentation_late_in_the_run(config: Config) -> None:
+def test_augment_after_replaces_the_augmentation_late_in_the_run(config: Config) -> None:
     changed = apply_overrides(config, ["data.augment_until='50%'", "data.augment_after=pad_crop(1)"])
     late = make_plan(changed).switch
     assert late is not None
@@ -256,8 +256,8 @@ def test_another_augmentation_late_in_the_run(config: Config) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_with_everything_random_does_not_depend_on_its_micro_batches(config: Config, tmp_path: Path) -> None:
-    """Augmentation that changes midway, mixtures, dropout: the same losses for batches in one piece and in four."""
+def test_losses_of_a_randomized_run_are_independent_of_micro_batches(config: Config, tmp_path: Path) -> None:
+    """With a changing augmentation and mixing, losses are the same for whole batches and micro-batches of 4."""
     mixed = apply_overrides(
         config, ["data.mix=mixup_or_cutmix|label_smoothing", "data.augment_until=50%", "logging.tensorboard=false"]
     )

@@ -17,7 +17,7 @@ def keys(count: int) -> jax.Array:
 
 
 @pytest.mark.parametrize("size", [1, 4, 5])
-def test_cutout_is_the_papers_square_for_every_center(size: int) -> None:
+def test_cutout_equals_the_square_of_the_paper_for_every_center(size: int) -> None:
     """The square may leave the image on each side; for even sizes it is that of DeVries & Taylor's code."""
     x = np.random.default_rng(0).integers(1, 256, (6, 9, 3), np.uint8)
     centers = np.array([(i, j) for i in range(6) for j in range(9)], np.int32)
@@ -46,21 +46,21 @@ def test_cutout_fills_with_a_color() -> None:
     assert (result[..., 2] == 255).any()
 
 
-def test_a_square_larger_than_the_image_is_refused() -> None:
+def test_cutout_refuses_a_square_that_can_hide_the_image() -> None:
     with pytest.raises(ValueError, match="a square of 16 can hide an image of 8x10; choose a smaller size"):
         jax.eval_shape(cutout(16), jax.random.key(0), jnp.zeros((8, 10, 3)))
     assert jax.eval_shape(cutout(10), jax.random.key(0), jnp.zeros((8, 10, 3))).shape == (8, 10, 3)
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32])
-def test_erase_given(dtype: Any) -> None:
+def test_random_erasing_replaces_the_given_rectangle(dtype: Any) -> None:
     x = jnp.zeros((4, 5, 1), dtype)
     result = np.asarray(erase_given(jnp.array([1, 3, 2, 2]), x, jnp.ones((4, 5, 1), dtype)))
     assert result.dtype == dtype
     np.testing.assert_array_equal(np.argwhere(result[:, :, 0]), [[1, 3], [1, 4], [2, 3], [2, 4]])
 
 
-def test_boxes_lie_inside_and_have_the_area_and_aspect_asked_for() -> None:
+def test_erasing_boxes_lie_inside_with_the_given_area_and_aspect() -> None:
     height, width, area, aspect = 60, 90, (0.05, 0.2), (0.5, 2.0)
     boxes = np.asarray(jax.jit(jax.vmap(lambda k: erasing_box(k, height, width, area, aspect)))(keys(4000)))
     row, column, h, w = boxes.T
@@ -78,15 +78,15 @@ def test_boxes_lie_inside_and_have_the_area_and_aspect_asked_for() -> None:
     assert abs(np.log(ratio).mean()) < 6 * 2 * math.log(2) / math.sqrt(12 * 4000)
 
 
-def test_no_box_where_none_fits() -> None:
+def test_erasing_box_is_empty_where_none_fits() -> None:
     box = jax.jit(lambda k: erasing_box(k, 4, 4, (1.0, 1.0), (1.0, 1.0)))(jax.random.key(0))
     assert box[2] == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_random_erasing_with_noise(dtype: Any) -> None:
-    """The values of the rectangle are uniform over the whole range, each its own."""
+def test_random_erasing_fills_with_uniform_noise(dtype: Any) -> None:
+    """The values in the rectangle are independent and uniform over the whole range."""
     x = np.full((20, 20, 3), 7, dtype) if dtype == np.uint8 else np.full((20, 20, 3), 2.0, dtype)
     results = np.asarray(jax.jit(jax.vmap(random_erasing(0.5, (0.2, 0.3)), (0, None)))(keys(900), x))
     erased = (results != x).any(axis=(1, 2, 3))

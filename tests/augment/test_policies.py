@@ -1,4 +1,4 @@
-"""Policies against torchvision: tables, magnitudes and each operation; and what is drawn from them."""
+"""Policies against torchvision: tables, magnitudes, each operation, and the distribution of draws."""
 
 import re
 from typing import Any
@@ -32,7 +32,7 @@ SPACES = {
 
 
 def ours(name: str) -> str:
-    """torchvision's `ShearX` as `shear_x`."""
+    """Convert a name of torchvision, `ShearX`, to ours, `shear_x`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace("auto_contrast", "autocontrast")
 
 
@@ -44,7 +44,7 @@ def oracle(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_operations_and_magnitudes_are_torchvisions(name: str) -> None:
+def test_policy_operations_and_magnitudes_equal_torchvision(name: str) -> None:
     space, bins = SPACES[name]
     theirs = {ours(k): v for k, v in oracle(name)()._AUGMENTATION_SPACE.items()}
     assert set(space.names) == set(theirs) | {"identity"}
@@ -57,13 +57,13 @@ def test_operations_and_magnitudes_are_torchvisions(name: str) -> None:
         assert signed == theirs_signed
 
 
-def test_augmix_without_the_operations_of_imagenet_c() -> None:
+def test_augmix_without_all_operations_equals_torchvision() -> None:
     theirs = oracle("AugMix")._PARTIAL_AUGMENTATION_SPACE
     assert set(augmix_space(SHAPE, all_operations=False).names) == {ours(n) for n in theirs} | {"identity"}
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_sub_policies_are_torchvisions(name: str) -> None:
+def test_autoaugment_sub_policies_equal_torchvision(name: str) -> None:
     policies = oracle("AutoAugment")(oracle("AutoAugmentPolicy")[name.upper()])._policies
     found = POLICIES[name]
     assert len(found.names) == len(policies) == 25
@@ -85,8 +85,8 @@ def photo() -> np.ndarray:
 @pytest.mark.quick_cases("AutoAugment-nearest")
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 @pytest.mark.parametrize("name", ["AutoAugment", "TrivialAugmentWide"])
-def test_each_operation_equals_torchvisions(name: str, interpolation: Any) -> None:
-    """Colors to two levels, which are not rounded there; nearest pixels but for one in fifty, which lie on a border."""
+def test_policy_operation_results_equal_torchvision(name: str, interpolation: Any) -> None:
+    """Colors agree to two levels (torchvision does not round); nearest pixels except one in fifty, on borders."""
     space, bins = SPACES[name]
     x = photo()
     which = np.repeat(np.arange(len(space.names), dtype=np.int32), 4)
@@ -115,7 +115,7 @@ def test_each_operation_equals_torchvisions(name: str, interpolation: Any) -> No
 
 
 @pytest.mark.slow
-def test_floats_are_treated_as_their_levels() -> None:
+def test_policy_operations_treat_floats_as_uint8_levels() -> None:
     space, x = SPACES["RandAugment"][0], photo()
     operations = PolicyOperation(
         jnp.array([space.names.index("equalize"), space.names.index("rotate")]), jnp.array([0.0, 20.0])
@@ -127,7 +127,7 @@ def test_floats_are_treated_as_their_levels() -> None:
 
 
 @pytest.mark.slow
-def test_operations_follow_one_another() -> None:
+def test_policy_operations_are_applied_in_order() -> None:
     space, x = SPACES["RandAugment"][0], photo()
     run = jax.jit(lambda o, x: operations_given(space.names, o, x, "nearest", 0.0))
     pair = PolicyOperation(jnp.array([0, space.names.index("posterize")]), jnp.array([0.3, 4.0]))
@@ -135,8 +135,8 @@ def test_operations_follow_one_another() -> None:
     np.testing.assert_array_equal(run(pair, x), run(second, run(first, x)))
 
 
-def test_draws_are_uniform_over_operations_bins_and_signs() -> None:
-    """Within six standard deviations of the frequency of each."""
+def test_trivialaugment_draws_operations_bins_and_signs_uniformly() -> None:
+    """Each frequency must be within six standard deviations."""
     space, count = SPACES["TrivialAugmentWide"][0], 20_000
     draw = jax.jit(jax.vmap(lambda k: draw_operations(k, space, 1, None)))
     which, magnitude = (np.asarray(v)[:, 0] for v in draw(jax.random.split(jax.random.key(0), count)))
@@ -162,13 +162,13 @@ def test_autoaugment_draws_sub_policies_with_their_probabilities() -> None:
     assert {space.names[i] for i in seconds} == {"translate_x", "identity"}
 
 
-def test_a_magnitude_beyond_the_bins_is_refused() -> None:
+def test_randaugment_refuses_a_magnitude_beyond_the_bins() -> None:
     with pytest.raises(ValueError, match="m=31 must be from 0 to 30 for bins=31"):
         randaugment(m=31)
 
 
 @pytest.mark.slow
-def test_augmix_mixes_its_chains() -> None:
+def test_augmix_mixes_its_chains_by_their_weights() -> None:
     space, x = SPACES["AugMix"][0], photo()
     which = np.array([[space.names.index("rotate"), 13], [space.names.index("solarize"), 1]], np.int32)
     operations = PolicyOperation(jnp.array(which), jnp.array([[20.0, 0.0], [0.5, 0.2]]))
@@ -189,7 +189,7 @@ def drawn_mixtures(space: PolicySpace, depth: int | None, alpha: float) -> AugMi
 
 
 @pytest.mark.slow
-def test_mixtures_have_the_papers_distributions() -> None:
+def test_augmix_draws_have_the_distributions_of_the_paper() -> None:
     """Chains of one to three steps, weak magnitudes; weights from Dirichlet(1, 1, 1) and Beta(1, 1)."""
     space = SPACES["AugMix"][0]
     draw = drawn_mixtures(space, None, 1.0)

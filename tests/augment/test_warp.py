@@ -61,7 +61,7 @@ def test_affine_equals_torchvision() -> None:
 @pytest.mark.parametrize("fill", SCIPY)
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 def test_warp_equals_scipy(fill: Any, interpolation: Any) -> None:
-    """With a matrix that reaches far outside, so that reflections are reflected again."""
+    """The matrix reaches far outside the image, so that reflections are repeated."""
     ndimage = pytest.importorskip("scipy.ndimage", reason="the oracle is scipy")
     x = image()
     matrix = np.array([[1.9, 0.4, 3.3], [-0.7, 2.3, -5.1], [0, 0, 1]])
@@ -81,7 +81,7 @@ def test_warp_equals_scipy(fill: Any, interpolation: Any) -> None:
     np.testing.assert_allclose(result, expected, atol=2e-5)
 
 
-def test_aspect_stretches_the_axes_at_the_same_area() -> None:
+def test_affine_aspect_stretches_the_axes_and_keeps_the_area() -> None:
     matrix = affine_matrix(Affine(scale=2.0, aspect=4.0), 6, 9)
     np.testing.assert_allclose(np.array(matrix, float), np.diag([1 / 4, 1.0, 1.0]), atol=1e-6)
 
@@ -89,7 +89,7 @@ def test_aspect_stretches_the_axes_at_the_same_area() -> None:
 @pytest.mark.quick_cases("bilinear-uint8")
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
-def test_nothing_is_exactly_nothing(interpolation: Any, dtype: Any) -> None:
+def test_warps_at_neutral_parameters_are_exact_identities(interpolation: Any, dtype: Any) -> None:
     x = (image() * 255).astype(dtype)
     unmoved = jnp.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
     zero = jnp.float32(0)
@@ -106,7 +106,7 @@ def test_nothing_is_exactly_nothing(interpolation: Any, dtype: Any) -> None:
         np.testing.assert_array_equal(result, x)
 
 
-def test_quarter_turns_and_whole_pixels() -> None:
+def test_affine_is_exact_for_quarter_turns_and_whole_pixels() -> None:
     x = np.random.default_rng(2).integers(0, 256, (5, 5, 3), np.uint8)
     run = jax.jit(functools.partial(affine_given, image=x, fill=(0.0, 1.0, 0.5)))
     np.testing.assert_array_equal(run(Affine(*map(jnp.float32, Affine(degrees=90.0)))), np.rot90(x))
@@ -115,8 +115,8 @@ def test_quarter_turns_and_whole_pixels() -> None:
     np.testing.assert_array_equal(moved[:, :2], np.broadcast_to(np.array([0, 255, 128], np.uint8), (5, 2, 3)))
 
 
-def test_projection_equals_torchvision() -> None:
-    """torchvision takes corners from the upper left edge of a pixel to that of the last; ours are the image's edges."""
+def test_projective_equals_torchvision() -> None:
+    """torchvision measures corners between pixel edges at the upper left; ours are the edges of the image."""
     torchvision()
     import torch
     from torchvision.transforms.v2 import functional
@@ -132,7 +132,7 @@ def test_projection_equals_torchvision() -> None:
         np.testing.assert_allclose(result, expected.permute(1, 2, 0).numpy(), atol=2e-4)
 
 
-def test_projection_takes_corners_to_corners() -> None:
+def test_projection_matrix_maps_corners_to_corners() -> None:
     h, w = 30, 50
     corners = np.array([[0.1, 0.2], [0.85, 0.05], [0.95, 0.8], [0.02, 0.9]], np.float32)
     matrix = np.asarray(projection_matrix(jnp.array(corners), h, w), np.float64)
@@ -157,7 +157,7 @@ def test_lens_equals_scipy() -> None:
 
 
 @pytest.mark.slow
-def test_beyond_the_horizon_is_outside() -> None:
+def test_warp_fills_pixels_beyond_the_horizon() -> None:
     tilted = jnp.array([[1, 0, 0], [0, 1, 0], [0, 1, 0.0]], jnp.float32)  # the upper half lies behind the viewer
     result = warp_given(tilted, jnp.ones((8, 8, 1)), "bilinear", 0.0)
     assert not np.asarray(result[:3]).any()
@@ -166,13 +166,13 @@ def test_beyond_the_horizon_is_outside() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fill", ["edge", "reflect"])
-def test_one_pixel_is_all_there_is(fill: Any) -> None:
+def test_affine_on_a_single_pixel_keeps_its_value(fill: Any) -> None:
     x = np.full((1, 1, 3), 77, np.uint8)
     np.testing.assert_array_equal(affine_given(Affine(x=0.6, degrees=40.0), jnp.asarray(x), fill=fill), x)
 
 
-def test_the_draws_span_their_ranges() -> None:
-    """A white image on a wide one: the border between them tells the shift and the angle."""
+def test_translate_draws_span_the_given_range() -> None:
+    """The image is half black and half white; the position of the border shows the shift."""
     x = np.zeros((1, 101, 1), np.float32)
     x[:, 50:] = 1
     move = jax.jit(jax.vmap(translate((-0.2, 0.1), 0.0, interpolation="nearest", fill="edge"), (0, None)))
@@ -182,7 +182,7 @@ def test_the_draws_span_their_ranges() -> None:
     assert abs(shifts.mean() + 5) < 6 * 30 / math.sqrt(12 * 2000)
 
 
-def test_a_probability_leaves_the_others_alone() -> None:
+def test_rotate_leaves_images_unchanged_by_its_probability() -> None:
     x = image((5, 5, 1))
     results = jax.jit(jax.vmap(rotate((40, 50), probability=0.25), (0, None)))(
         jax.random.split(jax.random.key(3), 2000), x
@@ -191,7 +191,7 @@ def test_a_probability_leaves_the_others_alone() -> None:
     assert abs(same - 0.75) < 6 * math.sqrt(0.25 * 0.75 / 2000)
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_warps_refuse_invalid_options() -> None:
     with pytest.raises(ValueError, match=r"degrees goes from 10 to -10; write the lower bound first"):
         rotate((10, -10))
     with pytest.raises(ValueError, match=r"factors goes from 2.0 to 1.0"):
