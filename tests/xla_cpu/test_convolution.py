@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxtrain.analysis.cost import flops
 from jaxtrain.models.lenet import lenet5
-from jaxtrain.xla_cpu.convolutions import conv_general_dilated, native
+from jaxtrain.xla_cpu.convolutions import conv_general_dilated, kernel_selection, native
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 needs_kernels = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="no C++ compiler here")
@@ -42,7 +42,7 @@ def arrays(image: tuple[int, ...], kernel: tuple[int, ...], dtype: str = "float3
 
 
 def function(conv, stride, padding, **options):
-    """With a derivative of every order that depends on both operands."""
+    """Return a function whose derivatives of every order depend on both operands."""
 
     def called(x, w):
         strides = stride if isinstance(stride, tuple) else (stride, stride)
@@ -52,7 +52,7 @@ def function(conv, stride, padding, **options):
 
 
 def everything(conv, stride, padding, **options):
-    """Value, gradients, a derivative forward, and one forward of the gradients."""
+    """Return a function with value, gradients, a forward derivative, and a forward derivative of the gradients."""
     call = function(conv, stride, padding, **options)
 
     def total(x, w):
@@ -85,7 +85,7 @@ def _lax(*args, **kwargs):
 
 
 def lowered(call, *operands, **settings) -> tuple[int, int]:
-    """How many native calls and how many convolutions of XLA's are in the program."""
+    """Return the numbers of native calls and of XLA convolutions in the program."""
     text = jax.jit(call).trace(*operands).lower(**settings).as_text()
     return text.count("@jaxtrain_"), text.count("stablehlo.convolution")
 
@@ -105,7 +105,7 @@ def lowered(call, *operands, **settings) -> tuple[int, int]:
         ((2, 6, 6, 3), (2, 4, 3, 5), 2, "SAME"),
     ],
 )
-def test_the_convolution_and_its_derivatives_are_those_of_lax(image, kernel, stride, padding) -> None:
+def test_native_convolution_and_its_derivatives_equal_lax(image, kernel, stride, padding) -> None:
     assert_alike(stride, padding, *arrays(image, kernel))
 
 
@@ -113,7 +113,7 @@ def test_the_convolution_and_its_derivatives_are_those_of_lax(image, kernel, str
 @needs_kernels
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(st.data())
-def test_any_shape(data: st.DataObject) -> None:
+def test_native_convolution_gradients_equal_lax_for_random_shapes(data: st.DataObject) -> None:
     kernel = data.draw(st.tuples(*[st.integers(1, 5)] * 2))
     pads = data.draw(st.tuples(*[st.tuples(*[st.integers(0, 3)] * 2)] * 2))
     sides = data.draw(st.tuples(*[st.integers(6, 19)] * 2))
@@ -124,7 +124,7 @@ def test_any_shape(data: st.DataObject) -> None:
 
 
 @needs_kernels
-def test_no_convolution_of_a_derivative_is_left_to_xla() -> None:
+def test_derivatives_of_a_convolution_use_only_native_kernels() -> None:
     x, w = arrays((2, 8, 8, 4), (3, 3, 4, 5))
     assert lowered(function(conv_general_dilated, 1, "SAME"), x, w) == (1, 0)
     calls, others = lowered(everything(conv_general_dilated, 2, "SAME"), x, w)
@@ -134,7 +134,7 @@ def test_no_convolution_of_a_derivative_is_left_to_xla() -> None:
 
 @pytest.mark.slow
 @needs_kernels
-def test_many_sums_lose_no_digits() -> None:
+def test_native_kernel_gradient_over_many_sums_is_accurate() -> None:
     x, w = arrays((64, 32, 32, 3), (3, 3, 3, 16))
     x = x + 1
     call = function(conv_general_dilated, 1, "SAME")
@@ -147,7 +147,7 @@ def test_many_sums_lose_no_digits() -> None:
 
 
 @needs_kernels
-def test_equal_inputs_give_equal_bits() -> None:
+def test_native_convolution_is_bitwise_deterministic() -> None:
     x, w = arrays((33, 16, 16, 16), (3, 3, 16, 16))
     run = jax.jit(jax.grad(lambda x, w: function(conv_general_dilated, 1, "SAME")(x, w).sum(), (0, 1)))
     first = run(x, w)
@@ -156,7 +156,7 @@ def test_equal_inputs_give_equal_bits() -> None:
 
 
 @needs_kernels
-def test_batches_of_images_and_of_kernels() -> None:
+def test_native_convolution_under_vmap_equals_lax() -> None:
     x, w = arrays((3, 2, 6, 6, 4), (3, 3, 3, 4, 5))
     for axes in ((0, None), (0, 0)):
         operands = (x if axes[0] == 0 else x[0], w if axes[1] == 0 else w[0])
@@ -169,7 +169,7 @@ def test_batches_of_images_and_of_kernels() -> None:
 
 
 @needs_kernels
-def test_in_a_loop_and_rematerialized() -> None:
+def test_native_convolution_under_scan_and_remat_equals_lax() -> None:
     x, w = arrays((4, 2, 6, 6, 4), (3, 3, 4, 4))
 
     def total(conv, w):
@@ -195,26 +195,26 @@ def test_in_a_loop_and_rematerialized() -> None:
         (1, "float16", {}),
     ],
 )
-def test_what_the_kernels_do_not_know_is_xla_s(stride, dtype, options) -> None:
+def test_unsupported_convolutions_use_xla(stride, dtype, options) -> None:
     x, w = arrays((2, 9, 9, 4), (3, 3, 4 // options.get("feature_group_count", 1), 6), dtype)
     calls = [function(c, stride, ((0, 0), (0, 0)), **options) for c in (conv_general_dilated, _lax)]
     assert lowered(calls[0], x, w) == (0, 1)
     np.testing.assert_array_equal(*(jax.jit(call)(x, w) for call in calls))
 
 
-def test_small_convolutions_are_xla_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_convolutions_use_xla(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     x, w = arrays((2, 9, 9, 4), (3, 3, 4, 6))
     assert lowered(function(conv_general_dilated, 1, "VALID"), x, w) == (0, 1)
 
 
-def test_float64() -> None:
+def test_native_convolution_in_float64_equals_lax() -> None:
     with jax.enable_x64(True):
         x, w = arrays((2, 5, 5, 2), (3, 3, 2, 2), "float64")
         assert_alike(1, "SAME", x, w, 1e-14)
 
 
-def test_without_jit() -> None:
+def test_native_convolution_without_jit_equals_lax() -> None:
     x, w = arrays((2, 5, 5, 2), (3, 3, 2, 2))
     call = [
         lambda x, w, c=c: c(x, w, (1, 1), "SAME", dimension_numbers=DIMENSIONS) for c in (conv_general_dilated, _lax)
@@ -223,7 +223,7 @@ def test_without_jit() -> None:
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-def test_on_several_devices_it_is_xla_s_that_is_divided(kind) -> None:
+def test_sharded_convolutions_use_xla(kind) -> None:
     x, w = arrays((16, 6, 6, 4), (3, 3, 4, 5))
     expected = jax.jit(everything(_lax, 1, "SAME"))(x, w)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
@@ -238,7 +238,7 @@ def test_on_several_devices_it_is_xla_s_that_is_divided(kind) -> None:
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_other_platforms_keep_the_plain_convolution(platform: str) -> None:
+def test_convolutions_on_other_platforms_use_xla(platform: str) -> None:
     x, w = arrays((2, 6, 6, 4), (3, 3, 4, 5))
     ours, theirs = (
         lowered(everything(c, 1, "SAME"), x, w, lowering_platforms=(platform,)) for c in (conv_general_dilated, _lax)
@@ -247,13 +247,13 @@ def test_other_platforms_keep_the_plain_convolution(platform: str) -> None:
     assert ours[0] == 0
 
 
-def test_an_exported_program_needs_no_kernels() -> None:
+def test_exported_program_contains_no_native_kernels() -> None:
     x, w = arrays((2, 6, 6, 4), (3, 3, 4, 5))
     exported = jax.export.export(jax.jit(function(conv_general_dilated, 1, "SAME")), platforms=("cpu", "cuda"))(x, w)
     assert "@jaxtrain_" not in exported.mlir_module()
 
 
-def test_jaxprs_show_a_convolution_with_its_multiply_adds() -> None:
+def test_jaxpr_of_a_native_convolution_has_the_flops_of_lax() -> None:
     x, w = arrays((2, 6, 6, 4), (3, 3, 4, 5))
     ours, theirs = (jax.make_jaxpr(everything(c, 2, "SAME"))(x, w) for c in (conv_general_dilated, _lax))
     assert flops(ours.jaxpr) == flops(theirs.jaxpr) > 0
@@ -262,27 +262,33 @@ def test_jaxprs_show_a_convolution_with_its_multiply_adds() -> None:
 
 
 @needs_kernels
-def test_models_have_it() -> None:
+def test_lenet5_convolutions_use_native_kernels() -> None:
     model, images = lenet5(num_classes=10), jnp.zeros((64, 28, 28, 1))
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
     step = jax.grad(lambda v, x: model.apply(v, x, train=True).sum())
     assert lowered(step, variables, images) == (5, 0)  # two forward, two kernels, one image
 
 
-def test_turned_off(monkeypatch: pytest.MonkeyPatch, no_library_yet: None) -> None:
+def test_environment_switch_turns_native_convolutions_off(
+    monkeypatch: pytest.MonkeyPatch, no_library_yet: None
+) -> None:
     monkeypatch.setenv(native.SWITCH, "off")
     x, w = arrays((2, 6, 6, 4), (3, 3, 4, 5))
     assert lowered(function(conv_general_dilated, 1, "SAME"), x, w) == (0, 1)
 
 
-def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, no_library_yet: None, caplog) -> None:
+def test_missing_compiler_is_logged_and_xla_is_used(
+    monkeypatch: pytest.MonkeyPatch, no_library_yet: None, caplog
+) -> None:
     monkeypatch.setattr(native, "COMPILERS", ("no-such-compiler",))
     with caplog.at_level(logging.INFO):
         assert native.load_kernels() is None
     assert "no C++ compiler" in caplog.text
 
 
-def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_library_yet: None, caplog) -> None:
+def test_failing_compiler_is_logged_and_xla_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_library_yet: None, caplog
+) -> None:
     broken = tmp_path / "compiler"
     broken.write_text("#!/bin/sh\necho it is broken >&2\nexit 1\n")
     broken.chmod(0o755)
@@ -294,7 +300,7 @@ def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert lowered(function(conv_general_dilated, 1, "SAME"), x, w) == (0, 1)
 
 
-def test_where_kernels_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_kernel_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(native.SWITCH)
     assert native.kernel_directory() == tmp_path / "jaxtrain" / "kernels"
@@ -306,8 +312,8 @@ def test_where_kernels_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 @pytest.mark.slow
 @needs_kernels
-def test_a_narrower_processor(tmp_path: Path) -> None:
-    """The kernels compile for vectors of eight as well."""
+def test_native_kernels_compile_without_avx512(tmp_path: Path) -> None:
+    """The kernels also compile for vectors of eight."""
     if native.platform.machine() != "x86_64":
         pytest.skip("not an x86")
     compiler = next(filter(None, map(shutil.which, native.COMPILERS)))

@@ -1,4 +1,4 @@
-"""Parameters written over where they lie: the same bits, and no copies of kernels in what is compiled for one CPU."""
+"""In-place parameter updates: unchanged gradients, and no copies of kernels in the program for one CPU."""
 
 import re
 from typing import Any
@@ -18,8 +18,8 @@ SPECIAL = [np.nan, np.inf, -np.inf, -0.0, 0.0, 1.2e-38, -1.2e-38, 3.4e38, 1.5]
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-def test_gradients_keep_their_bits(dtype: Any) -> None:
-    """Whatever stands first in a gradient, which is what is looked at."""
+def test_finish_gradients_first_keeps_all_bits(dtype: Any) -> None:
+    """Each special value takes each position, since the implementation reads the first element."""
     with np.errstate(over="ignore"):
         special = np.asarray(SPECIAL).astype(dtype)
     grads = {str(n): jnp.asarray(np.roll(special, n)) for n in range(len(SPECIAL))}
@@ -34,8 +34,8 @@ def kernels_copied(plan: Plan) -> int:
     return len(re.findall(r"f32\[(?:40,48|48,56)\]\S* copy\(", compile_step(plan).executable.as_text()))
 
 
-def test_kernels_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_train_step_does_not_copy_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(tiny_config(model="mlp(widths=[40, 48, 56])", optimizer="adamw(0.001)"))
     assert kernels_copied(plan) == 0
     monkeypatch.setattr(sharing, "finish_gradients_first", lambda grads: grads)
-    assert kernels_copied(make_plan(plan.config)) >= 2  # what there would be, and this test would see
+    assert kernels_copied(make_plan(plan.config)) >= 2  # without the in-place update there are copies

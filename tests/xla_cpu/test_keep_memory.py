@@ -1,4 +1,4 @@
-"""Memory that malloc keeps: when it is asked to, when not and why, what `doctor` says, and that runs are the same."""
+"""Freed memory kept by malloc: when it is configured, when not and why, `doctor`'s report, and unchanged results."""
 
 import ctypes
 import io
@@ -22,7 +22,7 @@ SETTINGS = [(-1, 2**31 - 1), (-4, 0), (-8, 1)]
 GLIBC = keep_memory.has_glibc()
 needs_glibc = pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
 
-# Calls of mallopt are noted, with whether jax had started a backend by then.
+# Records the calls of mallopt, and whether jax had started a backend before each.
 NOTED = """
 import json, sys
 from types import SimpleNamespace
@@ -42,7 +42,7 @@ keep_memory.has_glibc = lambda: True
 
 
 def last_line(code: str, switch: str = "") -> str:
-    """What a fresh interpreter prints last."""
+    """Run `code` in a fresh interpreter and return its last output line."""
     environment = {k: v for k, v in os.environ.items() if k not in keep_memory._MALLOC_VARIABLES}
     environment |= {"PYTHONPATH": str(ROOT), keep_memory.ENVIRONMENT_VARIABLE: switch}
     command = [sys.executable, "-c", code]
@@ -53,7 +53,7 @@ def last_line(code: str, switch: str = "") -> str:
 
 @pytest.fixture
 def mallopt(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Calls of mallopt in a process like a fresh one, in which no backend is started; they are not made."""
+    """Record calls of mallopt without making them, as in a fresh process without a backend."""
     calls: list[tuple[int, int]] = []
 
     def note(number: int, value: int) -> int:
@@ -76,7 +76,7 @@ def doctor() -> str:
     return dict(diagnose()["devices"])["freed memory"]
 
 
-def test_malloc_is_configured_once_and_doctor_says_so(mallopt: list[tuple[int, int]]) -> None:
+def test_keep_freed_memory_configures_malloc_once_and_doctor_reports_it(mallopt: list[tuple[int, int]]) -> None:
     assert doctor() == keep_memory.NOT_STARTED
     assert keep_memory.keep_freed_memory()
     assert keep_memory.keep_freed_memory()
@@ -86,7 +86,9 @@ def test_malloc_is_configured_once_and_doctor_says_so(mallopt: list[tuple[int, i
 
 @pytest.mark.quick_cases("off")
 @pytest.mark.parametrize("value", ["off", "OFF", "0", "no", "false"])
-def test_the_switch_turns_it_off(mallopt: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_environment_switch_turns_keep_freed_memory_off(
+    mallopt: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.setenv("JAXTRAIN_KEEP_MEMORY", value)
     assert not keep_memory.keep_freed_memory()
     assert mallopt == []
@@ -97,7 +99,7 @@ def test_the_switch_turns_it_off(mallopt: list[tuple[int, int]], monkeypatch: py
     ("name", "value", "said"),
     [("MALLOC_ARENA_MAX", "4", "MALLOC_ARENA_MAX"), ("GLIBC_TUNABLES", "glibc.malloc.check=3", "GLIBC_TUNABLES")],
 )
-def test_settings_of_malloc_in_the_environment_win(
+def test_malloc_settings_in_the_environment_take_precedence(
     mallopt: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -106,7 +108,9 @@ def test_settings_of_malloc_in_the_environment_win(
     assert doctor() == f"given back: the environment configures malloc ({said})"
 
 
-def test_other_tunables_of_glibc_do_not_matter(mallopt: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unrelated_glibc_tunables_do_not_disable_keep_freed_memory(
+    mallopt: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0")
     assert keep_memory.keep_freed_memory()
 
@@ -124,7 +128,7 @@ def test_fit_in_a_process_with_a_backend_leaves_malloc_alone(monkeypatch: pytest
     assert doctor() == "given back: jax had started its backend before the run began"
 
 
-def test_a_jax_that_cannot_be_asked_counts_as_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_has_backend_is_true_if_jax_internals_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jax._src.xla_bridge", SimpleNamespace())
     assert keep_memory.has_backend()
     monkeypatch.delitem(sys.modules, "jax._src.xla_bridge")
@@ -132,7 +136,7 @@ def test_a_jax_that_cannot_be_asked_counts_as_started(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("error", [ValueError("unrecognized configuration name"), OSError(22, "invalid"), None])
-def test_musl_has_no_glibc(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
+def test_keep_freed_memory_does_nothing_on_musl(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
     def confstr(name: str) -> None:
         if error is not None:
             raise error
@@ -146,9 +150,9 @@ def test_musl_has_no_glibc(monkeypatch: pytest.MonkeyPatch, error: Exception | N
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
-def test_other_systems_have_no_glibc(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
+def test_has_glibc_is_false_on_other_systems(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
     monkeypatch.setattr(keep_memory.sys, "platform", platform)
-    monkeypatch.delattr(keep_memory.os, "confstr")  # which Windows lacks
+    monkeypatch.delattr(keep_memory.os, "confstr")  # Windows has no confstr
     assert not keep_memory.has_glibc()
 
 
@@ -159,7 +163,7 @@ def test_other_systems_have_no_glibc(monkeypatch: pytest.MonkeyPatch, platform: 
         (SimpleNamespace(mallopt=lambda number, value: number != -4), "mallopt refused M_MMAP_MAX=0"),
     ],
 )
-def test_a_malloc_that_refuses_is_named(
+def test_doctor_reports_why_malloc_refused_the_settings(
     mallopt: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, library: SimpleNamespace, reason: str
 ) -> None:
     monkeypatch.setattr(keep_memory, "ctypes", SimpleNamespace(CDLL=lambda _: library))
@@ -173,7 +177,7 @@ def test_importing_jaxtrain_leaves_malloc_alone() -> None:
 
 
 @pytest.mark.slow
-def test_a_command_configures_malloc_before_it_loads_jax() -> None:
+def test_command_configures_malloc_before_loading_jax() -> None:
     command = """
 from jaxtrain.cli.main import main
 loaded = "jax" in sys.modules
@@ -196,7 +200,7 @@ print(json.dumps([digest, keep_memory.describe_freed_memory(), calls]))
 
 @pytest.mark.slow
 @needs_glibc
-def test_fit_keeps_memory_from_before_the_backend_on_and_trains_the_same_parameters() -> None:
+def test_fit_configures_malloc_before_the_backend_and_trains_the_same_parameters() -> None:
     digest, said, calls = json.loads(last_line(NOTED + FIT))
     assert said == "kept by the process"
     assert calls == [[*setting, False] for setting in SETTINGS]
@@ -220,19 +224,19 @@ print(pages * 2**12 > 2**26)
 @needs_glibc
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say what is resident")
 @pytest.mark.skipif(ctypes.sizeof(ctypes.c_void_p) < 8, reason="the heap is counted on 64 bits")
-def test_freed_memory_is_still_resident() -> None:
+def test_kept_freed_memory_stays_resident() -> None:
     assert last_line(RESIDENT) == "True"
     assert last_line(RESIDENT, "off") == "False"
 
 
-def test_freed_memory_is_given_back_where_the_process_has_grown_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resident_limit_trims_memory_after_large_growth(monkeypatch: pytest.MonkeyPatch) -> None:
     trims: list[int] = []
     resident = iter([1000, 1100, 1201, 1199, 2000])
     library = SimpleNamespace(CDLL=lambda _: SimpleNamespace(malloc_trim=trims.append))
     monkeypatch.setattr(keep_memory, "ctypes", library)
     monkeypatch.setattr(keep_memory, "open", lambda *_, **__: io.StringIO(f"9999 {next(resident)} 0"), raising=False)
     monkeypatch.setattr(keep_memory, "_outcome", "given back: off")
-    keep_memory.ResidentLimit().check()  # nothing is kept, and nothing read
+    keep_memory.ResidentLimit().check()  # no memory is kept, so the resident size is not read
     monkeypatch.setattr(keep_memory, "_outcome", "kept by the process")
     limit = keep_memory.ResidentLimit()
     given_back = []
