@@ -22,7 +22,7 @@ WITHOUT_HEADS = 6_998_552
 """GoogLeNet's parameters as Caffe counts them; the registered model also has the auxiliary heads."""
 
 
-def counted(model: Any, shape: tuple[int, int, int]) -> tuple[int, int]:
+def count_costs(model: Any, shape: tuple[int, int, int]) -> tuple[int, int]:
     """Return parameters and multiply-adds from one trace of the initialization, which runs the model once."""
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     traced, variables = jax.make_jaxpr(lambda x: model.init(jax.random.key(0), x, train=False), return_shape=True)(
@@ -42,11 +42,11 @@ def test_registered_model_has_its_published_counts(name: str) -> None:
     facts = MODELS[name].reference
     model = MODELS.create(name, num_classes=facts["num_classes"])
     if name == "googlenet":  # whose multiply-adds are published without the heads, as its output is
-        assert counted(model, facts["input"])[0] == facts["parameters"]
+        assert count_costs(model, facts["input"])[0] == facts["parameters"]
         model = model.clone(auxiliary=False)
-        assert counted(model, facts["input"]) == (WITHOUT_HEADS, facts["multiply_adds"])
+        assert count_costs(model, facts["input"]) == (WITHOUT_HEADS, facts["multiply_adds"])
         return
-    assert counted(model, facts["input"]) == (facts["parameters"], facts["multiply_adds"])
+    assert count_costs(model, facts["input"]) == (facts["parameters"], facts["multiply_adds"])
 
 
 @pytest.mark.parametrize("name", slow_except(FAMILIES, "lenet5", "cifar_resnet"))
@@ -84,14 +84,14 @@ def test_model_uses_the_requested_precision(name: str) -> None:
 )
 def test_model_variant_has_its_published_parameter_count(spec: str, classes: int, parameters: int) -> None:
     model = ModelSpec.parse(spec).build(num_classes=classes)
-    assert counted(model, (32, 32, 3))[0] == parameters
+    assert count_costs(model, (32, 32, 3))[0] == parameters
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("depth", "multiply_adds"), [(50, 3_857_973_248), (101, 7_570_194_432), (152, 11_282_415_616)])
 def test_resnet_with_stride_in_the_1x1_has_the_published_multiply_adds(depth: int, multiply_adds: int) -> None:
     model = models.resnet(num_classes=1000, depth=depth, stride_in="1x1")
-    assert counted(model, (224, 224, 3))[1] == multiply_adds
+    assert count_costs(model, (224, 224, 3))[1] == multiply_adds
 
 
 @pytest.mark.slow
@@ -175,7 +175,7 @@ REFUSED = {
 def test_models_refuse_options_that_do_not_fit() -> None:
     for spec, told in REFUSED.items():
         with pytest.raises((ConfigError, ValueError), match=told):
-            counted(ModelSpec.parse(spec).build(num_classes=11), (32, 32, 3))
+            count_costs(ModelSpec.parse(spec).build(num_classes=11), (32, 32, 3))
 
 
 TOO_SMALL = {
@@ -190,9 +190,9 @@ TOO_SMALL = {
 def test_models_refuse_images_that_are_too_small() -> None:
     for spec, (side, told) in TOO_SMALL.items():
         with pytest.raises(ValueError, match=told):
-            counted(ModelSpec.parse(spec).build(num_classes=10), (side, side, 3))
+            count_costs(ModelSpec.parse(spec).build(num_classes=10), (side, side, 3))
 
 
 @pytest.mark.slow
 def test_resnext_takes_any_cardinality_and_width() -> None:
-    counted(ModelSpec.parse("cifar_resnext(groups=3, group_width=5)").build(num_classes=10), (32, 32, 3))
+    count_costs(ModelSpec.parse("cifar_resnext(groups=3, group_width=5)").build(num_classes=10), (32, 32, 3))

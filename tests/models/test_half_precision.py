@@ -27,7 +27,7 @@ def model_of(name: str, dtype: str) -> Any:
 @pytest.mark.exhaustive_cases("*-float16")
 @pytest.mark.parametrize("dtype", slow_except(["bfloat16", "float16"], "bfloat16"))
 @pytest.mark.parametrize("name", slow_except(SMALL, "lenet5", "alexnet", "cifar_resnet", "vit"))
-def test_half_precision_models_normalize_and_return_logits_in_float32(name: str, dtype: str) -> None:
+def test_half_precision_models_multiply_in_half_and_normalize_in_float32(name: str, dtype: str) -> None:
     side = SMALL[name][1]
     outputs, forward, norms = trace_forward(model_of(name, dtype), (side, side, 1))
     inputs = {

@@ -42,7 +42,7 @@ def abstract(model: Any, shape: tuple[int, int, int], batch: int = 1) -> tuple[A
     return variables, seen["intermediates"], logits
 
 
-def counted(model: Any, shape: tuple[int, int, int]) -> tuple[int, int]:
+def count_costs(model: Any, shape: tuple[int, int, int]) -> tuple[int, int]:
     """Count parameters and multiply-adds: each kernel is applied once at each position of its layer's output."""
     variables, outputs, _ = abstract(model, shape)
     parameters = multiply_adds = 0
@@ -87,13 +87,13 @@ def test_every_registered_model_is_an_attribute_of_the_package():
 @pytest.mark.parametrize("name", BASIC)
 def test_model_reference_counts_equal_the_model(name: str):
     facts = MODELS[name].reference
-    assert counted(*published(name)) == (facts["parameters"], facts["multiply_adds"])
+    assert count_costs(*published(name)) == (facts["parameters"], facts["multiply_adds"])
 
 
 @pytest.mark.parametrize(("name", "channels"), BY_HAND)
 def test_model_counts_equal_layer_arithmetic(name: str, channels: int):
     parameters, multiply_adds = (sum(column) for column in zip(*BY_HAND[name, channels], strict=True))
-    assert counted(*published(name, channels)) == (parameters, multiply_adds)
+    assert count_costs(*published(name, channels)) == (parameters, multiply_adds)
     if name == "lenet5":  # published numbers of the simplification, grey and color
         assert (parameters, multiply_adds) == {1: (61_706, 416_520), 3: (62_006, 651_720)}[channels]
 
@@ -123,7 +123,7 @@ def test_model_returns_float32_logits_and_trains_every_parameter(name: str):
     assert not dead
 
 
-def drawn(model: Any, shape: tuple[int, int, int]) -> Arrays:
+def draw_params(model: Any, shape: tuple[int, int, int]) -> Arrays:
     """Random parameters, biases too (they are 0 after initialization, which would hide a mistake), of sensible size."""
     rng = np.random.default_rng(1)
     params = abstract(model, shape)[0]["params"]
@@ -132,7 +132,7 @@ def drawn(model: Any, shape: tuple[int, int, int]) -> Arrays:
     )
 
 
-def ported(params: Arrays, height: int, width: int) -> Arrays:
+def to_torch_layout(params: Arrays, height: int, width: int) -> Arrays:
     """In torch's layout: HWIO to OIHW, (in, out) to (out, in), and the first dense layer's inputs, flattened as
     (height, width, channel), in the order (channel, height, width) that a torch net flattens to.
     """
@@ -194,7 +194,7 @@ def test_logits_and_gradients_equal_torch(
     model: Any, shape: tuple[int, int, int], flattened: tuple[int, int], net: Callable[..., Any]
 ):
     torch = pytest.importorskip("torch", reason="the oracle is a hand-written torch net")
-    params = drawn(model, shape)
+    params = draw_params(model, shape)
     rng = np.random.default_rng(2)
     images = rng.normal(size=(3, *shape)).astype(np.float32)
     cotangent = rng.normal(size=(3, model.num_classes)).astype(np.float32)
@@ -204,7 +204,7 @@ def test_logits_and_gradients_equal_torch(
         return logits, *back(jnp.asarray(cotangent))
 
     logits, grads, image_grads = jax.jit(run)(params, images)
-    theirs = jax.tree.map(lambda a: torch.tensor(a, requires_grad=True), ported(params, *flattened))
+    theirs = jax.tree.map(lambda a: torch.tensor(a, requires_grad=True), to_torch_layout(params, *flattened))
     x = torch.tensor(images.transpose(0, 3, 1, 2), requires_grad=True)
     expected = net(torch, theirs, x)
     expected.backward(torch.tensor(cotangent))
@@ -216,14 +216,14 @@ def test_logits_and_gradients_equal_torch(
 
     close(logits, expected.detach().numpy())
     close(np.asarray(image_grads).transpose(0, 3, 1, 2), x.grad.numpy())
-    jax.tree.map(lambda g, t: close(g, t.grad.numpy()), ported(grads, *flattened), theirs)
+    jax.tree.map(lambda g, t: close(g, t.grad.numpy()), to_torch_layout(grads, *flattened), theirs)
 
 
 @pytest.mark.slow
 def test_mlp_dropout_is_inverted_and_uses_the_dropout_stream():
     rate, shape = 0.25, (4, 4, 1)
     model = mlp(num_classes=3, widths=(2000,), activation="sigmoid", dropout_rate=rate)
-    params = drawn(model, shape)
+    params = draw_params(model, shape)
     images = np.random.default_rng(3).normal(size=(8, *shape)).astype(np.float32)
 
     def hidden(train: bool, **rngs: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -248,7 +248,7 @@ def test_mlp_dropout_is_inverted_and_uses_the_dropout_stream():
 
 def test_training_without_dropout_needs_no_random_stream():
     model = mlp(num_classes=3, widths=(5,))
-    params, images = drawn(model, (2, 2, 1)), np.ones((2, 2, 2, 1), np.float32)
+    params, images = draw_params(model, (2, 2, 1)), np.ones((2, 2, 2, 1), np.float32)
     logits = [model.apply({"params": params}, images, train=train) for train in (False, True)]
     np.testing.assert_array_equal(*logits)
 

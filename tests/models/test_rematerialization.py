@@ -32,7 +32,7 @@ def loss_of(family: str, remat: Any) -> tuple[Any, Any]:
     return loss, params
 
 
-def kept(family: str, remat: Any, capsys: pytest.CaptureFixture[str]) -> int:
+def count_residuals(family: str, remat: Any, capsys: pytest.CaptureFixture[str]) -> int:
     """Return the number of values that a gradient saves from the forward pass, without parameters."""
     print_saved_residuals(*loss_of(family, remat))
     lines = capsys.readouterr().out.splitlines()
@@ -42,12 +42,14 @@ def kept(family: str, remat: Any, capsys: pytest.CaptureFixture[str]) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", slow_except(FAMILIES, "cifar_resnet(depth=8)"))
 def test_stronger_rematerialization_saves_fewer_residuals(family: str, capsys: pytest.CaptureFixture[str]) -> None:
-    everything, convs, dots, nothing = (kept(family, remat, capsys) for remat in (False, "convs", "dots", "full"))
+    everything, convs, dots, nothing = (
+        count_residuals(family, remat, capsys) for remat in (False, "convs", "dots", "full")
+    )
     assert everything > convs
     assert convs >= dots >= nothing
     assert (convs > dots) == ("resnet" in family)  # blocks of a transformer have no convolutions
     assert (dots > nothing) == ("vit" in family)
-    assert kept(family, True, capsys) == nothing
+    assert count_residuals(family, True, capsys) == nothing
 
 
 @pytest.mark.slow

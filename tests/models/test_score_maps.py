@@ -33,11 +33,11 @@ def images(height: int, width: int, channels: int) -> jax.Array:
     return jnp.asarray(RNG.normal(size=(2, height, width, channels)), jnp.float32)
 
 
-def begun(model: nn.Module, shape: tuple[int, int, int]) -> Any:
+def init_variables(model: nn.Module, shape: tuple[int, int, int]) -> Any:
     return jax.jit(lambda key: model.init(key, jnp.zeros((1, *shape)), train=False))(jax.random.key(0))
 
 
-def of_crops(model: Any, variables: Any, x: jax.Array, side: tuple[int, int], stride: int) -> np.ndarray:
+def logits_of_crops(model: Any, variables: Any, x: jax.Array, side: tuple[int, int], stride: int) -> np.ndarray:
     """Return the logits of every crop, `[N, rows, columns, K]`, by the original model."""
     (h, w), apply = side, jax.jit(lambda crop: model.apply(variables, crop, train=False))
     tops, lefts = range(0, x.shape[1] - h + 1, stride), range(0, x.shape[2] - w + 1, stride)
@@ -47,10 +47,10 @@ def of_crops(model: Any, variables: Any, x: jax.Array, side: tuple[int, int], st
 def test_score_map_equals_the_model_on_every_crop() -> None:
     """Stride 2, from 8x6 to 14x10: 4x3 positions; with and without folded normalization."""
     model, x = Unpadded(), images(14, 10, 2)
-    variables = begun(model, (8, 6, 2))
+    variables = init_variables(model, (8, 6, 2))
     statistics = {"norm": {"mean": RNG.normal(size=5).astype("f"), "var": RNG.uniform(0.5, 2, 5).astype("f")}}
     variables = {**variables, "batch_stats": statistics}
-    wanted = of_crops(model, variables, x, (8, 6), 2)
+    wanted = logits_of_crops(model, variables, x, (8, 6), 2)
     assert wanted.shape == (2, 4, 3, 4)
     found = score_map(model, variables, x, (8, 6, 2))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
@@ -64,8 +64,8 @@ def test_score_map_equals_the_model_on_every_crop() -> None:
 def test_score_map_of_lenet5_equals_the_model_on_every_crop() -> None:
     """From 32 to 40 at the stride of 4: 3x2 positions."""
     model, x = models.create("lenet5", num_classes=3), images(40, 36, 1)
-    variables = begun(model, (32, 32, 1))
-    wanted = of_crops(model, variables, x, (32, 32), 4)
+    variables = init_variables(model, (32, 32, 1))
+    wanted = logits_of_crops(model, variables, x, (32, 32), 4)
     assert wanted.shape == (2, 3, 2, 3)
     np.testing.assert_allclose(score_map(model, variables, x, (32, 32, 1)), wanted, atol=1e-5)
 
@@ -73,16 +73,16 @@ def test_score_map_of_lenet5_equals_the_model_on_every_crop() -> None:
 @pytest.mark.parametrize(("name", "side"), [pytest.param("lenet5", 16, marks=pytest.mark.slow), ("mlp", 4)])
 def test_mean_scores_at_the_training_size_equal_the_logits(name: str, side: int) -> None:
     model, x = models.create(name, num_classes=3), images(side, side, 1)
-    variables = begun(model, (side, side, 1))
+    variables = init_variables(model, (side, side, 1))
     logits = model.apply(variables, x, train=False)
     np.testing.assert_array_equal(mean_scores(model, variables, x, (side, side, 1)), logits)
 
 
 def test_score_map_of_a_linear_model_equals_the_model_on_every_crop() -> None:
     model, x = models.create("linear", num_classes=3), images(5, 7, 2)
-    variables = begun(model, (4, 5, 2))
+    variables = init_variables(model, (4, 5, 2))
     found = score_map(model, variables, x, (4, 5, 2))
-    np.testing.assert_allclose(found, of_crops(model, variables, x, (4, 5), 1), atol=1e-5)
+    np.testing.assert_allclose(found, logits_of_crops(model, variables, x, (4, 5), 1), atol=1e-5)
 
 
 def test_score_map_of_a_model_with_global_pooling_gives_its_logits() -> None:
@@ -94,7 +94,7 @@ def test_score_map_of_a_model_with_global_pooling_gives_its_logits() -> None:
             return nn.Dense(4, name="logits")(nn.Conv(6, (3, 3), name="conv")(images).mean(axis=(1, 2)))
 
     model, x = Pooled(), images(9, 8, 1)
-    variables = begun(model, (5, 5, 1))
+    variables = init_variables(model, (5, 5, 1))
     params = variables["params"]
     places = nn.Dense(4).apply({"params": params["logits"]}, nn.Conv(6, (3, 3)).apply({"params": params["conv"]}, x))
     assert score_map(model, variables, x, (5, 5, 1)).shape == (2, 4)
@@ -126,7 +126,7 @@ def test_score_map_applies_registered_models_to_larger_images(
 @pytest.mark.slow
 def test_score_map_keeps_half_precision() -> None:
     model = models.create("lenet5", num_classes=3, dtype="bfloat16")
-    variables, x = begun(model, (16, 16, 1)), images(20, 20, 1)
+    variables, x = init_variables(model, (16, 16, 1)), images(20, 20, 1)
     found = jax.eval_shape(lambda x: score_map(model, variables, x, (16, 16, 1)), x)
     assert (found.shape, found.dtype) == ((2, 2, 2, 3), jnp.float32)
     jaxpr = str(jax.make_jaxpr(lambda x: score_map(model, variables, x, (16, 16, 1)))(x))
@@ -143,6 +143,6 @@ def test_score_map_keeps_half_precision() -> None:
 )
 def test_score_map_refuses_smaller_images(name: str, side: int, message: str) -> None:
     model = models.create(name, num_classes=3)
-    variables = begun(model, (32, 32, 1))
+    variables = init_variables(model, (32, 32, 1))
     with pytest.raises(ValueError, match=message):
         score_map(model, variables, images(side, side, 1), (32, 32, 1))

@@ -14,7 +14,7 @@ import pytest
 from jaxtrain.models import MODELS
 from jaxtrain.optim.param_rules import path_name
 from tests.levels import slow_except
-from tests.models.torch_port import laid_in
+from tests.models.torch_port import to_torch_layout
 
 torch = pytest.importorskip("torch", reason="the oracles are torch nets")
 f = torch.nn.functional
@@ -29,7 +29,7 @@ class Weights:
         for path, value in jax.tree_util.tree_leaves_with_path(variables):
             _, *rest = path_name(path).split("/")
             dense = rest[-2:] == ["logits", "kernel"]
-            found = laid_in(np.asarray(value), flattened if dense else None)
+            found = to_torch_layout(np.asarray(value), flattened if dense else None)
             self.leaves["/".join(rest)] = torch.tensor(found, requires_grad=True)
 
     def conv(self, x: Any, name: str, stride: int = 1, padding: int = 0, groups: int = 1) -> Any:
@@ -165,7 +165,7 @@ def test_model_equals_a_net_in_plain_torch(name: str) -> None:
     with jax.enable_x64(True):
         model = MODELS[row].load()(num_classes=CLASSES, dtype="float64", param_dtype="float64", **options)
         abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(images), train=False))
-        variables = jax.tree_util.tree_map_with_path(lambda p, s: drawn(rng, path_name(p), s.shape), abstract)
+        variables = jax.tree_util.tree_map_with_path(lambda p, s: draw(rng, path_name(p), s.shape), abstract)
         stats = {k: v for k, v in variables.items() if k != "params"}
 
         def run(params: Any) -> Any:
@@ -184,7 +184,7 @@ def test_model_equals_a_net_in_plain_torch(name: str) -> None:
         np.testing.assert_allclose(grad.detach(), wanted, rtol=1e-7, atol=1e-9 * np.abs(wanted).max(), err_msg=path)
 
 
-def drawn(rng: np.random.Generator, path: str, shape: tuple[int, ...]) -> np.ndarray:
+def draw(rng: np.random.Generator, path: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return random values, none 0 or 1, which could hide an error."""
     if path.endswith(("var", "scale")):
         return rng.uniform(0.5, 1.5, shape)

@@ -82,7 +82,7 @@ def images_by_class(side: int) -> Batch:
     return Batch(images.astype(np.float32), labels)
 
 
-def started(model: Any, rate: float, side: int) -> TrainState:
+def init_state(model: Any, rate: float, side: int) -> TrainState:
     """Return the initial state on one device; it is compiled once for all runs, since compilation is slow."""
     return jit_for_one_call(state_initializer(model, sgd(rate, momentum=0.9), (side, side, 1), SEED))()
 
@@ -90,7 +90,7 @@ def started(model: Any, rate: float, side: int) -> TrainState:
 Trained = tuple[list[TrainState], list[float], int]
 
 
-def trained(model: Any, start: TrainState, batch: Batch, rate: float, devices: int, steps: int) -> Trained:
+def run_training(model: Any, start: TrainState, batch: Batch, rate: float, devices: int, steps: int) -> Trained:
     """Return the states after two steps and after all, the losses, and the number of compilations of the step."""
     layout = make_layout(devices, BATCH)
     step = jax.jit(make_train_step(Objective(model, cross_entropy()), sgd(rate, momentum=0.9), SEED))
@@ -118,8 +118,8 @@ def test_small_model_of_every_family_trains_on_one_and_eight_devices(name: str) 
 def check(make: str | Callable[[int], Any], side: int, rate: float) -> None:
     model = ModelSpec.parse(make).build(num_classes=CLASSES) if isinstance(make, str) else make(CLASSES)
     batch = images_by_class(side)
-    start = started(model, rate, side)
-    (second, last), losses, compiles = trained(model, start, batch, rate, 1, STEPS)
+    start = init_state(model, rate, side)
+    (second, last), losses, compiles = run_training(model, start, batch, rate, 1, STEPS)
     assert compiles == 1
     assert np.isfinite(losses).all()
     assert np.mean(losses[-3:]) < 0.9 * losses[0]
@@ -129,7 +129,7 @@ def check(make: str | Callable[[int], Any], side: int, rate: float) -> None:
     still = [path_name(p) for p, m in jax.tree_util.tree_leaves_with_path(moved) if not m]
     assert not [s for s in still if not s.endswith("key/bias")]  # of attention, which the softmax does not see
 
-    (other, _), other_losses, compiles = trained(model, start, batch, rate, 8, 2)
+    (other, _), other_losses, compiles = run_training(model, start, batch, rate, 8, 2)
     assert compiles == 1
     np.testing.assert_allclose(other_losses, losses[:2], rtol=1e-4)
     scale = max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (start.params, second.params)), strict=True))

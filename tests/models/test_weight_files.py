@@ -46,7 +46,7 @@ def test_load_weights_replaces_the_head_for_other_classes() -> None:
     variables, report = load_weights(arrays, other, SHAPE, head="new", key=key)
     initial = jax.jit(lambda: other.init(key, jnp.zeros((1, *SHAPE)), train=False))()
     np.testing.assert_array_equal(variables["params"]["logits"]["kernel"], initial["params"]["logits"]["kernel"])
-    np.testing.assert_array_equal(variables["params"]["conv1"]["kernel"], port.laid_out(arrays["conv1.weight"]))
+    np.testing.assert_array_equal(variables["params"]["conv1"]["kernel"], port.to_jax_layout(arrays["conv1.weight"]))
     assert report.new == ("params/logits/bias", "params/logits/kernel")
     assert set(report.left_out) == {"fc.weight", "fc.bias"}
     assert "new: params/logits/bias" in str(report)
@@ -79,8 +79,8 @@ def test_resize_channels_equals_timm(channels: int) -> None:
     import torch
 
     kernel = np.random.default_rng(0).normal(size=(5, 5, 3, 4)).astype(np.float32)
-    wanted = manipulate.adapt_input_conv(channels, torch.tensor(port.laid_in(kernel))).numpy()
-    np.testing.assert_allclose(resize_channels(kernel, channels), port.laid_out(wanted), rtol=1e-6)
+    wanted = manipulate.adapt_input_conv(channels, torch.tensor(port.to_torch_layout(kernel))).numpy()
+    np.testing.assert_allclose(resize_channels(kernel, channels), port.to_jax_layout(wanted), rtol=1e-6)
 
 
 def test_resize_channels_keeps_the_output_for_equal_channels() -> None:
@@ -137,7 +137,7 @@ def test_resize_dense_kernel_equals_torch_adaptive_pooling(size: tuple[int, int]
     rng = np.random.default_rng(0)
     kernel, image = rng.normal(size=(7 * 7 * 3, 4)), rng.normal(size=(2, *size, 3))
     pooled = torch.nn.functional.adaptive_avg_pool2d(torch.tensor(image.transpose(0, 3, 1, 2)), (7, 7))
-    wanted = pooled.flatten(1) @ torch.tensor(port.laid_in(kernel, (7, 7))).T
+    wanted = pooled.flatten(1) @ torch.tensor(port.to_torch_layout(kernel, (7, 7))).T
     np.testing.assert_allclose(
         image.reshape(2, -1) @ resize_dense_kernel(kernel, (7, 7, 3), (*size, 3)), wanted, rtol=1e-8
     )
@@ -165,7 +165,7 @@ def test_load_weights_casts_other_floating_point_dtypes(dtype: Any, suffix: str,
     variables, _ = load_weights(tmp_path / f"x{suffix}", net(), SHAPE)
     kernel = variables["params"]["conv1"]["kernel"]
     assert kernel.dtype == jnp.float32
-    np.testing.assert_array_equal(kernel, port.laid_out(arrays["conv1.weight"].astype(np.float32)))
+    np.testing.assert_array_equal(kernel, port.to_jax_layout(arrays["conv1.weight"].astype(np.float32)))
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])

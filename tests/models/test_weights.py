@@ -95,7 +95,7 @@ TORCHVISION: dict[str, tuple[Any, int, Any, Any, bool]] = {
 @pytest.mark.quick_cases("densenet")
 @pytest.mark.parametrize("case", slow_except(TORCHVISION, "resnet", "densenet", "vit"))
 def test_torchvision_weights_load_and_export_exactly(case: str, tmp_path: Any) -> None:
-    """Arrays equal those of `torch_port`, logits equal torchvision's, and the export loads strictly into torchvision."""
+    """Arrays equal those of `torch_port`, logits those of torchvision, and the export loads strictly in torchvision."""
     make, side, name, special, runs = TORCHVISION[case]
     models = port.torchvision().models
     import torch
@@ -136,7 +136,7 @@ def test_export_reorders_the_rows_of_the_first_dense_layer() -> None:
     model = MODELS.create("vgg11", num_classes=CLASSES)
     variables = filled(model, (64, 96, 3))
     kernel = variables["params"]["fc1"]["kernel"]
-    wanted = port.laid_in(kernel, (2, 3))
+    wanted = port.to_torch_layout(kernel, (2, 3))
     arrays = export_arrays(model, (64, 96, 3), variables, naming="torchvision")
     np.testing.assert_array_equal(arrays["classifier.0.weight"], wanted)
     timm = export_arrays(model, (64, 96, 3), variables, naming="timm")
@@ -173,7 +173,7 @@ def test_googlenet_auxiliary_heads_load_from_torchvision_names() -> None:
     arrays = export_arrays(model, (224, 224, 3), variables, naming="torchvision")
     assert {k: v.shape for k, v in arrays.items()} == shapes
     kernel = variables["params"]["auxiliary_4d"]["fc"]["kernel"]
-    np.testing.assert_array_equal(arrays["aux2.fc1.weight"], port.laid_in(kernel, (4, 4)))
+    np.testing.assert_array_equal(arrays["aux2.fc1.weight"], port.to_torch_layout(kernel, (4, 4)))
     loaded, report = load_weights(arrays, model, (224, 224, 3))
     equal(loaded, variables)
     assert "epsilon 0.001" in str(report)

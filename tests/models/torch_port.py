@@ -116,14 +116,14 @@ def ported(
         if value is None:
             *module, kind = rest
             found = state[f"{name('/'.join(module))}.{LEAVES[kind]}"]
-            value = laid_out(found, flattened if module == ["fc1"] else None)
+            value = to_jax_layout(found, flattened if module == ["fc1"] else None)
         assert value.size == shape.size, (path_name(path), value.shape, shape.shape)
         return jnp.asarray(value.reshape(shape.shape))
 
     return jax.tree_util.tree_map_with_path(leaf, abstract)
 
 
-def laid_out(value: np.ndarray, flattened: tuple[int, int] | None = None) -> np.ndarray:
+def to_jax_layout(value: np.ndarray, flattened: tuple[int, int] | None = None) -> np.ndarray:
     """Convert torch's layout to jaxtrain's: OIHW to HWIO, and (out, in) to (in, out)."""
     if value.ndim == 4:
         return value.transpose(2, 3, 1, 0)
@@ -133,7 +133,7 @@ def laid_out(value: np.ndarray, flattened: tuple[int, int] | None = None) -> np.
     return value.T
 
 
-def laid_in(value: np.ndarray, flattened: tuple[int, int] | None = None) -> np.ndarray:
+def to_torch_layout(value: np.ndarray, flattened: tuple[int, int] | None = None) -> np.ndarray:
     """Convert jaxtrain's layout to torch's: HWIO to OIHW, and (in, out) to (out, in)."""
     if value.ndim == 4:
         return np.ascontiguousarray(value.transpose(3, 2, 0, 1))
