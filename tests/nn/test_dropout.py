@@ -50,7 +50,7 @@ def test_dropout_passes_or_zeroes_values_and_gradients_by_mask(scaling: Scaling)
 
 @pytest.mark.parametrize("kind", ["inverted", "vanilla"])
 def test_dropout_mean_over_all_masks_equals_the_test_output(kind: DropoutKind) -> None:
-    """Ten inputs: 1,024 masks, each with its probability."""
+    """Ten inputs give 1,024 masks, each with its probability."""
     rate = 0.3
     x, w = RNG.normal(size=(2, 10))
     gates = list(all_gates(10, rate))

@@ -27,7 +27,7 @@ MODELS = {
 """The model, the side of its images, and the number of normalizations that cannot be folded."""
 
 
-def drawn(model: nn.Module, images: np.ndarray) -> Any:
+def draw_variables(model: nn.Module, images: np.ndarray) -> Any:
     """Return random variables, none of which is 0 or 1."""
     rng = np.random.default_rng(0)
     abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(images), train=False))
@@ -42,7 +42,7 @@ def drawn(model: nn.Module, images: np.ndarray) -> Any:
     return jax.tree_util.tree_map_with_path(draw, abstract)
 
 
-def norms(variables: Any) -> int:
+def count_norms(variables: Any) -> int:
     return sum(path_name(p).endswith("var") for p, _ in jax.tree_util.tree_leaves_with_path(variables))
 
 
@@ -53,18 +53,18 @@ def test_fold_batch_norm_keeps_logits_and_removes_normalizations(name: str) -> N
     make, side, left = MODELS[name]
     model: Any = make()
     images = np.random.default_rng(1).normal(size=(3, side, side, 3)).astype(np.float32)
-    variables = drawn(model, images)
+    variables = draw_variables(model, images)
     folded, fewer = fold_batch_norm(model, variables, images)
     expected = jax.jit(lambda v: model.apply(v, images, train=False))(variables)
     found = jax.jit(lambda v: folded.apply(v, images))(fewer)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * max(1, float(jnp.abs(expected).max())))
-    assert norms(fewer) == left < norms(variables)
+    assert count_norms(fewer) == left < count_norms(variables)
     if not left:
         assert set(fewer) == {"params"}
         assert not [p for p in map(str, jax.tree_util.tree_leaves_with_path(fewer["params"])) if "norm" in p]
 
 
-def test_what_two_things_see_is_left_alone() -> None:
+def test_fold_batch_norm_leaves_layers_with_other_users_unchanged() -> None:
     class Net(nn.Module):
         @nn.compact
         def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -74,7 +74,7 @@ def test_what_two_things_see_is_left_alone() -> None:
             return y + nn.BatchNorm(use_running_average=True, use_scale=False, name="of_alone")(alone)
 
     images = np.random.default_rng(2).normal(size=(5, 4)).astype(np.float32)
-    variables = drawn(Net(), images)
+    variables = draw_variables(Net(), images)
     folded, fewer = fold_batch_norm(Net(), variables, images)
     assert folded.pairs == ((("alone",), ("of_alone",)),)
     np.testing.assert_allclose(folded.apply(fewer, images), Net().apply(variables, images, train=False), atol=1e-5)
@@ -86,7 +86,7 @@ def test_what_two_things_see_is_left_alone() -> None:
 def test_fold_batch_norm_keeps_flops_and_removes_operations() -> None:
     model = models.cifar_resnet(num_classes=3, depth=8)
     images = np.zeros((1, 8, 8, 3), np.float32)
-    variables = drawn(model, images)
+    variables = draw_variables(model, images)
     folded, fewer = fold_batch_norm(model, variables, images)
     before = jax.make_jaxpr(lambda v: model.apply(v, images, train=False))(variables).jaxpr
     after = jax.make_jaxpr(lambda v: folded.apply(v, images))(fewer).jaxpr
