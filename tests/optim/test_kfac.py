@@ -182,7 +182,7 @@ def test_kfac_equals_a_numpy_loop_that_solves_the_damped_system(case: str):
 
 
 def test_kfac_on_one_layer_takes_the_natural_gradient_step():
-    """From equal logits, where the product of the factors is the Fisher matrix, and with next to no damping.
+    """At equal logits the Kronecker product of the factors is the Fisher matrix; the damping is almost 0.
 
     The matrix is singular: a number added to all logits changes nothing. Gradients have no part along that.
     """

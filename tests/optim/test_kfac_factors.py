@@ -70,7 +70,7 @@ class OneConv(nn.Module):
 
 
 def exact_fisher(model: nn.Module, params: Any, x: np.ndarray) -> dict[str, np.ndarray]:
-    """By layer, the mean over examples of sum_c p_c grad log p_c (grad log p_c)', the bias as the last row."""
+    """Return, by layer, the mean of sum_c p_c grad log p_c (grad log p_c)' over examples; the bias is the last row."""
 
     def log_p(p: Any, example: jax.Array) -> jax.Array:
         return jax.nn.log_softmax(model.apply({"params": p}, example[None])[0])

@@ -24,7 +24,7 @@ RATES: dict[str, tuple[Any, Callable[[int], float]]] = {
 
 
 def gradient(x: Any, cos: Any) -> Any:
-    """Of f(x) = sum(c x^2 / 2 - sin x)."""
+    """Return the gradient of f(x) = sum(c x^2 / 2 - sin x)."""
     return {name: CURVATURE[name] * x[name] - cos(x[name]) for name in x}
 
 

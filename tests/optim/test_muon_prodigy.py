@@ -30,7 +30,7 @@ def falling_schedule(t: Any) -> Any:
 
 
 def gradient(x: Any, cos: Any) -> Any:
-    """Of f(x) = x'Mx/2 + sum(c x^2 / 2 - sin x), with M a symmetric matrix that couples the elements of a leaf."""
+    """Return the gradient of x'Mx/2 + sum(c x^2 / 2 - sin x); the symmetric M couples the elements of a leaf."""
     return {
         name: CURVATURE[name] * p + ((MIXER[name] + MIXER[name].T) @ p.reshape(-1)).reshape(p.shape) - cos(p)
         for name, p in x.items()

@@ -65,7 +65,7 @@ def test_l1_penalty_has_zero_gradient_at_zero():
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_l2_penalty_equals_weight_decay_of_twice_the_strength(momentum: float):
-    """Over ten steps of gradient descent whose loss adds a gradient of its own."""
+    """The test makes ten steps of gradient descent on a loss with a nonzero gradient."""
     strength, decay = 0.05, (("kernel", 0.1), (".*", 0.0))
 
     def loss(params: Any) -> jax.Array:

@@ -29,7 +29,7 @@ RATES: dict[str, tuple[Any, Callable[[int], float]]] = {
 
 
 SCALES = {"rmsprop": 0.1, "lamb": 0.1, "adadelta": 20.0}
-"""Of the rates, by rule. Adadelta's own is 1. RMSProp and LAMB take steps of one length however small the gradient is:
+"""Factors of the learning rates, by optimizer. Adadelta's default rate is 1. RMSProp and LAMB take steps of one length however small the gradient is:
 at an optimum they jump about it, and rounding grows to another path, in torch and numpy as here."""
 
 
