@@ -29,8 +29,9 @@ RATES: dict[str, tuple[Any, Callable[[int], float]]] = {
 
 
 SCALES = {"rmsprop": 0.1, "lamb": 0.1, "adadelta": 20.0}
-"""Factors of the learning rates, by optimizer. Adadelta's default rate is 1. RMSProp and LAMB take steps of one length however small the gradient is:
-at an optimum they jump about it, and rounding grows to another path, in torch and numpy as here."""
+"""Factors of the learning rates, by optimizer. Adadelta's default rate is 1. RMSProp and LAMB take steps of one length,
+however small the gradient is: near an optimum they oscillate, and rounding errors grow into another path, in torch and
+numpy as here."""
 
 
 def rates_of(rule: str, rate: str) -> tuple[Any, Callable[[int], float]]:
