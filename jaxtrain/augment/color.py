@@ -139,6 +139,9 @@ def hue(turns: Turns = 0.1, probability: Probability = 1.0) -> Augmentation:
 def random_gray(probability: Probability = 0.1) -> Augmentation:
     """Replace the colors by luma with `probability`; the number of channels stays the same.
 
+    Args:
+      probability: the probability that an image is changed.
+
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain
       >>> image = jnp.array([200, 100, 100], jnp.uint8).reshape(1, 1, 3)  # one RGB pixel

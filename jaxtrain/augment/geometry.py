@@ -21,6 +21,9 @@ def flip_lr_given(flip: jax.Array, image: jax.Array) -> jax.Array:
 def flip_lr(probability: Probability = 0.5) -> Augmentation:
     """Flip the image left to right with `probability`.
 
+    Args:
+      probability: the probability that an image is changed.
+
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain
       >>> flip = jaxtrain.augment.flip_lr(probability=1.0)
@@ -42,6 +45,9 @@ def flip_ud_given(flip: jax.Array, image: jax.Array) -> jax.Array:
 
 def flip_ud(probability: Probability = 0.5) -> Augmentation:
     """Flip the image upside down with `probability`.
+
+    Args:
+      probability: the probability that an image is changed.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxtrain

@@ -164,7 +164,12 @@ class EvaluationConfig(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointConfig(Section):
-    """The interval of checkpoints, and the number of checkpoints that are kept besides the best one."""
+    """When checkpoints are saved, and how many are kept.
+
+    Attributes:
+      every: the interval between checkpoints.
+      keep: the number of checkpoints that are kept besides the best one.
+    """
 
     path: ClassVar[str] = "checkpoint"
     every: Duration = Duration(1.0, "epochs")
@@ -173,7 +178,12 @@ class CheckpointConfig(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoggingConfig(Section):
-    """The interval at which training metrics are written, and whether TensorBoard events are written too."""
+    """When training metrics are written, and where.
+
+    Attributes:
+      every: the interval at which training metrics are written.
+      tensorboard: whether TensorBoard events are written too.
+    """
 
     path: ClassVar[str] = "logging"
     every: Duration = Duration(50.0, "steps")

@@ -31,7 +31,14 @@ DType = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 class LayerOptions(TypedDict, total=False):
-    """Options that a model factory passes on to `LayerBuilder`, which documents them."""
+    """Options that a model factory passes on to `LayerBuilder`.
+
+    Attributes:
+      activation: the activation function.
+      kernel_init: the initializer of kernels.
+      dtype: the dtype of the computation.
+      param_dtype: the dtype of the parameters.
+    """
 
     activation: Annotated[Activation, Default("relu")]
     kernel_init: Annotated[KernelInit, Default("he")]
@@ -40,7 +47,16 @@ class LayerOptions(TypedDict, total=False):
 
 
 class BlockOptions(LayerOptions, total=False):
-    """Options of models that consist of normalized blocks."""
+    """Options of models that consist of normalized blocks.
+
+    Attributes:
+      activation: the activation function.
+      kernel_init: the initializer of kernels.
+      dtype: the dtype of the computation.
+      param_dtype: the dtype of the parameters.
+      norm: the normalization layer.
+      remat: the activations that are recomputed in the backward pass instead of stored.
+    """
 
     norm: Annotated[Norm, Default("batch")]
     remat: Annotated[Remat, Default(False)]

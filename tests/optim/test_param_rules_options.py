@@ -75,7 +75,11 @@ def moves(name: str, gradients: list[float], **options: Any) -> np.ndarray:
     [
         ("sgd", {"nesterov": True}, "momentum above 0"),
         ("adamw", {"peak": 0.1}, "remove peak"),
-        ("adamw", {"learning_rate": lambda t: 0.1, "decoupling": "schedule"}, "highest value as peak"),
+        (
+            "adamw",
+            {"learning_rate": lambda t: 0.1, "decoupling": "schedule"},
+            "requires peak=..., the highest learning rate",
+        ),
         ("powersign", {"internal_decay": "linear"}, "set decay_steps"),
         ("addsign", {"internal_decay": "cosine"}, "set decay_steps"),
         ("powersign", {"decay_steps": 10}, "needs internal_decay"),

@@ -98,6 +98,10 @@ def resize_short(size: Side, high: Side | None = None) -> DecodeTransform:
 def resize(height: Side, width: Side) -> DecodeTransform:
     """Scale to `height` and `width`; the aspect ratio may change.
 
+    Args:
+      height: height of the result in pixels.
+      width: width of the result in pixels.
+
     Example:
       >>> import numpy as np, jaxtrain.augment.decode
       >>> from PIL import Image
@@ -113,6 +117,10 @@ def fit(height: Side, width: Side) -> DecodeTransform:
 
     Data sets in memory do this to their images when they are loaded.
 
+    Args:
+      height: height of the result in pixels.
+      width: width of the result in pixels.
+
     Example:
       >>> import numpy as np, jaxtrain.augment.decode
       >>> jaxtrain.augment.decode.fit(height=224, width=224).window(np.random.RandomState(0), size=(500, 375))
@@ -123,6 +131,9 @@ def fit(height: Side, width: Side) -> DecodeTransform:
 
 def flip_lr(p: Probability = 0.5) -> DecodeTransform:
     """Flip left to right with probability `p`.
+
+    Args:
+      p: the probability that an image is flipped.
 
     Example:
       >>> import numpy as np, jaxtrain.augment.decode
