@@ -14,9 +14,9 @@ os.environ["JAXTRAIN_COMPILATION_CACHE"] = str(_CACHE)
 os.environ["JAXTRAIN_NATIVE"] = str(_CACHE.parent / "kernels")
 os.environ["JAXTRAIN_KEEP_MEMORY"] = "off"  # one process of the suite trains many nets, and would keep it for all
 os.environ.pop("JAXTRAIN_DATA", None)
-# Nets here are tiny and run a few steps: most of the time would go to optimizations that they never repay. With
-# --exhaustive, programs are compiled more as users have them.
-_COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+# Nets here are tiny and run a few steps: most of the time would go to optimizations that they never repay. With --all
+# and --exhaustive, programs are compiled more as users have them.
+_COMPILE_FAST = "--xla_backend_optimization_level=0"
 if version("jaxlib") < "0.11":  # later ones end the process over a flag that they have no more
     _COMPILE_FAST += " --xla_cpu_use_fusion_emitters=false"
 _COMPILE_FULLY = "--xla_backend_optimization_level=1"
@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Where more time is given, compile as users do and try a property on more examples."""
     flags = os.environ.get("XLA_FLAGS", "")
-    wanted = _COMPILE_FULLY if config.option.exhaustive else _COMPILE_FAST
+    wanted = _COMPILE_FULLY if config.option.all or config.option.exhaustive else _COMPILE_FAST
     if wanted not in flags:  # a process of pytest-xdist inherits them
         os.environ["XLA_FLAGS"] = f"{flags} {wanted}".strip()  # read when the first program is compiled
     level = "exhaustive" if config.option.exhaustive else "all" if config.option.all else "default"
